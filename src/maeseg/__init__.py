@@ -1,0 +1,23 @@
+"""Pre-train a U-Net on your own unlabelled images, then segment with a fraction of the labels."""
+
+from maeseg.errors import UserError
+from maeseg.verbs.compare import compare
+from maeseg.verbs.demo import demo
+from maeseg.verbs.evaluate import evaluate
+from maeseg.verbs.finetune import finetune
+from maeseg.verbs.predict import predict
+from maeseg.verbs.pretrain import pretrain
+from maeseg.verbs.reconstruct import reconstruct
+from maeseg.verbs.report import report
+
+__all__ = [
+    "UserError",
+    "compare",
+    "demo",
+    "evaluate",
+    "finetune",
+    "predict",
+    "pretrain",
+    "reconstruct",
+    "report",
+]

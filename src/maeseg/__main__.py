@@ -1,0 +1,7 @@
+"""``python -m maeseg`` is ``maeseg``."""
+
+import sys
+
+from maeseg.cli import main
+
+sys.exit(main())

@@ -1,0 +1,133 @@
+"""The code's shape: one-way imports, light command-line modules, no machine paths."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src"
+
+# From low to high; the package itself (maeseg/__init__.py) offers the verbs, so it stands above them.
+TIERS = (
+    ("errors", "types"),
+    ("labels", "masking", "patches"),
+    ("sparse",),
+    ("data",),
+    ("models",),
+    ("training",),
+    ("inference",),
+    ("experiments",),
+    ("report",),
+    ("verbs",),
+    ("",),
+    ("cli", "__main__"),
+)
+TIER = {name: tier for tier, names in enumerate(TIERS) for name in names}
+REPORT_MAY_NOT = {"data", "models", "training", "inference"}  # it reads run folders only
+
+LIGHT = ("", "cli", "errors", "types", "verbs")
+HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "monai"}
+
+MACHINE_PATH = re.compile(r"(?<![\w.:/~-])/(?:home|root|Users|work|mnt|media|tmp)/\w|\b[A-Z]:\\Users\\")
+
+
+def module_name(path: Path) -> str:
+    """src/maeseg/data/splits.py -> maeseg.data.splits."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted((SOURCE / "maeseg").rglob("*.py"))}
+
+
+def part_of(module: str) -> str:
+    """maeseg.data.splits -> data; maeseg -> ''."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imported(module: str, path: Path) -> Iterator[str]:
+    """Every maeseg module that the file imports, at its top or inside a function."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "maeseg")
+        elif isinstance(node, ast.ImportFrom):
+            origin = node.module or ""
+            if node.level:
+                base = package.split(".")[: len(package.split(".")) - node.level + 1]
+                origin = ".".join([*base, origin] if origin else base)
+            if origin.split(".")[0] == "maeseg":
+                for alias in node.names:  # `from maeseg.data import splits` names a module, not a value
+                    name = f"{origin}.{alias.name}"
+                    yield name if name in MODULES else origin
+
+
+IMPORTS = {module: set(imported(module, path)) - {module} for module, path in MODULES.items()}
+
+
+def test_every_part_has_its_place() -> None:
+    unplaced = {part_of(module) for module in MODULES} - TIER.keys()
+    assert not unplaced, f"give {sorted(unplaced)} a place in TIERS"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_only_what_stands_above(module: str) -> None:
+    part = part_of(module)
+    for name in IMPORTS[module]:
+        assert name in MODULES, f"{module} imports {name}, which is no module"
+        other = part_of(name)
+        assert TIER[other] <= TIER[part], f"{module} imports {name}, which stands below it"
+        if part == "report":
+            assert other not in REPORT_MAY_NOT, f"{module} imports {name}: it reads run folders only"
+
+
+def test_no_import_cycle() -> None:
+    TopologicalSorter(IMPORTS).prepare()  # raises CycleError, which names the cycle
+
+
+def test_the_command_line_is_light() -> None:
+    light = [module for module in MODULES if part_of(module) in LIGHT]
+    assert "maeseg.errors" in light
+    code = f"import sys, {', '.join(light)}; print(sorted({HEAVY!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_machine_path_in_any_tracked_file() -> None:
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    found = []
+    for name in filter(None, listing.stdout.split("\0")):
+        try:
+            lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        except (UnicodeDecodeError, OSError):  # a picture; a file deleted but still tracked
+            continue
+        found += [f"{name}:{n}: {line}" for n, line in enumerate(lines, 1) if MACHINE_PATH.search(line)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_path"),
+    [
+        ("open('" + "/home" + "/ann/cats')", True),
+        ("see " + "/work" + "/main", True),
+        ("C:" + "\\Users\\ann", True),
+        ("https://example.org/home/page", False),
+        ("a/work/b and ../tmp/x and path/to/images", False),
+        ("#!/usr/bin/env bash", False),
+    ],
+)
+def test_machine_paths_are_recognised(line: str, is_path: bool) -> None:
+    assert bool(MACHINE_PATH.search(line)) is is_path
