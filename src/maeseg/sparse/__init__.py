@@ -1,0 +1,47 @@
+"""Run a convnet on the visible patches only: exactly, and at the cost of what is visible.
+
+``encode_visible`` is all most callers need; ``pack``, an encoder's own forward, and ``unpack`` are its three steps.
+"""
+
+from torch import Tensor, nn
+
+from maeseg.errors import UserError
+from maeseg.sparse import rules
+from maeseg.sparse.packed import RULES, Tiles, pack, unpack
+
+__all__ = ["RULES", "Tiles", "encode_tiles", "encode_visible", "pack", "rules", "unpack"]
+
+
+def encode_tiles(encoder: nn.Module, tiles: Tiles) -> list[Tiles]:
+    """Run an encoder on tiles; see :func:`encode_visible`."""
+    features = list(encoder(tiles))
+    for feature in features:
+        if not isinstance(feature, Tiles):
+            raise UserError(
+                f"{type(encoder).__name__} returns a feature of shape {tuple(feature.shape)} that is not a map of "
+                "patches: choose another encoder, such as resnet18"
+            )
+    return features
+
+
+def encode_visible(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
+    """Encode the visible patches of a batch with an unmodified convnet.
+
+    The result equals the dense network's in which every convolution and pooling reads zero at masked positions
+    and every statistic is over visible positions (SparK, Tian et al. 2023, section 3.1), but masked positions are
+    never computed. The encoder is not changed and still runs densely on ordinary tensors.
+
+    Args:
+        encoder: A network that returns a list of feature maps, such as
+            ``timm.create_model("resnet18", features_only=True)`` or an encoder of segmentation-models-pytorch.
+        images_BCHW: Images; a masked pixel is never read.
+        visible_BYX: Bool grid, True = seen; H / Y = W / X is the patch side, a multiple of the encoder's stride.
+
+    Returns:
+        The encoder's feature maps (B, C, H / stride, W / stride), zero where masked.
+
+    Raises:
+        UserError: If the grid does not fit, nothing is visible, or the encoder uses an operation that cannot be
+            exact on visible patches.
+    """
+    return [unpack(feature) for feature in encode_tiles(encoder, pack(images_BCHW, visible_BYX))]

@@ -1,0 +1,115 @@
+"""Where the visible tiles of a batch sit, and which tile row each kernel position reads.
+
+Axes: B batch, Y X patch grid, N visible tiles, T tile side at some stage of the encoder. A batch of tiles
+(N, C, T, T) in channels-last memory is, free of charge, a matrix of ``N * T * T`` rows and C columns; a
+convolution reads its neighbours through a table of row numbers. Two numbers past the last row stand for what is
+not there: ``N * T * T`` for a masked position (counts as zero) and ``N * T * T + 1`` for a position outside the
+image (what an operation pads with). Tables are built once per batch and geometry, and shared by all layers.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maeseg.errors import UserError
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What an operation reads along height or width.
+
+    Output ``i`` and kernel position ``k`` read the pixel ``start + i * stride + k * dilation``, counted from the
+    tile's own corner.
+    """
+
+    outputs: int
+    kernel: int
+    start: int
+    stride: int = 1
+    dilation: int = 1
+
+    def offsets(self) -> list[list[int]]:
+        """Pixel offsets, [outputs][kernel]."""
+        return [
+            [self.start + i * self.stride + k * self.dilation for k in range(self.kernel)] for i in range(self.outputs)
+        ]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What an operation reads for each tile of side ``side``, along height ``y`` and width ``x``."""
+
+    side: int
+    y: Axis
+    x: Axis
+
+
+class Layout:
+    """The visible grid of one batch, with the tables derived from it.
+
+    Args:
+        visible_BYX: Bool grid, True = seen.
+
+    Raises:
+        UserError: If nothing is visible.
+    """
+
+    def __init__(self, visible_BYX: Tensor) -> None:
+        self.batch, *grid = visible_BYX.shape
+        self.grid = (grid[0], grid[1])
+        # place of each tile among the B * Y * X cells, and its image
+        self.cell_N = visible_BYX.flatten().nonzero().squeeze(1)
+        self.image_N = self.cell_N // (grid[0] * grid[1])
+        self.tiles = self.cell_N.numel()
+        if self.tiles == 0:
+            raise UserError("the visible grid is empty: leave at least one patch of the batch visible")
+        counts_B = visible_BYX.flatten(1).sum(1)
+        self.equal_counts = bool((counts_B == counts_B[0]).all())
+        self._neighbours: dict[tuple[int, int], Tensor] = {}
+        self._tables: dict[Window, Tensor] = {}
+        self._readers: dict[Window, tuple[Tensor, Tensor]] = {}
+
+    def neighbours(self, radius_y: int, radius_x: int) -> Tensor:
+        """Tile numbers around each tile: (N, 2 * radius_y + 1, 2 * radius_x + 1).
+
+        N stands for a masked neighbour, N + 1 for one outside the image.
+        """
+        key = (radius_y, radius_x)
+        if key not in self._neighbours:
+            B, (Y, X), N, device = self.batch, self.grid, self.tiles, self.cell_N.device
+            inner = torch.full((B * Y * X,), N, device=device)
+            inner[self.cell_N] = torch.arange(N, device=device)
+            padded = torch.full((B, Y + 2 * radius_y, X + 2 * radius_x), N + 1, device=device)
+            padded[:, radius_y : radius_y + Y, radius_x : radius_x + X] = inner.view(B, Y, X)
+            windows = padded.unfold(1, 2 * radius_y + 1, 1).unfold(2, 2 * radius_x + 1, 1)
+            self._neighbours[key] = windows.flatten(0, 2)[self.cell_N]
+        return self._neighbours[key]
+
+    def table(self, window: Window) -> Tensor:
+        """Row numbers that a window reads: integers (N, outputs_y, outputs_x, kernel_y, kernel_x)."""
+        if window not in self._tables:
+            device, side, N = self.cell_N.device, window.side, self.tiles
+            y = torch.tensor(window.y.offsets(), device=device)[:, None, :, None]
+            x = torch.tensor(window.x.offsets(), device=device)[None, :, None, :]
+            tile_y, tile_x = (offset.div(side, rounding_mode="floor") for offset in (y, x))
+            reach_y, reach_x = int(tile_y.abs().max()), int(tile_x.abs().max())
+            tile = self.neighbours(reach_y, reach_x)[:, tile_y + reach_y, tile_x + reach_x]
+            pixel = (y - tile_y * side) * side + (x - tile_x * side)
+            absent = tile - N + N * side * side
+            self._tables[window] = torch.where(tile < N, tile * side * side + pixel, absent)
+        return self._tables[window]
+
+    def readers(self, window: Window) -> tuple[Tensor, Tensor]:
+        """For every row, the entries of :meth:`table` that read it.
+
+        Returns:
+            The entries grouped by the row they read, and where each of the ``N * T * T + 2`` groups starts: the
+            ``input`` and ``offsets`` of :func:`torch.nn.functional.embedding_bag`, which sums by row without a
+            scatter.
+        """
+        if window not in self._readers:
+            table = self.table(window).flatten()
+            counts = torch.bincount(table, minlength=self.tiles * window.side**2 + 2)
+            self._readers[window] = table.argsort(stable=True), counts.cumsum(0) - counts
+        return self._readers[window]
