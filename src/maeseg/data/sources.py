@@ -1,0 +1,73 @@
+"""What a data source is, and how the ``data`` option names one."""
+
+import logging
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+from maeseg.data.folders import ImageFolder
+from maeseg.data.pets import OxfordPets
+from maeseg.data.synthetic import Synthetic
+from maeseg.errors import UserError, nearest
+
+_NAMES = ("oxford-pet", "synthetic")
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Images by index, with labels where ``labelled``."""
+
+    name: str
+    labelled: bool
+
+    def __len__(self) -> int: ...
+
+    def file(self, index: int) -> str:
+        """Return a stable readable name, as ``cat_7.jpg``."""
+
+    def image(self, index: int) -> Image.Image:
+        """Return an RGB image."""
+
+    def label(self, index: int) -> Image.Image:
+        """Return the label: mode L, the image's size, 0 background, 1 foreground, 255 border."""
+
+
+def open_source(data: str, *, labelled: bool, test: bool = False, download: bool = False) -> Source:
+    """Open the data that an option names.
+
+    Args:
+        data: ``oxford-pet`` (in ``data/``), ``oxford-pet:ROOT``, ``synthetic``, ``synthetic:COUNT``, or the
+            path of a folder of images.
+        labelled: Whether labels are wanted.
+        test: The official test split of Oxford-IIIT Pet, or other synthetic images than the training ones.
+        download: Fetch Oxford-IIIT Pet where it is missing.
+
+    Returns:
+        The source.
+
+    Raises:
+        UserError: No such data, or it lacks what is wanted.
+    """
+    kind, _, rest = data.partition(":")
+    if download and kind != "oxford-pet":
+        log.warning("download has no effect on %s: only oxford-pet can be fetched", data)
+    if kind == "oxford-pet":
+        return OxfordPets(rest or "data", labelled=labelled, test=test, download=download)
+    if kind == "synthetic":
+        return Synthetic(_count(data, rest), test=test) if rest else Synthetic(test=test)
+    if not Path(data).exists():
+        raise UserError(
+            f"--data {data}: no such folder{nearest(kind, _NAMES)}; give oxford-pet, oxford-pet:ROOT, "
+            "synthetic, synthetic:COUNT or a folder of images"
+        )
+    if test:
+        raise UserError(f"--data {data}: a folder has no test split; give a folder of test images as data instead")
+    return ImageFolder(data, labelled=labelled)
+
+
+def _count(data: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise UserError(f"--data {data}: {text!r} is not a number of images; write synthetic:700")
+    return int(text)

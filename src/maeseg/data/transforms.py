@@ -1,0 +1,74 @@
+"""Augmentation and normalisation: image and label move together (torchvision.transforms.v2 with tv_tensors).
+
+A transform takes a ``tv_tensors.Image`` (3, H, W) uint8, alone or with a ``tv_tensors.Mask`` (1, H, W)
+uint8, and gives a float32 tensor normalised by ImageNet's mean and deviation and, for the label, a uint8
+tensor whose values are those that came in: a label is never smoothed.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class _Resize(v2.Resize):  # type: ignore[misc]  # torchvision has no types
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if isinstance(inpt, tv_tensors.Mask):
+            return _like(inpt, F.resize_image(_plain(inpt), list(self.size), InterpolationMode.NEAREST_EXACT))
+        return super().transform(inpt, params)
+
+
+class _RandomResizedCrop(v2.RandomResizedCrop):  # type: ignore[misc]
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if isinstance(inpt, tv_tensors.Mask):
+            size, nearest = list(self.size), InterpolationMode.NEAREST_EXACT
+            return _like(inpt, F.resized_crop_image(_plain(inpt), **params, size=size, interpolation=nearest))
+        return super().transform(inpt, params)
+
+
+# torchvision resizes a Mask by NEAREST, which samples a pixel's corner: against the bilinear image the label
+# would be shifted by up to half a pixel. NEAREST_EXACT samples the centre, as the image's filter does.
+def _plain(label: tv_tensors.Mask) -> Tensor:
+    plain: Tensor = label.as_subclass(Tensor)
+    return plain
+
+
+def _like(label: tv_tensors.Mask, values: Tensor) -> tv_tensors.Mask:
+    return tv_tensors.wrap(values, like=label)
+
+
+def _normalise() -> list[nn.Module]:
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD), v2.ToPureTensor()]
+
+
+def _crop_and_flip(size: tuple[int, int]) -> list[nn.Module]:
+    crop = _RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3), antialias=True)
+    return [crop, v2.RandomHorizontalFlip()]
+
+
+def pretrain_transform(size: tuple[int, int]) -> v2.Transform:
+    """Crop half to all of the area, flip, normalise. ``size`` is (height, width)."""
+    return v2.Compose([*_crop_and_flip(size), *_normalise()])
+
+
+def train_transform(size: tuple[int, int]) -> v2.Transform:
+    """Crop half to all of the area, flip, vary colours mildly, normalise. ``size`` is (height, width)."""
+    colour = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
+    return v2.Compose([*_crop_and_flip(size), colour, *_normalise()])
+
+
+def eval_transform(size: tuple[int, int]) -> v2.Transform:
+    """Resize to (height, width), whatever the aspect was, and normalise: nothing random."""
+    return v2.Compose([_Resize(size, antialias=True), *_normalise()])
+
+
+def denormalise(images_BCHW: Tensor) -> Tensor:
+    """Undo the normalisation, for pictures. Returns values in 0..1, same shape."""
+    mean, std = (images_BCHW.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return (images_BCHW * std + mean).clamp(0, 1)

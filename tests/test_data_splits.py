@@ -1,0 +1,61 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maeseg.data.splits import Split, label_subset, split_indices
+from maeseg.errors import UserError
+
+
+@given(count=st.integers(2, 400), share=st.floats(0.01, 0.6), seed=st.integers(0, 99))
+def test_split_is_a_partition(count: int, share: float, seed: int) -> None:
+    split = split_indices(count, share, seed)
+    assert sorted(split.train + split.val) == list(range(count))
+    assert list(split.train) == sorted(split.train)
+    assert list(split.val) == sorted(split.val)
+    assert len(split.val) == max(1, round(share * count))
+    assert split == split_indices(count, len(split.val), seed)
+
+
+def test_split_is_shuffled_by_the_seed() -> None:
+    assert split_indices(100, 0.2, 0) != split_indices(100, 0.2, 1)
+    assert split_indices(100, 20).val != tuple(range(80, 100))
+    assert split_indices(2, 1) in (Split((0,), (1,)), Split((1,), (0,)))
+
+
+@pytest.mark.parametrize("val", [0, -1, 10, 11, 0.0, -0.2, 1.0, 3.0, 0.99, float("nan")])
+def test_impossible_val(val: float | int) -> None:
+    with pytest.raises(UserError, match=f"val {val}: "):
+        split_indices(10, val)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=2, max_size=2).map(sorted),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
+def test_subsets_are_nested(sizes: list[int], seed: int, data: st.DataObject) -> None:
+    train = data.draw(st.permutations(range(100, 160)))
+    small, large = (label_subset(train, size, seed) for size in sizes)
+    assert set(small) <= set(large) <= set(train)
+    assert (len(small), len(large)) == tuple(sizes)
+    assert list(large) == sorted(large)
+    assert large == label_subset(sorted(train), sizes[1], seed)
+
+
+def test_share_and_count_agree() -> None:
+    train = tuple(range(0, 400, 2))
+    assert label_subset(train, 0.25, 5) == label_subset(train, 50, 5)
+    assert label_subset(train, 1.0, 5) == train
+    assert len(label_subset(train, 0.001, 5)) == len(label_subset(train, 1, 5)) == 1
+    assert label_subset(train, 16, 0) != label_subset(train, 16, 1)
+
+
+@pytest.mark.parametrize("labels", [0, -4, 11, 0.0, -0.5, 1.5])
+def test_impossible_labels(labels: float | int) -> None:
+    with pytest.raises(UserError, match=f"labels {labels}: "):
+        label_subset(range(10), labels, 0)
+
+
+def test_negative_seed() -> None:
+    with pytest.raises(UserError, match="seed -1: "):
+        split_indices(10, 2, -1)
