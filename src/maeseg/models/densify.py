@@ -1,0 +1,80 @@
+"""From visible tiles to the dense maps that a decoder expects (SparK, Tian et al. 2023, section 3.2).
+
+Axes: B batch, C channels, N visible tiles, T tile side.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from maeseg.sparse import Tiles, unpack
+
+MOMENTUM = 0.1
+EPSILON = 1e-5
+
+
+class ScaleNorm(nn.Module):
+    """Divide each channel by its root mean square over the batch's visible positions, times a learned weight.
+
+    Deviation from SparK, which takes BatchNorm here: without a shift, the layer is a factor per channel, which can
+    be folded exactly into the decoder's first convolutions (:meth:`factor_C`). So the U-Net that is fine-tuned is
+    a plain one, with no layer that its counterpart from scratch has not, and computes on visible patches what it
+    computed in pre-training.
+
+    Args:
+        channels: Number of channels C.
+    """
+
+    mean_square: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.register_buffer("mean_square", torch.ones(channels))
+
+    def forward(self, tiles: Tiles) -> Tiles:
+        """Normalise tiles (N, C, T, T); running statistics outside training."""
+        mean_square_C = self.mean_square
+        if self.training:
+            mean_square_C = by_channel_mean_square(tiles)
+            with torch.no_grad():
+                self.mean_square.lerp_(mean_square_C.detach().to(self.mean_square.dtype), MOMENTUM)
+        scale_C = self.weight * (mean_square_C + EPSILON).rsqrt()
+        scaled: Tiles = tiles * scale_C.view(1, -1, 1, 1).to(tiles.dtype)  # type: ignore[assignment]
+        return scaled
+
+    def factor_C(self) -> Tensor:
+        """The factor per channel that the layer applies outside training."""
+        return self.weight.detach() * (self.mean_square + EPSILON).rsqrt()
+
+
+def by_channel_mean_square(tiles: Tiles) -> Tensor:
+    """Mean square of each channel over all visible positions (C,), in at least single precision."""
+    values = tiles.as_subclass(torch.Tensor)
+    if values.dtype in (torch.float16, torch.bfloat16):
+        values = values.float()
+    return values.square().mean((0, 2, 3))
+
+
+class Densify(nn.Module):
+    """Normalise the features of each scale, put them on the grid, fill masked places with that scale's mask token.
+
+    Args:
+        channels: Channels of each scale.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(ScaleNorm(c) for c in channels)
+        self.tokens = nn.ParameterList(nn.Parameter(torch.empty(c).normal_(std=0.02)) for c in channels)
+
+    def forward(self, features: Sequence[Tiles]) -> list[Tensor]:
+        """Tiles of every scale -> maps (B, C, H, W) of every scale."""
+        return [
+            unpack(norm(tiles), token) for norm, token, tiles in zip(self.norms, self.tokens, features, strict=True)
+        ]
+
+    def factors(self) -> list[Tensor]:
+        """The factor per channel (C,) that each scale is multiplied by outside training, fine to coarse."""
+        return [norm.factor_C() for norm in self.norms if isinstance(norm, ScaleNorm)]

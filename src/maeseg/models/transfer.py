@@ -1,0 +1,99 @@
+"""Carry weights from one network to another: strictly, and with a report of every key."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import segmentation_models_pytorch as smp
+from torch import Tensor, nn
+
+from maeseg.errors import UserError
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What became of every key.
+
+    Args:
+        loaded: Keys of the network that were filled as they came.
+        adapted: Keys that were filled with changed values (a factor folded in).
+        new: Keys of the network that keep their random start.
+        skipped: Keys that were offered and not used.
+    """
+
+    loaded: tuple[str, ...]
+    adapted: tuple[str, ...]
+    new: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One line of counts, and the names of the parts that are new or skipped."""
+
+        def parts(keys: tuple[str, ...]) -> str:
+            return f" ({', '.join(dict.fromkeys(key.split('.')[0] for key in keys))})" if keys else ""
+
+        return (
+            f"{len(self.loaded)} keys loaded, {len(self.adapted)} adapted{parts(self.adapted)}, "
+            f"{len(self.new)} new{parts(self.new)}, {len(self.skipped)} skipped{parts(self.skipped)}"
+        )
+
+
+def load_strictly(
+    network: nn.Module, offered: Mapping[str, Tensor], origin: str, may_be_new: tuple[str, ...] = (),
+    adapted: frozenset[str] = frozenset(),
+) -> TransferReport:  # fmt: skip
+    """Load a state dict: every key of the network outside ``may_be_new`` must be offered with its shape.
+
+    Args:
+        network: What to fill.
+        offered: Keys and values.
+        origin: Where they come from, for error messages.
+        may_be_new: First words of keys that may stay at their random start.
+        adapted: Keys whose values were changed on the way, for the report.
+
+    Raises:
+        UserError: If a needed key is missing, a shape differs, or nothing would be loaded.
+    """
+    own = network.state_dict()
+    shared = [key for key in own if key in offered]
+    if not shared:
+        raise UserError(
+            f"nothing in {origin} fits this network: it holds {', '.join(list(offered)[:3]) or 'no keys'}...; "
+            "give the run folder of a maeseg pretrain or finetune"
+        )
+    for key in shared:
+        if own[key].shape != offered[key].shape:
+            raise UserError(
+                f"{origin} does not fit: {key} is {tuple(offered[key].shape)} there and {tuple(own[key].shape)} here; "
+                "use the encoder and decoder widths it was trained with"
+            )
+    new = [key for key in own if key not in offered]
+    missing = [key for key in new if key.split(".")[0] not in may_be_new]
+    if missing:
+        raise UserError(
+            f"{origin} does not fit: {len(missing)} keys are missing, {missing[0]} first; "
+            "use the encoder and decoder widths it was trained with"
+        )
+    network.load_state_dict({**own, **{key: offered[key] for key in shared}}, strict=True)
+    return TransferReport(
+        loaded=tuple(key for key in shared if key not in adapted),
+        adapted=tuple(key for key in shared if key in adapted),
+        new=tuple(new),
+        skipped=tuple(key for key in offered if key not in own),
+    )
+
+
+def transfer_to_unet(source: MaskedAutoencoder, unet: smp.Unet, origin: str) -> TransferReport:
+    """Fill a U-Net's encoder and decoder from a pre-trained one; its head stays new.
+
+    The factor by which densify scales each feature channel is folded into the decoder convolutions that read it,
+    so that the U-Net computes what it computed in pre-training.
+    """
+    offered = dict(source.state_dict())
+    deepest, *skips = source.densify.factors()[::-1]  # coarse to fine, as the decoder reads
+    keys = [f"decoder.blocks.{number}.conv1.0.weight" for number in range(len(skips))]
+    for key, skip in zip(keys, skips, strict=True):
+        weight_DCkk = offered[key] = offered[key].clone()
+        weight_DCkk[:, weight_DCkk.shape[1] - skip.numel() :] *= skip.view(1, -1, 1, 1)  # the skip's channels come last
+    offered[keys[0]][:, : deepest.numel()] *= deepest.view(1, -1, 1, 1)
+    return load_strictly(unet, offered, origin, may_be_new=("segmentation_head",), adapted=frozenset(keys))

@@ -1,0 +1,98 @@
+"""The U-Net: segmentation-models-pytorch's own, around an unmodified timm encoder."""
+
+from collections.abc import Sequence
+
+import segmentation_models_pytorch as smp
+import timm
+from torch import nn
+
+from maeseg.errors import UserError, nearest
+
+STRIDE = 32
+"""Largest stride of the encoder: image sides and patch sides are multiples of it."""
+
+DEFAULT_ENCODER = "resnet18"
+DEFAULT_IMAGE_SIZE = 224
+
+DECODER_CHANNELS = (256, 128, 64, 32, 16)
+"""Widths of the decoder's blocks from coarse to fine, as segmentation-models-pytorch has them."""
+
+
+def build_unet(encoder: str, decoder_channels: Sequence[int] = DECODER_CHANNELS, in_channels: int = 3) -> smp.Unet:
+    """Build a U-Net with random weights and one output channel, the foreground's logit.
+
+    Args:
+        encoder: A timm convnet, such as ``resnet18``.
+        decoder_channels: Five widths, from the coarsest block (stride 16) to the finest (stride 1).
+        in_channels: Channels of the images.
+
+    Returns:
+        ``segmentation_models_pytorch.Unet("tu-" + encoder, classes=1)``: (B, C, H, W) -> logits (B, 1, H, W).
+
+    Raises:
+        UserError: If timm has no such encoder, it has no maps of the strides a U-Net needs, or the widths are not five.
+    """
+    if not timm.is_model(encoder):
+        raise UserError(
+            f"--encoder {encoder!r} is not a timm model{nearest(encoder, timm.list_models())} "
+            "(every name: python -c 'import timm; print(timm.list_models())')"
+        )
+    if len(decoder_channels) != 5 or min(decoder_channels) < 1:
+        raise UserError(
+            f"--decoder_channels {list(decoder_channels)} must be five widths, such as [128, 64, 32, 32, 16]"
+        )
+    try:
+        unet = smp.Unet(
+            f"tu-{encoder}",
+            encoder_weights=None,
+            decoder_channels=tuple(decoder_channels),
+            in_channels=in_channels,
+            classes=1,
+        )
+    except (RuntimeError, ValueError, AttributeError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"--encoder {encoder!r} cannot be the encoder of a U-Net ({reason}): choose a convnet, such as resnet18"
+        ) from error
+    if unet.encoder.output_stride != STRIDE:
+        raise UserError(
+            f"--encoder {encoder!r} has a largest stride of {unet.encoder.output_stride}, not {STRIDE}: "
+            "choose a convnet of stride 32, such as resnet18"
+        )
+    return unet
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def as_size(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """A side or [height, width] as (height, width).
+
+    Raises:
+        UserError: If it is neither.
+    """
+    sides = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
+    if len(sides) != 2:
+        raise UserError(f"--image_size {sides} must be one side or [height, width], such as 224 or [192, 256]")
+    return sides[0], sides[1]
+
+
+def check_patch_size(patch_size: int) -> None:
+    """Raise a UserError unless the patch side is a multiple of the encoder's largest stride."""
+    if patch_size < STRIDE or patch_size % STRIDE:
+        raise UserError(
+            f"--patch_size {patch_size} is not a multiple of the encoder's largest stride {STRIDE}: use {STRIDE} or "
+            f"{2 * STRIDE}"
+        )
+
+
+def check_image_size(size: tuple[int, int], multiple: int) -> None:
+    """Raise a UserError naming the nearest sizes that fit, unless both sides are multiples of ``multiple``."""
+    if all(side >= multiple and side % multiple == 0 for side in size):
+        return
+    below = [max(side // multiple, 1) * multiple for side in size]
+    above = [max(-(-side // multiple), 1) * multiple for side in size]
+    choices = f"{below}" if below == above else f"{below} or {above}"
+    raise UserError(f"--image_size {list(size)} is not a multiple of {multiple} (the patch side): use {choices}")
