@@ -1,0 +1,155 @@
+"""Networks out of run folders."""
+
+import pickle
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor
+
+from maeseg.errors import UserError
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.transfer import TransferReport, load_strictly, transfer_to_unet
+from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, DEFAULT_IMAGE_SIZE, as_size, build_unet
+from maeseg.training.run import read_facts
+
+PREFIX = "network."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint of maeseg holds.
+
+    Args:
+        run: The run folder.
+        path: The checkpoint's file in it.
+        about: How to build the network and what it has seen: verb, encoder, decoder_channels, image_size, data, val
+            (and patch_size, mask_ratio, normalise_target, or border).
+        weights: The network's state dict.
+        epoch: Epoch that it was written after, from 0.
+    """
+
+    run: Path
+    path: Path
+    about: dict[str, Any]
+    weights: dict[str, Tensor]
+    epoch: int
+
+
+def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
+    """Read a run's checkpoint; nothing in it is executed.
+
+    Args:
+        run: A run folder.
+        name: ``best`` or ``last``; the best if there is one, otherwise the last.
+
+    Raises:
+        UserError: If there is none, or it is not one of maeseg's.
+    """
+    names = [name] if name else ["best", "last"]
+    candidates = [run] if run.is_file() else [run / "checkpoints" / f"{each}.ckpt" for each in names]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        verb = read_facts(run).get("verb")  # raises where it is no run at all
+        wanted = " or ".join(f"checkpoints/{each}.ckpt" for each in names)
+        raise UserError(
+            f"{run} is a {verb} run and has no {wanted}: give a {'finetune ' if name == 'best' else ''}run that has "
+            "come through an epoch"
+        )
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about a stranger's file, whose error says more
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is not a readable checkpoint of maeseg: it is damaged or of another kind") from error
+    try:
+        about, state, epoch = content["hyper_parameters"]["about"], content["state_dict"], int(content["epoch"])
+    except (TypeError, KeyError, IndexError) as error:
+        raise UserError(
+            f"{path} was not written by maeseg: give the run folder of a maeseg pretrain or finetune"
+        ) from error
+    weights = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
+    return Checkpoint(run, path, about, weights, epoch)
+
+
+def build_masked_autoencoder(about: dict[str, Any]) -> MaskedAutoencoder:
+    """The pre-training network that a checkpoint describes, with random weights."""
+    return MaskedAutoencoder(build_unet(about["encoder"], about["decoder_channels"]))
+
+
+def restore_masked_autoencoder(checkpoint: Checkpoint) -> MaskedAutoencoder:
+    """The trained pre-training network.
+
+    Raises:
+        UserError: If the checkpoint is of another verb.
+    """
+    if checkpoint.about["verb"] != "pretrain":
+        raise UserError(f"{checkpoint.path} is of a {checkpoint.about['verb']} run: give a pretrain run")
+    network = build_masked_autoencoder(checkpoint.about)
+    load_strictly(network, checkpoint.weights, str(checkpoint.path))
+    return network
+
+
+def restore_unet(checkpoint: Checkpoint) -> smp.Unet:
+    """The trained segmentation network.
+
+    Raises:
+        UserError: If the checkpoint is of another verb.
+    """
+    if checkpoint.about["verb"] != "finetune":
+        raise UserError(f"{checkpoint.path} is of a {checkpoint.about['verb']} run: give a finetune run")
+    unet = build_unet(checkpoint.about["encoder"], checkpoint.about["decoder_channels"])
+    load_strictly(unet, checkpoint.weights, str(checkpoint.path))
+    return unet
+
+
+def choose_network(
+    start: Checkpoint | None, encoder: str | None, decoder_channels: Sequence[int] | None
+) -> tuple[str, list[int]]:
+    """Settle encoder and decoder widths: as asked, as the start weights have them, or the defaults.
+
+    Raises:
+        UserError: If what was asked contradicts the start weights.
+    """
+    if start is None:
+        return encoder or DEFAULT_ENCODER, list(decoder_channels or DECODER_CHANNELS)
+    theirs, widths = start.about["encoder"], list(start.about["decoder_channels"])
+    if encoder not in (None, theirs):
+        raise UserError(f"--weights {start.path} is of the encoder {theirs}, not {encoder}: leave out --encoder")
+    if decoder_channels is not None and list(decoder_channels) != widths:
+        raise UserError(
+            f"--weights {start.path} has decoder widths {widths}, not {list(decoder_channels)}: leave out "
+            "--decoder_channels"
+        )
+    return theirs, widths
+
+
+def choose_size(start: Checkpoint | None, image_size: int | Sequence[int] | None) -> tuple[int, int]:
+    """Settle the image size (height, width): as asked, as the start weights were trained, or the default."""
+    if image_size is not None:
+        return as_size(image_size)
+    return as_size(start.about["image_size"] if start else DEFAULT_IMAGE_SIZE)
+
+
+def check_held_out(start: Checkpoint, data: str, val: int | float) -> None:
+    """Raise a UserError if a run on the same data has seen images that are to validate now."""
+    theirs = start.about["val"]
+    if start.about["data"] == data and theirs != val:
+        raise UserError(
+            f"{start.run} was trained on the same data with --val {theirs}, so it has seen images that --val {val} "
+            f"would validate on: give --val {theirs}"
+        )
+
+
+def start_unet(unet: smp.Unet, start: Checkpoint) -> TransferReport:
+    """Fill a U-Net from a pretrain run (all but the head) or a finetune run (all of it).
+
+    Raises:
+        UserError: If the weights do not fit.
+    """
+    if start.about["verb"] == "pretrain":
+        return transfer_to_unet(restore_masked_autoencoder(start), unet, str(start.path))
+    return load_strictly(unet, start.weights, str(start.path))

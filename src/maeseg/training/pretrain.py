@@ -1,0 +1,78 @@
+"""Masked pre-training as a LightningModule.
+
+Axes: B batch, C channels, H W pixels, Y X patch grid.
+"""
+
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from maeseg.masking import random_visible
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.patches import reconstruction_loss
+from maeseg.training.optim import adamw_with_cosine
+
+VALIDATION_GRIDS, EXAMPLE_GRIDS = 2**31, 2**31 + 1
+"""Streams of the visible grids for validation and for pictures: the same ones every time."""
+
+
+class PretrainModule(L.LightningModule):
+    """Reconstruct masked patches; loss on those alone (MAE, He et al. 2022, section 3).
+
+    Args:
+        network: What to train.
+        about: How to build the network again, stored in the checkpoint (plain values only).
+        patch: Patch side in pixels.
+        mask_ratio: Share of patches to hide.
+        normalise_target: Whether targets are normalised per patch.
+        lr: Highest learning rate.
+        weight_decay: AdamW's weight decay.
+        warmup: Share of the steps for warm-up.
+        seed: Of the visible grids, which depend on (seed, step) alone.
+    """
+
+    def __init__(
+        self, network: MaskedAutoencoder, about: dict[str, Any], *, patch: int, mask_ratio: float,
+        normalise_target: bool, lr: float, weight_decay: float, warmup: float, seed: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.save_hyperparameters({"about": about})
+        self.network = network.to(memory_format=torch.channels_last)
+        self.patch, self.mask_ratio, self.normalise_target = patch, mask_ratio, normalise_target
+        self.lr, self.weight_decay, self.warmup, self.seed = lr, weight_decay, warmup, seed
+
+    def draw_visible(self, batch: int, size: tuple[int, int], *stream: int) -> Tensor:
+        """Visible grid (B, Y, X) for a batch of images of a size, a function of (seed, stream) alone."""
+        state = np.random.SeedSequence([self.seed, *stream]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
+        grid = (size[0] // self.patch, size[1] // self.patch)
+        return random_visible(batch, grid, self.mask_ratio, generator)
+
+    def loss(self, images_BCHW: Tensor, *stream: int) -> Tensor:
+        """Reconstruction loss of one batch under the visible grids of a stream."""
+        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+        B, _, H, W = images_BCHW.shape
+        visible_BYX = self.draw_visible(B, (H, W), *stream).to(images_BCHW.device)
+        predicted_BCHW = self.network(images_BCHW, visible_BYX).float()
+        return reconstruction_loss(predicted_BCHW, images_BCHW, visible_BYX, self.patch, self.normalise_target)
+
+    def training_step(self, images_BCHW: Tensor, index: int) -> Tensor:
+        """One batch (B, C, H, W), normalised."""
+        loss = self.loss(images_BCHW, self.global_step, self.global_rank)
+        size = len(images_BCHW)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
+        return loss
+
+    def validation_step(self, images_BCHW: Tensor, index: int) -> None:
+        """One batch, under the same visible grids in every epoch."""
+        loss = self.loss(images_BCHW, VALIDATION_GRIDS, index)
+        self.log("val_loss", loss, prog_bar=True, batch_size=len(images_BCHW), sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, warm-up, cosine."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        return adamw_with_cosine(self.network, self.lr, self.weight_decay, steps, self.warmup)

@@ -1,0 +1,238 @@
+"""The run folder: the one interface between training, evaluation and report.
+
+config.yaml    every option; running it again repeats the run
+run.json       verb, status, versions, hardware, wall time
+metrics.csv    a row per epoch
+metrics.json   the final figures
+checkpoints/   last.ckpt, and for fine-tuning best.ckpt (by validation IoU)
+examples/      pictures of the same images in every run
+tensorboard/   events
+"""
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch.utilities import rank_zero_only
+
+from maeseg.errors import UserError
+
+log = logging.getLogger(__name__)
+
+PACKAGES = (
+    "maeseg",
+    "torch",
+    "torchvision",
+    "timm",
+    "segmentation-models-pytorch",
+    "lightning",
+    "torchmetrics",
+    "monai",
+    "numpy",
+)
+ABOUT_THIS_CALL = ("out", "resume", "overwrite", "workers", "download")
+"""Options that may differ when a run is resumed: they do not change its result."""
+OF_A_RUN = (
+    "config.yaml", "run.json", "metrics.csv", "metrics.json", "checkpoints", "examples", "tensorboard", "results.csv",
+    "runs", "report.html", "evaluation-*.json",
+)  # fmt: skip
+"""What maeseg writes into a run folder; one that holds anything else is never deleted."""
+
+
+class Run:
+    """A run folder that is being written.
+
+    Args:
+        verb: Which command writes it.
+        config: Every option of the command, plain values.
+
+    Raises:
+        UserError: If the folder holds something and neither ``resume`` nor ``overwrite`` is set, if it is not a run
+            folder, if it was run with other options, or if it cannot be written.
+
+    Attributes:
+        path: The folder.
+        resumed: Whether it held this run already.
+        complete: Whether that had come to its end.
+    """
+
+    def __init__(self, verb: str, config: dict[str, Any]) -> None:
+        self.verb, self.config = verb, json.loads(json.dumps(config))
+        self.path = Path(config["out"])
+        self.resumed = self.complete = False
+        self.started = time.monotonic()
+        self.seconds_before = 0.0
+        if getattr(rank_zero_only, "rank", 0):  # of several processes the first one writes
+            self.resumed = bool(config["resume"])
+            return
+        with self.writing():
+            self._open(resume=config["resume"], overwrite=config["overwrite"])
+            self.path.mkdir(parents=True, exist_ok=True)
+            # Whoever runs the file again must not thereby replace this folder.
+            options = {name: value for name, value in self.config.items() if name not in ("resume", "overwrite")}
+            (self.path / "config.yaml").write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
+            self.facts: dict[str, Any] = {
+                "verb": verb, "status": "running", "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+                "seconds": self.seconds_before, "versions": versions(), "hardware": hardware(), "commit": commit(),
+            }  # fmt: skip
+            if not self.complete:
+                self.write_facts()
+
+    def _open(self, resume: bool, overwrite: bool) -> None:
+        if resume and overwrite:
+            raise UserError("--resume and --overwrite contradict each other: give one of them")
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--out {self.path} is a file: give a folder")
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return
+        if not resume and not overwrite:
+            raise UserError(f"--out {self.path} is not empty: give another folder, --resume or --overwrite")
+        facts = read_facts(self.path)
+        if facts.get("verb") != self.verb:
+            raise UserError(
+                f"--out {self.path} holds a {facts.get('verb')} run, not a {self.verb}: give another folder"
+            )
+        if overwrite:
+            foreign = [each.name for each in self.path.iterdir() if not any(map(each.match, OF_A_RUN))]
+            if foreign:
+                raise UserError(
+                    f"--out {self.path} holds {foreign[0]!r}, which is not maeseg's: move it away or give another"
+                )
+            shutil.rmtree(self.path)
+            return
+        before = read_config(self.path)
+        for name, value in self.config.items():
+            if name not in ABOUT_THIS_CALL and before.get(name) != value:
+                raise UserError(
+                    f"--resume: {self.path} was started with --{name} {before.get(name)}, not {value}: "
+                    "resume it with the same options, or give another --out"
+                )
+        self.resumed, self.complete = True, is_finished(self.path)
+        self.seconds_before = float(facts.get("seconds", 0.0))
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn a failure to write, such as a full disk, into one line that names the folder.
+
+        Raises:
+            UserError: For any OSError inside.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"--out {self.path} cannot be written ({error.strerror or error}): "
+                "make room and go on with --resume, or give another folder"
+            ) from error
+
+    def write_facts(self, **more: Any) -> None:
+        """Add to run.json, replacing it in one step."""
+        self.facts.update(more, seconds=round(self.seconds_before + time.monotonic() - self.started, 1))
+        write_json(self.path / "run.json", self.facts)
+
+    def finish(self, metrics: dict[str, Any], **more: Any) -> None:
+        """Write the final figures and mark the run as finished."""
+        write_json(self.path / "metrics.json", metrics)
+        self.write_facts(status="finished", **more)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON under a temporary name, then rename: a reader never sees half of it."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def read_facts(run: Path) -> dict[str, Any]:
+    """Read a run folder's run.json.
+
+    Raises:
+        UserError: If the folder is missing or is not a run folder.
+    """
+    if not run.is_dir():
+        raise UserError(f"{run} does not exist: give the folder that was --out of a maeseg run")
+    try:
+        facts: dict[str, Any] = json.loads((run / "run.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run} is not a maeseg run: it has no readable run.json") from error
+    return facts
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """Read a run folder's config.yaml."""
+    try:
+        config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{run} is not a maeseg run: it has no readable config.yaml") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{run / 'config.yaml'} holds no options: restore it, or give another run")
+    return config
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run folder is there and its run came to its end."""
+    return (run / "run.json").is_file() and read_facts(run)["status"] == "finished"
+
+
+def read_metrics(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The final figures of a finished run, and its run.json."""
+    try:
+        figures: dict[str, Any] = json.loads((run / "metrics.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run} has no readable metrics.json: remove that folder and go on with --resume") from error
+    return figures, read_facts(run)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, maeseg and what it stands on."""
+    found = {package: importlib.metadata.version(package) for package in PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory and accelerator of this machine."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gb": _memory_gb(), "device": device}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def commit() -> str | None:
+    """Commit of the source tree that maeseg runs from; None for an installed package."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
