@@ -1,0 +1,46 @@
+"""Measure a segmentation network on labelled images: every image once, in order, at its own size."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import nn
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from maeseg.data.sources import Source
+from maeseg.inference.metrics import SegmentationMetrics
+from maeseg.inference.predict import predict_image
+from maeseg.types import BorderRule
+
+
+def evaluate_model(
+    model: nn.Module,
+    source: Source,
+    indices: Sequence[int],
+    size: tuple[int, int],
+    border: BorderRule,
+    progress: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> SegmentationMetrics:
+    """Predict every image and compare with its label, at the label's own size.
+
+    One image at a time, so that no figure depends on a batch size, an order or a label that was resized.
+
+    Args:
+        model: A segmentation network: images (B, 3, H, W) to logits (B, 1, H, W).
+        source: Labelled images.
+        indices: Which of them, in order.
+        size: Height and width to run the network at.
+        border: What a border pixel of a label counts as.
+        progress: Wraps the indices to show how far it is, such as ``rich.progress.track``.
+
+    Returns:
+        The metrics over these images; ``compute()`` and ``per_image()`` read them.
+
+    Raises:
+        ValueError: If the source was opened without labels.
+    """
+    if not source.labelled:
+        raise ValueError(f"source {source.name} was opened without labels")
+    metrics = SegmentationMetrics(border)
+    for index in progress(indices):
+        label_HW = pil_to_tensor(source.label(index))[0]
+        metrics.update(predict_image(model, source.image(index), size), label_HW)
+    return metrics

@@ -1,0 +1,70 @@
+"""Pictures of the same few validation images in every run, for reports."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import tv_tensors
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+
+from maeseg.data.sources import Source
+from maeseg.data.transforms import eval_transform
+from maeseg.inference.metrics import THRESHOLD
+from maeseg.inference.predict import predict_image
+from maeseg.inference.reconstruct import reconstruct_images
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+
+EXAMPLES = 8
+
+
+def choose_examples(val: Sequence[int]) -> list[int]:
+    """Eight validation images, evenly spread: files sorted by name usually begin with one class."""
+    count = min(EXAMPLES, len(val))
+    return [val[place * len(val) // count] for place in range(count)]
+
+
+def load_normalised(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """One image as a network sees it: (C, H, W), resized and normalised."""
+    result: Tensor = eval_transform(size)(tv_tensors.Image(pil_to_tensor(image)))
+    return result
+
+
+def write_reconstructions(
+    out: Path, network: MaskedAutoencoder, source: Source, indices: Sequence[int], size: tuple[int, int],
+    visible_BYX: Tensor, normalised_target: bool,
+) -> None:  # fmt: skip
+    """Write ``NN_image.png``, ``NN_visible.png`` and ``NN_reconstruction.png`` for each image.
+
+    Args:
+        out: Folder to write to.
+        network: The pre-trained network.
+        source: Images.
+        indices: Which of them.
+        size: (height, width) to run the network at.
+        visible_BYX: What the network may see of each.
+        normalised_target: See :func:`reconstruct_images`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    network.eval()
+    images_BCHW = torch.stack([load_normalised(source.image(index), size) for index in indices])
+    device = next(network.parameters()).device
+    result = reconstruct_images(network, images_BCHW.to(device), visible_BYX.to(device), normalised_target)
+    for name in ("image", "visible", "reconstruction"):
+        for number, picture_CHW in enumerate(getattr(result, name).cpu()):
+            to_pil_image(picture_CHW).save(out / f"{number:02d}_{name}.png")
+
+
+def write_predictions(
+    out: Path, network: nn.Module, source: Source, indices: Sequence[int], size: tuple[int, int]
+) -> None:
+    """Write ``NN_image.png``, ``NN_label.png`` and ``NN_prediction.png`` (0, 1, 255) for each image."""
+    out.mkdir(parents=True, exist_ok=True)
+    for number, index in enumerate(indices):
+        image = source.image(index)
+        predicted_HW = (predict_image(network, image, size) > THRESHOLD).numpy().astype(np.uint8)
+        image.save(out / f"{number:02d}_image.png")
+        source.label(index).save(out / f"{number:02d}_label.png")
+        Image.fromarray(predicted_HW).save(out / f"{number:02d}_prediction.png")
