@@ -1,0 +1,95 @@
+"""The report of a run: one HTML file that needs nothing but itself."""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from maeseg.errors import UserError
+from maeseg.experiments.statistics import METRICS
+from maeseg.report.comparison import comparison_page
+from maeseg.report.folder import RunFolder, open_run, read_curves, read_examples, read_final
+from maeseg.report.page import page, paragraph, section, tiles
+from maeseg.report.sections import (
+    about,
+    fine_tuning_curves,
+    picture_legend,
+    pretraining_curve,
+    provenance,
+    reconstruction_pictures,
+    segmentation_pictures,
+)
+
+
+def write_report(run: Path) -> Path:
+    """Write a run folder's report.
+
+    Args:
+        run: Folder of a pretrain, finetune or compare run, finished or not.
+
+    Returns:
+        The file, ``report.html`` in that folder: one page, its figures and pictures inside, no scripts.
+
+    Raises:
+        UserError: It is no such folder, or a file in it is broken.
+    """
+    folder = open_run(run)
+    pages: dict[str, Callable[[RunFolder], str]] = {
+        "pretrain": _pretrain_page,
+        "finetune": _finetune_page,
+        "compare": comparison_page,
+    }
+    if folder.verb not in pages:
+        raise UserError(
+            f"{run} is the folder of {folder.verb or 'no verb'}, which has no report: give the folder of a "
+            f"{', '.join(pages)} run"
+        )
+    report = run / "report.html"
+    draft = run / "report.html.tmp"
+    draft.write_text(pages[folder.verb](folder), encoding="utf-8")
+    os.replace(draft, report)
+    return report
+
+
+def _pretrain_page(folder: RunFolder) -> str:
+    body = [
+        _unfinished(folder),
+        _final(folder, {"train_loss": "training loss", "val_loss": "validation loss"}),
+        section("Loss", pretraining_curve(folder)),
+        section("Reconstructions", reconstruction_pictures(folder)),
+        provenance(folder),
+    ]
+    return page("maeseg pre-training", folder.name, about(folder), body)
+
+
+def _finetune_page(folder: RunFolder) -> str:
+    body = [
+        _unfinished(folder),
+        _final(folder, {**METRICS, "best_epoch": "best epoch", "border": "border pixels"}),
+        section(
+            "Training",
+            paragraph("Solid: validation; dashed: training, on augmented images while the network learns.", "note"),
+            fine_tuning_curves({"": [read_curves(folder.path)]}, ("loss", "accuracy", "iou")),
+        ),
+        section("Predictions", picture_legend(), segmentation_pictures({folder.name: read_examples(folder.path)})),
+        provenance(folder),
+    ]
+    return page("maeseg fine-tuning", folder.name, about(folder), body)
+
+
+def _final(folder: RunFolder, names: Mapping[str, str]) -> str:
+    final = read_final(folder.path)
+    return tiles((words, _short(final[name])) for name, words in names.items() if final.get(name) is not None)
+
+
+def _short(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "not measured" if math.isnan(value) else f"{value:.3f}"
+
+
+def _unfinished(folder: RunFolder) -> str:
+    if folder.finished:
+        return ""
+    return paragraph("This run is not finished: the page shows what there is so far.", "notice")

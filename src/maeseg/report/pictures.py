@@ -1,0 +1,114 @@
+"""Pictures for the page: class maps and error maps in colour, photographs, all as data addresses."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from maeseg.errors import UserError
+from maeseg.report.figures import INK
+from maeseg.types import BORDER
+
+BACKGROUND_COLOUR = (38, 43, 51)
+FOREGROUND_COLOUR = (240, 240, 236)
+BORDER_COLOUR = (140, 140, 140)
+FALSE_POSITIVE_COLOUR = (230, 97, 1)
+FALSE_NEGATIVE_COLOUR = (40, 150, 225)
+"""Orange and blue differ for every kind of colour-blindness, and from the grey tones of the rest."""
+
+_PALETTE = [
+    BACKGROUND_COLOUR,
+    FOREGROUND_COLOUR,
+    FALSE_POSITIVE_COLOUR,
+    FALSE_NEGATIVE_COLOUR,
+    BORDER_COLOUR,
+]
+_FALSE_POSITIVE, _FALSE_NEGATIVE, _GREY = 2, 3, 4  # indices into the palette; 0 and 1 are the classes
+
+_LONGEST_SIDE = 400
+"""Pixels; the page shows pictures at 170, on fine screens at twice that."""
+
+ClassMap = NDArray[np.uint8]
+
+
+def read_class_map(file: Path) -> ClassMap:
+    """Read a class map (H, W) with values 0, 1 and 255 (border).
+
+    Raises:
+        UserError: The file cannot be read or holds other values.
+    """
+    values = np.asarray(_open(file).convert("L"))
+    if not np.isin(values, (0, 1, BORDER)).all():
+        raise UserError(f"{file} holds values other than 0, 1 and {BORDER}: it is not a class map of finetune")
+    return values
+
+
+def class_picture(classes_HW: ClassMap) -> str:
+    """A class map as a data address: foreground light, background dark, border grey."""
+    return _palette_picture(np.where(classes_HW == BORDER, _GREY, classes_HW))
+
+
+def error_picture(prediction_HW: ClassMap, label_HW: ClassMap) -> str:
+    """Where a prediction is wrong, as a data address.
+
+    False positives and false negatives have a colour each; the rest is as in the truth. Pixels that are
+    border in the truth are grey.
+    """
+    errors = np.where(label_HW == BORDER, _GREY, label_HW)
+    errors = np.where((label_HW == 0) & (prediction_HW == 1), _FALSE_POSITIVE, errors)
+    errors = np.where((label_HW == 1) & (prediction_HW == 0), _FALSE_NEGATIVE, errors)
+    return _palette_picture(errors)
+
+
+def wrong_share(prediction_HW: ClassMap, label_HW: ClassMap) -> float:
+    """Share of pixels that are wrong, border pixels of the truth left out; ``nan`` if all are border."""
+    counted = label_HW != BORDER
+    return float((prediction_HW != label_HW)[counted].mean()) if counted.any() else float("nan")
+
+
+def photograph(file: Path) -> str:
+    """An RGB picture as a data address; JPEG, which is a tenth of the PNG and looks the same at this size.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    buffer = io.BytesIO()
+    picture = _open(file).convert("RGB")
+    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+    picture.save(buffer, "JPEG", quality=88)
+    return _address("image/jpeg", buffer)
+
+
+def figure_svg(figure: Figure) -> str:
+    """A figure as inline SVG, its text and axes in the page's own text colour."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=nothing)
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+
+
+def _palette_picture(indices_HW: NDArray[np.integer]) -> str:
+    picture = Image.fromarray(indices_HW.astype(np.uint8))  # becomes a palette picture with its palette
+    picture.putpalette([channel for colour in _PALETTE for channel in colour])
+    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return _address("image/png", buffer)
+
+
+def _address(kind: str, buffer: io.BytesIO) -> str:
+    return f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _open(file: Path) -> Image.Image:
+    try:
+        picture = Image.open(file)
+        picture.load()
+    except OSError as error:
+        raise UserError(f"{file} is not a readable picture: remove it, or repeat the run") from error
+    return picture

@@ -1,0 +1,184 @@
+"""Parts of the page that several kinds of report share."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maeseg.report.figures import Quantity, pretraining_loss, training_curves
+from maeseg.report.folder import Curves, RunFolder, read_curves, read_examples
+from maeseg.report.page import (
+    drawing,
+    facts,
+    folded,
+    pair,
+    paragraph,
+    picture,
+    pictures,
+    section,
+    swatches,
+)
+from maeseg.report.pictures import (
+    BACKGROUND_COLOUR,
+    BORDER_COLOUR,
+    FALSE_NEGATIVE_COLOUR,
+    FALSE_POSITIVE_COLOUR,
+    FOREGROUND_COLOUR,
+    class_picture,
+    error_picture,
+    photograph,
+    read_class_map,
+    wrong_share,
+)
+
+PICTURES_SHOWN = 6
+"""Rows in a grid of pictures: enough to judge by, few enough to keep the page small."""
+
+Examples = Mapping[str, Mapping[str, Path]]
+
+
+def about(folder: RunFolder) -> str:
+    """One line on a run: its data, when, how long."""
+    parts = []
+    if "data" in folder.options:
+        parts.append(f"Data: {folder.options['data']}")
+    if "started" in folder.info:
+        parts.append(f"started {str(folder.info['started'])[:16].replace('T', ' ')}")
+    if "seconds" in folder.info:
+        parts.append(f"took {duration(folder.info['seconds'])}")
+    return " · ".join(parts)
+
+
+def fine_tuning_curves(
+    runs: Mapping[str, Sequence[Curves]], quantities: Sequence[Quantity] = ("loss", "accuracy")
+) -> str:
+    """Figures against epoch, side by side.
+
+    Args:
+        runs: For each init the curves of its runs.
+        quantities: What to draw.
+    """
+    if not any("epoch" in curves for each in runs.values() for curves in each):
+        return paragraph("No epoch is finished yet.", "note")
+    names = {"loss": "Loss", "accuracy": "Accuracy", "iou": "IoU"}
+    return pair(*(drawing(training_curves(runs, each), f"{names[each]} against epoch.") for each in quantities))
+
+
+def pretraining_curve(folder: RunFolder) -> str:
+    """Loss of a pretrain run against epoch."""
+    curves = read_curves(folder.path)
+    if not curves:
+        return paragraph("No epoch is finished yet.", "note")
+    caption = "Pre-training loss against epoch."
+    if folder.options.get("normalise_target", True):
+        caption += " Each patch is reconstructed at variance 1: guessing its mean would score 1."
+    return drawing(pretraining_loss(curves), caption, "wide")
+
+
+def reconstruction_pictures(folder: RunFolder) -> str:
+    """Original, visible part and reconstruction of each example of a pretrain run."""
+    kinds = ("image", "visible", "reconstruction")
+    rows = [
+        [picture(photograph(files[kind]), f"{kind} {number}") for kind in kinds]
+        for number, files in read_examples(folder.path).items()
+        if all(kind in files for kind in kinds)
+    ][:PICTURES_SHOWN]
+    if not rows:
+        return paragraph("The run has left no reconstructions yet.", "note")
+    note = ""
+    if folder.options.get("normalise_target", True):
+        note = paragraph(
+            "Trained on patches normalised one by one: each masked patch is shown with its own true mean and "
+            "contrast, so only the structure inside it is the network's.",
+            "note",
+        )
+    return note + pictures([], ["original", "visible part", "reconstruction"], rows)
+
+
+def segmentation_pictures(runs: Mapping[str, Examples]) -> str:
+    """Image and truth, then prediction and errors under each run, for the images that all of them have.
+
+    Args:
+        runs: Examples of each run, by the name to show.
+    """
+    kinds = ("image", "label", "prediction")
+    complete = {
+        name: {number: files for number, files in examples.items() if all(kind in files for kind in kinds)}
+        for name, examples in runs.items()
+    }
+    shared = sorted(set.intersection(*(set(examples) for examples in complete.values()))) if runs else []
+    if not shared:
+        return paragraph("The runs have left no pictures yet.", "note")
+    rows = []
+    for number in shared[:PICTURES_SHOWN]:
+        first = next(iter(complete.values()))[number]
+        label = read_class_map(first["label"])
+        cells = [
+            picture(photograph(first["image"]), f"image {number}"),
+            picture(class_picture(label), f"truth of image {number}"),
+        ]
+        for name, examples in complete.items():
+            prediction = read_class_map(examples[number]["prediction"])
+            wrong = wrong_share(prediction, label)
+            cells += [
+                picture(class_picture(prediction), f"prediction of {name} for image {number}"),
+                picture(
+                    error_picture(prediction, label),
+                    f"errors of {name} in image {number}",
+                    "" if math.isnan(wrong) else f"{wrong:.1%} wrong",
+                ),
+            ]
+        rows.append(cells)
+    return pictures(
+        [("", 2), *((name, 2) for name in complete)],
+        ["image", "truth", *(("prediction", "errors") * len(complete))],
+        rows,
+    )
+
+
+def picture_legend() -> str:
+    """What the colours of a segmentation grid mean."""
+    return swatches(
+        (
+            ("foreground", FOREGROUND_COLOUR),
+            ("background", BACKGROUND_COLOUR),
+            ("false positive", FALSE_POSITIVE_COLOUR),
+            ("false negative", FALSE_NEGATIVE_COLOUR),
+            ("border, in neither count", BORDER_COLOUR),
+        )
+    )
+
+
+def provenance(folder: RunFolder) -> str:
+    """How the run was made: environment and options."""
+    pairs = [("folder", folder.name), *_flat(folder.info)]
+    options = folder.options_text or "The run left no config.yaml."
+    return section("How it was run", facts(pairs), folded("All options (config.yaml)", options))
+
+
+def duration(seconds: Any) -> str:
+    """Wall time in words: ``42 s``, ``3 min 20 s``, ``1 h 12 min``."""
+    if not isinstance(seconds, int | float):
+        return str(seconds)
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _flat(info: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for key, value in info.items():
+        name = f"{prefix}{str(key).replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            if key == "versions":
+                pairs.append((name, ", ".join(f"{package} {version}" for package, version in value.items())))
+            else:
+                pairs += _flat(value, f"{name}: ")
+        elif key == "seconds":
+            pairs.append((prefix + "wall time", duration(value)))
+        elif value is not None:
+            pairs.append((name, f"{value:,}" if isinstance(value, int) else str(value)))
+    return pairs
