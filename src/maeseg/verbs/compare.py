@@ -1,0 +1,155 @@
+"""The verb ``compare``."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from maeseg.types import BorderRule, Precision
+
+if TYPE_CHECKING:
+    from maeseg.experiments.results import ResultRow
+
+log = logging.getLogger(__name__)
+
+
+def compare(
+    *,
+    data: str,
+    out: str,
+    inits: list[str],
+    labels: list[int | float],
+    seeds: int | list[int] = 3,
+    border: BorderRule = "background",
+    encoder: str | None = None,
+    decoder_channels: list[int] | None = None,
+    image_size: int | list[int] | None = None,
+    val: int | float = 0.2,
+    epochs: int = 10,
+    steps_per_epoch: int = 50,
+    batch_size: int = 16,
+    lr: float = 5e-4,
+    weight_decay: float = 0.05,
+    warmup: float = 0.1,
+    clip: float = 1.0,
+    workers: int = 2,
+    precision: Precision = "32-true",
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    download: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> "list[ResultRow]":
+    """Compare initialisations fairly: the same network, splits, label sets, seeds and steps for every one.
+
+    Each run is a ``finetune`` in ``OUT/runs``; ``OUT/results.csv`` has a row for each. Only the starting weights
+    differ between runs of one seed and label count, so their differences are paired.
+
+    Args:
+        data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder with ``images/`` and ``masks/``.
+        out: Folder to write.
+        inits: ``scratch`` and pretrain runs.
+        labels: Shares (floats) and counts (ints) of labelled images.
+        seeds: How many seeds, or how many for each entry of ``labels``.
+        border: What border pixels count as, in the loss and in the metrics.
+        encoder: A timm convnet; by default that of the first pretrain run.
+        decoder_channels: Five widths of the decoder; by default those of the first pretrain run.
+        image_size: Side in pixels, or [height, width]; by default that of the first pretrain run.
+        val: Validation images, a share or a count; the ones that pre-training held out too.
+        epochs: Epochs of each run, each followed by validation.
+        steps_per_epoch: Steps in an epoch, whatever the number of labels, so that every run takes the same steps.
+        batch_size: Images per step.
+        lr: Highest learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        warmup: Share of the steps over which the learning rate rises.
+        clip: Largest norm of the gradient; 0 for no limit.
+        workers: Processes that read images.
+        precision: Of the arithmetic.
+        accelerator: cpu, gpu, mps or auto.
+        devices: How many accelerators, or auto.
+        download: Fetch Oxford-IIIT Pet if it is missing.
+        resume: Skip the runs that are finished, go on with the one that was stopped.
+        overwrite: Replace the comparison in ``out``.
+
+    Returns:
+        The rows of ``results.csv``.
+
+    Raises:
+        UserError: If an option, a file or a folder cannot be used; checked for every run before the first starts.
+    """
+    config = dict(locals())
+    from pathlib import Path
+
+    from maeseg.data.sources import open_source
+    from maeseg.data.splits import label_subset, split_indices
+    from maeseg.experiments.plan import name_inits, plan_cells
+    from maeseg.experiments.results import ResultRow, append_result, read_results
+    from maeseg.models.unet import STRIDE, build_unet, check_image_size
+    from maeseg.training.checkpoints import check_held_out, choose_network, choose_size, read_checkpoint, start_unet
+    from maeseg.training.options import check_ranges
+    from maeseg.training.run import Run, is_finished, read_metrics
+    from maeseg.verbs.finetune import finetune
+
+    check_ranges(config)
+    named = name_inits(inits)
+    starts = [read_checkpoint(Path(weights)) for weights in named.values() if weights]
+    for start in starts:
+        encoder, decoder_channels = choose_network(start, encoder, decoder_channels)
+        start_unet(build_unet(encoder, decoder_channels), start)
+        check_held_out(start, data, val)
+    encoder, decoder_channels = choose_network(None, encoder, decoder_channels)
+    size = choose_size(starts[0] if starts else None, image_size)
+    check_image_size(size, STRIDE)
+    source = open_source(data, labelled=True, download=download)
+    split = split_indices(len(source), val)
+    cells = list(plan_cells(named, labels, seeds))
+    label_counts = {share: len(label_subset(split.train, share, seed=0)) for share in labels}
+
+    config |= {"encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size)}
+    run = Run("compare", config)
+    table = run.path / "results.csv"
+    with run.writing():
+        run.write_facts(inits=named, planned=len(cells), split={"train": len(split.train), "val": len(split.val)})
+        for number, cell in enumerate(cells, start=1):
+            folder = run.path / cell.folder
+            if not (resume and is_finished(folder)):
+                log.info("run %d of %d: %s, labels %s, seed %d", number, len(cells), cell.init, cell.labels, cell.seed)
+                finetune(
+                    data=data,
+                    out=str(folder),
+                    weights=cell.weights,
+                    labels=cell.labels,
+                    border=border,
+                    encoder=encoder,
+                    decoder_channels=decoder_channels,
+                    image_size=list(size),
+                    val=val,
+                    epochs=epochs,
+                    steps_per_epoch=steps_per_epoch,
+                    batch_size=batch_size,
+                    lr=lr,
+                    weight_decay=weight_decay,
+                    warmup=warmup,
+                    clip=clip,
+                    seed=cell.seed,
+                    workers=workers,
+                    precision=precision,
+                    accelerator=accelerator,
+                    devices=devices,
+                    resume=resume,
+                )
+            figures, facts = read_metrics(folder)
+            append_result(
+                table,
+                ResultRow(
+                    init=cell.init,
+                    labels=cell.labels,
+                    label_count=label_counts[cell.labels],
+                    seed=cell.seed,
+                    epochs=epochs,
+                    steps=facts["steps"],
+                    seconds=facts["seconds"],
+                    run=cell.folder,
+                    **figures,
+                ),
+            )
+        run.finish({"runs": len(cells)})
+    return read_results(table)

@@ -1,0 +1,163 @@
+"""The verb ``finetune``."""
+
+import logging
+
+from maeseg.types import BorderRule, Precision
+
+log = logging.getLogger(__name__)
+
+
+def finetune(
+    *,
+    data: str,
+    out: str,
+    weights: str | None = None,
+    labels: int | float = 1.0,
+    border: BorderRule = "background",
+    encoder: str | None = None,
+    decoder_channels: list[int] | None = None,
+    image_size: int | list[int] | None = None,
+    val: int | float = 0.2,
+    epochs: int = 50,
+    steps_per_epoch: int | None = None,
+    batch_size: int = 16,
+    lr: float = 5e-4,
+    weight_decay: float = 0.05,
+    warmup: float = 0.1,
+    clip: float = 1.0,
+    seed: int = 0,
+    workers: int = 2,
+    precision: Precision = "32-true",
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    download: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, float | int | str]:
+    """Fine-tune a U-Net for segmentation, from pre-trained weights or from scratch.
+
+    Dice + cross-entropy (V-Net, Milletari et al. 2016); validation after every epoch; keeps the best checkpoint by
+    validation IoU and the last one. Leaves a run folder.
+
+    Args:
+        data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder with ``images/`` and ``masks/``.
+        out: Run folder to write.
+        weights: A pretrain run to start from (encoder and decoder; only the head is new), or a finetune run (all
+            of it); random weights if left out.
+        labels: Labelled images to train on, a share (0.1) or a count (64); for one seed a smaller set lies within a
+            larger one.
+        border: What border pixels count as, in the loss and in the metrics.
+        encoder: A timm convnet; by default that of ``weights``, or resnet18.
+        decoder_channels: Five widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or
+            256, 128, 64, 32, 16.
+        image_size: Side in pixels, or [height, width], multiples of 32; by default that of ``weights``, or 224.
+        val: Validation images, a share (0.2) or a count (500); the same ones for every seed.
+        epochs: Epochs to train, each followed by validation.
+        steps_per_epoch: Steps in an epoch, the labels repeated as needed; by default one pass over them.
+        batch_size: Images per step.
+        lr: Highest learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        warmup: Share of the steps over which the learning rate rises.
+        clip: Largest norm of the gradient; 0 for no limit.
+        seed: Of the new weights, the choice of labels, order and augmentation.
+        workers: Processes that read images.
+        precision: Of the arithmetic; bf16-mixed is fastest where the processor has it.
+        accelerator: cpu, gpu, mps or auto.
+        devices: How many accelerators, or auto.
+        download: Fetch Oxford-IIIT Pet if it is missing.
+        resume: Go on from the last checkpoint in ``out``.
+        overwrite: Replace the run in ``out``.
+
+    Returns:
+        The best checkpoint's figures on the validation images, as ``evaluate`` gives them, and its epoch.
+
+    Raises:
+        UserError: If an option, a file or the folder cannot be used.
+    """
+    config = dict(locals())
+    from pathlib import Path
+
+    import lightning as L
+
+    from maeseg.data.datamodule import SegmentData
+    from maeseg.data.sources import open_source
+    from maeseg.data.splits import label_subset, split_indices
+    from maeseg.inference.evaluate import evaluate_model
+    from maeseg.inference.examples import choose_examples, write_predictions
+    from maeseg.models.unet import STRIDE, build_unet, check_image_size, count_parameters
+    from maeseg.training.checkpoints import (
+        check_held_out,
+        choose_network,
+        choose_size,
+        read_checkpoint,
+        restore_unet,
+        start_unet,
+    )
+    from maeseg.training.options import check_ranges
+    from maeseg.training.run import Run, read_metrics
+    from maeseg.training.segment import SegmentModule
+    from maeseg.training.trainer import fit, make_trainer
+
+    check_ranges(config)
+    start = read_checkpoint(Path(weights)) if weights else None
+    if start:
+        check_held_out(start, data, val)
+    encoder, decoder_channels = choose_network(start, encoder, decoder_channels)
+    size = choose_size(start, image_size)
+    check_image_size(size, STRIDE)
+    source = open_source(data, labelled=True, download=download)
+    split = split_indices(len(source), val)
+    train = label_subset(split.train, labels, seed)
+    L.seed_everything(seed, verbose=False)
+    network = build_unet(encoder, decoder_channels)
+    images = SegmentData(source, train, split.val, size, batch_size, workers, seed, steps_per_epoch)
+    transfer = start_unet(network, start) if start else None
+    log.info("weights: %s", f"{weights}: {transfer}" if transfer else "random, from scratch")
+    about = {
+        "verb": "finetune",
+        "encoder": encoder,
+        "decoder_channels": decoder_channels,
+        "image_size": list(size),
+        "data": data,
+        "val": val,
+        "border": border,
+    }
+    module = SegmentModule(network, about, border=border, lr=lr, weight_decay=weight_decay, warmup=warmup)
+    stages = [("train", ("loss", "accuracy", "iou")), ("val", ("loss", "accuracy", "iou", "dice_loss"))]
+    trainer = make_trainer(
+        Path(out),
+        columns=tuple(f"{stage}_{name}" for stage, names in stages for name in names),
+        best_by="val_iou",
+        epochs=epochs,
+        precision=precision,
+        clip=clip,
+        accelerator=accelerator,
+        devices=devices,
+    )
+
+    # Whatever is wrong with the options has been said by now: an error leaves no folder behind.
+    config |= {"encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size)}
+    run = Run("finetune", config)
+    if run.complete:
+        log.info("%s is finished already", out)
+        return read_metrics(run.path)[0]
+    fit(trainer, module, images, run)
+
+    best = read_checkpoint(run.path, "best")
+    unet = restore_unet(best)
+    figures: dict[str, float | int | str] = {
+        **evaluate_model(unet, source, split.val, size, border).compute(),
+        "border": border,
+        "best_epoch": best.epoch,
+    }
+    if trainer.is_global_zero:
+        with run.writing():
+            write_predictions(run.path / "examples", unet, source, choose_examples(split.val), size)
+            run.finish(
+                figures,
+                label_count=len(train),
+                steps=trainer.global_step,
+                parameters=count_parameters(unet),
+                transfer=str(transfer) if transfer else None,
+            )
+    return figures

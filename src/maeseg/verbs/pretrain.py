@@ -1,0 +1,134 @@
+"""The verb ``pretrain``."""
+
+import logging
+
+from maeseg.types import Precision
+
+log = logging.getLogger(__name__)
+
+
+def pretrain(
+    *,
+    data: str,
+    out: str,
+    encoder: str | None = None,
+    decoder_channels: list[int] | None = None,
+    weights: str | None = None,
+    image_size: int | list[int] = 224,
+    patch_size: int = 32,
+    mask_ratio: float = 0.6,
+    normalise_target: bool = True,
+    val: int | float = 0.2,
+    epochs: int = 100,
+    batch_size: int = 32,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    warmup: float = 0.05,
+    clip: float = 5.0,
+    seed: int = 0,
+    workers: int = 2,
+    precision: Precision = "32-true",
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    download: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Pre-train a whole U-Net on images alone, by reconstructing masked patches.
+
+    The encoder sees the visible patches only, and computes nothing else; the U-Net's own decoder reconstructs the
+    masked ones (SparK, Tian et al. 2023; MAE, He et al. 2022). Leaves a run folder.
+
+    Args:
+        data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder of images in any depth.
+        out: Run folder to write.
+        encoder: A timm convnet; by default that of ``weights``, or resnet18.
+        decoder_channels: Five widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or
+            256, 128, 64, 32, 16.
+        weights: Start from this pretrain run instead of random weights.
+        image_size: Side in pixels, or [height, width]; multiples of the patch size.
+        patch_size: Side of a patch in pixels, a multiple of 32.
+        mask_ratio: Share of patches to hide, between 0 and 1.
+        normalise_target: Reconstruct each patch at mean 0 and standard deviation 1.
+        val: Held-out images, a share (0.2) or a count (500); the same ones that finetune holds out.
+        epochs: Passes over the training images.
+        batch_size: Images per step.
+        lr: Highest learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        warmup: Share of the steps over which the learning rate rises.
+        clip: Largest norm of the gradient; 0 for no limit.
+        seed: Of weights, order, augmentation and visible grids.
+        workers: Processes that read images.
+        precision: Of the arithmetic; bf16-mixed is fastest where the processor has it.
+        accelerator: cpu, gpu, mps or auto.
+        devices: How many accelerators, or auto.
+        download: Fetch Oxford-IIIT Pet if it is missing.
+        resume: Go on from the last checkpoint in ``out``.
+        overwrite: Replace the run in ``out``.
+
+    Raises:
+        UserError: If an option, a file or the folder cannot be used.
+    """
+    config = dict(locals())
+    from pathlib import Path
+
+    import lightning as L
+
+    from maeseg.data.datamodule import PretrainData
+    from maeseg.data.sources import open_source
+    from maeseg.data.splits import split_indices
+    from maeseg.inference.examples import choose_examples, write_reconstructions
+    from maeseg.masking import check_mask_ratio
+    from maeseg.models.masked_autoencoder import MaskedAutoencoder
+    from maeseg.models.transfer import load_strictly
+    from maeseg.models.unet import as_size, build_unet, check_image_size, check_patch_size, count_parameters
+    from maeseg.training.callbacks import last_epoch
+    from maeseg.training.checkpoints import choose_network, read_checkpoint
+    from maeseg.training.options import check_ranges
+    from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
+    from maeseg.training.run import Run
+    from maeseg.training.trainer import fit, make_trainer
+
+    check_ranges(config)
+    size = as_size(image_size)
+    check_patch_size(patch_size)
+    check_image_size(size, patch_size)
+    check_mask_ratio(mask_ratio, (size[0] // patch_size, size[1] // patch_size))
+    start = read_checkpoint(Path(weights)) if weights else None
+    encoder, decoder_channels = choose_network(start, encoder, decoder_channels)
+    source = open_source(data, labelled=False, download=download)
+    split = split_indices(len(source), val)
+    L.seed_everything(seed, verbose=False)
+    network = MaskedAutoencoder(build_unet(encoder, decoder_channels))
+    images = PretrainData(source, split, size, batch_size, workers, seed)
+    if start:
+        log.info("weights: %s: %s", weights, load_strictly(network, start.weights, str(start.path)))
+    about = {
+        "verb": "pretrain", "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
+        "data": data, "val": val, "patch_size": patch_size, "mask_ratio": mask_ratio,
+        "normalise_target": normalise_target,
+    }  # fmt: skip
+    module = PretrainModule(
+        network, about, patch=patch_size, mask_ratio=mask_ratio, normalise_target=normalise_target, lr=lr,
+        weight_decay=weight_decay, warmup=warmup, seed=seed,
+    )  # fmt: skip
+    columns = ("train_loss", "val_loss")
+    trainer = make_trainer(
+        Path(out), columns=columns, best_by=None, epochs=epochs, precision=precision, clip=clip,
+        accelerator=accelerator, devices=devices,
+    )  # fmt: skip
+
+    # Whatever is wrong with the options has been said by now: an error leaves no folder behind.
+    config |= {"encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size)}
+    run = Run("pretrain", config)
+    if run.complete:
+        log.info("%s is finished already", out)
+        return
+    fit(trainer, module, images, run)
+    if trainer.is_global_zero:
+        examples = choose_examples(split.val)
+        visible = module.draw_visible(len(examples), size, EXAMPLE_GRIDS)
+        with run.writing():
+            write_reconstructions(run.path / "examples", network, source, examples, size, visible, normalise_target)
+            final = last_epoch(run.path / "metrics.csv", columns)
+            run.finish(final, images=len(split.train), steps=trainer.global_step, parameters=count_parameters(network))

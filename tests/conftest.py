@@ -1,0 +1,35 @@
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)  # tests run in several processes on few cores
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished tiny pretrain run; read only."""
+    import tiny_runs
+
+    out = tmp_path_factory.mktemp("runs") / "pretrained"
+    assert tiny_runs.pretrain(out) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def finetuned(pretrained: Path) -> Path:
+    """A finished tiny finetune run from those weights; read only."""
+    import tiny_runs
+
+    out = pretrained.with_name("finetuned")
+    assert tiny_runs.finetune(out, pretrained) == 0
+    return out
