@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from maeseg.errors import UserError
 from maeseg.masking import random_visible
 from maeseg.sparse import encode_visible, pack, unpack
+from maeseg.sparse.product import multiply, multiply_transposed
 from maeseg.sparse.reference import encode_masked_dense
 
 GRIDS = {
@@ -504,6 +505,17 @@ def test_gradients_of_pooling_are_the_numerical_ones() -> None:
         return unpack(F.max_pool2d(tiles, 3, 2, 1) + F.avg_pool2d(tiles, 3, 2, 1))  # type: ignore[arg-type]
 
     assert torch.autograd.gradcheck(pool, (images,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rows", [1, 7, 16, 48])
+def test_products_of_rows_are_those_of_linear(rows: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows_RC, kernel_DC, bias_D, grad_RD = (
+        torch.randn(*shape, generator=generator, dtype=dtype) for shape in ((rows, 5), (3, 5), (3,), (rows, 3))
+    )
+    torch.testing.assert_close(multiply(rows_RC, kernel_DC, bias_D), F.linear(rows_RC, kernel_DC, bias_D))
+    torch.testing.assert_close(multiply_transposed(grad_RD, rows_RC), grad_RD.t() @ rows_RC)
 
 
 def test_unpack_is_the_inverse_of_pack() -> None:

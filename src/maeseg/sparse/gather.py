@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maeseg.sparse.layout import Layout, Window
+from maeseg.sparse.product import multiply, multiply_transposed
 
 
 def take(rows_RC: Tensor, layout: Layout, window: Window, outside: float = 0.0) -> Tensor:
@@ -71,8 +72,8 @@ class GatherMatmul(torch.autograd.Function):
         """
         ctx.save_for_backward(rows_RC, weight_DCkk)
         ctx.layout, ctx.window = layout, window
-        kernel_KCxD = weight_DCkk.permute(2, 3, 1, 0).flatten(0, 2)
-        return take(rows_RC, layout, window).flatten(3).flatten(0, 2) @ kernel_KCxD
+        kernel_DxKC = weight_DCkk.permute(0, 2, 3, 1).flatten(1)
+        return multiply(take(rows_RC, layout, window).flatten(3).flatten(0, 2), kernel_DxKC)
 
     @staticmethod
     def backward(ctx: Any, grad_SD: Tensor) -> tuple[Tensor | None, ...]:
@@ -83,12 +84,12 @@ class GatherMatmul(torch.autograd.Function):
         grad_rows = grad_weight = None
         if ctx.needs_input_grad[0] and (window.y.stride, window.x.stride) == (1, 1):
             # a row is read by those that it would read itself, each through the opposite side of the kernel
-            flipped_KDxC = weight_DCkk.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 2)
-            grad_rows = take(grad_SD, layout, window).flatten(3).flatten(0, 2) @ flipped_KDxC
+            flipped_CxKD = weight_DCkk.flip(2, 3).permute(1, 2, 3, 0).flatten(1)
+            grad_rows = multiply(take(grad_SD, layout, window).flatten(3).flatten(0, 2), flipped_CxKD)
         elif ctx.needs_input_grad[0]:
-            readings_SxKC = grad_SD @ weight_DCkk.permute(0, 2, 3, 1).flatten(1)
+            readings_SxKC = multiply(grad_SD, weight_DCkk.permute(2, 3, 1, 0).flatten(0, 2))
             grad_rows = give_back(readings_SxKC, layout, window)
         if ctx.needs_input_grad[1]:
             columns_SxKC = take(rows_RC, layout, window).flatten(3).flatten(0, 2)
-            grad_weight = (columns_SxKC.t() @ grad_SD).view(ky, kx, C, D).permute(3, 2, 0, 1)
+            grad_weight = multiply_transposed(grad_SD, columns_SxKC).view(D, ky, kx, C).permute(0, 3, 1, 2)
         return grad_rows, grad_weight, None, None

@@ -20,6 +20,7 @@ from maeseg.errors import UserError
 from maeseg.sparse.gather import Gather, GatherMatmul
 from maeseg.sparse.layout import Axis, Layout, Window
 from maeseg.sparse.packed import RULES, Rule, Tiles, plain, wrap
+from maeseg.sparse.product import multiply
 
 FEW_CHANNELS = 16
 """Below this, gathering single pixels moves too few values at a time: gather each tile with its halo instead."""
@@ -211,7 +212,7 @@ def convolve(
     out = out_side("a convolution", tiles, kernel, stride, padding, dilation)
     if kernel == (1, 1) and groups == 1:
         seen = plain(tiles)[:, :, :: stride[0], :: stride[1]]
-        rows = F.linear(seen.permute(0, 2, 3, 1).flatten(0, 2), weight.flatten(1), bias)
+        rows = multiply(seen.permute(0, 2, 3, 1).flatten(0, 2), weight.flatten(1), bias)
         return from_rows(rows, layout, out)
     if groups > 1 or weight.shape[1] < FEW_CHANNELS:
         values = function(
