@@ -25,6 +25,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from maeseg.cli import tune_allocator
 from maeseg.masking import random_visible
 from maeseg.models.densify import EPSILON, ScaleNorm
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
@@ -177,6 +178,7 @@ def report(times: dict[str, list[float]], repeats: int) -> None:
 def main() -> None:
     """Run the benchmark."""
     options = arguments()
+    tune_allocator()  # as the command line does, for every contender alike
     describe()
     torch.manual_seed(0)
     side = options.image_size

@@ -76,20 +76,26 @@ class Synthetic:
 
     def image(self, index: int) -> Image.Image:
         """Generate an image, RGB."""
-        rng = np.random.default_rng([*self._seed, index, 1])
-        return _paint(_Brush(rng, self.size), self._layout(index))
+        return _image(self._seed, index, self.size).copy()
 
     def label(self, index: int) -> Image.Image:
         """Generate its label: mode L, 0 background, 1 creature."""
-        return Image.fromarray(self._layout(index).label)
+        return Image.fromarray(_layout(self._seed, index, self.size).label)
 
-    def _layout(self, index: int) -> _Layout:
-        # the layout draws from its own stream, so that a label costs no painting
-        brush = _Brush(np.random.default_rng([*self._seed, index, 0]), self.size)
-        while True:
-            layout = _arrange(brush)
-            if _SHARE[0] <= layout.label.mean() <= _SHARE[1]:
-                return layout
+
+@functools.lru_cache(maxsize=1024)  # epochs read the same images again; 50 MB at 128 px
+def _image(seed: tuple[int, int], index: int, size: int) -> Image.Image:
+    rng = np.random.default_rng([*seed, index, 1])
+    return _paint(_Brush(rng, size), _layout(seed, index, size))
+
+
+def _layout(seed: tuple[int, int], index: int, size: int) -> _Layout:
+    # the layout draws from its own stream, so that a label costs no painting
+    brush = _Brush(np.random.default_rng([*seed, index, 0]), size)
+    while True:
+        layout = _arrange(brush)
+        if _SHARE[0] <= layout.label.mean() <= _SHARE[1]:
+            return layout
 
 
 class _Fields:

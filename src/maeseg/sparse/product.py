@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
-IMAGES = 16
-"""Torch hands a 1 x 1 convolution on a single thread to oneDNN from this batch on."""
+IMAGES, ENOUGH_ROWS = 16, 256
+"""Torch hands a 1 x 1 convolution on a single thread to oneDNN from this batch on; with few rows it does not pay."""
 
 
 def multiply(rows_RC: Tensor, kernel_DC: Tensor, bias_D: Tensor | None = None) -> Tensor:
@@ -38,7 +38,7 @@ def convolves_faster(rows: Tensor) -> bool:
 
 
 def as_images(rows_RC: Tensor) -> Tensor:
-    """Rows as a channels-last batch (16, C, 1, R / 16), or (1, C, 1, R) where 16 does not divide R; a view."""
+    """Rows as a channels-last batch (16, C, 1, R / 16), or (1, C, 1, R) for few or if 16 does not divide R; a view."""
     R, C = rows_RC.shape
-    images = IMAGES if R % IMAGES == 0 else 1
+    images = IMAGES if R % IMAGES == 0 and R >= ENOUGH_ROWS else 1
     return rows_RC.contiguous().view(images, 1, R // images, C).permute(0, 3, 1, 2)
