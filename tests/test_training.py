@@ -230,9 +230,9 @@ def train(folder: Path, epochs: int, resume: str | None = None) -> list[dict[str
 def test_the_table_of_a_resumed_run_is_contiguous(tmp_path: Path) -> None:
     train(tmp_path, 2)
     with (tmp_path / "metrics.csv").open("a") as file:
-        file.write("2,6,1000.0,0.125,99\n")  # an epoch that was counted, and stopped before it was saved
+        file.write("3,6,1000.0,0.125,99\n")  # an epoch that was counted, and stopped before it was saved
     rows = train(tmp_path, 4, resume=str(tmp_path / "last.ckpt"))
-    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert [row["step"] for row in rows] == ["2", "4", "6", "8"]
     assert [float(row["train_loss"]) for row in rows] == [0, 1, 2, 3]
     assert [row["lr"] for row in rows] == ["0.125"] * 4

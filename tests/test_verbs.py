@@ -97,7 +97,7 @@ def read_json(path: Path) -> dict[str, object]:
 def test_pretrain_leaves_exactly_these_files(pretrained: Path) -> None:
     assert files_in(pretrained) == COMMON | examples("image", "visible", "reconstruction")
     assert curves(pretrained)[0] == ["epoch", "step", "lr", "train_loss", "val_loss"]
-    assert [row[:2] for row in curves(pretrained)[1:]] == [["0", "2"], ["1", "4"]]  # 19 images, batches of 8
+    assert [row[:2] for row in curves(pretrained)[1:]] == [["1", "2"], ["2", "4"]]  # 19 images, batches of 8
     final = dict(zip(curves(pretrained)[0], curves(pretrained)[-1], strict=True))
     assert read_json(pretrained / "metrics.json") == {name: float(final[name]) for name in ("train_loss", "val_loss")}
     facts = read_json(pretrained / "run.json")
@@ -126,7 +126,7 @@ def test_finetune_leaves_exactly_these_files(finetuned: Path) -> None:
 def test_the_best_checkpoint_is_that_of_the_best_validation_iou(finetuned: Path) -> None:
     names, *rows = curves(finetuned)
     ious = [float(row[names.index("val_iou")]) for row in rows]
-    assert read_json(finetuned / "metrics.json")["best_epoch"] == int(np.argmax(ious))
+    assert read_json(finetuned / "metrics.json")["best_epoch"] == 1 + int(np.argmax(ious))
 
 
 def test_config_is_complete(pretrained: Path, finetuned: Path) -> None:
@@ -310,7 +310,7 @@ def test_the_best_epoch_before_a_stop_stays_the_best(finetuned: Path, tmp_path: 
     names, *rows = curves(moved)
     ious = [float(row[names.index("val_iou")]) for row in rows]
     assert ious[0] > max(ious[1:]), "this test needs a first epoch better than the later ones"
-    assert read_json(moved / "metrics.json")["best_epoch"] == int(np.argmax(ious))
+    assert read_json(moved / "metrics.json")["best_epoch"] == 1 + int(np.argmax(ious))
 
 
 # --- using a run

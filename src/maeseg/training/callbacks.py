@@ -21,7 +21,7 @@ def last_epoch(path: Path, columns: tuple[str, ...]) -> dict[str, float]:
 
 
 class EpochTable(L.Callback):
-    """Write metrics.csv, a row per epoch, and log the same as a line.
+    """Write metrics.csv, a row per epoch, counted from 1, and log the same as a line.
 
     On resume the rows of epochs that are run again are replaced.
 
@@ -39,7 +39,7 @@ class EpochTable(L.Callback):
         """Keep the rows of the epochs before the one that starts."""
         if self.path.exists():
             with self.path.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
+                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
         before = float(self.rows[-1]["seconds"]) if self.rows else 0.0
         self.began = time.monotonic() - before
 
@@ -51,7 +51,7 @@ class EpochTable(L.Callback):
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.rows.append(
             {
-                "epoch": str(trainer.current_epoch),
+                "epoch": str(trainer.current_epoch + 1),
                 "step": str(trainer.global_step),
                 "seconds": f"{time.monotonic() - self.began:.1f}",
                 "lr": f"{rate:.4g}",

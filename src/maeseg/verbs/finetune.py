@@ -69,7 +69,7 @@ def finetune(
         overwrite: Replace the run in ``out``.
 
     Returns:
-        The best checkpoint's figures on the validation images, as ``evaluate`` gives them, and its epoch.
+        The best checkpoint's figures on the validation images, as ``evaluate`` gives them, and its epoch, from 1.
 
     Raises:
         UserError: If an option, a file or the folder cannot be used.
@@ -148,7 +148,7 @@ def finetune(
     figures: dict[str, float | int | str] = {
         **evaluate_model(unet, source, split.val, size, border).compute(),
         "border": border,
-        "best_epoch": best.epoch,
+        "best_epoch": best.epoch + 1,
     }
     if trainer.is_global_zero:
         with run.writing():
