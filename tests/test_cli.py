@@ -24,7 +24,7 @@ TRAIN_OPTIONS = [
 OPTIONS = {
     "pretrain": [
         "data", "out", "encoder", "decoder_channels", "weights", "image_size", "patch_size", "mask_ratio",
-        "normalise_target", "val", *TRAIN_OPTIONS,
+        "normalise_target", "decoder_window", "val", *TRAIN_OPTIONS,
     ],
     "finetune": [
         "data", "out", "weights", "labels", "border", "encoder", "decoder_channels", "image_size", "val", "epochs",
@@ -136,6 +136,7 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "patch": ((*PRETRAIN, "--patch_size", 48), "--patch_size 48 is not a multiple of the encoder's largest stride 32"),
     "one patch": ((*PRETRAIN, "--patch_size", 64), "an image of 1 x 1 patches leaves nothing to hide"),
     "mask ratio": ((*PRETRAIN, "--mask_ratio", 1.5), "--mask_ratio 1.5 is not between 0 and 1"),
+    "no window": ((*PRETRAIN, "--decoder_window", 0), "--decoder_window 0 is out of range: give at least 1"),
     "val of all": ((*PRETRAIN, "--val", 24), "val 24: that leaves no image to train on"),
     "large batch": ((*PRETRAIN, "--batch_size", 64), "batch_size 64: synthetic has only 19 training images"),
     "no batch": ((*FINETUNE, "--batch_size", 0), "--batch_size 0 is out of range: give at least 1"),

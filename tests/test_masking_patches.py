@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from maeseg.errors import UserError
-from maeseg.masking import random_visible, visible_count
+from maeseg.masking import GridWindow, random_visible, random_window, visible_count
 from maeseg.patches import patch_statistics, patchify, reconstruction_loss, unpatchify, visible_pixels
 
 # The visible grid.
@@ -160,6 +160,25 @@ def test_gradient_of_the_loss_is_the_numerical_one(normalise: bool) -> None:
     assert torch.autograd.gradcheck(
         lambda predicted: reconstruction_loss(predicted, images, visible, 4, normalise), (predicted,)
     )
+
+
+def test_loss_is_zero_where_nothing_is_masked() -> None:
+    predicted, images, visible = case()
+    assert reconstruction_loss(predicted, images, torch.ones_like(visible), 4) == 0
+
+
+def test_a_window_is_cut_out_of_maps_of_any_scale() -> None:
+    cells = torch.arange(12).view(1, 1, 3, 4)
+    window = GridWindow(top=1, left=2, rows=2, columns=1)
+    assert window.crop(cells).tolist() == [[[[6], [10]]]]
+    enlarged = cells.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert window.crop(enlarged, 2).tolist() == [[[[6, 6], [6, 6], [10, 10], [10, 10]]]]
+
+
+def test_windows_lie_everywhere_in_the_grid_and_nowhere_else() -> None:
+    drawn = {random_window((3, 4), 2) for _ in range(300)}
+    assert drawn == {GridWindow(top, left, 2, 2) for top in range(2) for left in range(3)}
+    assert random_window((3, 1), 2).columns == 1
 
 
 def test_visible_pixels_enlarge_the_grid() -> None:

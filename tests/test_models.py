@@ -7,7 +7,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from maeseg.errors import UserError
-from maeseg.masking import random_visible
+from maeseg.masking import GridWindow, random_visible
 from maeseg.models.densify import EPSILON, MOMENTUM, Densify, ScaleNorm
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.transfer import load_strictly, transfer_to_unet
@@ -54,6 +54,22 @@ def test_reconstruction_has_the_image_shape(height: int, width: int, patch: int)
     predicted_BCHW.square().mean().backward()
     untouched = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert not untouched
+
+
+def test_a_window_of_everything_is_everything_and_a_smaller_one_decodes_its_own_place(
+    autoencoder: MaskedAutoencoder,
+) -> None:
+    images_BCHW, visible_BYX = torch.randn(2, 3, 96, 64).double(), random_visible(2, (3, 2), 0.5)
+    whole = autoencoder(images_BCHW, visible_BYX)
+    torch.testing.assert_close(autoencoder(images_BCHW, visible_BYX, GridWindow(0, 0, 3, 2)), whole)
+    seen: list[torch.Size] = []
+    lower = GridWindow(top=1, left=0, rows=2, columns=2)
+    with autoencoder.decoder.register_forward_pre_hook(lambda _, maps: seen.extend(m.shape for m in maps[0])):
+        part = autoencoder(images_BCHW, visible_BYX, lower)
+    assert part.shape == (2, 3, 64, 64)
+    assert [shape[2:] for shape in seen] == [(64 // 2**level, 64 // 2**level) for level in range(6)]
+    # what it decodes is that place and no other
+    assert (part - lower.crop(whole, 32)).abs().mean() < (part - whole[:, :, :64]).abs().mean()
 
 
 @pytest.mark.parametrize("training", [True, False])

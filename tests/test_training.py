@@ -14,8 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from maeseg.data.synthetic import Synthetic
 from maeseg.errors import UserError
 from maeseg.inference.examples import load_normalised
+from maeseg.masking import GridWindow
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import build_unet
+from maeseg.patches import reconstruction_loss
 from maeseg.training.callbacks import EpochTable, last_epoch
 from maeseg.training.losses import SegmentationLoss
 from maeseg.training.optim import adamw_with_cosine
@@ -62,6 +64,16 @@ def test_pretraining_learns_a_fixed_batch(images_BCHW: Tensor) -> None:
         losses.append(loss.item())
     assert losses[0] == pytest.approx(1, abs=0.2)  # an untrained network predicts about the mean
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_loss_of_a_window_is_that_of_its_patches(images_BCHW: Tensor) -> None:
+    module = pretrain_module().double().eval()
+    images_BCHW = images_BCHW.double()
+    window = GridWindow(top=0, left=1, rows=2, columns=1)
+    visible_BYX = module.draw_visible(4, (SIDE, SIDE), 0)
+    predicted = module.network(images_BCHW, visible_BYX, window)
+    expected = reconstruction_loss(predicted.float(), images_BCHW[..., 32:], visible_BYX[..., 1:], 32)
+    torch.testing.assert_close(module.loss(images_BCHW, 0, window=window), expected)
 
 
 def test_fine_tuning_learns_a_fixed_batch(images_BCHW: Tensor) -> None:

@@ -1,7 +1,9 @@
-"""The visible grid: which patches of an image the encoder may see.
+"""The visible grid: which patches of an image the encoder may see, and the window of it that the decoder fills.
 
-Axes: B batch, Y X patch grid, L = Y * X patches. True = seen, everywhere in the project.
+Axes: B batch, C channels, H W pixels, Y X patch grid, L = Y * X patches. True = seen, everywhere in the project.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -51,3 +53,35 @@ def random_visible(
     patches = grid[0] * grid[1]
     order_BL = torch.rand(batch, patches, generator=generator).argsort(dim=1)
     return (order_BL < visible_count(patches, mask_ratio)).view(batch, *grid)
+
+
+@dataclass(frozen=True)
+class GridWindow:
+    """A rectangle of the patch grid.
+
+    Args:
+        top: First row.
+        left: First column.
+        rows: Patches along height.
+        columns: Patches along width.
+    """
+
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+    def crop(self, maps: Tensor, side: int = 1) -> Tensor:
+        """Cut the rectangle out of maps (..., Y * side, X * side), where a patch is ``side`` wide; a view."""
+        top, left = self.top * side, self.left * side
+        return maps[..., top : top + self.rows * side, left : left + self.columns * side]
+
+
+def random_window(grid: tuple[int, int], side: int, generator: torch.Generator | None = None) -> GridWindow:
+    """Draw a window of ``side`` by ``side`` patches, or the whole of a smaller grid (Y, X), uniformly over places."""
+    rows, columns = (min(side, patches) for patches in grid)
+    top, left = (
+        int(torch.randint(patches - taken + 1, (), generator=generator))
+        for patches, taken in zip(grid, (rows, columns), strict=True)
+    )
+    return GridWindow(top, left, rows, columns)

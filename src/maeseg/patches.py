@@ -63,7 +63,8 @@ def reconstruction_loss(
         normalise: Compare with each patch's values at mean 0 and standard deviation 1 (MAE, section 4.1).
 
     Returns:
-        Scalar; with ``normalise`` about 1 for a network that predicts the mean, 0.2 to 0.9 after training.
+        Scalar; with ``normalise`` about 1 for a network that predicts the mean, 0.2 to 0.9 after training. 0 if no
+        patch is masked.
     """
     target_BLP = patchify(images_BCHW, patch)
     if normalise:
@@ -71,7 +72,7 @@ def reconstruction_loss(
         target_BLP = (target_BLP - mean) / std
     error_BL = (patchify(predicted_BCHW, patch) - target_BLP).square().mean(dim=-1)
     hidden_BL = ~visible_BYX.flatten(1)
-    return (error_BL * hidden_BL).sum() / hidden_BL.sum()
+    return (error_BL * hidden_BL).sum() / hidden_BL.sum().clamp(min=1)
 
 
 def visible_pixels(visible_BYX: Tensor, patch: int) -> Tensor:

@@ -10,6 +10,7 @@ RANGES = {
     "epochs": (1, math.inf),
     "steps_per_epoch": (1, math.inf),
     "batch_size": (1, math.inf),
+    "decoder_window": (1, math.inf),
     "lr": (0, math.inf),
     "weight_decay": (0, math.inf),
     "warmup": (0, 1),

@@ -11,13 +11,15 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from maeseg.masking import random_visible
+from maeseg.masking import GridWindow, random_visible, random_window
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.patches import reconstruction_loss
 from maeseg.training.optim import adamw_with_cosine
 
 VALIDATION_GRIDS, EXAMPLE_GRIDS = 2**31, 2**31 + 1
 """Streams of the visible grids for validation and for pictures: the same ones every time."""
+WINDOWS = 1
+"""Marks a step's stream for the decoder's window."""
 
 
 class PretrainModule(L.LightningModule):
@@ -32,37 +34,53 @@ class PretrainModule(L.LightningModule):
         lr: Highest learning rate.
         weight_decay: AdamW's weight decay.
         warmup: Share of the steps for warm-up.
-        seed: Of the visible grids, which depend on (seed, step) alone.
+        seed: Of the visible grids and windows, which depend on (seed, step) alone.
+        decoder_window: Side in patches of what the decoder reconstructs of an image in a training step; everything
+            if None.
     """
 
     def __init__(
         self, network: MaskedAutoencoder, about: dict[str, Any], *, patch: int, mask_ratio: float,
         normalise_target: bool, lr: float, weight_decay: float, warmup: float, seed: int,
+        decoder_window: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.save_hyperparameters({"about": about})
         self.network = network.to(memory_format=torch.channels_last)
         self.patch, self.mask_ratio, self.normalise_target = patch, mask_ratio, normalise_target
         self.lr, self.weight_decay, self.warmup, self.seed = lr, weight_decay, warmup, seed
+        self.decoder_window = decoder_window
+
+    def generator(self, *stream: int) -> torch.Generator:
+        """A source of randomness that is a function of (seed, stream) alone."""
+        state = np.random.SeedSequence([self.seed, *stream]).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
     def draw_visible(self, batch: int, size: tuple[int, int], *stream: int) -> Tensor:
         """Visible grid (B, Y, X) for a batch of images of a size, a function of (seed, stream) alone."""
-        state = np.random.SeedSequence([self.seed, *stream]).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
-        grid = (size[0] // self.patch, size[1] // self.patch)
-        return random_visible(batch, grid, self.mask_ratio, generator)
+        return random_visible(batch, self.grid(size), self.mask_ratio, self.generator(*stream))
 
-    def loss(self, images_BCHW: Tensor, *stream: int) -> Tensor:
-        """Reconstruction loss of one batch under the visible grids of a stream."""
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Patches (Y, X) of an image of a size."""
+        return size[0] // self.patch, size[1] // self.patch
+
+    def loss(self, images_BCHW: Tensor, *stream: int, window: GridWindow | None = None) -> Tensor:
+        """Reconstruction loss of one batch, or of a window of it, under the visible grids of a stream."""
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         B, _, H, W = images_BCHW.shape
         visible_BYX = self.draw_visible(B, (H, W), *stream).to(images_BCHW.device)
-        predicted_BCHW = self.network(images_BCHW, visible_BYX).float()
+        predicted_BCHW = self.network(images_BCHW, visible_BYX, window).float()
+        if window:
+            images_BCHW, visible_BYX = window.crop(images_BCHW, self.patch), window.crop(visible_BYX)
         return reconstruction_loss(predicted_BCHW, images_BCHW, visible_BYX, self.patch, self.normalise_target)
 
     def training_step(self, images_BCHW: Tensor, index: int) -> Tensor:
         """One batch (B, C, H, W), normalised."""
-        loss = self.loss(images_BCHW, self.global_step, self.global_rank)
+        stream, window = (self.global_step, self.global_rank), None
+        if self.decoder_window:
+            grid = self.grid((images_BCHW.shape[2], images_BCHW.shape[3]))
+            window = random_window(grid, self.decoder_window, self.generator(*stream, WINDOWS))
+        loss = self.loss(images_BCHW, *stream, window=window)
         size = len(images_BCHW)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
         return loss

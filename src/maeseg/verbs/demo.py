@@ -38,6 +38,7 @@ def demo(*, out: str = "maeseg-demo", seed: int = 0, overwrite: bool = False) ->
         epochs=16,
         batch_size=16,
         seed=seed,
+        workers=0,  # each image is painted once, in this process
         overwrite=overwrite,
     )
     compare(
@@ -46,8 +47,10 @@ def demo(*, out: str = "maeseg-demo", seed: int = 0, overwrite: bool = False) ->
         inits=["scratch", str(folder / "pretrained")],
         labels=[16, 64],
         seeds=2,
-        epochs=8,
-        steps_per_epoch=25,
+        epochs=5,
+        steps_per_epoch=20,
+        lr=2e-3,
+        workers=0,
         overwrite=overwrite,
     )
     return report(run=str(folder / "comparison"))

@@ -18,6 +18,7 @@ def pretrain(
     patch_size: int = 32,
     mask_ratio: float = 0.6,
     normalise_target: bool = True,
+    decoder_window: int | None = None,
     val: int | float = 0.2,
     epochs: int = 100,
     batch_size: int = 32,
@@ -50,6 +51,8 @@ def pretrain(
         patch_size: Side of a patch in pixels, a multiple of 32.
         mask_ratio: Share of patches to hide, between 0 and 1.
         normalise_target: Reconstruct each patch at mean 0 and standard deviation 1.
+        decoder_window: Side, in patches, of a random window of each image that the decoder reconstructs in a
+            training step: faster; by default all of the image.
         val: Held-out images, a share (0.2) or a count (500); the same ones that finetune holds out.
         epochs: Passes over the training images.
         batch_size: Images per step.
@@ -110,7 +113,7 @@ def pretrain(
     }  # fmt: skip
     module = PretrainModule(
         network, about, patch=patch_size, mask_ratio=mask_ratio, normalise_target=normalise_target, lr=lr,
-        weight_decay=weight_decay, warmup=warmup, seed=seed,
+        weight_decay=weight_decay, warmup=warmup, seed=seed, decoder_window=decoder_window,
     )  # fmt: skip
     columns = ("train_loss", "val_loss")
     trainer = make_trainer(
