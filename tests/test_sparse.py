@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from maeseg.errors import UserError
 from maeseg.masking import random_visible
 from maeseg.sparse import encode_visible, pack, unpack
-from maeseg.sparse.product import multiply, multiply_transposed
+from maeseg.sparse.product import multiply, multiply_by_columns, multiply_transposed
 from maeseg.sparse.reference import encode_masked_dense
 
 GRIDS = {
@@ -515,6 +515,7 @@ def test_products_of_rows_are_those_of_linear(rows: int, dtype: torch.dtype) -> 
         torch.randn(*shape, generator=generator, dtype=dtype) for shape in ((rows, 5), (3, 5), (3,), (rows, 3))
     )
     torch.testing.assert_close(multiply(rows_RC, kernel_DC, bias_D), F.linear(rows_RC, kernel_DC, bias_D))
+    torch.testing.assert_close(multiply_by_columns(grad_RD, kernel_DC), grad_RD @ kernel_DC)
     torch.testing.assert_close(multiply_transposed(grad_RD, rows_RC), grad_RD.t() @ rows_RC)
 
 

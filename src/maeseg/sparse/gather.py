@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maeseg.sparse.layout import Layout, Window
-from maeseg.sparse.product import multiply, multiply_transposed
+from maeseg.sparse.product import multiply, multiply_by_columns, multiply_transposed
 
 
 def take(rows_RC: Tensor, layout: Layout, window: Window, outside: float = 0.0) -> Tensor:
@@ -84,10 +84,10 @@ class GatherMatmul(torch.autograd.Function):
         grad_rows = grad_weight = None
         if ctx.needs_input_grad[0] and (window.y.stride, window.x.stride) == (1, 1):
             # a row is read by those that it would read itself, each through the opposite side of the kernel
-            flipped_CxKD = weight_DCkk.flip(2, 3).permute(1, 2, 3, 0).flatten(1)
-            grad_rows = multiply(take(grad_SD, layout, window).flatten(3).flatten(0, 2), flipped_CxKD)
+            flipped_KDxC = weight_DCkk.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 2)
+            grad_rows = multiply_by_columns(take(grad_SD, layout, window).flatten(3).flatten(0, 2), flipped_KDxC)
         elif ctx.needs_input_grad[0]:
-            readings_SxKC = multiply(grad_SD, weight_DCkk.permute(2, 3, 1, 0).flatten(0, 2))
+            readings_SxKC = multiply_by_columns(grad_SD, weight_DCkk.permute(0, 2, 3, 1).flatten(1))
             grad_rows = give_back(readings_SxKC, layout, window)
         if ctx.needs_input_grad[1]:
             columns_SxKC = take(rows_RC, layout, window).flatten(3).flatten(0, 2)

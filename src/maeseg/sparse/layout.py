@@ -66,9 +66,20 @@ class Layout:
             raise UserError("the visible grid is empty: leave at least one patch of the batch visible")
         counts_B = visible_BYX.flatten(1).sum(1)
         self.equal_counts = bool((counts_B == counts_B[0]).all())
+        self._positions: dict[int, Tensor] = {}
         self._neighbours: dict[tuple[int, int], Tensor] = {}
         self._tables: dict[Window, Tensor] = {}
         self._readers: dict[Window, tuple[Tensor, Tensor]] = {}
+
+    def positions(self, side: int) -> Tensor:
+        """Where the rows of tiles of a side lie among the B * H * W positions of the map, (N * side * side,)."""
+        if side not in self._positions:
+            Y, X = self.grid
+            places = torch.arange(self.batch * Y * side * X * side, device=self.cell_N.device)
+            # (B, Y, T, X, T) -> (B, Y, X, T, T) -> (B * Y * X, T, T)
+            cells = places.view(self.batch, Y, side, X, side).transpose(2, 3).reshape(-1, side, side)
+            self._positions[side] = cells[self.cell_N].flatten()
+        return self._positions[side]
 
     def neighbours(self, radius_y: int, radius_x: int) -> Tensor:
         """Tile numbers around each tile: (N, 2 * radius_y + 1, 2 * radius_x + 1).

@@ -59,6 +59,24 @@ def plain(tiles: Tiles) -> Tensor:
     return tiles.as_subclass(torch.Tensor)
 
 
+def to_rows(values_NCTT: Tensor) -> Tensor:
+    """Values of tiles (N, C, T, T) as rows (N * T * T, C); a view when they are channels-last.
+
+    At T = 1 memory has two sets of strides for channels-last. One is kept to, here and in :func:`from_rows`: a
+    BatchNorm whose input has one and whose gradient has the other takes twenty times as long.
+    """
+    if values_NCTT.shape[2] == 1:
+        return values_NCTT.flatten(1)
+    return values_NCTT.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def from_rows(rows_RC: Tensor, layout: Layout, side: int) -> Tiles:
+    """Rows (N * T * T, C) as tiles (N, C, T, T); a view."""
+    if side == 1:
+        return wrap(rows_RC[:, :, None, None], layout)
+    return wrap(rows_RC.view(layout.tiles, side, side, -1).permute(0, 3, 1, 2), layout)
+
+
 def pack(images_BCHW: Tensor, visible_BYX: Tensor) -> Tiles:
     """Cut out the visible patches; a masked pixel is never read.
 
@@ -98,10 +116,8 @@ def unpack(tiles: Tiles, fill_C: Tensor | None = None) -> Tensor:
     """
     layout = tiles.tile_layout
     B, (Y, X) = layout.batch, layout.grid
-    values_NTTC = plain(tiles).permute(0, 2, 3, 1)
-    _, T, _, C = values_NTTC.shape
-    fill = values_NTTC.new_zeros(C) if fill_C is None else fill_C.to(values_NTTC.dtype)
-    cells = fill.expand(B * Y * X, T, T, C).index_copy(0, layout.cell_N, values_NTTC)
-    # (B, Y, X, T, T, C) -> (B, Y, T, X, T, C) -> (B, H, W, C) -> (B, C, H, W)
-    maps = cells.view(B, Y, X, T, T, C).transpose(2, 3).reshape(B, Y * T, X * T, C)
-    return maps.permute(0, 3, 1, 2)
+    rows_RC = to_rows(plain(tiles))
+    T, C = plain(tiles).shape[2], rows_RC.shape[1]
+    fill = rows_RC.new_zeros(C) if fill_C is None else fill_C.to(rows_RC.dtype)
+    positions_PC = fill.expand(B * Y * T * X * T, C).index_copy(0, layout.positions(T), rows_RC)
+    return positions_PC.view(B, Y * T, X * T, C).permute(0, 3, 1, 2)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
-IMAGES, ENOUGH_ROWS = 16, 256
-"""Torch hands a 1 x 1 convolution on a single thread to oneDNN from this batch on; with few rows it does not pay."""
+IMAGES, ENOUGH_ROWS = 16, 128
+"""On a single thread torch hands a 1 x 1 convolution to oneDNN from this batch on; with few rows it does not pay."""
 
 
 def multiply(rows_RC: Tensor, kernel_DC: Tensor, bias_D: Tensor | None = None) -> Tensor:
@@ -21,6 +21,14 @@ def multiply(rows_RC: Tensor, kernel_DC: Tensor, bias_D: Tensor | None = None) -
         return F.linear(rows_RC, kernel_DC, bias_D)
     convolved = F.conv2d(as_images(rows_RC), kernel_DC[:, :, None, None], bias_D)
     return convolved.permute(0, 2, 3, 1).reshape(len(rows_RC), len(kernel_DC))
+
+
+def multiply_by_columns(rows_RD: Tensor, kernel_DC: Tensor) -> Tensor:
+    """``rows @ kernel``: rows (R, D) and a kernel (D, C) to (R, C), without turning the kernel around first."""
+    if not convolves_faster(rows_RD):
+        return rows_RD @ kernel_DC
+    convolved = F.conv_transpose2d(as_images(rows_RD), kernel_DC[:, :, None, None])
+    return convolved.permute(0, 2, 3, 1).reshape(len(rows_RD), kernel_DC.shape[1])
 
 
 def multiply_transposed(grad_RD: Tensor, rows_RC: Tensor) -> Tensor:
@@ -38,7 +46,7 @@ def convolves_faster(rows: Tensor) -> bool:
 
 
 def as_images(rows_RC: Tensor) -> Tensor:
-    """Rows as a channels-last batch (16, C, 1, R / 16), or (1, C, 1, R) for few or if 16 does not divide R; a view."""
+    """Rows as one channels-last image (1, C, 1, R), or on a single thread as 16, (16, C, 1, R / 16); a view."""
     R, C = rows_RC.shape
-    images = IMAGES if R % IMAGES == 0 and R >= ENOUGH_ROWS else 1
+    images = IMAGES if torch.get_num_threads() == 1 and R % IMAGES == 0 and R >= ENOUGH_ROWS else 1
     return rows_RC.contiguous().view(images, 1, R // images, C).permute(0, 3, 1, 2)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from maeseg.errors import UserError
 from maeseg.sparse.gather import Gather, GatherMatmul
 from maeseg.sparse.layout import Axis, Layout, Window
-from maeseg.sparse.packed import RULES, Rule, Tiles, plain, wrap
+from maeseg.sparse.packed import RULES, Rule, Tiles, from_rows, plain, to_rows, wrap
 from maeseg.sparse.product import multiply
 
 FEW_CHANNELS = 16
@@ -174,19 +174,9 @@ def halo(tiles: Tiles, out: int, kernel: tuple[int, int], stride: tuple[int, int
     if padding == (0, 0) and max(lengths) <= side:
         return plain(tiles)
     y, x = (Axis(1, length, -p) for length, p in zip(lengths, padding, strict=True))
-    read: Tensor = Gather.apply(as_rows(tiles), tiles.tile_layout, Window(side, y, x), outside)
+    read: Tensor = Gather.apply(to_rows(plain(tiles)), tiles.tile_layout, Window(side, y, x), outside)
     # (N, 1, 1, h, w, C) -> (N, C, h, w)
     return read[:, 0, 0].permute(0, 3, 1, 2)
-
-
-def as_rows(tiles: Tiles) -> Tensor:
-    """Tiles (N, C, T, T) as rows (R, C); a view when they are channels-last."""
-    return plain(tiles).permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def from_rows(rows_RC: Tensor, layout: Layout, side: int) -> Tiles:
-    """Rows (R, C) as tiles (N, C, T, T); a view."""
-    return wrap(rows_RC.view(layout.tiles, side, side, -1).permute(0, 3, 1, 2), layout)
 
 
 def autocast(tensor: Tensor) -> Tensor:
@@ -212,7 +202,7 @@ def convolve(
     out = out_side("a convolution", tiles, kernel, stride, padding, dilation)
     if kernel == (1, 1) and groups == 1:
         seen = plain(tiles)[:, :, :: stride[0], :: stride[1]]
-        rows = multiply(seen.permute(0, 2, 3, 1).flatten(0, 2), weight.flatten(1), bias)
+        rows = multiply(to_rows(seen), weight.flatten(1), bias)
         return from_rows(rows, layout, out)
     if groups > 1 or weight.shape[1] < FEW_CHANNELS:
         values = function(
@@ -220,7 +210,7 @@ def convolve(
         )
         return wrap(values.contiguous(memory_format=torch.channels_last), layout)
     y, x = (Axis(out, k, -p, s, d) for k, p, s, d in zip(kernel, padding, stride, dilation, strict=True))
-    rows = GatherMatmul.apply(autocast(as_rows(tiles)), autocast(weight), layout, Window(side, y, x))
+    rows = GatherMatmul.apply(autocast(to_rows(plain(tiles))), autocast(weight), layout, Window(side, y, x))
     return from_rows(rows if bias is None else rows + bias.to(rows.dtype), layout, out)
 
 
