@@ -1,18 +1,12 @@
 """How much faster is a convnet on visible patches than the same network masked densely, and are they equal?
 
-Everything is timed in turns within one run, so that a ratio compares like with like on a drifting machine:
-
-    encoder, visible patches   maeseg.sparse.encode_visible
-    encoder, emulated          the dense network, masked by hooks (as the public SparK code does)
-    encoder, dense             the dense network on whole images, no masking
-    step, visible patches      a whole pre-training step: encoder, U-Net decoder, loss, backward, AdamW
-    step, emulated             the same step with the emulated encoder
-
-each forward and backward in training mode, float32, channels-last.
+Everything (``contenders.py`` lists it) is timed in turns within one run, so that a ratio compares like with like on a
+drifting machine.
 """
 
 import argparse
 import copy
+import multiprocessing
 import os
 import platform
 import statistics
@@ -24,31 +18,27 @@ from pathlib import Path
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from contenders import Case, Job, build_encoder, build_model, contenders, reconstruct_emulated
 from torch import Tensor, nn
 
 from maeseg.cli import tune_allocator
-from maeseg.masking import random_visible
-from maeseg.models.densify import EPSILON, ScaleNorm
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
-from maeseg.models.unet import build_unet
-from maeseg.patches import reconstruction_loss
 from maeseg.sparse import encode_visible
 from maeseg.sparse.product import multiply
-from maeseg.sparse.reference import Visible, encode_masked_dense
-
-PATCH = 32
-Encode = Callable[[nn.Module, Tensor, Tensor], list[Tensor]]
+from maeseg.sparse.reference import encode_masked_dense
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", default="resnet50", help="a timm convnet")
+    parser.add_argument("--encoder", nargs="+", default=["resnet50"], help="timm convnets")
     parser.add_argument("--image-size", type=int, default=224, help="side in pixels, a multiple of 32")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--mask-ratio", type=float, default=0.6)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds, after one that warms up")
-    parser.add_argument("--no-step", action="store_true", help="time the encoder alone")
+    parser.add_argument("--only", default="", help="time those whose name begins so, such as encoder")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory too, each in a process of its own")
+    parser.add_argument("--spark", type=Path, help="a checkout of SparK's code, to be timed too (resnet50 only)")
     parser.add_argument("--parity", action="store_true", help="only compare values and gradients")
     return parser.parse_args()
 
@@ -61,75 +51,25 @@ def cpu() -> str:
     return names[0] if names else platform.processor()
 
 
-def describe() -> None:
+def describe(device: str) -> None:
     """Print what the figures depend on."""
     versions = f"python {platform.python_version()}, torch {torch.__version__}, timm {timm.__version__}"
     print(f"{versions}, segmentation-models-pytorch {smp.__version__}")
+    if device == "cuda":
+        print(torch.cuda.get_device_name())
+        return
     capability = torch.backends.cpu.get_cpu_capability()
     print(f"{cpu()} ({capability}), {os.cpu_count()} cores, {torch.get_num_threads()} threads")
     if hasattr(os, "getloadavg"):
         print(f"load average {os.getloadavg()[0]:.1f} at the start")
 
 
-def encode_dense(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
-    """Encode whole images."""
-    return list(encoder(images_BCHW))
-
-
-def reconstruct_emulated(model: MaskedAutoencoder, images_BCHW: Tensor, visible_BYX: Tensor) -> Tensor:
-    """What ``model(images, visible)`` computes, with the emulated encoder and dense normalisation."""
-    visible = Visible(visible_BYX)
-    maps = encode_masked_dense(model.encoder, images_BCHW, visible_BYX)[1:]
-    filled = [images_BCHW]
-    for norm, token_C, features in zip(model.densify.norms, model.densify.tokens, maps, strict=True):
-        assert isinstance(norm, ScaleNorm)
-        hidden = visible.hidden(features)
-        mean_square_C = features.square().sum((0, 2, 3)) / (~hidden).sum()  # masked positions are zero
-        scaled = features * (norm.weight * (mean_square_C + EPSILON).rsqrt()).view(1, -1, 1, 1)
-        filled.append(torch.where(hidden, token_C.view(1, -1, 1, 1), scaled))
-    predicted: Tensor = model.head(model.decoder(filled))
-    return predicted
-
-
-def mean_of_all(features: list[Tensor]) -> Tensor:
-    """A loss that every feature has a part in; the first feature is the input itself."""
-    return torch.stack([feature.square().mean() for feature in features[1:]]).sum()
-
-
-def encoder_job(encode: Encode, encoder: nn.Module, images: Tensor, visible: Tensor) -> Callable[[], None]:
-    """Forward and backward of an encoder, from gradients that are given: the cost of a loss is no encoder's."""
-    with torch.no_grad():
-        features = encode(encoder, images, visible)[1:]
-    gradients = [torch.randn_like(feature) / feature.numel() for feature in features]
-
-    def job() -> None:
-        encoder.zero_grad()
-        torch.autograd.backward(encode(encoder, images, visible)[1:], gradients)
-
-    return job
-
-
-def step_job(
-    reconstruct: Callable[[MaskedAutoencoder, Tensor, Tensor], Tensor],
-    model: MaskedAutoencoder,
-    images: Tensor,
-    visible: Tensor,
-) -> Callable[[], None]:
-    """A whole pre-training step."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-
-    def job() -> None:
-        optimizer.zero_grad()
-        reconstruction_loss(reconstruct(model, images, visible), images, visible, PATCH).backward()
-        optimizer.step()
-
-    return job
-
-
-def seconds(job: Callable[[], object]) -> float:
+def seconds(job: Job, device: str) -> float:
     """Wall time of one call."""
     start = time.perf_counter()
     job()
+    if device == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -147,7 +87,7 @@ def compare(encoder: nn.Module, images: Tensor, visible: Tensor) -> None:
     theirs = encode_masked_dense(other, images, visible)
     for module, features in ((encoder, ours), (other, theirs)):
         module.zero_grad()
-        mean_of_all(features).backward()
+        torch.stack([feature.square().mean() for feature in features[1:]]).sum().backward()
     feature = max(float((a - b).detach().abs().max()) for a, b in zip(ours, theirs, strict=True))
     largest = max(float(b.detach().abs().max()) for b in theirs)
     gradient, expected = stem_gradient(encoder), stem_gradient(other)
@@ -159,75 +99,91 @@ def compare(encoder: nn.Module, images: Tensor, visible: Tensor) -> None:
     )
 
 
-def parity(images: Tensor, visible: Tensor) -> None:
-    """Compare values and gradients in both precisions."""
-    for name in ("resnet18", "resnet50"):
-        print(f"{name}, engine against emulation:")
-        encoder = build_unet(name).encoder
-        for dtype in (torch.float64, torch.float32):
-            compare(encoder.to(dtype), images.to(dtype), visible)
+def parity(case: Case) -> None:
+    """Compare values and gradients in both precisions, and the whole network's reconstruction."""
+    encoder, images, visible = build_encoder(case), case.images(), case.visible()
+    for dtype in (torch.float64, torch.float32):
+        compare(encoder.to(dtype), images.to(dtype), visible)
+    model = build_model(case)
+    with torch.no_grad():
+        difference = (model(images, visible) - reconstruct_emulated(model, images, visible)).abs().max()
+    print(f"  whole network: largest difference of the reconstruction {float(difference):.1e}")
 
 
-def report(times: dict[str, list[float]], repeats: int) -> None:
+def peak_memory(build: Callable[[], Job], device: str) -> float:
+    """GB that two runs of a job take at most, over what was there before; a fresh process calls it."""
+    tune_allocator()
+    job = build()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        job(), job()
+        return (torch.cuda.max_memory_allocated() - before) / 1e9
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the highest so far
+    job(), job()
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> float:
+    """This process's memory in GB, from Linux: VmRSS now, VmHWM at most."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith(field))
+
+
+def measure(builders: dict[str, Callable[[], Job]], repeats: int, device: str) -> tuple[dict[str, list[float]], float]:
+    """Seconds of every contender, in turns, and the highest GFLOP/s that a matrix product reached meanwhile."""
+    jobs = {name: build() for name, build in builders.items()}
+    factor = torch.randn(2048, 2048, device=device)
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    peak = 0.0
+    for turn in range(repeats + 1):
+        for product in (torch.matmul, multiply):  # on a CPU, MKL and oneDNN
+            peak = max(peak, 2 * 2048**3 / seconds(partial(product, factor, factor), device) / 1e9)
+        for name, job in jobs.items():
+            elapsed = seconds(job, device)
+            if turn:  # the first round warms up
+                times[name].append(elapsed)
+    return times, peak
+
+
+def report(times: dict[str, list[float]], memory: dict[str, float]) -> None:
     """Print medians, spreads, and ratios taken round by round."""
-    print(f"\n{'seconds':28}{'median':>8}   {'min .. max':16}{'emulated takes':>16}")
+    print(f"{'seconds':28}{'median':>8}   {'min .. max':16}{'emulated takes':>24}{'peak GB' if memory else '':>10}")
     for name, values in times.items():
         reference = times.get(name.partition(",")[0] + ", emulated", values)
         ratios = [theirs / ours for theirs, ours in zip(reference, values, strict=True)]
         spread = f"{min(values):.3f} .. {max(values):.3f}"
         ratio = f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} .. {max(ratios):.2f})"
-        print(f"{name:28}{statistics.median(values):8.3f}   {spread:16}  {ratio}")
-    print(f"median of {repeats} rounds; a ratio is the median of each round's own")
+        took = f"{memory[name]:10.2f}" if memory else ""
+        print(f"{name:28}{statistics.median(values):8.3f}   {spread:16}{ratio:>24}{took}")
 
 
 def main() -> None:
     """Run the benchmark."""
     options = arguments()
     tune_allocator()  # as the command line does, for every contender alike
-    describe()
+    describe(options.device)
     torch.manual_seed(0)
-    side = options.image_size
-    images = torch.randn(options.batch_size, 3, side, side).to(memory_format=torch.channels_last)
-    visible = random_visible(options.batch_size, (side // PATCH, side // PATCH), options.mask_ratio)
-    seen = f"{int(visible[0].sum())} of {visible[0].numel()} patches visible"
-    print(f"{options.batch_size} images of {side} px, {seen}")
-    if options.parity:
-        return parity(images, visible)
-
-    unet = build_unet(options.encoder).to(memory_format=torch.channels_last)
-    print(f"{options.encoder}, engine against emulation:")
-    compare(copy.deepcopy(unet.encoder), images, visible)
-    jobs = {
-        f"encoder, {name}": encoder_job(encode, copy.deepcopy(unet.encoder), images, visible)
-        for name, encode in (
-            ("visible patches", encode_visible),
-            ("emulated", encode_masked_dense),
-            ("dense", encode_dense),
-        )
-    }
-    if not options.no_step:
-        model = MaskedAutoencoder(unet).to(memory_format=torch.channels_last)
-        ours, theirs = model(images, visible), reconstruct_emulated(model, images, visible)
-        difference = float((ours - theirs).detach().abs().max())
-        print(f"  whole network: largest difference of the reconstruction {difference:.1e}")
-        for name, reconstruct in (
-            ("visible patches", MaskedAutoencoder.__call__),
-            ("emulated", reconstruct_emulated),
-        ):
-            jobs[f"step, {name}"] = step_job(reconstruct, copy.deepcopy(model), images, visible)
-
-    factor = torch.randn(2048, 2048)
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    peak = 0.0
-    for turn in range(options.repeats + 1):
-        for product in (torch.matmul, multiply):  # MKL and oneDNN
-            peak = max(peak, 2 * 2048**3 / seconds(partial(product, factor, factor)) / 1e9)
-        for name, job in jobs.items():
-            elapsed = seconds(job)
-            if turn:  # the first round warms up
-                times[name].append(elapsed)
-    report(times, options.repeats)
-    print(f"matrix product of 2048 x 2048, best: {peak:.0f} GFLOP/s")
+    for encoder in options.encoder:
+        case = Case(encoder, options.image_size, options.batch_size, options.mask_ratio, options.device)
+        seen = case.visible()[0]
+        share = f"{int(seen.sum())} of {seen.numel()} patches visible"
+        print(f"\n{encoder}: {case.batch_size} images of {case.image_size} px, {share}")
+        parity(case)
+        if options.parity:
+            continue
+        spark = options.spark if encoder == "resnet50" else None
+        builders = {name: build for name, build in contenders(case, spark).items() if name.startswith(options.only)}
+        memory = {}
+        if options.memory:
+            for name, build in builders.items():
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    memory[name] = pool.apply(peak_memory, (build, options.device))
+        times, peak = measure(builders, options.repeats, options.device)
+        report(times, memory)
+        print(f"median of {options.repeats} rounds; a ratio is the median of each round's own; ", end="")
+        print(f"matrix product of 2048 x 2048, best: {peak:.0f} GFLOP/s")
 
 
 if __name__ == "__main__":
