@@ -3,25 +3,57 @@
 ``encode_visible`` is all most callers need; ``pack``, an encoder's own forward, and ``unpack`` are its three steps.
 """
 
+import traceback
+
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
-from maeseg.sparse import rules
-from maeseg.sparse.packed import RULES, Tiles, pack, unpack
+from maeseg.sparse import dimensions, position_wise, reductions, rules
+from maeseg.sparse.packed import MAP, RULES, PaddedTiles, Tiles, pack, unpack
 
-__all__ = ["RULES", "Tiles", "encode_tiles", "encode_visible", "pack", "rules", "unpack"]
+__all__ = [
+    "RULES",
+    "Tiles",
+    "dimensions",
+    "encode_tiles",
+    "encode_visible",
+    "pack",
+    "position_wise",
+    "reductions",
+    "rules",
+    "unpack",
+]
 
 
 def encode_tiles(encoder: nn.Module, tiles: Tiles) -> list[Tiles]:
     """Run an encoder on tiles; see :func:`encode_visible`."""
-    features = list(encoder(tiles))
+    try:
+        features = list(encoder(tiles))
+    except UserError as error:
+        if path := failing_module(encoder, error):
+            raise UserError(f"{path}: {error}") from error
+        raise
     for feature in features:
-        if not isinstance(feature, Tiles):
+        if not isinstance(feature, Tiles) or feature.tile_dims != MAP or isinstance(feature, PaddedTiles):
             raise UserError(
                 f"{type(encoder).__name__} returns a feature of shape {tuple(feature.shape)} that is not a map of "
                 "patches: choose another encoder, such as resnet18"
             )
     return features
+
+
+def failing_module(encoder: nn.Module, error: Exception) -> str:
+    """Path and class of the innermost module whose forward raised, such as ``stages.3.attn (Attention)``.
+
+    Found in the frames that the error came through, so nothing has to be recorded while all goes well.
+    """
+    paths = {id(module): path for path, module in encoder.named_modules()}
+    found = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and paths.get(id(module)):
+            found = f"{paths[id(module)]} ({type(module).__name__})"
+    return found
 
 
 def encode_visible(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:

@@ -64,8 +64,9 @@ class Layout:
         self.tiles = self.cell_N.numel()
         if self.tiles == 0:
             raise UserError("the visible grid is empty: leave at least one patch of the batch visible")
-        counts_B = visible_BYX.flatten(1).sum(1)
-        self.equal_counts = bool((counts_B == counts_B[0]).all())
+        # how many tiles each image has
+        self.counts_B: list[int] = visible_BYX.flatten(1).sum(1).tolist()
+        self.equal_counts = len(set(self.counts_B)) == 1
         self._positions: dict[int, Tensor] = {}
         self._neighbours: dict[tuple[int, int], Tensor] = {}
         self._tables: dict[Window, Tensor] = {}

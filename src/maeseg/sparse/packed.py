@@ -4,7 +4,7 @@ Axes: B batch, C channels, H W pixels, Y X patch grid, N visible tiles, T tile s
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,19 +13,64 @@ from maeseg.errors import UserError
 from maeseg.sparse.layout import Layout
 
 Rule = Callable[..., Any]
+AnyRule = TypeVar("AnyRule", bound=Rule)
 
 RULES: dict[Any, Rule] = {}
-"""What each function does when it meets tiles; filled by :mod:`maeseg.sparse.rules`."""
+"""What each function does when it meets tiles; filled by the modules that :mod:`maeseg.sparse` imports."""
+
+TAKES_PADDED: set[Rule] = set()
+"""The rules that know what to do with tiles that still await their padding."""
+
+MAP = "BCHW"
+"""The dimensions of an ordinary map."""
+
+
+def rule(*functions: Any, padded: bool = False) -> Callable[[AnyRule], AnyRule]:
+    """Register what ``functions`` do on tiles; the rule is called as ``rule(function, *args, **kwargs)``.
+
+    Args:
+        functions: Functions and methods of torch.
+        padded: The rule takes :class:`PaddedTiles` too.
+    """
+
+    def register(implementation: AnyRule) -> AnyRule:
+        RULES.update(dict.fromkeys(functions, implementation))
+        if padded:
+            TAKES_PADDED.add(implementation)
+        return implementation
+
+    return register
+
+
+def refusal(reason: str) -> UserError:
+    """The error for what cannot be exact on visible patches.
+
+    Args:
+        reason: Continues "this encoder ...".
+    """
+    return UserError(f"this encoder {reason}: choose another encoder, such as resnet18")
+
+
+def name_of(function: Any) -> str:
+    """A function's name for a message; of a property the property's."""
+    name = getattr(function, "__name__", str(function))
+    return getattr(function.__self__, "__name__", name) if name in ("__get__", "__set__") else name
 
 
 class Tiles(torch.Tensor):
-    """A tensor (N, C, T, T), channels-last, that knows where its tiles sit.
+    """A tensor of visible tiles that knows where they sit, and what each of its dimensions means.
+
+    A map (B, C, H, W) is held as (N, C, T, T), channels-last in memory. The network may permute it, or cut its
+    channels into several dimensions: ``tile_dims`` has a letter for each dimension of the network's view, B, H and W
+    once each and C for anything else, so BHWC is the channels-last view and BCCHW a map of channel groups. Whoever
+    asks for the shape gets that of the map in this order.
 
     Functions of torch reach it through ``__torch_function__``: one with a rule in :data:`RULES` follows it, any
     other is refused by name, never silently wrong. Nothing about the network is changed.
     """
 
     tile_layout: Layout
+    tile_dims: str
 
     @classmethod
     def __torch_function__(
@@ -33,29 +78,40 @@ class Tiles(torch.Tensor):
     ) -> Any:
         rule = RULES.get(func)
         if rule is None:
-            name = getattr(func, "__qualname__", None) or getattr(func, "__name__", str(func))
-            raise UserError(
-                f"this encoder calls {name!r}, which has no exact rule on visible patches alone: "
-                "choose another encoder, such as resnet18"
+            raise refusal(f"calls {name_of(func)!r}, which has no exact rule on visible patches alone")
+        if PaddedTiles in types and rule not in TAKES_PADDED:
+            raise refusal(
+                f"calls {name_of(func)!r} on a padded map, which only convolution and pooling can be exact on"
             )
         with torch._C.DisableTorchFunctionSubclass():
             return rule(func, *args, **(kwargs or {}))
 
 
-def wrap(values_NCTT: Tensor, layout: Layout) -> Tiles:
+class PaddedTiles(Tiles):
+    """Tiles whose map is to be padded by the convolution or pooling that reads them.
+
+    Padding lies outside the image, so it belongs to no tile. ``tile_padding`` is ((top, bottom), (left, right)),
+    ``tile_fill`` the value that stands there.
+    """
+
+    tile_padding: tuple[tuple[int, int], tuple[int, int]]
+    tile_fill: float
+
+
+def wrap(values: Tensor, layout: Layout, dims: str = MAP) -> Tiles:
     """Make plain tile values into tiles, in place.
 
     The tensor's own class is changed rather than an alias made (``as_subclass``): an alias is a view to autograd,
     and an in-place activation on a view costs a copy of the map in the backward pass.
     """
-    values_NCTT.__class__ = Tiles
-    assert isinstance(values_NCTT, Tiles)
-    values_NCTT.tile_layout = layout
-    return values_NCTT
+    values.__class__ = Tiles
+    assert isinstance(values, Tiles)
+    values.tile_layout, values.tile_dims = layout, dims
+    return values
 
 
 def plain(tiles: Tiles) -> Tensor:
-    """The values of tiles as an ordinary tensor (N, C, T, T); no copy, gradients flow."""
+    """The values of tiles as an ordinary tensor, (N, C, T, T) for a map; no copy, gradients flow."""
     return tiles.as_subclass(torch.Tensor)
 
 
@@ -77,6 +133,31 @@ def from_rows(rows_RC: Tensor, layout: Layout, side: int) -> Tiles:
     return wrap(rows_RC.view(layout.tiles, side, side, -1).permute(0, 3, 1, 2), layout)
 
 
+def side_of(tiles: Tiles) -> int:
+    """The side T of the tiles."""
+    return plain(tiles).shape[tiles.tile_dims.index("H")]
+
+
+def map_shape(tiles: Tiles) -> tuple[int, ...]:
+    """The shape of the map that the tiles stand for, in the network's order of dimensions, padding included."""
+    layout, side = tiles.tile_layout, side_of(tiles)
+    (top, bottom), (left, right) = tiles.tile_padding if isinstance(tiles, PaddedTiles) else ((0, 0), (0, 0))
+    extents = {
+        "B": layout.batch,
+        "H": layout.grid[0] * side + top + bottom,
+        "W": layout.grid[1] * side + left + right,
+    }
+    return tuple(extents.get(dim, own) for dim, own in zip(tiles.tile_dims, plain(tiles).shape, strict=True))
+
+
+def cut(maps: Tensor, layout: Layout, dims: str = MAP) -> Tensor:
+    """The visible tiles of whole maps whose dimensions are ``dims``: plain values, in the same order."""
+    (Y, X), places = layout.grid, [dims.index(dim) for dim in "BHW"]
+    # (B, H, W, ...) -> (B, Y, T, X, T, ...) -> (B * Y * X, T, T, ...) -> the visible ones
+    cells = maps.movedim(places, (0, 1, 2)).unflatten(2, (X, -1)).unflatten(1, (Y, -1)).transpose(2, 3).flatten(0, 2)
+    return cells[layout.cell_N].movedim((0, 1, 2), places)
+
+
 def pack(images_BCHW: Tensor, visible_BYX: Tensor) -> Tiles:
     """Cut out the visible patches; a masked pixel is never read.
 
@@ -90,18 +171,15 @@ def pack(images_BCHW: Tensor, visible_BYX: Tensor) -> Tiles:
     Raises:
         UserError: If the grid does not cut the images into square patches, or nothing is visible.
     """
-    B, C, H, W = images_BCHW.shape
+    B, _, H, W = images_BCHW.shape
     _, Y, X = visible_BYX.shape
-    if visible_BYX.shape[0] != B or H % Y or W % X or H // Y != W // X:
+    if visible_BYX.shape[0] != B or not Y or not X or H % Y or W % X or H // Y != W // X:
         raise UserError(
             f"a visible grid of {tuple(visible_BYX.shape)} does not cut images of {(B, H, W)} into square "
             "patches: use the same batch, and height / Y = width / X"
         )
     layout = Layout(visible_BYX)
-    side = H // Y
-    # (B, C, Y, p, X, p) -> (B * Y * X, p, p, C) -> the visible ones -> (N, C, p, p), channels-last
-    cells = images_BCHW.reshape(B, C, Y, side, X, side).permute(0, 2, 4, 3, 5, 1).flatten(0, 2)
-    return wrap(cells[layout.cell_N].permute(0, 3, 1, 2), layout)
+    return wrap(cut(images_BCHW, layout), layout)
 
 
 def unpack(tiles: Tiles, fill_C: Tensor | None = None) -> Tensor:

@@ -1,24 +1,31 @@
-"""The slow oracle: the dense network run on whole images, masked by hooks. For tests and benchmarks only.
+"""The slow oracle: the dense network run on whole images, masked as it goes. For tests and benchmarks only.
 
 Written independently of the engine, it says what "a convnet on visible patches" means (SparK, Tian et al.
 2023, section 3.1): a convolution or pooling reads zero at every masked position, and every statistic is over
 visible positions. Outside the image an operation pads as it does densely, so with everything visible this is
 the dense network. It costs as much as no mask at all, as the public SparK code does.
 
+Everything here is a whole map; what a network computes at masked positions is simply never read. Maps are recognised
+by their size: height and width that fit the grid of patches.
+
 Axes: B batch, C channels, H W positions at some stage, Y X patch grid, R visible positions of the batch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from timm.layers.squeeze_excite import EffectiveSEModule, SEModule
-from timm.models._efficientnet_blocks import SqueezeExcite
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-NEIGHBOURHOOD = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
-BATCH_STATISTICS = (nn.BatchNorm2d, nn.SyncBatchNorm)  # timm's fused BatchNormAct2d is a BatchNorm2d
-IMAGE_STATISTICS = (nn.GroupNorm, SEModule, EffectiveSEModule, SqueezeExcite)
-GLOBAL_POOLING = nn.AdaptiveAvgPool2d
+NEIGHBOURHOOD = (F.conv2d, F.max_pool2d, F.avg_pool2d, F.pad)
+GLOBAL_POOLING = (F.adaptive_avg_pool2d, F.adaptive_max_pool2d)
+REDUCTIONS = (
+    Tensor.mean, torch.mean, Tensor.sum, torch.sum, Tensor.var, torch.var, Tensor.std, torch.std, Tensor.amax,
+    torch.amax, Tensor.amin, torch.amin,
+)  # fmt: skip
+NORMS = (Tensor.norm, torch.norm, torch.linalg.vector_norm)  # their order comes before the dimensions
 
 
 class Visible:
@@ -33,12 +40,16 @@ class Visible:
         self._hidden: dict[tuple[int, int], Tensor] = {}
         self._rows: dict[tuple[int, int], Tensor] = {}
 
-    def hidden(self, maps_BCHW: Tensor) -> Tensor:
+    def fits(self, size: Sequence[int]) -> bool:
+        """Whether a map of this height and width is made of square patches."""
+        (H, W), (_, Y, X) = size, self.grid_BYX.shape
+        return not H % Y and not W % X and H // Y == W // X
+
+    def hidden(self, H: int, W: int) -> Tensor:
         """Bool (B, 1, H, W), True where masked: the grid, enlarged to the size of the maps."""
-        H, W = maps_BCHW.shape[-2:]
         if (H, W) not in self._hidden:
             _, Y, X = self.grid_BYX.shape
-            if H % Y or W % X or H // Y != W // X:
+            if not self.fits((H, W)):
                 raise ValueError(f"maps of {H} x {W} do not fit a grid of {Y} x {X} patches")
             cells = ~self.grid_BYX[:, None, :, None, :, None]  # (B, 1, Y, 1, X, 1)
             enlarged = cells.expand(-1, 1, Y, H // Y, X, W // X)
@@ -47,85 +58,112 @@ class Visible:
 
     def zeroed(self, maps_BCHW: Tensor) -> Tensor:
         """The maps, zero where masked."""
-        return maps_BCHW.masked_fill(self.hidden(maps_BCHW), 0)
+        return maps_BCHW.masked_fill(self.hidden(*maps_BCHW.shape[2:]), 0)
 
-    def rows(self, maps_BCHW: Tensor) -> Tensor:
+    def rows(self, H: int, W: int) -> Tensor:
         """Numbers (R,) of the visible positions among the B * H * W."""
-        H, W = maps_BCHW.shape[-2:]
         if (H, W) not in self._rows:
-            self._rows[H, W] = (~self.hidden(maps_BCHW)).flatten().nonzero().squeeze(1)
+            self._rows[H, W] = (~self.hidden(H, W)).flatten().nonzero().squeeze(1)
         return self._rows[H, W]
 
-    def gather(self, maps_BCHW: Tensor, images: int) -> Tensor:
-        """The visible positions alone, as ``images`` columns (images, C, R / images, 1), channels-last."""
-        rows_RC = maps_BCHW.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, self.rows(maps_BCHW))
-        # (R, C) -> (images, R / images, 1, C) -> (images, C, R / images, 1)
-        return rows_RC.view(images, -1, 1, maps_BCHW.shape[1]).permute(0, 3, 1, 2)
+    def gather(self, maps: Tensor, at: int) -> Tensor:
+        """The visible positions alone, of maps whose height and width are dimensions ``at`` and ``at + 1``: (R, ...)."""
+        H, W = maps.shape[at : at + 2]
+        return maps.movedim((at, at + 1), (1, 2)).flatten(0, 2).index_select(0, self.rows(H, W))
 
-    def scatter(self, columns: Tensor, like_BCHW: Tensor) -> Tensor:
-        """The inverse of :meth:`gather`: maps of the size of ``like_BCHW``, zero where masked."""
-        B, _, H, W = like_BCHW.shape
-        rows_RC = columns.permute(0, 2, 3, 1).flatten(0, 2)
-        maps = rows_RC.new_zeros(B * H * W, rows_RC.shape[1])
-        # (B * H * W, C) -> (B, H, W, C) -> (B, C, H, W)
-        return maps.index_copy(0, self.rows(like_BCHW), rows_RC).view(B, H, W, -1).permute(0, 3, 1, 2)
+    def scatter(self, rows: Tensor, maps: Tensor, at: int) -> Tensor:
+        """The inverse of :meth:`gather`: maps of the size of ``maps``, zero where masked."""
+        sizes = maps.movedim((at, at + 1), (1, 2)).shape[:3]
+        full = rows.new_zeros(sizes.numel(), *rows.shape[1:]).index_copy(0, self.rows(sizes[1], sizes[2]), rows)
+        return full.unflatten(0, sizes).movedim((1, 2), (at, at + 1))
 
-    def images(self) -> int:
-        """Number of images, provided that each shows as many patches: otherwise no per-image statistic."""
-        counts_B = self.grid_BYX.flatten(1).sum(1)
-        if (counts_B != counts_B[0]).any():
-            raise ValueError("statistics per image need the same number of visible patches in every image")
-        return len(counts_B)
+    def images(self, maps: Tensor, at: int) -> list[Tensor]:
+        """The visible positions of each image as a column: height n, width 1, at dimensions ``at`` and ``at + 1``.
+
+        Equal columns are side by side in one tensor (B, ...); otherwise each image has its own. One that shows
+        nothing is a single zero.
+        """
+        share = maps.shape[at] // self.grid_BYX.shape[1] * (maps.shape[at + 1] // self.grid_BYX.shape[2])
+        counts = [count * share for count in self.grid_BYX.flatten(1).sum(1).tolist()]
+        rows = self.gather(maps, at)
+        if len(set(counts)) == 1:
+            columns = [rows.unflatten(0, (len(counts), -1))]
+        else:
+            parts = rows.split(counts)
+            columns = [(part if len(part) else rows.new_zeros(1, *rows.shape[1:])).unsqueeze(0) for part in parts]
+        return [column.unsqueeze(2).movedim((1, 2), (at, at + 1)) for column in columns]
 
 
-class OnVisible:
-    """Hooks that run a module on the visible positions alone, and put the result back.
+class MaskedDense(TorchFunctionMode):
+    """Watches what a dense network calls, and keeps it from reading masked positions.
 
     Args:
         visible: The visible grid.
-        images: How many columns the positions are gathered into: 1 for statistics over the batch.
     """
 
-    def __init__(self, visible: Visible, images: int) -> None:
+    def __init__(self, visible: Visible) -> None:
+        super().__init__()
         self.visible = visible
-        self.images = images
-        self.maps_BCHW: Tensor | None = None
 
-    def before(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Give the module what is visible."""
-        self.maps_BCHW = inputs[0]
-        return self.visible.gather(inputs[0], self.images)
+    def is_map(self, maps: Any, at: int = 2) -> bool:
+        """Whether a tensor has a height and width that fit the grid."""
+        batch = len(self.visible.grid_BYX)
+        return maps.dim() >= 4 and maps.shape[0] == batch and self.visible.fits(maps.shape[at : at + 2])
 
-    def after(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        """Put back what it returned."""
-        assert self.maps_BCHW is not None
-        maps, self.maps_BCHW = self.maps_BCHW, None
-        return self.visible.scatter(output, maps)
+    def per_image(self, function: Callable[[Tensor], Tensor], maps: Tensor, at: int) -> Tensor:
+        """Apply a function to the visible positions of each image."""
+        return torch.cat([function(column) for column in self.visible.images(maps, at)])
 
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in NEIGHBOURHOOD:
+            return self.neighbourhood(func, *args, **kwargs)
+        if func is F.batch_norm and self.is_map(args[0]) and (kwargs.get("training") or True in args[5:6]):
+            normalised = func(self.visible.gather(args[0], 2), *args[1:], **kwargs)
+            return self.visible.scatter(normalised, args[0], 2)
+        if func is F.group_norm:
+            normalised = [func(column, *args[1:], **kwargs) for column in self.visible.images(args[0], 2)]
+            rows = torch.cat([column.squeeze(3).movedim(2, 1).flatten(0, 1) for column in normalised])
+            seen = rows if len(normalised) == 1 else rows[self.shown(normalised)]
+            return self.visible.scatter(seen, args[0], 2)
+        if func in GLOBAL_POOLING:
+            if args[1] not in (1, (1, 1)):
+                raise ValueError(f"adaptive pooling to {args[1]} is not global")
+            return self.per_image(lambda column: func(column, 1), args[0], 2)
+        if func in REDUCTIONS or func in NORMS:
+            place = 1 if func in NORMS else 0
+            dims = kwargs.get("dim", args[1 + place] if len(args) > 1 + place else None)
+            whole = sorted(dim % args[0].dim() for dim in dims) if isinstance(dims, (tuple, list)) else []
+            for at in whole:  # height and width follow each other
+                if at + 1 in whole and at > 0 and self.is_map(args[0], at):
+                    return self.per_image(lambda column: func(column, *args[1:], **kwargs), args[0], at)
+        return func(*args, **kwargs)
 
-def outside_image_statistics(module: nn.Module) -> Iterator[nn.Module]:
-    """The modules of a network, except what is inside one that computes statistics per image."""
-    yield module
-    if not isinstance(module, IMAGE_STATISTICS):
-        for child in module.children():
-            yield from outside_image_statistics(child)
+    def shown(self, columns: Sequence[Tensor]) -> Tensor:
+        """Bool for each row of the columns: False for the zero that stands for an image that shows nothing."""
+        shows = self.visible.grid_BYX.flatten(1).any(1)
+        return torch.cat([shows[image].expand(column.shape[2]) for image, column in enumerate(columns)])
 
-
-def zero_input(visible: Visible) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
-    """A hook that zeroes the masked positions of a module's input."""
-    return lambda module, inputs: visible.zeroed(inputs[0])
+    def neighbourhood(self, func: Any, maps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Zero what is masked before it is read: by padding, or by the operation itself."""
+        pointwise = func is F.conv2d and args[0].shape[2:] == (1, 1)
+        known = getattr(maps, "masked_before_padding", False)
+        output: Tensor = func(maps if pointwise or known else self.visible.zeroed(maps), *args, **kwargs)
+        if func is F.pad:
+            output.masked_before_padding = True  # type: ignore[attr-defined]
+        return output
 
 
 def encode_masked_dense(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
     """What :func:`maeseg.sparse.encode_visible` must equal, at the cost of the dense network.
 
-    Layers are recognised by type, so an encoder that calls a functional convolution, pooling or per-image
-    reduction itself (outside of timm's squeeze-and-excite) is beyond this oracle. Batch statistics, and the
-    running ones, are over the visible positions; so are those of GroupNorm, squeeze-and-excite and global
-    pooling, per image.
+    Batch statistics, and the running ones, are over the visible positions; so are GroupNorm's and every reduction
+    over height and width (squeeze-and-excite, global pooling, response normalisation), per image.
 
     Args:
-        encoder: A network that returns a list of feature maps; it gets hooks, which are removed again.
+        encoder: A network that returns a list of feature maps; it is not changed.
         images_BCHW: Images; what they hold at masked pixels does not matter.
         visible_BYX: Bool grid, True = seen.
 
@@ -133,27 +171,9 @@ def encode_masked_dense(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Te
         The encoder's feature maps (B, C, H / stride, W / stride), zero where masked.
 
     Raises:
-        ValueError: If the grid does not fit the maps, or a statistic per image meets unequal counts.
+        ValueError: If the grid does not fit the maps.
     """
     visible = Visible(visible_BYX)
-    hooks = []
-    try:
-        for module in set(outside_image_statistics(encoder)):
-            if isinstance(module, NEIGHBOURHOOD) and module.kernel_size not in (1, (1, 1)):
-                hooks.append(module.register_forward_pre_hook(zero_input(visible)))
-            elif isinstance(module, GLOBAL_POOLING):
-                if module.output_size not in (1, (1, 1)):
-                    raise ValueError(f"adaptive pooling to {module.output_size} is not global")
-                pooled = OnVisible(visible, visible.images())
-                hooks.append(module.register_forward_pre_hook(pooled.before))
-            elif isinstance(module, BATCH_STATISTICS + IMAGE_STATISTICS):
-                batch_wide = isinstance(module, BATCH_STATISTICS)
-                if batch_wide and not module.training and module.track_running_stats:
-                    continue  # position-wise
-                part = OnVisible(visible, 1 if batch_wide else visible.images())
-                hooks.append(module.register_forward_pre_hook(part.before))
-                hooks.append(module.register_forward_hook(part.after))
-        return [visible.zeroed(feature) for feature in encoder(images_BCHW)]
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with MaskedDense(visible):
+        features = list(encoder(images_BCHW))
+    return [visible.zeroed(feature) for feature in features]

@@ -1,0 +1,91 @@
+"""What reductions do on visible tiles: over channels at each position, or over an image's visible positions."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from maeseg.sparse.packed import MAP, Tiles, name_of, plain, refusal, rule, wrap
+
+NORMS = (Tensor.norm, torch.norm, torch.linalg.vector_norm)
+"""Reductions whose first argument is the order, not the dimensions."""
+
+
+def by_image(tiles: Tiles) -> list[Tensor]:
+    """The visible positions of each image one below the other, in the tiles' order of dimensions.
+
+    Returns:
+        One tensor (B, C, n * T, T) where every image shows n patches, otherwise one (1, C, n * T, T) for each image.
+        An image that shows nothing has a single tile of zeros, so that no statistic of it is undefined.
+    """
+    places = (tiles.tile_dims.index("B"), tiles.tile_dims.index("H"))
+    values, layout = plain(tiles).movedim(places, (0, 1)), tiles.tile_layout
+    parts = [values] if layout.equal_counts else values.split(layout.counts_B)
+    images = layout.batch if layout.equal_counts else 1
+    # (B * n, T, ...) -> (B, n, T, ...) -> (B, n * T, ...)
+    joined = [
+        (part if len(part) else values.new_zeros(1, *values.shape[1:])).unflatten(0, (images, -1)).flatten(1, 2)
+        for part in parts
+    ]
+    return [part.movedim((0, 1), places) for part in joined]
+
+
+def as_tiles(parts: Sequence[Tensor], tiles: Tiles) -> Tiles:
+    """The inverse of :func:`by_image`, in the place of ``tiles``."""
+    places = (tiles.tile_dims.index("B"), tiles.tile_dims.index("H"))
+    side, layout = plain(tiles).shape[places[1]], tiles.tile_layout
+    # (B, n * T, ...) -> (B, n, T, ...) -> (B * n, T, ...)
+    rows = [part.movedim(places, (0, 1)).unflatten(1, (-1, side)).flatten(0, 1) for part in parts]
+    if not layout.equal_counts:
+        rows = [part[:count] for part, count in zip(rows, layout.counts_B, strict=True)]
+    return wrap(torch.cat(rows).movedim((0, 1), places), layout, tiles.tile_dims)
+
+
+def per_image(reduction: Callable[[Tensor], Tensor], tiles: Tiles) -> Tensor:
+    """One result for each image: plain, (B, ...)."""
+    parts = [reduction(part) for part in by_image(tiles)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+@rule(
+    Tensor.mean, torch.mean, Tensor.sum, torch.sum, Tensor.var, torch.var, Tensor.std, torch.std, Tensor.amax,
+    torch.amax, Tensor.amin, torch.amin, Tensor.logsumexp, torch.logsumexp, *NORMS,
+)  # fmt: skip
+def reduce(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tensor:
+    """Reduce over channels at each position (tiles), or over an image's visible positions (plain).
+
+    Raises:
+        UserError: If it reduces over images, over the batch, or over one of height and width alone.
+    """
+    place = 1 if function in NORMS else 0
+    given = kwargs.get("dim", args[place] if len(args) > place else None)
+    numbers = [given] if isinstance(given, int) and not isinstance(given, bool) else given
+    dims = tiles.tile_dims if isinstance(tiles, Tiles) and isinstance(numbers, (list, tuple)) and numbers else ""
+    reduced = {number % len(dims) for number in numbers} if dims else set()
+    letters = {dims[number] for number in reduced}
+    if letters == {"C"}:
+        values = function(plain(tiles), *args, **kwargs)
+        kept = "".join(dim for number, dim in enumerate(dims) if number not in reduced)
+        return wrap(values, tiles.tile_layout, dims if values.dim() == len(dims) else kept)
+    if not {"H", "W"} <= letters <= {"C", "H", "W"}:
+        raise refusal(f"calls {name_of(function)!r} over dimensions {given}, which has no rule on visible patches")
+    return per_image(lambda values: function(values, *args, **kwargs), tiles)
+
+
+@rule(F.adaptive_avg_pool2d, F.adaptive_max_pool2d)
+def global_pool(function: Any, tiles: Tiles, output_size: Any, return_indices: bool = False) -> Tensor:
+    """Global pooling: plain (B, C, 1, 1)."""
+    if output_size not in (1, (1, 1), [1, 1]) or return_indices or tiles.tile_dims != MAP:
+        raise refusal(f"has adaptive pooling to {output_size}; on visible patches only global pooling has a rule")
+    return per_image(lambda values: function(values, 1), tiles)
+
+
+@rule(F.group_norm)
+def group_norm(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tiles:
+    """GroupNorm: statistics over the visible positions of each image."""
+    if tiles.tile_dims != MAP:
+        raise refusal("calls 'group_norm' on something else than a map (B, C, H, W)")
+    normalised = as_tiles([function(part, *args, **kwargs) for part in by_image(tiles)], tiles)
+    return wrap(plain(normalised).contiguous(memory_format=torch.channels_last), tiles.tile_layout)
