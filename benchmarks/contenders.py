@@ -71,6 +71,11 @@ def encode_dense(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -
     return list(encoder(images_BCHW))
 
 
+def computed(features: list[Tensor]) -> list[Tensor]:
+    """The features that an encoder computes: the first is the input, and one without channels stands for none."""
+    return [feature for feature in features[1:] if feature.shape[1]]
+
+
 def reconstruct_emulated(model: MaskedAutoencoder, images_BCHW: Tensor, visible_BYX: Tensor) -> Tensor:
     """What ``model(images, visible)`` computes, with the emulated encoder and dense normalisation."""
     visible = Visible(visible_BYX)
@@ -78,7 +83,7 @@ def reconstruct_emulated(model: MaskedAutoencoder, images_BCHW: Tensor, visible_
     filled = [images_BCHW]
     for norm, token_C, features in zip(model.densify.norms, model.densify.tokens, maps, strict=True):
         assert isinstance(norm, ScaleNorm)
-        hidden = visible.hidden(features)
+        hidden = visible.hidden(*features.shape[2:])
         mean_square_C = features.square().sum((0, 2, 3)) / (~hidden).sum()  # masked positions are zero
         scaled = features * (norm.weight * (mean_square_C + EPSILON).rsqrt()).view(1, -1, 1, 1)
         filled.append(torch.where(hidden, token_C.view(1, -1, 1, 1), scaled))
@@ -101,12 +106,12 @@ def encoder_job(encode: Encode, case: Case) -> Job:
     """Forward and backward of an encoder, from gradients that are given: the cost of a loss is no encoder's."""
     encoder, images, visible = build_encoder(case), case.images(), case.visible()
     with torch.no_grad():
-        features = encode(encoder, images, visible)[1:]
+        features = computed(encode(encoder, images, visible))
     gradients = [torch.randn_like(feature) / feature.numel() for feature in features]
 
     def job() -> None:
         encoder.zero_grad()
-        torch.autograd.backward(encode(encoder, images, visible)[1:], gradients)
+        torch.autograd.backward(computed(encode(encoder, images, visible)), gradients)
 
     return job
 

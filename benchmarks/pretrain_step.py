@@ -18,7 +18,7 @@ from pathlib import Path
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from contenders import Case, Job, build_encoder, build_model, contenders, reconstruct_emulated
+from contenders import Case, Job, build_encoder, build_model, computed, contenders, reconstruct_emulated
 from torch import Tensor, nn
 
 from maeseg.cli import tune_allocator
@@ -83,11 +83,11 @@ def stem_gradient(encoder: nn.Module) -> Tensor:
 def compare(encoder: nn.Module, images: Tensor, visible: Tensor) -> None:
     """Print the largest differences between the engine and the emulation."""
     other = copy.deepcopy(encoder)
-    ours = encode_visible(encoder, images, visible)
-    theirs = encode_masked_dense(other, images, visible)
+    ours = computed(encode_visible(encoder, images, visible))
+    theirs = computed(encode_masked_dense(other, images, visible))
     for module, features in ((encoder, ours), (other, theirs)):
         module.zero_grad()
-        torch.stack([feature.square().mean() for feature in features[1:]]).sum().backward()
+        torch.stack([feature.square().mean() for feature in features]).sum().backward()
     feature = max(float((a - b).detach().abs().max()) for a, b in zip(ours, theirs, strict=True))
     largest = max(float(b.detach().abs().max()) for b in theirs)
     gradient, expected = stem_gradient(encoder), stem_gradient(other)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from maeseg.errors import UserError
 from maeseg.sparse import dimensions, position_wise, reductions, rules
-from maeseg.sparse.packed import MAP, RULES, PaddedTiles, Tiles, pack, unpack
+from maeseg.sparse.packed import MAP, RULES, PaddedTiles, Tiles, cut, pack, plain, unpack, wrap
 
 __all__ = [
     "RULES",
@@ -33,8 +33,11 @@ def encode_tiles(encoder: nn.Module, tiles: Tiles) -> list[Tiles]:
         if path := failing_module(encoder, error):
             raise UserError(f"{path}: {error}") from error
         raise
-    for feature in features:
-        if not isinstance(feature, Tiles) or feature.tile_dims != MAP or isinstance(feature, PaddedTiles):
+    for level, feature in enumerate(features):
+        if isinstance(feature, Tensor) and feature.dim() == 4 and feature.shape[1] == 0:
+            # what segmentation-models-pytorch puts where an encoder has no feature of that stride
+            features[level] = wrap(cut(plain(feature), tiles.tile_layout), tiles.tile_layout)
+        elif not isinstance(feature, Tiles) or feature.tile_dims != MAP or isinstance(feature, PaddedTiles):
             raise UserError(
                 f"{type(encoder).__name__} returns a feature of shape {tuple(feature.shape)} that is not a map of "
                 "patches: choose another encoder, such as resnet18"
