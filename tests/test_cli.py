@@ -39,6 +39,7 @@ OPTIONS = {
     ],
     "report": ["run"],
     "demo": ["out", "seed", "overwrite"],
+    "encoders": ["names", "one_per_family"],
 }  # fmt: skip
 
 # --- the public surface
@@ -177,6 +178,7 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
         ("reconstruct", "--run", "PRE", "--images", "PRE/examples", "--out", "OUT", "--mask_ratio", 1.0),
         "--mask_ratio 1.0 is not between 0 and 1",
     ),
+    "no such encoders": (("encoders", "--names", "resnext19*"), "--names 'resnext19*' matches no network of timm"),
     "report no run": (("report", "--run", "HERE"), "HERE holds no run.json, so it is not a run folder"),
 }  # fmt: skip
 

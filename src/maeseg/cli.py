@@ -22,6 +22,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         maeseg.compare,
         maeseg.report,
         maeseg.demo,
+        maeseg.encoders,
     )
 }
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
@@ -201,6 +202,10 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
 
         print_summary(read_results(result.parent / "results.csv"), console)
         console.print(f"report: {result}", soft_wrap=True)
+    elif verb == "encoders":
+        from maeseg.models.support import as_markdown
+
+        print(as_markdown(result), end="")
     elif verb == "report":
         console.print(f"report: {result}", soft_wrap=True)
     elif verb in ("predict", "reconstruct"):

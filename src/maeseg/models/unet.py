@@ -35,7 +35,7 @@ def build_unet(encoder: str, decoder_channels: Sequence[int] = DECODER_CHANNELS,
     if not timm.is_model(encoder):
         raise UserError(
             f"--encoder {encoder!r} is not a timm model{nearest(encoder, timm.list_models())} "
-            "(every name: python -c 'import timm; print(timm.list_models())')"
+            "(those that work: maeseg encoders)"
         )
     if len(decoder_channels) != 5 or min(decoder_channels) < 1:
         raise UserError(
