@@ -80,7 +80,7 @@ def reconstruct_emulated(model: MaskedAutoencoder, images_BCHW: Tensor, visible_
     filled = [images_BCHW]
     for norm, token_C, features in zip(model.densify.norms, model.densify.tokens, maps, strict=True):
         assert isinstance(norm, ScaleNorm)
-        hidden = visible.hidden(features)
+        hidden = visible.hidden(*features.shape[2:])
         mean_square_C = features.square().sum((0, 2, 3)) / (~hidden).sum()  # masked positions are zero
         scaled = features * (norm.weight * (mean_square_C + EPSILON).rsqrt()).view(1, -1, 1, 1)
         filled.append(torch.where(hidden, token_C.view(1, -1, 1, 1), scaled))
