@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from maeseg.errors import UserError
 from maeseg.sparse import dimensions, position_wise, reductions, rules
-from maeseg.sparse.packed import MAP, RULES, PaddedTiles, Tiles, cut, pack, plain, unpack, wrap
+from maeseg.sparse.packed import MAP, RULES, PaddedTiles, Tiles, pack, unpack, wrap
 
 __all__ = [
     "RULES",
@@ -33,16 +33,30 @@ def encode_tiles(encoder: nn.Module, tiles: Tiles) -> list[Tiles]:
         if path := failing_module(encoder, error):
             raise UserError(f"{path}: {error}") from error
         raise
-    for level, feature in enumerate(features):
-        if isinstance(feature, Tensor) and feature.dim() == 4 and feature.shape[1] == 0:
-            # what segmentation-models-pytorch puts where an encoder has no feature of that stride
-            features[level] = wrap(cut(plain(feature), tiles.tile_layout), tiles.tile_layout)
-        elif not isinstance(feature, Tiles) or feature.tile_dims != MAP or isinstance(feature, PaddedTiles):
-            raise UserError(
-                f"{type(encoder).__name__} returns a feature of shape {tuple(feature.shape)} that is not a map of "
-                "patches: choose another encoder, such as resnet18"
-            )
-    return features
+    return [as_map(encoder, feature, tiles) for feature in features]
+
+
+def as_map(encoder: nn.Module, feature: Tensor, tiles: Tiles) -> Tiles:
+    """A feature as a map (B, C, H, W).
+
+    Some encoders return theirs channels-last; segmentation-models-pytorch puts a map of no channels where an encoder
+    has none of a stride.
+
+    Raises:
+        UserError: If it is something else.
+    """
+    if isinstance(feature, Tiles) and feature.tile_dims == "BHWC":
+        feature = feature.permute(0, 3, 1, 2)
+    if not isinstance(feature, Tiles) and feature.dim() == 4 and feature.shape[1] == 0:
+        layout = tiles.tile_layout
+        side = feature.shape[2] // layout.grid[0]
+        return wrap(feature.new_empty(layout.tiles, 0, side, side), layout)
+    if not isinstance(feature, Tiles) or feature.tile_dims != MAP or isinstance(feature, PaddedTiles):
+        raise UserError(
+            f"{type(encoder).__name__} returns a feature of shape {tuple(feature.shape)} that is not a map of "
+            "patches: choose another encoder, such as resnet18"
+        )
+    return feature
 
 
 def failing_module(encoder: nn.Module, error: Exception) -> str:

@@ -164,11 +164,12 @@ def get_channels(function: Any, tiles: Tiles, index: Any) -> Tiles:
     whole = [slice(None)] * (len(tiles.tile_dims) - known)
     at = next((place for place, item in enumerate(items) if item is Ellipsis), len(items))
     items[at : at + 1] = whole
-    extents, dims, picked, old = map_shape(tiles), "", [], 0
-    lists = 0
+    picked: list[Any] = []
+    extents, dims, old, lists = map_shape(tiles), "", 0, 0
     for item in items:
         if item is None:
-            dims, picked = dims + "C", [*picked, None]
+            dims += "C"
+            picked.append(None)
             continue
         dim, extent, old = tiles.tile_dims[old], extents[old], old + 1
         if dim != "C":

@@ -154,8 +154,9 @@ def cut(maps: Tensor, layout: Layout, dims: str = MAP) -> Tensor:
     """The visible tiles of whole maps whose dimensions are ``dims``: plain values, in the same order."""
     (Y, X), places = layout.grid, [dims.index(dim) for dim in "BHW"]
     # (B, H, W, ...) -> (B, Y, T, X, T, ...) -> (B * Y * X, T, T, ...) -> the visible ones
-    cells = maps.movedim(places, (0, 1, 2)).unflatten(2, (X, -1)).unflatten(1, (Y, -1)).transpose(2, 3).flatten(0, 2)
-    return cells[layout.cell_N].movedim((0, 1, 2), places)
+    rows: Tensor = maps.movedim(places, (0, 1, 2)).unflatten(2, (X, -1)).unflatten(1, (Y, -1))
+    cells = rows.transpose(2, 3).flatten(0, 2)
+    return cells.index_select(0, layout.cell_N).movedim((0, 1, 2), places)
 
 
 def pack(images_BCHW: Tensor, visible_BYX: Tensor) -> Tiles:

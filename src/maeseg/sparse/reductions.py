@@ -61,8 +61,10 @@ def reduce(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tensor:
     """
     place = 1 if function in NORMS else 0
     given = kwargs.get("dim", args[place] if len(args) > place else None)
-    numbers = [given] if isinstance(given, int) and not isinstance(given, bool) else given
-    dims = tiles.tile_dims if isinstance(tiles, Tiles) and isinstance(numbers, (list, tuple)) and numbers else ""
+    # Tensor.var(False) gives no dimensions but says that it is not to be unbiased
+    listed = [given] if isinstance(given, int) and not isinstance(given, bool) else given
+    numbers: list[int] = list(listed) if isinstance(listed, (list, tuple)) else []
+    dims = tiles.tile_dims if isinstance(tiles, Tiles) else ""
     reduced = {number % len(dims) for number in numbers} if dims else set()
     letters = {dims[number] for number in reduced}
     if letters == {"C"}:

@@ -67,15 +67,16 @@ class Visible:
         return self._rows[H, W]
 
     def gather(self, maps: Tensor, at: int) -> Tensor:
-        """The visible positions alone, of maps whose height and width are dimensions ``at`` and ``at + 1``: (R, ...)."""
+        """The visible positions alone: (R, ...); height and width are dimensions ``at`` and ``at + 1``."""
         H, W = maps.shape[at : at + 2]
         return maps.movedim((at, at + 1), (1, 2)).flatten(0, 2).index_select(0, self.rows(H, W))
 
     def scatter(self, rows: Tensor, maps: Tensor, at: int) -> Tensor:
         """The inverse of :meth:`gather`: maps of the size of ``maps``, zero where masked."""
         sizes = maps.movedim((at, at + 1), (1, 2)).shape[:3]
-        full = rows.new_zeros(sizes.numel(), *rows.shape[1:]).index_copy(0, self.rows(sizes[1], sizes[2]), rows)
-        return full.unflatten(0, sizes).movedim((1, 2), (at, at + 1))
+        zeros = rows.new_zeros(sizes.numel(), *rows.shape[1:])
+        full = zeros.index_copy(0, self.rows(sizes[1], sizes[2]), rows).view(*sizes, *rows.shape[1:])
+        return full.movedim((1, 2), (at, at + 1))
 
     def images(self, maps: Tensor, at: int) -> list[Tensor]:
         """The visible positions of each image as a column: height n, width 1, at dimensions ``at`` and ``at + 1``.
@@ -124,9 +125,9 @@ class MaskedDense(TorchFunctionMode):
             normalised = func(self.visible.gather(args[0], 2), *args[1:], **kwargs)
             return self.visible.scatter(normalised, args[0], 2)
         if func is F.group_norm:
-            normalised = [func(column, *args[1:], **kwargs) for column in self.visible.images(args[0], 2)]
-            rows = torch.cat([column.squeeze(3).movedim(2, 1).flatten(0, 1) for column in normalised])
-            seen = rows if len(normalised) == 1 else rows[self.shown(normalised)]
+            columns = [func(column, *args[1:], **kwargs) for column in self.visible.images(args[0], 2)]
+            rows = torch.cat([column.squeeze(3).movedim(2, 1).flatten(0, 1) for column in columns])
+            seen = rows if len(columns) == 1 else rows[self.shown(columns)]
             return self.visible.scatter(seen, args[0], 2)
         if func in GLOBAL_POOLING:
             if args[1] not in (1, (1, 1)):
@@ -176,4 +177,6 @@ def encode_masked_dense(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Te
     visible = Visible(visible_BYX)
     with MaskedDense(visible):
         features = list(encoder(images_BCHW))
-    return [visible.zeroed(feature) for feature in features]
+    # Some encoders return theirs channels-last: then the channels are what does not fit the grid.
+    maps = [f if visible.fits(f.shape[2:]) else f.permute(0, 3, 1, 2) for f in features]
+    return [visible.zeroed(features_BCHW) for features_BCHW in maps]

@@ -112,7 +112,7 @@ def halo(tiles: Tiles, out: int, kernel: tuple[int, int], stride: tuple[int, int
 def autocast(tensor: Tensor) -> Tensor:
     """What autocast would do to the input of a matrix product: our own backward hides it from autocast."""
     device = tensor.device.type
-    if torch.is_autocast_enabled(device) and tensor.dtype != torch.float64:
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) and tensor.dtype != torch.float64:
         return tensor.to(torch.get_autocast_dtype(device))
     return tensor
 
