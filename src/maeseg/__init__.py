@@ -3,6 +3,7 @@
 from maeseg.errors import UserError
 from maeseg.verbs.compare import compare
 from maeseg.verbs.demo import demo
+from maeseg.verbs.encoders import encoders
 from maeseg.verbs.evaluate import evaluate
 from maeseg.verbs.finetune import finetune
 from maeseg.verbs.predict import predict
@@ -14,6 +15,7 @@ __all__ = [
     "UserError",
     "compare",
     "demo",
+    "encoders",
     "evaluate",
     "finetune",
     "predict",

@@ -22,6 +22,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         maeseg.compare,
         maeseg.report,
         maeseg.demo,
+        maeseg.encoders,
     )
 }
 EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
@@ -203,6 +204,14 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
         console.print(f"report: {result}", soft_wrap=True)
     elif verb == "report":
         console.print(f"report: {result}", soft_wrap=True)
+    elif verb == "encoders":
+        for each in result:
+            size = f"stride {each.stride or '?'}, {(each.parameters or 0) / 1e6:.1f} M parameters"
+            console.print(
+                f"{each.name}: {each.refusal or 'works'} ({size})", soft_wrap=True, markup=False, highlight=False
+            )
+        works = sum(not each.refusal for each in result)
+        console.print(f"{works} of {len(result)} work, {len(result) - works} are refused")
     elif verb in ("predict", "reconstruct"):
         console.print(f"{result} images written to {options['out']}", soft_wrap=True)
     else:
