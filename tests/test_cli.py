@@ -39,7 +39,7 @@ OPTIONS = {
     ],
     "report": ["run"],
     "demo": ["out", "seed", "overwrite"],
-    "encoders": ["names", "one_per_family"],
+    "encoders": ["names", "family", "out", "overwrite"],
 }  # fmt: skip
 
 # --- the public surface
@@ -131,6 +131,8 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "pets missing": ((*PRETRAIN, "--data", "oxford-pet:nowhere"), "images.tar.gz and annotations.tar.gz"),
     "unknown encoder": ((*PRETRAIN, "--encoder", "resnet19"), "'resnet19' is not a timm model; did you mean resnet18"),
     "transformer": ((*PRETRAIN, "--encoder", "vit_tiny_patch16_224"), "'vit_tiny_patch16_224' cannot be the encoder"),
+    "no such model": (("encoders", "--names", "resnot*"), "--names 'resnot*' fits no timm model: use a wildcard"),
+    "no such family": (("encoders", "--family", "resnot"), "--family 'resnot' is not one of timm's; did you mean"),
     "four widths": ((*PRETRAIN, "--decoder_channels", "[1, 2, 3, 4]"), "[1, 2, 3, 4] must be five widths"),
     "size": ((*PRETRAIN, "--image_size", "[100, 64]"), "[100, 64] is not a multiple of 32 (the patch side): use [96,"),
     "three sides": ((*PRETRAIN, "--image_size", "[64, 64, 64]"), "[64, 64, 64] must be one side or [height, width]"),
@@ -178,7 +180,6 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
         ("reconstruct", "--run", "PRE", "--images", "PRE/examples", "--out", "OUT", "--mask_ratio", 1.0),
         "--mask_ratio 1.0 is not between 0 and 1",
     ),
-    "no such encoders": (("encoders", "--names", "resnext19*"), "--names 'resnext19*' matches no network of timm"),
     "report no run": (("report", "--run", "HERE"), "HERE holds no run.json, so it is not a run folder"),
 }  # fmt: skip
 

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
-from maeseg.sparse import encode_visible
+from maeseg.sparse import encode_tiles, encode_visible, pack
+from maeseg.sparse.gather import Gather, GatherMatmul
+from maeseg.sparse.layout import Axis, Layout, Window
+from maeseg.sparse.packed import plain
 from sparse_parity import GRIDS, assert_no_leak, assert_parity, close, encoder_of, grid, images_for, observe, unsettle
 
 TINY = [
@@ -152,7 +155,7 @@ def test_encoder_of_segmentation_models_pytorch(name: str) -> None:
     "name",
     [
         "resnext50_32x4d", "dpn68", "vgg11", "se_resnet50", "densenet121", "efficientnet-b0", "mobilenet_v2",
-        "xception", "timm-efficientnet-b0", "timm-tf_efficientnet_lite0", "mobileone_s0", "tu-convnext_atto",
+        "xception", "tu-efficientnet_b0", "tu-tf_efficientnet_lite0", "mobileone_s0", "tu-convnext_atto",
         "tu-hrnet_w18_small",
     ],
 )  # fmt: skip
@@ -189,7 +192,42 @@ def test_attention_of_segformer_is_refused() -> None:
         encode_visible(encoder, torch.randn(2, 3, 64, 96), grid(SEEN))
 
 
-# Half precision.
+# Any device, any type of number.
+
+
+@pytest.mark.parametrize("name", [*TINY, "tf_efficientnet_lite0", "hrnet_w18_small", "poolformerv2_s12"])
+def test_no_rule_is_bound_to_a_device(name: str) -> None:
+    """On PyTorch's meta device: a map made elsewhere would show itself in the result."""
+    visible = grid(SEEN)
+    with torch.device("meta"), torch.no_grad():
+        encoder = timm.create_model(name, features_only=True)
+        features = encode_tiles(encoder, pack(torch.empty(2, 3, 64, 96), visible))
+    assert {plain(feature).device.type for feature in features} == {"meta"}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_no_backward_is_bound_to_a_device(stride: int) -> None:
+    layout = Layout(grid(SEEN))
+    axis = Axis(4 // stride, 3, -1, stride)
+    window = Window(4, axis, axis)
+    rows = torch.empty(layout.tiles * 16, 5, device="meta", requires_grad=True)
+    weight = torch.empty(7, 5, 3, 3, device="meta", requires_grad=True)
+    gathered = Gather.apply(rows, layout, window, 0.0)
+    convolved = GatherMatmul.apply(rows, weight, layout, window)
+    (gathered.sum() + convolved.sum()).backward()
+    assert gathered.shape == (layout.tiles, 4 // stride, 4 // stride, 3, 3, 5)
+    assert convolved.shape == (layout.tiles * (4 // stride) ** 2, 7)
+    assert rows.grad is not None and weight.grad is not None
+    assert {t.device.type for t in (gathered, convolved, rows.grad, weight.grad)} == {"meta"}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "convnext_zepto_rms"])
+@pytest.mark.parametrize("patch", [16, 48])
+def test_a_patch_that_the_stride_does_not_divide_is_refused(name: str, patch: int) -> None:
+    visible = torch.ones(1, 2, 2, dtype=torch.bool)
+    with pytest.raises(UserError, match="multiple of the encoder's largest stride") as error:
+        encode_visible(timm.create_model(name, features_only=True), torch.randn(1, 3, 2 * patch, 2 * patch), visible)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)

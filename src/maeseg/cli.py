@@ -202,12 +202,16 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
 
         print_summary(read_results(result.parent / "results.csv"), console)
         console.print(f"report: {result}", soft_wrap=True)
-    elif verb == "encoders":
-        from maeseg.models.support import as_markdown
-
-        print(as_markdown(result), end="")
     elif verb == "report":
         console.print(f"report: {result}", soft_wrap=True)
+    elif verb == "encoders":
+        for each in result:
+            size = f"stride {each.stride or '?'}, {(each.parameters or 0) / 1e6:.1f} M parameters"
+            console.print(
+                f"{each.name}: {each.refusal or 'works'} ({size})", soft_wrap=True, markup=False, highlight=False
+            )
+        works = sum(not each.refusal for each in result)
+        console.print(f"{works} of {len(result)} work, {len(result) - works} are refused")
     elif verb in ("predict", "reconstruct"):
         console.print(f"{result} images written to {options['out']}", soft_wrap=True)
     else:

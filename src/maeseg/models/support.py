@@ -1,136 +1,125 @@
-"""Which of timm's networks run on visible patches, found out by running them."""
+"""Which timm encoders run on visible patches alone, and why the others do not: found by trying, without computing.
 
-from collections.abc import Callable, Iterable, Sequence
+Weights and images are on PyTorch's meta device, which knows shapes only, so the largest network takes a second and no
+memory.
+"""
+
+import fnmatch
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
-from timm.models import model_entrypoint
 from torch import nn
 
-from maeseg.errors import UserError
-from maeseg.sparse import encode_visible
+from maeseg.errors import UserError, nearest
+from maeseg.sparse import encode_tiles, pack
 
-SMALLEST_PATCH = 32
+WORKS = "works"
 
 
 @dataclass(frozen=True)
-class EncoderSupport:
-    """What became of one network.
-
-    Args:
-        name: timm's name.
-        family: Module of timm that defines it, such as ``resnet``.
-        refusal: Why it cannot run on visible patches; None if it can.
-        stride: Its largest stride; None where timm does not tell.
-        parameters: How many it has, without a classifier.
-    """
+class Support:
+    """What was found of one encoder."""
 
     name: str
     family: str
-    refusal: str | None
+    """timm's module, such as ``convnext``."""
     stride: int | None
-    parameters: int
+    """Largest stride; None if timm offers no feature maps of it."""
+    parameters: int | None
+    """Of the encoder, without a classifier."""
+    refusal: str = ""
+    """One line; empty if it works."""
 
 
-def family_of(name: str) -> str:
-    """The module of timm that defines a network."""
-    return str(model_entrypoint(name).__module__).rpartition(".")[2]
+def find_encoders(pattern: str = "*", family: str | None = None) -> list[tuple[str, str]]:
+    """Models of timm by name, each with its family.
 
-
-def build_features(name: str, device: str) -> nn.Module:
-    """A timm network that returns its feature maps, with values of no meaning on the ``meta`` device.
-
-    Raises:
-        UserError: If timm cannot take this network's feature maps.
-    """
-    try:
-        with torch.device(device):
-            network: nn.Module = timm.create_model(name, features_only=True, pretrained=False)
-    except (RuntimeError, NotImplementedError) as error:
-        if device == "meta" and "meta" in str(error):  # some read a value while they are built
-            return build_features(name, "cpu")
-        raise UserError(f"timm gives no feature maps of it ({first_line(error)})") from error
-    except (AttributeError, AssertionError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"timm gives no feature maps of it ({first_line(error)})") from error
-    return network
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def check_encoder(name: str) -> EncoderSupport:
-    """Build a network without initialising it, and run it on every second patch of a small image."""
-    try:
-        network = build_features(name, "meta")
-    except UserError as error:
-        return EncoderSupport(name, family_of(name), str(error), None, 0)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    stride = max(network.feature_info.reduction())  # type: ignore[union-attr, operator]
-    patch = max(stride, SMALLEST_PATCH)
-    # Untouched memory: what the network computes does not matter here, only whether each of its operations has a rule.
-    network = network.to_empty(device="cpu").eval()
-    size = fixed_size(name) or (patch, 3 * patch)
-    visible_BYX = torch.ones(1, size[0] // patch, size[1] // patch, dtype=torch.bool)
-    visible_BYX[..., 1::2] = False
-    refusal = None
-    try:
-        with torch.inference_mode():
-            encode_visible(network, torch.zeros(1, 3, *size), visible_BYX)
-    except UserError as error:
-        refusal = str(error)
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError) as error:
-        refusal = f"{type(error).__name__}: {first_line(error)}"
-    return EncoderSupport(name, family_of(name), refusal, stride, parameters)
-
-
-def fixed_size(name: str) -> tuple[int, int] | None:
-    """Height and width that a network insists on; None where it takes any."""
-    config = timm.get_pretrained_cfg(name)
-    return (config.input_size[1], config.input_size[2]) if config and config.fixed_input_size else None
-
-
-def matching(pattern: str) -> list[str]:
-    """Names of timm's networks that match a wildcard pattern.
+    Args:
+        pattern: Wildcard for names, such as ``convnext*``.
+        family: Wildcard for families (timm's modules), such as ``efficientnet``.
 
     Raises:
-        UserError: If none does.
+        UserError: If there is none.
     """
-    names = timm.list_models(pattern)
-    if not names:
-        raise UserError(f"--names {pattern!r} matches no network of timm: give a wildcard, such as 'resnet*'")
-    return names
+    families = [each for each in timm.list_modules() if family is None or fnmatch.fnmatch(each, family)]
+    if not families:
+        raise UserError(f"--family {family!r} is not one of timm's{nearest(str(family), timm.list_modules())}")
+    found = [(name, each) for each in families for name in timm.list_models(pattern, module=each)]
+    if not found:
+        where = f" of family {family}" if family else ""
+        raise UserError(f"--names {pattern!r} fits no timm model{where}: use a wildcard, such as 'convnext*'")
+    return found
 
 
-def smallest_of_each_family(
-    names: Sequence[str], progress: Callable[[Sequence[str]], Iterable[str]] = iter
-) -> list[str]:
-    """The name with the fewest parameters in each family, of those that timm can take feature maps of."""
-    smallest: dict[str, tuple[int, str]] = {}
-    for name in progress(names):
-        try:
-            network = build_features(name, "meta")
-        except UserError:
-            continue
-        size = (sum(parameter.numel() for parameter in network.parameters()), name)
-        family = family_of(name)
-        smallest[family] = min(smallest.get(family, size), size)
-    return [name for _, (_, name) in sorted(smallest.items())]
+def check_encoder(name: str, family: str) -> Support:
+    """Try an encoder on one visible patch of two."""
+    stride: int | None = None
+    parameters: int | None = None
+    try:
+        with warnings.catch_warnings(), torch.device("meta"):
+            warnings.simplefilter("ignore")  # deprecated names of timm's
+            encoder: Any = timm.create_model(name, features_only=True).eval()
+            parameters = sum(parameter.numel() for parameter in encoder.parameters())
+            stride = int(max(encoder.feature_info.reduction()))
+    except (RuntimeError, ValueError, AttributeError, AssertionError, NotImplementedError, TypeError) as error:
+        return Support(name, family, stride, parameters, f"timm offers no feature maps of it ({one_line(error)})")
+    own = timm.get_pretrained_cfg(name)
+    refusal = ""
+    # two patches; four; some take images of their own size only
+    for size in [(stride, 2 * stride), (2 * stride, 2 * stride), own.input_size[1:] if own else (224, 224)]:
+        refusal, final = try_size(encoder, stride, size)
+        if final:
+            break
+    return Support(name, family, stride, parameters, refusal)
 
 
-def as_markdown(rows: Sequence[EncoderSupport]) -> str:
-    """A table with totals."""
-    works = sum(row.refusal is None for row in rows)
+def try_size(encoder: nn.Module, stride: int, size: Sequence[int]) -> tuple[str, bool]:
+    """Why an encoder refuses an image size, empty if it does not; and whether that holds for every size."""
+    height, width = size
+    visible_BYX = torch.ones(1, max(1, height // stride), max(1, width // stride), dtype=torch.bool)
+    visible_BYX[0, -1, -1] = False
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            encode_tiles(encoder, pack(torch.empty(1, 3, height, width, device="meta"), visible_BYX))
+    except UserError as error:
+        return str(error).removesuffix(": choose another encoder, such as resnet18"), True
+    except Exception as error:  # whatever a network raises on an image that it cannot take
+        return f"takes no image of {height} x {width} ({one_line(error)})", False
+    return "", True
+
+
+def one_line(error: Exception) -> str:
+    """The first line of a message, shortened."""
+    lines = str(error).splitlines()
+    return (lines[0] if lines else type(error).__name__)[:120]
+
+
+def markdown(checked: Sequence[Support]) -> str:
+    """A table of families: the smallest member with a result, and how many of the family's models work.
+
+    The smallest member that works stands for its family, or the smallest of all if none does.
+    """
+    rows = []
+    for family in dict.fromkeys(each.family for each in checked):
+        members = [each for each in checked if each.family == family]
+        chosen = min(members, key=lambda each: (bool(each.refusal), each.parameters or float("inf"), each.name))
+        working = sum(not each.refusal for each in members)
+        rows.append((family, chosen, working, len(members)))
+    works, families = sum(not each.refusal for each in checked), sum(working > 0 for _, _, working, _ in rows)
     lines = [
-        f"{works} work, {len(rows) - works} are refused (timm {timm.__version__}).",
+        f"Of {len(checked)} models {works} work and {len(checked) - works} are refused; of {len(rows)} families "
+        f"{families} have a model that works (timm {timm.__version__}).",
         "",
-        "| family | network | stride | parameters | on visible patches |",
-        "|---|---|---|---|---|",
+        "| family | smallest member | stride | parameters (millions) | result | models that work |",
+        "|---|---|---:|---:|---|---:|",
     ]
-    for row in rows:
-        verdict = "works" if row.refusal is None else f"refused: {row.refusal.replace('|', '/')}"
-        parameters = f"{row.parameters / 1e6:.1f} M"
-        lines.append(f"| {row.family} | `{row.name}` | {row.stride or ''} | {parameters} | {verdict} |")
+    for family, chosen, working, total in rows:
+        size = "" if chosen.parameters is None else f"{chosen.parameters / 1e6:.1f}"
+        result = chosen.refusal.replace("|", "/") or WORKS
+        lines.append(f"| {family} | {chosen.name} | {chosen.stride or ''} | {size} | {result} | {working} of {total} |")
     return "\n".join(lines) + "\n"
