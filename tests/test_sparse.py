@@ -323,6 +323,7 @@ def per_channel(*shape: int) -> Tensor:
         lambda x: torch.addcmul(per_channel(1, 6, 1, 1), x, x.exp()) + 2.0**-3 * x.pow(2) - (-x).abs(),
         lambda x: x * torch.arange(96, dtype=torch.float64).view(1, *x.shape[2:]),
         lambda x: F.prelu(x, per_channel(6)),
+        lambda x: F.normalize(x, 2.0, 1, 0.5) + per_channel(6, 1, 1).expand_as(x).softmax(1),
         lambda x: F.glu(x, dim=1) + x.chunk(2, dim=1)[1].contiguous(),
         lambda x: F.interpolate(x, scale_factor=2),
         lambda x: F.interpolate(x, size=(24, 36), mode="nearest"),
@@ -344,6 +345,7 @@ def test_shapes_are_those_of_the_map() -> None:
         return x
 
     encode_visible(Operation(operation), images_for(visible, 4, 6), visible)
+    assert repr(pack(images_for(visible, 4, 6), visible)) == "Tiles BCHW of a map (2, 6, 8, 12)"
     assert seen == [(2, 6, 8, 12), (2, 8, 12, 3, 2), 2, (2, 6, 15, 15), 1152, 4]
 
 
@@ -403,6 +405,8 @@ def per_image(operation: Callable[[Tensor], Tensor], images: Tensor, visible: Te
         Operation(lambda x: x - x.mean(dim=[-1, -2])[:, :, None, None]),
         Operation(lambda x: x / x.norm(p=2, dim=(2, 3), keepdim=True) + x.amax((2, 3), keepdim=True)),
         Operation(lambda x: x - x.permute(0, 2, 3, 1).std(dim=(1, 2))[:, :, None, None]),
+        Operation(lambda x: x - x.permute(2, 3, 1, 0).var((0, 1), True).t()[:, :, None, None]),
+        Operation(lambda x: x + x.mean((2, 3), keepdim=True).expand_as(x)),
         Operation(lambda x: x / (x.unflatten(1, (2, 3)).var(dim=(2, 3, 4), keepdim=True) + 1).expand(
             x.shape[0], 2, 3, *x.shape[2:]).reshape(x.shape)),
         GlobalResponseNorm(6, channels_last=False),
@@ -499,6 +503,9 @@ def whole_image_operations() -> Iterator[tuple[str, Callable[[Any], Any]]]:
     yield "returns a feature", lambda x: x.permute(0, 2, 1, 3)
     yield "returns a feature", lambda x: x.unsqueeze(1)
     yield "returns a feature", lambda x: F.pad(x, (1, 1, 1, 1))
+    yield "batch_norm", lambda x: F.batch_norm(x[None], torch.zeros(2).double(), torch.ones(2).double())
+    yield "table", lambda x: x[:, torch.zeros(2, 2, dtype=torch.long)]
+    yield "expand_as", lambda x: x.expand_as(torch.ones(2, 3, 8, 12))
     yield "conv2d", lambda x: F.conv2d(x.permute(0, 3, 1, 2), kernel)
     yield "softmax", lambda x: x.softmax(dim=-1)
     yield "attention", lambda x: F.scaled_dot_product_attention(x, x, x)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from maeseg.sparse.packed import Tiles, map_shape, name_of, plain, refusal, rule, side_of, wrap
 from maeseg.sparse.position_wise import common_dims, position_wise, tiles_among
@@ -39,6 +40,12 @@ def shape(function: Any, tiles: Tiles, dim: int | None = None) -> torch.Size | i
     """The shape of the map that the tiles stand for: what the encoder's own code means by it."""
     whole = torch.Size(map_shape(tiles))
     return whole if dim is None else whole[dim]
+
+
+@rule(Tensor.__repr__, padded=True)
+def describe(function: Any, tiles: Tiles) -> str:
+    """What a debugger shows; the values would look like those of a map of another shape."""
+    return f"{type(tiles).__name__} {tiles.tile_dims} of a map {map_shape(tiles)}"
 
 
 @rule(Tensor.numel)
@@ -98,7 +105,7 @@ def regroup(dims: str, extents: Sequence[int], wanted: Sequence[int]) -> str | N
             product = 1
             while rest and rest[0][0] == "C":
                 product *= rest.pop(0)[1]
-            while left and product != 1 and product % left[0] == 0 and left[0] != 0:
+            while left and product != 1 and left[0] != 0 and product % left[0] == 0:
                 product //= left.pop(0)
                 new += "C"
         else:
@@ -181,7 +188,10 @@ def get_channels(function: Any, tiles: Tiles, index: Any) -> Tiles:
         picked.append(item)
     if lists > 1 or (lists and any(item is None or isinstance(item, int) for item in picked)):
         raise refusal("calls '__getitem__' with several lists of channels")
-    return wrap(plain(tiles)[tuple(picked)], tiles.tile_layout, dims)
+    values = plain(tiles)[tuple(picked)]
+    if values.dim() != len(dims):
+        raise refusal("calls '__getitem__' with a table of channels")
+    return wrap(values, tiles.tile_layout, dims)
 
 
 @rule(Tensor.split, Tensor.chunk, torch.split, torch.chunk, torch.tensor_split, Tensor.tensor_split)
@@ -219,14 +229,14 @@ def stack(function: Any, tensors: Sequence[Tensor], dim: int = 0) -> Tiles:
     )
 
 
-@rule(torch.softmax, Tensor.softmax, torch.nn.functional.softmax, torch.nn.functional.log_softmax,
-      torch.nn.functional.glu, torch.nn.functional.normalize)  # fmt: skip
-def along_channels(function: Any, tiles: Tiles, *args: Any, dim: int | None = None, **kwargs: Any) -> Tiles:
-    """Functions of the vector of channels at each position."""
-    normalize = function is torch.nn.functional.normalize
-    default = 1 if normalize else -1
-    numbers = list(args)
-    if dim is None:
-        dim = numbers.pop(normalize) if len(numbers) > normalize else default
-    values = function(plain(tiles), *numbers[:normalize], dim=channel(function, tiles, dim), **kwargs)
+@rule(F.softmax, F.log_softmax, torch.softmax, Tensor.softmax, torch.log_softmax, Tensor.log_softmax, F.glu)
+def along_channels(function: Any, tiles: Tiles, dim: int = -1, *args: Any, **kwargs: Any) -> Tiles:
+    """A function of the vector of channels at each position."""
+    values = function(plain(tiles), channel(function, tiles, dim), *args, **kwargs)
     return wrap(values, tiles.tile_layout, tiles.tile_dims)
+
+
+@rule(F.normalize)
+def normalise(function: Any, tiles: Tiles, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tiles:
+    """Divide the vector of channels at each position by its norm."""
+    return wrap(function(plain(tiles), p, channel(function, tiles, dim), eps), tiles.tile_layout, tiles.tile_dims)

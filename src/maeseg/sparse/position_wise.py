@@ -26,7 +26,10 @@ def common_dims(function: Any, tiles: Sequence[Tiles]) -> str:
     Raises:
         UserError: If their dimensions do not mean the same, or their maps differ in size: a tile of one position
             would broadcast to anything.
+        ValueError: If they are of different batches.
     """
+    if any(each.tile_layout is not tiles[0].tile_layout for each in tiles):
+        raise ValueError("tiles of different batches cannot be combined: pack them with one visible grid")
     dims = max((each.tile_dims for each in tiles), key=len)
     for each in tiles:
         if not dims.endswith(each.tile_dims) or side_of(each) != side_of(tiles[0]):
@@ -87,12 +90,12 @@ def position_wise(function: Any, *args: Any, **kwargs: Any) -> Tiles:
 
 
 @rule(Tensor.expand_as)
-def broadcast(function: Any, operand: Tensor, tiles: Tiles) -> Tensor:
-    """Leave the operand as it is: it is broadcast when it meets the tiles."""
-    if isinstance(operand, Tiles):
-        raise refusal("calls 'expand_as' on a map of patches")
-    spread(operand, tiles.tile_dims, tiles.tile_layout, side_of(tiles))
-    return operand
+def broadcast(function: Any, operand: Tensor, tiles: Tensor) -> Tiles:
+    """Repeat a value per image, or per channel, at every position."""
+    if not isinstance(tiles, Tiles):
+        raise refusal("calls 'expand_as' to enlarge a map of patches to a tensor that is none")
+    dims, layout = common_dims(function, list(tiles_among([operand, tiles]))), tiles.tile_layout
+    return wrap(spread(operand, dims, layout, side_of(tiles)).expand_as(plain(tiles)), layout, dims)
 
 
 @rule(F.batch_norm)
@@ -126,8 +129,9 @@ def linear(function: Any, tiles: Tiles, weight: Tensor, bias: Tensor | None = No
 
 
 def check_dims(function: Any, tiles: Tiles, last: str) -> None:
-    """Raise a UserError unless the last dimensions of the tiles are those that the function takes."""
-    if not isinstance(tiles, Tiles) or not tiles.tile_dims.endswith(last):
+    """Raise a UserError unless the last dimensions of the tiles, or all of a map, are those that the function takes."""
+    dims = tiles.tile_dims if isinstance(tiles, Tiles) else ""
+    if not dims.endswith(last) or (last == MAP and dims != MAP):
         raise refusal(
             f"calls {name_of(function)!r} over the positions of a map, or on a tensor that is no map of patches"
         )

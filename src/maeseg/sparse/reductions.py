@@ -1,6 +1,6 @@
 """What reductions do on visible tiles: over channels at each position, or over an image's visible positions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -43,10 +43,18 @@ def as_tiles(parts: Sequence[Tensor], tiles: Tiles) -> Tiles:
     return wrap(torch.cat(rows).movedim((0, 1), places), layout, tiles.tile_dims)
 
 
-def per_image(reduction: Callable[[Tensor], Tensor], tiles: Tiles) -> Tensor:
-    """One result for each image: plain, (B, ...)."""
-    parts = [reduction(part) for part in by_image(tiles)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def per_image(reduction: Callable[[Tensor], Tensor], tiles: Tiles, reduced: Iterable[int] = ()) -> Tensor:
+    """One result for each image: plain.
+
+    Args:
+        reduction: From one of :func:`by_image`'s parts.
+        tiles: Of which.
+        reduced: The dimensions that the reduction may leave out of its result.
+    """
+    parts, batch = [reduction(part) for part in by_image(tiles)], tiles.tile_dims.index("B")
+    if parts[0].dim() < len(tiles.tile_dims):
+        batch -= sum(number < batch for number in reduced)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, batch)
 
 
 @rule(
@@ -73,7 +81,7 @@ def reduce(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tensor:
         return wrap(values, tiles.tile_layout, dims if values.dim() == len(dims) else kept)
     if not {"H", "W"} <= letters <= {"C", "H", "W"}:
         raise refusal(f"calls {name_of(function)!r} over dimensions {given}, which has no rule on visible patches")
-    return per_image(lambda values: function(values, *args, **kwargs), tiles)
+    return per_image(lambda values: function(values, *args, **kwargs), tiles, reduced)
 
 
 @rule(F.adaptive_avg_pool2d, F.adaptive_max_pool2d)
