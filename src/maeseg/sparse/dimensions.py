@@ -43,7 +43,7 @@ def shape(function: Any, tiles: Tiles, dim: int | None = None) -> torch.Size | i
 
 
 @rule(Tensor.__repr__, padded=True)
-def describe(function: Any, tiles: Tiles) -> str:
+def describe(function: Any, tiles: Tiles, *, tensor_contents: None = None) -> str:
     """What a debugger shows; the values would look like those of a map of another shape."""
     return f"{type(tiles).__name__} {tiles.tile_dims} of a map {map_shape(tiles)}"
 
