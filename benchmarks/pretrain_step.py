@@ -165,7 +165,8 @@ def main() -> None:
     tune_allocator()  # as the command line does, for every contender alike
     describe(options.device)
     torch.manual_seed(0)
-    for encoder in options.encoder:
+    # SparK's code, once imported, has put networks of its own under timm's names
+    for encoder in sorted(options.encoder, key=lambda name: bool(options.spark) and name == "resnet50"):
         case = Case(encoder, options.image_size, options.batch_size, options.mask_ratio, options.device)
         seen = case.visible()[0]
         share = f"{int(seen.sum())} of {seen.numel()} patches visible"

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 import maeseg as library
-from maeseg.cli import VERBS, kind
+from maeseg.cli import VERBS
+from maeseg.parsing import kind
 from tiny_runs import DATA, NETWORK, TRAINING, files_in, maeseg
 
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "numpy"}
@@ -42,6 +43,7 @@ OPTIONS = {
         *[name for name in FINETUNE_OPTIONS if name != "seed"],
     ],
     "report": ["run"],
+    "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "overwrite"],
     "demo": ["out", "seed", "overwrite"],
     "encoders": ["names", "family", "out", "overwrite"],
 }  # fmt: skip
