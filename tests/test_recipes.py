@@ -15,8 +15,8 @@ variables: {start: scratch}
 steps:
   - pretrain: {out: pretrained, encoder: test_resnet, decoder_channels: [16, 8, 8, 8, 8], image_size: 64, epochs: 1,
       batch_size: 8, workers: 0}
-  - compare: {out: comparison, inits: [$start, pretrained], labels: [4], seeds: 2, epochs: 1, steps_per_epoch: 1,
-      batch_size: 4, workers: 0}
+  - compare: {out: comparison, inits: [$start, pretrained, "pretrained:encoder"], labels: [4], seeds: 2, epochs: 1,
+      steps_per_epoch: 1, batch_size: 4, workers: 0}
   - report: {run: comparison}
 """
 
@@ -46,7 +46,7 @@ def test_a_recipe_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture
     report = tmp_path / "out" / "comparison" / "report.html"
     assert str(report) in capsys.readouterr().out
     rows = (tmp_path / "out" / "comparison" / "results.csv").read_text().splitlines()
-    assert len(rows) == 1 + 2 * 2
+    assert len(rows) == 1 + 3 * 2
     before = (tmp_path / "out" / "pretrained" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     assert maeseg(*command) == 2  # the folder is not empty
     assert maeseg(*command, "--resume") == 0
@@ -68,6 +68,7 @@ def test_a_recipe_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture
         ({"steps": [{"pretrain": {"out": "a", "weights": "$start"}}]}, "$start is not among the recipe's variables"),
         ({"steps": [{"pretrain": {"out": "a", "encoder": "resnet81"}}]}, "'resnet81' is not a timm model"),
         ({"steps": [{"pretrain": {"out": "a", "image_size": 100}}]}, "--image_size [100, 100] is not a multiple of 32"),
+        ({"steps": [{"pretrain": {"out": "a", "patch_size": 16}}]}, "--patch_size 16 is not a multiple of the"),
         ({"steps": [{"pretrain": {"out": "a", "epochs": 0}}]}, "--epochs 0 is out of range"),
     ],
 )

@@ -21,7 +21,15 @@ import torch
 import yaml
 
 from maeseg.errors import UserError, nearest
-from maeseg.models.unet import DECODER_CHANNELS, STRIDE, as_size, build_unet, check_image_size
+from maeseg.experiments.plan import ENCODER_ONLY
+from maeseg.models.unet import (
+    DECODER_CHANNELS,
+    as_size,
+    build_unet,
+    check_image_size,
+    check_patch_size,
+    largest_stride,
+)
 from maeseg.parsing import typed_options
 from maeseg.training.options import check_ranges
 
@@ -90,11 +98,16 @@ def check_network(step: Step) -> None:
     """
     options = step.options
     check_ranges(options)
+    widths = options.get("decoder_channels") or DECODER_CHANNELS
     if options.get("encoder"):
         with torch.device("meta"):
-            build_unet(options["encoder"], options.get("decoder_channels") or DECODER_CHANNELS)
+            build_unet(options["encoder"], widths)
+    if not options.get("decoder_channels") and (options.get("weights") or options.get("inits")):
+        return  # an earlier step decides on the strides
+    patch = options.get("patch_size", largest_stride(widths))
+    check_patch_size(patch, largest_stride(widths))
     if options.get("image_size"):
-        check_image_size(as_size(options["image_size"]), options.get("patch_size", STRIDE))
+        check_image_size(as_size(options["image_size"]), patch)
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -138,4 +151,7 @@ def _written(value: Any, written: Mapping[str, str]) -> Any:
     """Names of earlier steps' folders as paths; anything else as it is."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_written(each, written) for each in value]
-    return written.get(value, value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    name = value.removesuffix(ENCODER_ONLY)
+    return written[name] + value.removeprefix(name) if name in written else value
