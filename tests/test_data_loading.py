@@ -36,6 +36,9 @@ class Twins:
     def file(self, index: int) -> str:
         return f"{index}.png"
 
+    def place(self, index: int) -> None:
+        return None
+
     def label(self, index: int) -> Image.Image:
         height, width = self.size
         label = np.zeros(self.size, np.uint8)

@@ -76,6 +76,10 @@ class OxfordPets:
         """Return the image's file name, as ``Abyssinian_1.jpg``."""
         return self._images[index].name
 
+    def place(self, index: int) -> tuple[Path, int]:
+        """Return the image's file, which holds it from byte 0 on."""
+        return self._images[index], 0
+
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB. Raises DataError, naming the file, where it is broken."""
         return read_image(self._images[index])

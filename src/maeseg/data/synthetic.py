@@ -74,6 +74,9 @@ class Synthetic:
         """Return a name, as ``creature_00007.png``."""
         return f"{'test' if self._seed[1] else 'creature'}_{index:05d}.png"
 
+    def place(self, index: int) -> None:
+        """Return None: there is no file."""
+
     def image(self, index: int) -> Image.Image:
         """Generate an image, RGB."""
         return _image(self._seed, index, self.size).copy()

@@ -28,7 +28,7 @@ class Checkpoint:
         run: The run folder.
         path: The checkpoint's file in it.
         about: How to build the network and what it has seen: verb, encoder, decoder_channels, image_size, data, val
-            (and patch_size, mask_ratio, normalise_target, or border).
+            (and extra, patch_size, mask_ratio, normalise_target, or border).
         weights: The network's state dict.
         epoch: Epoch that it was written after, from 0.
     """
@@ -137,6 +137,11 @@ def choose_size(start: Checkpoint | None, image_size: int | Sequence[int] | None
 def check_held_out(start: Checkpoint, data: str, val: int | float) -> None:
     """Raise a UserError if a run on the same data has seen images that are to validate now."""
     theirs = start.about["val"]
+    if data in start.about.get("extra", ()):
+        raise UserError(
+            f"{start.run} was trained with --extra {data}, so it has seen every image that --val {val} would validate "
+            "on: give weights that have not"
+        )
     if start.about["data"] == data and theirs != val:
         raise UserError(
             f"{start.run} was trained on the same data with --val {theirs}, so it has seen images that --val {val} "

@@ -11,6 +11,7 @@ def pretrain(
     *,
     data: str,
     out: str,
+    extra: list[str] | str | None = None,
     encoder: str | None = None,
     decoder_channels: list[int] | None = None,
     weights: str | None = None,
@@ -41,8 +42,10 @@ def pretrain(
     masked ones (SparK, Tian et al. 2023; MAE, He et al. 2022). Leaves a run folder.
 
     Args:
-        data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder of images in any depth.
+        data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic``, or a folder of images or of tar shards in any depth.
         out: Run folder to write.
+        extra: More images, ``PATH``, ``PATH,PATH`` or a list, each like ``data``: they train and never validate; what
+            is in ``data`` already is not taken twice.
         encoder: A timm convnet; by default that of ``weights``, or resnet18.
         decoder_channels: Five widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or
             256, 128, 64, 32, 16.
@@ -78,6 +81,7 @@ def pretrain(
     import lightning as L
 
     from maeseg.data.datamodule import PretrainData
+    from maeseg.data.extra import add_extra, extra_names
     from maeseg.data.sources import open_source
     from maeseg.data.splits import split_indices
     from maeseg.inference.examples import choose_examples, write_reconstructions
@@ -100,7 +104,7 @@ def pretrain(
     start = read_checkpoint(Path(weights)) if weights else None
     encoder, decoder_channels = choose_network(start, encoder, decoder_channels)
     source = open_source(data, labelled=False, download=download)
-    split = split_indices(len(source), val)
+    source, split = add_extra(source, split_indices(len(source), val), extra)
     L.seed_everything(seed, verbose=False)
     network = MaskedAutoencoder(build_unet(encoder, decoder_channels))
     images = PretrainData(source, split, size, batch_size, workers, seed)
@@ -108,7 +112,7 @@ def pretrain(
         log.info("weights: %s: %s", weights, load_strictly(network, start.weights, str(start.path)))
     about = {
         "verb": "pretrain", "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
-        "data": data, "val": val, "patch_size": patch_size, "mask_ratio": mask_ratio,
+        "data": data, "extra": extra_names(extra), "val": val, "patch_size": patch_size, "mask_ratio": mask_ratio,
         "normalise_target": normalise_target,
     }  # fmt: skip
     module = PretrainModule(
