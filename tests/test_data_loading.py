@@ -36,8 +36,8 @@ class Twins:
     def file(self, index: int) -> str:
         return f"{index}.png"
 
-    def place(self, index: int) -> None:
-        return None
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        return []
 
     def label(self, index: int) -> Image.Image:
         height, width = self.size

@@ -35,10 +35,10 @@ class Joined:
         source, place = self._find(index)
         return source.file(place)
 
-    def place(self, index: int) -> tuple[Path, int] | None:
-        """Return the file that holds the image, and from which byte on; None for a generated image."""
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return the file that holds the image, and from which byte on; empty for a generated image."""
         source, place = self._find(index)
-        return source.place(place)
+        return source.places(place)
 
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB."""
@@ -96,10 +96,10 @@ def extra_names(extra: str | Sequence[str] | None) -> list[str]:
 
 def _identity(source: Source, index: int) -> tuple[object, ...]:
     """The same for two images whose bytes are stored once, by whatever name or link each is reached."""
-    place = source.place(index)
-    if place is None:
+    places = source.places(index)
+    if not places:
         return ("generated", source.file(index))
-    path, offset = place
+    path, offset = places[0]
     try:
         status = path.stat()
     except OSError:  # reading it will say what is wrong

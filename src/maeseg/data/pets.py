@@ -76,9 +76,10 @@ class OxfordPets:
         """Return the image's file name, as ``Abyssinian_1.jpg``."""
         return self._images[index].name
 
-    def place(self, index: int) -> tuple[Path, int]:
-        """Return the image's file, which holds it from byte 0 on."""
-        return self._images[index], 0
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return the file of the image and, where labelled, of the label; each begins at byte 0."""
+        image = [(self._images[index], 0)]
+        return [*image, (self._labels[index], 0)] if self.labelled else image
 
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB. Raises DataError, naming the file, where it is broken."""

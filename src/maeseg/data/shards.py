@@ -58,10 +58,10 @@ class TarShards:
         member = self._members[index]
         return f"{self._shards[member.shard].name}/{member.name}"
 
-    def place(self, index: int) -> tuple[Path, int]:
+    def places(self, index: int) -> list[tuple[Path, int]]:
         """Return the shard that holds the image, and from which byte on."""
         member = self._members[index]
-        return self._shards[member.shard], member.offset
+        return [(self._shards[member.shard], member.offset)]
 
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB and upright. Raises DataError, naming shard and member, where it is broken."""

@@ -29,8 +29,8 @@ class Source(Protocol):
     def file(self, index: int) -> str:
         """Return a stable readable name, as ``cat_7.jpg``."""
 
-    def place(self, index: int) -> tuple[Path, int] | None:
-        """Return the file that holds the image, and from which byte on; None for a generated image."""
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return the files that hold image and label, each with the byte it begins at; empty for a generated image."""
 
     def image(self, index: int) -> Image.Image:
         """Return an RGB image."""
