@@ -19,3 +19,6 @@ LossName = Literal["dice+ce", "dice"]
 
 Schedule = Literal["cosine", "constant"]
 """What the learning rate does after warm-up: falls to 0 as a cosine, or stays."""
+
+OnBadImage = Literal["fail", "skip"]
+"""What to do about images that cannot be used: name them before anything starts, or leave them out."""

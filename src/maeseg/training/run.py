@@ -7,6 +7,7 @@ metrics.json   the final figures
 checkpoints/   last.ckpt, and for fine-tuning best.ckpt (by validation IoU)
 examples/      pictures of the same images in every run
 tensorboard/   events
+skipped.csv    images that were left out as they cannot be read, if there were any
 """
 
 import importlib.metadata
@@ -42,11 +43,12 @@ PACKAGES = (
     "monai",
     "numpy",
 )
-ABOUT_THIS_CALL = ("out", "resume", "overwrite", "workers", "download")
+ABOUT_THIS_CALL = ("out", "resume", "overwrite", "workers", "download", "on_bad_image")
 """Options that may differ when a run is resumed: they do not change its result."""
 OF_A_RUN = (
     "config.yaml", "run.json", "metrics.csv", "metrics.json", "checkpoints", "examples", "tensorboard", "results.csv",
     "runs", "report.html", "evaluation-*.json",
+    "skipped.csv",
 )  # fmt: skip
 """What maeseg writes into a run folder; one that holds anything else is never deleted."""
 

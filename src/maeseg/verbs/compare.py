@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from maeseg.types import BorderRule, LossName, Precision, Schedule
+from maeseg.types import BorderRule, LossName, OnBadImage, Precision, Schedule
 
 if TYPE_CHECKING:
     from maeseg.experiments.results import ResultRow
@@ -37,6 +37,7 @@ def compare(
     precision: Precision = "32-true",
     accelerator: str = "auto",
     devices: int | str = 1,
+    on_bad_image: OnBadImage = "fail",
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -73,6 +74,8 @@ def compare(
         precision: Of the arithmetic.
         accelerator: cpu, gpu, mps or auto.
         devices: How many accelerators, or auto.
+        on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
+            ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
         resume: Skip the runs that are finished, go on with the one that was stopped.
         overwrite: Replace the comparison in ``out``.
@@ -84,6 +87,7 @@ def compare(
         UserError: If an option, a file or a folder cannot be used; checked for every run before the first starts.
     """
     config = dict(locals())
+    from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
     from maeseg.experiments.plan import name_inits, plan_cells
@@ -105,7 +109,7 @@ def compare(
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     source = open_source(data, labelled=True, download=download)
-    split = split_indices(len(source), val)
+    split, skipped = leave_out_bad(source, split_indices(len(source), val), on_bad_image)
     cells = list(plan_cells(named, labels, seeds))
     label_counts = {share: len(label_subset(split.train, share, seed=0)) for share in labels}
 
@@ -113,6 +117,7 @@ def compare(
     run = Run("compare", config)
     table = run.path / "results.csv"
     with run.writing():
+        write_skipped(run.path, skipped, resumed=run.resumed)
         run.write_facts(
             inits={init.name: init.weights for init in named},
             planned=len(cells),
@@ -150,6 +155,7 @@ def compare(
                     precision=precision,
                     accelerator=accelerator,
                     devices=devices,
+                    on_bad_image=on_bad_image,
                     resume=resume,
                 )
             figures, facts = read_metrics(folder)

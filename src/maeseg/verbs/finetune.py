@@ -2,7 +2,7 @@
 
 import logging
 
-from maeseg.types import BorderRule, LossName, Precision, Schedule, Transfer
+from maeseg.types import BorderRule, LossName, OnBadImage, Precision, Schedule, Transfer
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ def finetune(
     precision: Precision = "32-true",
     accelerator: str = "auto",
     devices: int | str = 1,
+    on_bad_image: OnBadImage = "fail",
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -75,6 +76,8 @@ def finetune(
         precision: Of the arithmetic; bf16-mixed is fastest where the processor has it.
         accelerator: cpu, gpu, mps or auto.
         devices: How many accelerators, or auto.
+        on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
+            ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
         resume: Go on from the last checkpoint in ``out``.
         overwrite: Replace the run in ``out``.
@@ -90,6 +93,7 @@ def finetune(
 
     import lightning as L
 
+    from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.datamodule import SegmentData
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
@@ -112,7 +116,7 @@ def finetune(
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     source = open_source(data, labelled=True, download=download)
-    split = split_indices(len(source), val)
+    split, skipped = leave_out_bad(source, split_indices(len(source), val), on_bad_image)
     train = label_subset(split.train, labels, seed)
     L.seed_everything(seed, verbose=False)
     network = build_unet(encoder, decoder_channels)
@@ -150,6 +154,8 @@ def finetune(
     if run.complete:
         log.info("%s is finished already", out)
         return read_metrics(run.path)[0]
+    with run.writing():
+        write_skipped(run.path, skipped, resumed=run.resumed)
     fit(trainer, module, images, run)
 
     best = read_checkpoint(run.path, "best")
