@@ -138,7 +138,7 @@ def test_what_may_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a.jpg may not be read: permission denied"):
         read_image(tmp_path / "a.jpg")
     (tmp_path / "closed").mkdir(mode=0)
-    with pytest.raises(DataError, match="folder .*closed may not be read: Permission denied"):
+    with pytest.raises(DataError, match=r"folder .*closed may not be read: Permission denied"):
         list_files(tmp_path)
 
 

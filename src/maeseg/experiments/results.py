@@ -79,6 +79,8 @@ def read_results(path: Path) -> list[ResultRow]:
             return [_parse(cells, f"{path} line {reader.line_num}") for cells in reader]
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): give a results.csv of compare") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV file ({error}): give a results.csv that compare wrote") from error
 
 
 def append_result(path: Path, row: ResultRow) -> None:

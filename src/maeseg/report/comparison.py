@@ -25,7 +25,7 @@ from maeseg.experiments.statistics import (
     summarise,
 )
 from maeseg.report.figures import label_efficiency
-from maeseg.report.folder import RunFolder, open_run, read_curves, read_examples
+from maeseg.report.folder import RunFolder, open_run, own_file, read_curves, read_examples
 from maeseg.report.page import (
     NOTHING,
     drawing,
@@ -201,7 +201,9 @@ def _curves(compare: Path, rows: Sequence[ResultRow]) -> list[str]:
     parts = []
     for count in label_counts(rows):
         runs = {
-            init: [read_curves(compare / row.run) for row in rows if (row.init, row.label_count) == (init, count)]
+            init: [
+                read_curves(own_file(compare, row.run)) for row in rows if (row.init, row.label_count) == (init, count)
+            ]
             for init in init_names(rows)
         }
         parts += [subheading(_labels(count)), fine_tuning_curves(runs)]
@@ -217,7 +219,7 @@ def _predictions(compare: Path, rows: Sequence[ResultRow]) -> list[str]:
     for count in label_counts(rows):
         seed = min(row.seed for row in rows if row.label_count == count)
         runs = {
-            init: read_examples(compare / row.run)
+            init: read_examples(own_file(compare, row.run))
             for init in init_names(rows)
             for row in rows
             if (row.init, row.label_count, row.seed) == (init, count, seed)
@@ -234,6 +236,12 @@ def _pretraining(folder: RunFolder) -> list[str]:
     parts = []
     for name, path in sources.items():
         parts.append(subheading(str(name)))
+        # A stranger's run.json may name any folder; those that lie beside the comparison came with it.
+        if not Path(str(path)).resolve().is_relative_to(folder.path.resolve().parent):
+            parts.append(
+                paragraph(f"Its folder, {path}, does not lie beside the comparison, so it is not shown.", "note")
+            )
+            continue
         try:
             source = open_run(Path(str(path)))
         except UserError:  # moved or removed since; the comparison itself stands

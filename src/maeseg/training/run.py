@@ -158,6 +158,7 @@ class Run:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON under a temporary name, then rename: a reader never sees half of it."""
     temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)  # in a stranger's folder it may be a link to a file of the user's
     temporary.write_text(json.dumps(value, indent=2) + "\n")
     os.replace(temporary, path)
 
@@ -172,8 +173,10 @@ def read_facts(run: Path) -> dict[str, Any]:
         raise UserError(f"{run} does not exist: give the folder that was --out of a maeseg run")
     try:
         facts: dict[str, Any] = json.loads((run / "run.json").read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{run} is not a maeseg run: it has no readable run.json") from error
+    if not isinstance(facts, dict):
+        raise UserError(f"{run} is not a maeseg run: its run.json holds no object")
     return facts
 
 
@@ -181,7 +184,7 @@ def read_config(run: Path) -> dict[str, Any]:
     """Read a run folder's config.yaml."""
     try:
         config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{run} is not a maeseg run: it has no readable config.yaml") from error
     if not isinstance(config, dict):
         raise UserError(f"{run / 'config.yaml'} holds no options: restore it, or give another run")
