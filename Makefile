@@ -1,4 +1,4 @@
-# make demo | test | lint | bench: each sets up everything it needs on a fresh machine, in .venv.
+# make demo | test | lint | bench | fuzz: each sets up everything it needs on a fresh machine, in .venv.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,9 +8,9 @@ INSTALLED := $(VENV)/.installed
 RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
 # More threads than cores is slower than one thread each, and two test processes share the machine.
-test test-slow: export OMP_NUM_THREADS = 1
+test test-slow fuzz: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test test-slow lint format bench fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/maeseg demo
@@ -32,6 +32,9 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/pretrain_step.py
+
+fuzz: $(INSTALLED)
+	$(BIN)/python tests/fuzz/campaign.py
 
 # A .venv that works is kept; a half-made one is made again.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -89,7 +89,9 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
     except ArgumentError as error:
         raise UserError(one_line(error, VERBS[given])) from error
     except (RecursionError, ValueError, TypeError, KeyError, AttributeError) as error:  # of a --config that is no text
-        raise UserError(f"--config is not a YAML file of options, such as a run's config.yaml: {error!r}") from error
+        raise UserError(
+            f"--config is not a YAML file of options, such as a run's config.yaml: {str(error) or error!r}"
+        ) from error
     options = found.as_dict()[given]
     options.pop("config", None)
     for name, value in options.items():

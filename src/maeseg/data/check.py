@@ -140,7 +140,8 @@ class _Checks(Dataset[str | None]):
 def _check(source: Source, indices: Sequence[int]) -> list[tuple[int, str | None]]:
     workers = min(os.cpu_count() or 1, 8) if len(indices) > _FEW else 0
     batches = DataLoader(_Checks(source, indices), _FEW, num_workers=workers, collate_fn=list)
-    log.info("checking %d images of %s", len(indices), source.name)
+    if workers:
+        log.info("checking %d images of %s", len(indices), source.name)
     try:
         found = [reason for batch in show_progress(batches, "checking images") for reason in batch]
     except RuntimeError as error:  # a worker that was killed, most likely for want of memory

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 import segmentation_models_pytorch as smp
 import torch
@@ -67,7 +67,7 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
     try:
         with warnings.catch_warnings(action="ignore"):  # about a stranger's file, whose error says more
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # for damaged bytes PyTorch's reader raises IndexError, struct.error and more
         if isinstance(error, pickle.UnpicklingError):
             refuse_code(path, error)
         raise UserError(f"{path} is not a readable checkpoint of maeseg: it is damaged or of another kind") from error
@@ -82,6 +82,8 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
             f"{path} does not say what network it holds: give the run folder of a maeseg pretrain or finetune"
         )
     weights = {key.removeprefix(PREFIX): value for key, value in state.items() if str(key).startswith(PREFIX)}
+    if odd := [key for key, value in weights.items() if not isinstance(value, Tensor)]:
+        raise UserError(f"{path} is damaged: {odd[0]!r} is no tensor in it; restore it, or repeat the run")
     return Checkpoint(run, path, about, weights, epoch)
 
 
@@ -105,7 +107,7 @@ def _is_about(about: Any) -> bool:
     )  # fmt: skip
 
 
-def _whole_numbers(values: Any) -> bool:
+def _whole_numbers(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(type(value) is int and value > 0 for value in values)
 
 
