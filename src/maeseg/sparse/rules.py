@@ -120,8 +120,8 @@ def halo(tiles: Tiles, out: int, kernel: tuple[int, int], stride: tuple[int, int
         return plain(tiles)
     y, x = (Axis(1, length, -before) for length, (before, _) in zip(lengths, padding, strict=True))
     read: Tensor = Gather.apply(to_rows(plain(tiles)), tiles.tile_layout, Window(side, y, x), outside)
-    # (N, 1, 1, h, w, C) -> (N, C, h, w)
-    return read[:, 0, 0].permute(0, 3, 1, 2)
+    # (N, 1, 1, h, w, C) -> (N, C, h, w); indexing would fill a map of zeros in the backward pass
+    return read.flatten(0, 2).permute(0, 3, 1, 2)
 
 
 def autocast(tensor: Tensor) -> Tensor:
