@@ -59,10 +59,10 @@ def weights_in_folder(folder: Path) -> tuple[Path, str | None] | None:
         return None
     try:
         config = json.loads((folder / "config.json").read_text())
-        encoder = config.get("encoder_name") or config.get("architecture")
+        encoder = str(config.get("encoder_name") or config.get("architecture")).removeprefix("tu-")
     except (OSError, ValueError, AttributeError):
-        encoder = None
-    return files[0], encoder.removeprefix("tu-") if isinstance(encoder, str) else None
+        return files[0], None
+    return files[0], encoder if timm.is_model(encoder) else None
 
 
 def state_dict_in(content: Any, origin: str) -> dict[str, Tensor]:
