@@ -16,7 +16,7 @@ SOURCE = ROOT / "src"
 # From low to high; the package itself (maeseg/__init__.py) offers the verbs, so it stands above them.
 TIERS = (
     ("errors", "types"),
-    ("labels", "masking", "patches"),
+    ("labels", "masking", "patches", "scores"),
     ("sparse",),
     ("data",),
     ("models",),
