@@ -11,12 +11,15 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from maeseg.experiments.results import ResultRow
-from maeseg.experiments.statistics import METRICS, SCRATCH, by_seed, init_names, label_counts
-from maeseg.report.folder import Curves
+from maeseg.experiments.comparison import Comparison
+from maeseg.experiments.folder import Curves
+from maeseg.experiments.results import SCRATCH
+from maeseg.experiments.statistics import METRICS, Estimate, paired_difference, summarise
+from maeseg.scores import Reliability
 
 INK = "#010203"
 """Colour of text and axes; nothing else has it. The page puts its own text colour in its place."""
@@ -37,52 +40,113 @@ def init_colours(inits: Sequence[str]) -> dict[str, str]:
     return {init: colours.get(init, _SCRATCH_COLOUR) for init in inits}
 
 
-def label_efficiency(rows: Sequence[ResultRow], metric: str = "iou") -> Figure:
+def label_efficiency(comparison: Comparison, metric: str = "iou") -> Figure:
     """A metric against the number of labels (logarithmic), one line per init.
 
-    The line is the mean over seeds, the band their minimum to maximum, the small dots the runs themselves.
+    The line is the mean over seeds, the bar its 95 % interval, the small dots the runs themselves.
 
     Args:
-        rows: Rows of results.csv.
+        comparison: The comparison.
         metric: The metric.
     """
-    inits = init_names(rows)
-    colours = init_colours(inits)
-    figure, axes = _figure("number of labels (logarithmic)", METRICS[metric], width=7.6, height=4.2)
-    for i, init in enumerate(inits):
-        groups = {count: list(by_seed(rows, init, count, metric).values()) for count in label_counts(rows)}
-        groups = {count: values for count, values in groups.items() if values}
-        counts = list(groups)
-        runs = [(count, value) for count, values in groups.items() for value in values]
-        marker = "s" if init == SCRATCH else _MARKERS[i % len(_MARKERS)]
+    colours = init_colours(comparison.inits)
+    figure, axes = _figure("number of labels (logarithmic)", METRICS[metric], height=3.9)
+    means = summarise(comparison, metric)
+    for place, init in enumerate(comparison.inits):
+        groups = {count: means[init, count] for count in comparison.label_counts if (init, count) in means}
+        groups = {count: each for count, each in groups.items() if each.n}
+        aside = _aside(place, len(comparison.inits))
+        runs = [(count * aside, value) for count, each in groups.items() for value in each.values]
+        marker = "s" if init == SCRATCH else _MARKERS[place % len(_MARKERS)]
+        style: dict[str, Any] = {"color": colours[init], "marker": marker}
+        counts = [count * aside for count in groups]
+        axes.plot(counts, [each.mean for each in groups.values()], markersize=7, label=_plain(init), **style)
+        _bars(axes, counts, list(groups.values()), colours[init])
+        axes.plot(*np.array(runs).reshape(-1, 2).T, markersize=3, linestyle="none", alpha=0.6, **style)
+    _label_axis(axes, comparison)
+    _legend_above(figure)
+    return figure
+
+
+def label_differences(comparison: Comparison, metric: str = "iou") -> Figure:
+    """Mean paired difference in a metric against the number of labels (logarithmic), with its 95 % interval.
+
+    Args:
+        comparison: The comparison.
+        metric: The metric.
+    """
+    colours = init_colours(comparison.inits)
+    figure, axes = _figure("number of labels (logarithmic)", f"difference in {METRICS[metric]}", height=3.9)
+    axes.axhline(0, color=INK, linewidth=1, label="_child_zero")
+    for place, (init, reference) in enumerate(comparison.pairs):
+        every = [paired_difference(comparison, init, reference, count, metric) for count in comparison.label_counts]
+        every = [paired for paired in every if paired.seeds]
+        counts = [paired.label_count * _aside(place, len(comparison.pairs)) for paired in every]
         axes.plot(
             counts,
-            [float(np.mean(values)) for values in groups.values()],
+            [paired.difference.mean for paired in every],
             color=colours[init],
-            marker=marker,
+            marker="o",
             markersize=7,
-            label=_plain(init),
+            fillstyle="full" if reference == comparison.baseline else "none",
+            linestyle="-" if reference == comparison.baseline else ":",
+            label=f"{_plain(init)} \u2212 {_plain(reference)}",
         )
+        _bars(axes, counts, [paired.difference for paired in every], colours[init])
+    _label_axis(axes, comparison)
+    _legend_above(figure)
+    return figure
+
+
+def paired_dots(comparison: Comparison, metric: str = "iou") -> Figure:
+    """Every run's metric, the runs of a seed joined by a line; one panel for each number of labels.
+
+    Args:
+        comparison: The comparison.
+        metric: The metric.
+    """
+    inits, counts = comparison.inits, comparison.label_counts
+    colours = init_colours(inits)
+    width = max(1.0 + 0.75 * len(inits), 2.2)
+    figure, _ = _figure("", METRICS[metric], width=max(len(counts), 1) * width, height=3.4, panels=max(len(counts), 1))
+    for axes, count in zip(figure.axes, counts, strict=False):
+        by_init = [comparison.figures(init, count, metric) for init in inits]
+        for seed in sorted(set().union(*by_init)):
+            joined = {place: runs[seed].value for place, runs in enumerate(by_init) if seed in runs}
+            axes.plot(list(joined), list(joined.values()), color="#808080", linewidth=1, label=f"seed {seed}")
+        for place, (init, runs) in enumerate(zip(inits, by_init, strict=True)):
+            values = [each.value for each in runs.values()]
+            axes.plot([place] * len(values), values, "o", color=colours[init], markersize=7, label=_plain(init))
+        axes.set_title(f"{count} labels" if count != 1 else "1 label", color=INK, fontsize=11)
+        axes.set_xticks(range(len(inits)), [_plain(init) for init in inits], rotation=20 if len(inits) > 2 else 0)
+        axes.set_xlim(-0.4, len(inits) - 0.6)
+    return figure
+
+
+def reliability_diagram(reliabilities: Mapping[str, Reliability]) -> Figure:
+    """Share of foreground against predicted probability, one line per init; on the diagonal the two agree.
+
+    Only bins that hold at least one pixel in a thousand are drawn.
+
+    Args:
+        reliabilities: For each init its bins. A single run needs no name: "".
+    """
+    colours = init_colours(list(reliabilities))
+    figure, axes = _figure("predicted probability of foreground", "share of foreground", height=4.4)
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--", alpha=0.6, label="_child_diagonal")
+    for init, bins in reliabilities.items():
+        drawn = bins.pixels >= max(bins.pixels.sum() / 1000, 1)
         axes.plot(
-            [count for count, _ in runs],
-            [value for _, value in runs],
+            bins.probability[drawn] / bins.pixels[drawn],
+            bins.foreground[drawn] / bins.pixels[drawn],
             color=colours[init],
-            marker=marker,
-            markersize=3,
-            linestyle="none",
-            alpha=0.6,
+            marker="o",
+            markersize=4,
+            label=_plain(init) or "this run",
         )
-        axes.fill_between(
-            counts,
-            [min(values) for values in groups.values()],
-            [max(values) for values in groups.values()],
-            color=colours[init],
-            alpha=0.18,
-            linewidth=0,
-        )
-    axes.set_xscale("log")
-    axes.set_xticks(label_counts(rows), [str(count) for count in label_counts(rows)])
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_aspect("equal")
     _legend(axes)
     return figure
 
@@ -122,9 +186,7 @@ def training_curves(runs: Mapping[str, Sequence[Curves]], quantity: Quantity) ->
                 linewidth=0,
             )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if lines := axes.get_lines():  # beside the axes: with several inits it would cover the curves
-        labels = [str(line.get_label()) for line in lines]
-        figure.legend(lines, labels, loc="outside upper center", ncols=2, **_LEGEND)
+    _legend_above(figure, columns=2)
     return figure
 
 
@@ -151,26 +213,56 @@ def pretraining_loss(curves: Curves) -> Figure:
     return figure
 
 
-def _figure(x: str, y: str, *, width: float = 5.2, height: float = 3.5) -> tuple[Figure, Axes]:
+def _figure(x: str, y: str, *, width: float = 5.2, height: float = 3.5, panels: int = 1) -> tuple[Figure, Axes]:
+    """A figure of panels side by side on one y axis, and the first of them."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
-    axes = figure.subplots()
-    axes.patch.set_alpha(0)
-    axes.set_xlabel(x, color=INK, fontsize=11)
-    axes.set_ylabel(y, color=INK, fontsize=11)
-    axes.tick_params(colors=INK, labelsize=10)
-    axes.grid(color="#808080", alpha=0.25, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    return figure, axes
+    figure.subplots(1, panels, sharey=True)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+        axes.set_xlabel(x, color=INK, fontsize=11)
+        axes.tick_params(colors=INK, labelsize=10)
+        axes.grid(color="#808080", alpha=0.25, linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(INK)
+    first = figure.axes[0]
+    first.set_ylabel(y, color=INK, fontsize=11)
+    return figure, first
+
+
+def _bars(axes: Axes, counts: Sequence[float], estimates: Sequence[Estimate], colour: str) -> None:
+    """Draw the intervals of those that have one."""
+    for count, each in zip(counts, estimates, strict=True):
+        if each.scope != "nothing":
+            axes.vlines(count, *each.interval, color=colour, linewidth=2, alpha=0.55)
+
+
+def _aside(place: int, of: int) -> float:
+    """Factor that sets what belongs to one number of labels side by side on a logarithmic axis."""
+    return float(1.05 ** (place - (of - 1) / 2))
+
+
+def _label_axis(axes: Axes, comparison: Comparison) -> None:
+    axes.set_xscale("log")
+    axes.set_xticks(comparison.label_counts, [str(count) for count in comparison.label_counts])
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _legend(axes: Axes) -> None:
-    handles = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_child")]
-    if handles:
-        labels = [str(line.get_label()) for line in handles]
-        axes.legend(handles, labels, **_LEGEND)
+    if lines := _named(axes):
+        axes.legend(lines, [str(line.get_label()) for line in lines], **_LEGEND)
+
+
+def _legend_above(figure: Figure, columns: int = 3) -> None:
+    """A legend outside of the axes: inside, that of several inits would cover what is drawn."""
+    if lines := _named(figure.axes[0]):
+        labels = [str(line.get_label()) for line in lines]
+        figure.legend(lines, labels, loc="outside upper center", ncols=columns, **_LEGEND)
+
+
+def _named(axes: Axes) -> list[Line2D]:
+    return [line for line in axes.get_lines() if not str(line.get_label()).startswith("_child")]
 
 
 def _plain(name: str) -> str:

@@ -40,7 +40,8 @@ def compare(
 ) -> "list[ResultRow]":
     """Compare initialisations fairly: the same network, splits, label sets, seeds and steps for every one.
 
-    Each run is a ``finetune`` in ``OUT/runs``; ``OUT/results.csv`` has a row for each. Only the starting weights
+    Each run is a ``finetune`` in ``OUT/runs``; ``OUT/results.csv`` has a row for each, and ``OUT/contrasts`` the images
+    on which two inits differ most. Only the starting weights
     differ between runs of one seed and label count, so their differences are paired.
 
     Args:
@@ -80,6 +81,8 @@ def compare(
 
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
+    from maeseg.experiments.comparison import RESULTS, trace_pretraining
+    from maeseg.experiments.contrast_pictures import write_contrasts
     from maeseg.experiments.plan import name_inits, plan_cells
     from maeseg.experiments.results import ResultRow, append_result, read_results
     from maeseg.models.unet import STRIDE, build_unet, check_image_size
@@ -105,9 +108,14 @@ def compare(
 
     config |= {"encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size)}
     run = Run("compare", config)
-    table = run.path / "results.csv"
+    table = run.path / RESULTS
     with run.writing():
-        run.write_facts(inits=named, planned=len(cells), split={"train": len(split.train), "val": len(split.val)})
+        run.write_facts(
+            inits=named,
+            pretraining=trace_pretraining(named),
+            planned=len(cells),
+            split={"train": len(split.train), "val": len(split.val)},
+        )
         for number, cell in enumerate(cells, start=1):
             folder = run.path / cell.folder
             if not (resume and is_finished(folder)):
@@ -151,5 +159,6 @@ def compare(
                     **figures,
                 ),
             )
+        write_contrasts(run.path, source, split.val)
         run.finish({"runs": len(cells)})
     return read_results(table)
