@@ -16,6 +16,7 @@ SOURCE = ROOT / "src"
 # From low to high; the package itself (maeseg/__init__.py) offers the verbs, so it stands above them.
 TIERS = (
     ("errors", "types"),
+    ("parsing",),
     ("labels", "masking", "patches", "scores"),
     ("sparse",),
     ("data",),
@@ -31,7 +32,7 @@ TIERS = (
 TIER = {name: tier for tier, names in enumerate(TIERS) for name in names}
 REPORT_MAY_NOT = {"data", "models", "training", "inference"}  # it reads run folders only
 
-LIGHT = ("", "cli", "errors", "types", "verbs")
+LIGHT = ("", "cli", "errors", "parsing", "types", "verbs")
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "monai"}
 
 MACHINE_PATH = re.compile(r"(?<![\w.:/~-])/(?:home|root|Users|work|mnt|media|tmp)/\w|\b[A-Z]:\\Users\\")

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 import maeseg as library
-from maeseg.cli import VERBS, kind
+from maeseg.cli import VERBS
+from maeseg.parsing import kind
 from tiny_runs import DATA, NETWORK, TRAINING, files_in, maeseg
 
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "numpy"}
@@ -21,23 +22,28 @@ TRAIN_OPTIONS = [
     "epochs", "batch_size", "lr", "weight_decay", "warmup", "clip", "seed", "workers", "precision", "accelerator",
     "devices", "download", "resume", "overwrite",
 ]  # fmt: skip
+FINETUNE_OPTIONS = [
+    "epochs", "steps_per_epoch", "batch_size", "lr", "layer_decay", "weight_decay", "warmup", "schedule", "loss",
+    *TRAIN_OPTIONS[5:],
+]  # fmt: skip
 OPTIONS = {
     "pretrain": [
         "data", "out", "encoder", "decoder_channels", "weights", "image_size", "patch_size", "mask_ratio",
         "normalise_target", "decoder_window", "val", *TRAIN_OPTIONS,
     ],
     "finetune": [
-        "data", "out", "weights", "labels", "border", "encoder", "decoder_channels", "image_size", "val", "epochs",
-        "steps_per_epoch", *TRAIN_OPTIONS[1:],
+        "data", "out", "weights", "transfer", "labels", "border", "encoder", "decoder_channels", "image_size", "val",
+        *FINETUNE_OPTIONS,
     ],
     "evaluate": ["run", "data", "split", "border", "checkpoint", "out"],
     "predict": ["run", "images", "out", "checkpoint", "overwrite"],
     "reconstruct": ["run", "images", "out", "mask_ratio", "seed", "overwrite"],
     "compare": [
         "data", "out", "inits", "labels", "seeds", "border", "encoder", "decoder_channels", "image_size", "val",
-        "epochs", "steps_per_epoch", *[name for name in TRAIN_OPTIONS[1:] if name != "seed"],
+        *[name for name in FINETUNE_OPTIONS if name != "seed"],
     ],
     "report": ["run"],
+    "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "overwrite"],
     "demo": ["out", "seed", "overwrite"],
     "encoders": ["names", "family", "out", "overwrite"],
 }  # fmt: skip
@@ -133,10 +139,12 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "transformer": ((*PRETRAIN, "--encoder", "vit_tiny_patch16_224"), "'vit_tiny_patch16_224' cannot be the encoder"),
     "no such model": (("encoders", "--names", "resnot*"), "--names 'resnot*' fits no timm model: use a wildcard"),
     "no such family": (("encoders", "--family", "resnot"), "--family 'resnot' is not one of timm's; did you mean"),
-    "four widths": ((*PRETRAIN, "--decoder_channels", "[1, 2, 3, 4]"), "[1, 2, 3, 4] must be five widths"),
+    "two widths": ((*PRETRAIN, "--decoder_channels", "[8, 8]"), "[8, 8] must be three to five widths"),
     "size": ((*PRETRAIN, "--image_size", "[100, 64]"), "[100, 64] is not a multiple of 32 (the patch side): use [96,"),
     "three sides": ((*PRETRAIN, "--image_size", "[64, 64, 64]"), "[64, 64, 64] must be one side or [height, width]"),
     "patch": ((*PRETRAIN, "--patch_size", 48), "--patch_size 48 is not a multiple of the encoder's largest stride 32"),
+    "patch of 16": ((*PRETRAIN, "--patch_size", 16), "stride 32 (four --decoder_channels make it 16): use 32 or 64"),
+    "size to fine-tune": ((*FINETUNE, "--image_size", 80), "[80, 80] is not a multiple of 32 (the network's largest"),
     "one patch": ((*PRETRAIN, "--patch_size", 64), "an image of 1 x 1 patches leaves nothing to hide"),
     "mask ratio": ((*PRETRAIN, "--mask_ratio", 1.5), "--mask_ratio 1.5 is not between 0 and 1"),
     "no window": ((*PRETRAIN, "--decoder_window", 0), "--decoder_window 0 is out of range: give at least 1"),

@@ -3,14 +3,14 @@
 import inspect
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import maeseg
 from maeseg.errors import UserError, nearest
+from maeseg.parsing import one_line
 
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
@@ -22,6 +22,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         maeseg.reconstruct,
         maeseg.compare,
         maeseg.report,
+        maeseg.recipe,
         maeseg.demo,
         maeseg.encoders,
     )
@@ -118,42 +119,6 @@ def normalise(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     return result
 
 
-def one_line(error: Exception, function: Callable[..., Any]) -> str:
-    """A parser's complaint about a verb's options in one line, by the option's name and in plain words."""
-    text = " ".join(str(error).split())
-    parameters = inspect.signature(function).parameters
-    if found := re.match(r"the following arguments are required: (.*)", text):
-        return f"missing: {', '.join('--' + name.split('.')[-1] for name in found[1].split(', '))}"
-    if found := re.match(r'Parser key "(?:.*\.)?(\w+)": (.*)', text):
-        name, reason = found.groups()
-        values = re.findall(r"(?:Got|Given) value: (.*?)(?= Given value|$)", reason)
-        if name in parameters and values:
-            return f"--{name} {values[-1]} must be {kind(parameters[name].annotation)}"
-        return f"--{name}: {reason}"
-    if found := re.match(r"Subcommand '\w+' does not accept option '(.*)'", text):
-        return f"--config: {function.__name__} has no option {found[1]}{nearest(found[1], parameters)}"
-    if found := re.match(r"argument (--\w+): expected one argument", text):
-        return f"{found[1]} needs a value"
-    if found := re.match(r"unrecognized arguments: (.*)", text):
-        return f"{found[1]}: not an option; options begin with two dashes (maeseg {function.__name__} --help)"
-    if found := re.match(r"(?:Problems parsing config|Unexpected config): (.*)", text):
-        return f"--config is not a YAML file of options, such as a run's config.yaml: {found[1]}"
-    return text
-
-
-def kind(annotation: Any) -> str:
-    """What a value must be, in plain words: ``a whole number or a list, such as [1, 2]``."""
-    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    if annotation in plain:
-        return plain[annotation]
-    arguments = get_args(annotation)
-    if get_origin(annotation) is Literal:
-        return f"one of {', '.join(arguments)}"
-    if get_origin(annotation) is list:
-        return f"a list, such as {'[name, name]' if arguments == (str,) else '[1, 2]'}"
-    return " or ".join(dict.fromkeys(kind(argument) for argument in arguments if argument is not type(None)))
-
-
 def version() -> str:
     """The installed version."""
     from importlib.metadata import version as installed
@@ -204,6 +169,11 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
         console.print(f"report: {result}", soft_wrap=True)
     elif verb == "report":
         console.print(f"report: {result}", soft_wrap=True)
+    elif verb == "recipe":
+        for path in result:
+            console.print(f"report: {path}", soft_wrap=True)
+        if options["dry_run"]:
+            console.print(f"{options['file']}: every step can be run")
     elif verb == "encoders":
         for each in result:
             size = f"stride {each.stride or '?'}, {(each.parameters or 0) / 1e6:.1f} M parameters"

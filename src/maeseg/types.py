@@ -10,3 +10,12 @@ BorderRule = Literal["background", "ignore", "foreground"]
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 """Arithmetic of training, by Lightning's names."""
+
+Transfer = Literal["encoder+decoder", "encoder"]
+"""What is taken from a run that training starts from."""
+
+LossName = Literal["dice+ce", "dice"]
+"""What fine-tuning minimises: soft Dice loss plus cross-entropy, or the first alone."""
+
+Schedule = Literal["cosine", "constant"]
+"""What the learning rate does after warm-up: falls to 0 as a cosine, or stays."""

@@ -155,10 +155,11 @@ def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, fl
         included as far as they are still there, and ``started_from``, the nearest of them (or of the weights from
         outside) that is another init, or None.
     """
-    names = {Path(weights).resolve(): name for name, weights in inits.items() if weights}
+    origins = {name: Path(weights).resolve() for name, weights in inits.items() if weights}
+    names = {origin: name for name, origin in reversed(origins.items())}  # the first, where two share their weights
     traced: dict[str, dict[str, float | str | None]] = {}
-    for origin, name in names.items():
-        started_from, seconds, weights = None, 0.0, origin
+    for name, weights in origins.items():
+        started_from, seconds = None, 0.0
         seen: set[Path] = set()
         while (run := _run_of(weights)) and run not in seen:
             seen.add(run)

@@ -61,7 +61,7 @@ class Layout:
         # place of each tile among the B * Y * X cells, and its image
         self.cell_N = visible_BYX.flatten().nonzero().squeeze(1)
         self.image_N = self.cell_N // (grid[0] * grid[1])
-        self.tiles = self.cell_N.numel()
+        self.tiles, self.cells = self.cell_N.numel(), visible_BYX.numel()
         if self.tiles == 0:
             raise UserError("the visible grid is empty: leave at least one patch of the batch visible")
         # how many tiles each image has

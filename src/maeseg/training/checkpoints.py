@@ -13,8 +13,8 @@ from torch import Tensor
 
 from maeseg.errors import UserError
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
-from maeseg.models.transfer import TransferReport, load_strictly, transfer_to_unet
-from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, DEFAULT_IMAGE_SIZE, as_size, build_unet
+from maeseg.models.transfer import load_strictly
+from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size, build_unet
 from maeseg.training.run import read_facts
 
 PREFIX = "network."
@@ -106,50 +106,8 @@ def restore_unet(checkpoint: Checkpoint) -> smp.Unet:
     return unet
 
 
-def choose_network(
-    start: Checkpoint | None, encoder: str | None, decoder_channels: Sequence[int] | None
-) -> tuple[str, list[int]]:
-    """Settle encoder and decoder widths: as asked, as the start weights have them, or the defaults.
-
-    Raises:
-        UserError: If what was asked contradicts the start weights.
-    """
-    if start is None:
-        return encoder or DEFAULT_ENCODER, list(decoder_channels or DECODER_CHANNELS)
-    theirs, widths = start.about["encoder"], list(start.about["decoder_channels"])
-    if encoder not in (None, theirs):
-        raise UserError(f"--weights {start.path} is of the encoder {theirs}, not {encoder}: leave out --encoder")
-    if decoder_channels is not None and list(decoder_channels) != widths:
-        raise UserError(
-            f"--weights {start.path} has decoder widths {widths}, not {list(decoder_channels)}: leave out "
-            "--decoder_channels"
-        )
-    return theirs, widths
-
-
 def choose_size(start: Checkpoint | None, image_size: int | Sequence[int] | None) -> tuple[int, int]:
     """Settle the image size (height, width): as asked, as the start weights were trained, or the default."""
     if image_size is not None:
         return as_size(image_size)
     return as_size(start.about["image_size"] if start else DEFAULT_IMAGE_SIZE)
-
-
-def check_held_out(start: Checkpoint, data: str, val: int | float) -> None:
-    """Raise a UserError if a run on the same data has seen images that are to validate now."""
-    theirs = start.about["val"]
-    if start.about["data"] == data and theirs != val:
-        raise UserError(
-            f"{start.run} was trained on the same data with --val {theirs}, so it has seen images that --val {val} "
-            f"would validate on: give --val {theirs}"
-        )
-
-
-def start_unet(unet: smp.Unet, start: Checkpoint) -> TransferReport:
-    """Fill a U-Net from a pretrain run (all but the head) or a finetune run (all of it).
-
-    Raises:
-        UserError: If the weights do not fit.
-    """
-    if start.about["verb"] == "pretrain":
-        return transfer_to_unet(restore_masked_autoencoder(start), unet, str(start.path))
-    return load_strictly(unet, start.weights, str(start.path))

@@ -14,7 +14,7 @@ from torch import Tensor
 from maeseg.masking import GridWindow, random_visible, random_window
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.patches import reconstruction_loss
-from maeseg.training.optim import adamw_with_cosine
+from maeseg.training.optim import adamw_with_schedule
 
 VALIDATION_GRIDS, EXAMPLE_GRIDS = 2**31, 2**31 + 1
 """Streams of the visible grids for validation and for pictures: the same ones every time."""
@@ -93,4 +93,4 @@ class PretrainModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, warm-up, cosine."""
         steps = int(self.trainer.estimated_stepping_batches)
-        return adamw_with_cosine(self.network, self.lr, self.weight_decay, steps, self.warmup)
+        return adamw_with_schedule(self.network, self.lr, self.weight_decay, steps, self.warmup)

@@ -15,8 +15,8 @@ from torchmetrics.classification import BinaryAccuracy, BinaryJaccardIndex
 
 from maeseg.labels import apply_border
 from maeseg.training.losses import SegmentationLoss
-from maeseg.training.optim import adamw_with_cosine
-from maeseg.types import BORDER, BorderRule
+from maeseg.training.optim import adamw_with_schedule
+from maeseg.types import BORDER, BorderRule, LossName, Schedule
 
 
 class SegmentModule(L.LightningModule):
@@ -29,18 +29,23 @@ class SegmentModule(L.LightningModule):
         lr: Highest learning rate.
         weight_decay: AdamW's weight decay.
         warmup: Share of the steps for warm-up.
+        loss: What to minimise.
+        schedule: What the rate does after warm-up.
+        layer_decay: What the rate of each stage of the encoder is of the next one's.
     """
 
     def __init__(
         self, network: smp.Unet, about: dict[str, Any], *, border: BorderRule, lr: float, weight_decay: float,
-        warmup: float,
+        warmup: float, loss: LossName = "dice+ce", schedule: Schedule = "cosine", layer_decay: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.save_hyperparameters({"about": about})
         self.network = network.to(memory_format=torch.channels_last)
         self.border: BorderRule = border
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
-        self.loss = SegmentationLoss(border)
+        self.schedule: Schedule = schedule
+        self.layer_decay = layer_decay
+        self.loss = SegmentationLoss(border, loss)
         metrics = MetricCollection(
             {
                 "accuracy": BinaryAccuracy(ignore_index=BORDER, validate_args=False),
@@ -84,6 +89,8 @@ class SegmentModule(L.LightningModule):
         self.log("val_dice_loss", dice, batch_size=len(label_BHW), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, warm-up, cosine."""
+        """AdamW, warm-up, schedule."""
         steps = int(self.trainer.estimated_stepping_batches)
-        return adamw_with_cosine(self.network, self.lr, self.weight_decay, steps, self.warmup)
+        return adamw_with_schedule(
+            self.network, self.lr, self.weight_decay, steps, self.warmup, self.schedule, self.layer_decay
+        )

@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from maeseg.types import BorderRule, Precision
+from maeseg.types import BorderRule, LossName, Precision, Schedule
 
 if TYPE_CHECKING:
     from maeseg.experiments.results import ResultRow
@@ -27,8 +27,11 @@ def compare(
     steps_per_epoch: int = 50,
     batch_size: int = 16,
     lr: float = 5e-4,
+    layer_decay: float = 1.0,
     weight_decay: float = 0.05,
     warmup: float = 0.1,
+    schedule: Schedule = "cosine",
+    loss: LossName = "dice+ce",
     clip: float = 1.0,
     workers: int = 2,
     precision: Precision = "32-true",
@@ -47,20 +50,25 @@ def compare(
     Args:
         data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder with ``images/`` and ``masks/``.
         out: Folder to write.
-        inits: ``scratch`` and pretrain runs.
+        inits: ``scratch``, pretrain runs (``RUN:encoder`` to transfer the encoder alone), files of an encoder's
+            weights, and ``timm`` for those that timm publishes.
         labels: Shares (floats) and counts (ints) of labelled images.
         seeds: How many seeds, or how many for each entry of ``labels``.
         border: What border pixels count as, in the loss and in the metrics.
         encoder: A timm convnet; by default that of the first pretrain run.
-        decoder_channels: Five widths of the decoder; by default those of the first pretrain run.
+        decoder_channels: Widths of the decoder; by default those of the first pretrain run.
         image_size: Side in pixels, or [height, width]; by default that of the first pretrain run.
         val: Validation images, a share or a count; the ones that pre-training held out too.
         epochs: Epochs of each run, each followed by validation.
         steps_per_epoch: Steps in an epoch, whatever the number of labels, so that every run takes the same steps.
         batch_size: Images per step.
         lr: Highest learning rate of AdamW.
+        layer_decay: Each stage of the encoder learns at this times the next one's rate, the deepest at this times the
+            decoder's: 1 for the same rate everywhere, 0.7 to keep good weights.
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps over which the learning rate rises.
+        schedule: What the learning rate does then: falls to 0 as a cosine, or stays.
+        loss: What to minimise: soft Dice loss plus cross-entropy, or soft Dice loss alone.
         clip: Largest norm of the gradient; 0 for no limit.
         workers: Processes that read images.
         precision: Of the arithmetic.
@@ -77,30 +85,28 @@ def compare(
         UserError: If an option, a file or a folder cannot be used; checked for every run before the first starts.
     """
     config = dict(locals())
-    from pathlib import Path
-
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
     from maeseg.experiments.comparison import RESULTS, trace_pretraining
     from maeseg.experiments.contrast_pictures import write_contrasts
     from maeseg.experiments.plan import name_inits, plan_cells
     from maeseg.experiments.results import ResultRow, append_result, read_results
-    from maeseg.models.unet import STRIDE, build_unet, check_image_size
-    from maeseg.training.checkpoints import check_held_out, choose_network, choose_size, read_checkpoint, start_unet
+    from maeseg.models.unet import build_unet, check_image_size, largest_stride
+    from maeseg.training.checkpoints import choose_size
     from maeseg.training.options import check_ranges
     from maeseg.training.run import Run, is_finished, read_metrics
+    from maeseg.training.starts import check_held_out, choose_network, first_run, read_start, start_unet
     from maeseg.verbs.finetune import finetune
 
     check_ranges(config)
     named = name_inits(inits)
-    starts = [read_checkpoint(Path(weights)) for weights in named.values() if weights]
+    starts = [read_start(init.weights, init.transfer) for init in named if init.weights]
+    encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
     for start in starts:
-        encoder, decoder_channels = choose_network(start, encoder, decoder_channels)
         start_unet(build_unet(encoder, decoder_channels), start)
         check_held_out(start, data, val)
-    encoder, decoder_channels = choose_network(None, encoder, decoder_channels)
-    size = choose_size(starts[0] if starts else None, image_size)
-    check_image_size(size, STRIDE)
+    size = choose_size(first_run(starts), image_size)
+    check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     source = open_source(data, labelled=True, download=download)
     split = split_indices(len(source), val)
     cells = list(plan_cells(named, labels, seeds))
@@ -110,20 +116,24 @@ def compare(
     run = Run("compare", config)
     table = run.path / RESULTS
     with run.writing():
+        weights = {init.name: init.weights for init in named}
         run.write_facts(
-            inits=named,
-            pretraining=trace_pretraining(named),
+            inits=weights,
+            pretraining=trace_pretraining(weights),
             planned=len(cells),
             split={"train": len(split.train), "val": len(split.val)},
         )
         for number, cell in enumerate(cells, start=1):
             folder = run.path / cell.folder
             if not (resume and is_finished(folder)):
-                log.info("run %d of %d: %s, labels %s, seed %d", number, len(cells), cell.init, cell.labels, cell.seed)
+                log.info(
+                    "run %d of %d: %s, labels %s, seed %d", number, len(cells), cell.init.name, cell.labels, cell.seed
+                )
                 finetune(
                     data=data,
                     out=str(folder),
-                    weights=cell.weights,
+                    weights=cell.init.weights,
+                    transfer=cell.init.transfer,
                     labels=cell.labels,
                     border=border,
                     encoder=encoder,
@@ -134,8 +144,11 @@ def compare(
                     steps_per_epoch=steps_per_epoch,
                     batch_size=batch_size,
                     lr=lr,
+                    layer_decay=layer_decay,
                     weight_decay=weight_decay,
                     warmup=warmup,
+                    schedule=schedule,
+                    loss=loss,
                     clip=clip,
                     seed=cell.seed,
                     workers=workers,
@@ -148,7 +161,7 @@ def compare(
             append_result(
                 table,
                 ResultRow(
-                    init=cell.init,
+                    init=cell.init.name,
                     labels=cell.labels,
                     label_count=label_counts[cell.labels],
                     seed=cell.seed,

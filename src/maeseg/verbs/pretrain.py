@@ -44,11 +44,13 @@ def pretrain(
         data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder of images in any depth.
         out: Run folder to write.
         encoder: A timm convnet; by default that of ``weights``, or resnet18.
-        decoder_channels: Five widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or
-            256, 128, 64, 32, 16.
-        weights: Start from this pretrain run instead of random weights.
+        decoder_channels: Widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or 256, 128,
+            64, 32, 16. Five of them make a U-Net whose largest stride is 32, four one of 16.
+        weights: Start from a pretrain run, or take the encoder from a file of weights (PyTorch's or safetensors, in
+            the names of timm, EfficientNet-PyTorch or ConvNeXt) or, with ``timm``, from those that timm publishes;
+            random weights if left out.
         image_size: Side in pixels, or [height, width]; multiples of the patch size.
-        patch_size: Side of a patch in pixels, a multiple of 32.
+        patch_size: Side of a patch in pixels, a multiple of the U-Net's largest stride.
         mask_ratio: Share of patches to hide, between 0 and 1.
         normalise_target: Reconstruct each patch at mean 0 and standard deviation 1.
         decoder_window: Side, in patches, of a random window of each image that the decoder reconstructs in a
@@ -83,29 +85,37 @@ def pretrain(
     from maeseg.inference.examples import choose_examples, write_reconstructions
     from maeseg.masking import check_mask_ratio
     from maeseg.models.masked_autoencoder import MaskedAutoencoder
-    from maeseg.models.transfer import load_strictly
-    from maeseg.models.unet import as_size, build_unet, check_image_size, check_patch_size, count_parameters
+    from maeseg.models.unet import (
+        as_size,
+        build_unet,
+        check_image_size,
+        check_patch_size,
+        count_parameters,
+        largest_stride,
+    )
     from maeseg.training.callbacks import last_epoch
-    from maeseg.training.checkpoints import choose_network, read_checkpoint
     from maeseg.training.options import check_ranges
     from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
     from maeseg.training.run import Run
+    from maeseg.training.starts import check_held_out, choose_network, read_start, start_autoencoder
     from maeseg.training.trainer import fit, make_trainer
 
     check_ranges(config)
+    start = read_start(weights, "encoder") if weights else None  # a pretrain run gives all that it has all the same
+    if start:
+        check_held_out(start, data, val)
+    encoder, decoder_channels = choose_network([start] if start else [], encoder, decoder_channels)
     size = as_size(image_size)
-    check_patch_size(patch_size)
+    check_patch_size(patch_size, largest_stride(decoder_channels))
     check_image_size(size, patch_size)
     check_mask_ratio(mask_ratio, (size[0] // patch_size, size[1] // patch_size))
-    start = read_checkpoint(Path(weights)) if weights else None
-    encoder, decoder_channels = choose_network(start, encoder, decoder_channels)
     source = open_source(data, labelled=False, download=download)
     split = split_indices(len(source), val)
     L.seed_everything(seed, verbose=False)
     network = MaskedAutoencoder(build_unet(encoder, decoder_channels))
     images = PretrainData(source, split, size, batch_size, workers, seed)
-    if start:
-        log.info("weights: %s: %s", weights, load_strictly(network, start.weights, str(start.path)))
+    loaded = start_autoencoder(network, start) if start else None
+    log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
         "verb": "pretrain", "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
         "data": data, "val": val, "patch_size": patch_size, "mask_ratio": mask_ratio,
@@ -134,4 +144,7 @@ def pretrain(
         with run.writing():
             write_reconstructions(run.path / "examples", network, source, examples, size, visible, normalise_target)
             final = last_epoch(run.path / "metrics.csv", columns)
-            run.finish(final, images=len(split.train), steps=trainer.global_step, parameters=count_parameters(network))
+            run.finish(
+                final, images=len(split.train), steps=trainer.global_step, parameters=count_parameters(network),
+                transfer=str(loaded) if loaded else None,
+            )  # fmt: skip
