@@ -28,7 +28,7 @@ FINETUNE_OPTIONS = [
 ]  # fmt: skip
 OPTIONS = {
     "pretrain": [
-        "data", "out", "encoder", "decoder_channels", "weights", "image_size", "patch_size", "mask_ratio",
+        "data", "out", "extra", "encoder", "decoder_channels", "weights", "image_size", "patch_size", "mask_ratio",
         "normalise_target", "decoder_window", "val", *TRAIN_OPTIONS,
     ],
     "finetune": [
@@ -134,6 +134,7 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "not a switch": ((*FINETUNE, "--resume", "perhaps"), "--resume perhaps must be true or false"),
     "no such config": (("pretrain", "--config", "nowhere.yaml"), "nowhere.yaml"),
     "no data": ((*PRETRAIN, "--data", "nowhere"), "data nowhere: no such folder"),
+    "no extra": ((*PRETRAIN, "--extra", "synthetic:9,nowhere"), "--extra nowhere: no such folder"),
     "pets missing": ((*PRETRAIN, "--data", "oxford-pet:nowhere"), "images.tar.gz and annotations.tar.gz"),
     "unknown encoder": ((*PRETRAIN, "--encoder", "resnet19"), "'resnet19' is not a timm model; did you mean resnet18"),
     "transformer": ((*PRETRAIN, "--encoder", "vit_tiny_patch16_224"), "'vit_tiny_patch16_224' cannot be the encoder"),

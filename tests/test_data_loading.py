@@ -36,6 +36,9 @@ class Twins:
     def file(self, index: int) -> str:
         return f"{index}.png"
 
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        return []
+
     def label(self, index: int) -> Image.Image:
         height, width = self.size
         label = np.zeros(self.size, np.uint8)

@@ -1,5 +1,4 @@
 import logging
-import os
 import warnings
 from pathlib import Path
 
@@ -10,15 +9,7 @@ from PIL import Image
 from fake_pets import write_fake_pets
 from maeseg.data.sources import open_source
 from maeseg.errors import UserError
-
-
-def real_data(name: str) -> Path:
-    given = os.environ.get("MAESEG_TEST_DATA")
-    root = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
-    if not (root / name).is_dir():
-        pytest.skip(f"no {name}: set MAESEG_TEST_DATA to the folder that holds it")
-    return root / name
-
+from real_data import real_data
 
 # --- oxford-pet
 

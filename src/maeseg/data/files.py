@@ -1,5 +1,6 @@
 """Reading image files: one place where a broken file becomes a one-line error that names it."""
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,11 +33,12 @@ class DataError(UserError):
         super().__init__(" ".join(message.split("\n")).strip())
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """List the image files of a folder, at any depth, sorted; hidden files and folders are left out.
 
     Args:
         folder: Where to look.
+        suffixes: Of what is listed, in lower case.
 
     Returns:
         Paths relative to ``folder``.
@@ -47,7 +49,7 @@ def list_images(folder: Path) -> list[Path]:
         found += [
             (Path(where) / name).relative_to(folder)
             for name in files
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            if name.lower().endswith(suffixes) and not name.startswith(".")
         ]
     return sorted(found)
 
@@ -73,11 +75,31 @@ def read_image(path: Path) -> Image.Image:
     Raises:
         DataError: The file is missing, broken, cut short, not an image, or has 32-bit pixels.
     """
-    image = ImageOps.exif_transpose(_load(path))
+    return _as_rgb(_load(path, str(path)), str(path))
+
+
+def decode_image(content: bytes, name: str) -> Image.Image:
+    """Read an image out of bytes, such as a member of a tar file, the way ``read_image`` reads a file.
+
+    Args:
+        content: What an image file holds.
+        name: What an error calls it.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        DataError: The bytes are broken, cut short, not an image, or have 32-bit pixels.
+    """
+    return _as_rgb(_load(io.BytesIO(content), name), name)
+
+
+def _as_rgb(image: Image.Image, name: str) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise DataError(f"{path} has 32-bit pixels, whose range is unknown: export it with 8 bits per channel")
+        raise DataError(f"{name} has 32-bit pixels, whose range is unknown: export it with 8 bits per channel")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
@@ -95,7 +117,7 @@ def read_values(path: Path) -> NDArray[np.int64]:
     Raises:
         DataError: The file cannot be read, or is a colour picture.
     """
-    image = _load(path)
+    image = _load(path, str(path))
     values = np.asarray(image.convert("L") if image.mode == "1" else image)
     if values.ndim == 3:
         channels = values[..., :3] if image.mode in ("RGB", "RGBA") else values[..., :1]
@@ -121,27 +143,33 @@ def displayed_size(path: Path) -> tuple[int, int]:
                 image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
             )
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, str(path), error) from error
     return (height, width) if turned else (width, height)
 
 
-def _load(path: Path) -> Image.Image:
+def _load(file: Path | io.BytesIO, name: str) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             image.load()
             return image
     # for a broken file Pillow's readers raise OSError, SyntaxError, ValueError, struct.error, EOFError and
     # more
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(file, name, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(file: Path | io.BytesIO, name: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{path} does not exist")
+        return DataError(f"{name} does not exist")
     if isinstance(error, PermissionError):
-        return DataError(f"{path} may not be read: permission denied")
-    if path.is_file() and path.stat().st_size == 0:
-        return DataError(f"{path} is empty (0 bytes): remove it or replace it")
+        return DataError(f"{name} may not be read: permission denied")
+    if _is_empty(file):
+        return DataError(f"{name} is empty (0 bytes): remove it or replace it")
     reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-    return DataError(f"{path} cannot be read as an image ({reason}): remove it or replace it")
+    return DataError(f"{name} cannot be read as an image ({reason}): remove it or replace it")
+
+
+def _is_empty(file: Path | io.BytesIO) -> bool:
+    if isinstance(file, io.BytesIO):
+        return not file.getbuffer().nbytes
+    return file.is_file() and file.stat().st_size == 0

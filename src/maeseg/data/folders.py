@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maeseg.data.files import SUFFIXES, DataError, displayed_size, list_images, read_image, read_values, some
+from maeseg.data.files import SUFFIXES, DataError, displayed_size, list_files, read_image, read_values, some
 from maeseg.errors import UserError
 
 LAYOUT = (
@@ -45,7 +45,7 @@ class ImageFolder:
         label_folders = [name for name in _LABEL_FOLDERS if (self.root / name).is_dir()]
         has_layout = bool(label_folders) and (self.root / "images").is_dir()
         folder = self.root / "images" if has_layout else self.root
-        self._images = [folder / path for path in list_images(folder)]
+        self._images = [folder / path for path in list_files(folder)]
         if not self._images:
             raise UserError(f"{folder}: no images found; looked for {', '.join(SUFFIXES)} at any depth")
         self._labels: list[Path] = []
@@ -63,6 +63,11 @@ class ImageFolder:
     def file(self, index: int) -> str:
         """Return the image's path below the root, as ``images/cat_7.jpg``."""
         return self._images[index].relative_to(self.root).as_posix()
+
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return the file of the image and, where labelled, of the label; each begins at byte 0."""
+        image = [(self._images[index], 0)]
+        return [*image, (self._labels[index], 0)] if self.labelled else image
 
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB and upright. Raises DataError, naming the file, where it is broken."""
@@ -97,7 +102,7 @@ class ImageFolder:
 
 def _pair(root: Path, images: list[Path], label_folder: str) -> list[Path]:
     labels: dict[Path, Path] = {}
-    for path in list_images(root / label_folder):
+    for path in list_files(root / label_folder):
         stem = path.with_suffix("")
         if stem in labels:
             raise UserError(f"{root}: two labels are called {stem} in {label_folder}/: keep one")

@@ -76,6 +76,11 @@ class OxfordPets:
         """Return the image's file name, as ``Abyssinian_1.jpg``."""
         return self._images[index].name
 
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return the file of the image and, where labelled, of the label; each begins at byte 0."""
+        image = [(self._images[index], 0)]
+        return [*image, (self._labels[index], 0)] if self.labelled else image
+
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB. Raises DataError, naming the file, where it is broken."""
         return read_image(self._images[index])

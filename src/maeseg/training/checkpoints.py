@@ -28,7 +28,7 @@ class Checkpoint:
         run: The run folder.
         path: The checkpoint's file in it.
         about: How to build the network and what it has seen: verb, encoder, decoder_channels, image_size, data, val
-            (and patch_size, mask_ratio, normalise_target, or border).
+            (and extra, patch_size, mask_ratio, normalise_target, or border).
         weights: The network's state dict.
         epoch: Epoch that it was written after, from 0.
     """

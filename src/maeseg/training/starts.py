@@ -107,6 +107,11 @@ def check_held_out(start: Start, data: str, val: int | float) -> None:
     if start.run is None:
         return
     theirs = start.run.about["val"]
+    if data in start.run.about.get("extra", ()):
+        raise UserError(
+            f"{start.run.run} was trained with --extra {data}, so it has seen every image that --val {val} would "
+            "validate on: give weights that have not"
+        )
     if start.run.about["data"] == data and theirs != val:
         raise UserError(
             f"{start.run.run} was trained on the same data with --val {theirs}, so it has seen images that --val "

@@ -11,6 +11,7 @@ def pretrain(
     *,
     data: str,
     out: str,
+    extra: list[str] | str | None = None,
     encoder: str | None = None,
     decoder_channels: list[int] | None = None,
     weights: str | None = None,
@@ -41,8 +42,10 @@ def pretrain(
     masked ones (SparK, Tian et al. 2023; MAE, He et al. 2022). Leaves a run folder.
 
     Args:
-        data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder of images in any depth.
+        data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic``, or a folder of images or of tar shards in any depth.
         out: Run folder to write.
+        extra: More images, ``PATH``, ``PATH,PATH`` or a list, each like ``data``: they train and never validate; what
+            is in ``data`` already is not taken twice.
         encoder: A timm convnet; by default that of ``weights``, or resnet18.
         decoder_channels: Widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or 256, 128,
             64, 32, 16. Five of them make a U-Net whose largest stride is 32, four one of 16.
@@ -80,6 +83,7 @@ def pretrain(
     import lightning as L
 
     from maeseg.data.datamodule import PretrainData
+    from maeseg.data.extra import add_extra, extra_names
     from maeseg.data.sources import open_source
     from maeseg.data.splits import split_indices
     from maeseg.inference.examples import choose_examples, write_reconstructions
@@ -110,7 +114,7 @@ def pretrain(
     check_image_size(size, patch_size)
     check_mask_ratio(mask_ratio, (size[0] // patch_size, size[1] // patch_size))
     source = open_source(data, labelled=False, download=download)
-    split = split_indices(len(source), val)
+    source, split = add_extra(source, split_indices(len(source), val), extra)
     L.seed_everything(seed, verbose=False)
     network = MaskedAutoencoder(build_unet(encoder, decoder_channels))
     images = PretrainData(source, split, size, batch_size, workers, seed)
@@ -118,7 +122,7 @@ def pretrain(
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
         "verb": "pretrain", "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
-        "data": data, "val": val, "patch_size": patch_size, "mask_ratio": mask_ratio,
+        "data": data, "extra": extra_names(extra), "val": val, "patch_size": patch_size, "mask_ratio": mask_ratio,
         "normalise_target": normalise_target,
     }  # fmt: skip
     module = PretrainModule(
