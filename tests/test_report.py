@@ -24,7 +24,7 @@ from maeseg.experiments.comparison import Comparison, Pretraining
 from maeseg.experiments.folder import Curves, read_curves
 from maeseg.experiments.results import append_result, read_results
 from maeseg.experiments.statistics import paired_difference
-from maeseg.report.figures import (
+from maeseg.pages.figures import (
     INK,
     label_differences,
     label_efficiency,
@@ -33,8 +33,8 @@ from maeseg.report.figures import (
     reliability_diagram,
     training_curves,
 )
-from maeseg.report.html import write_report
-from maeseg.report.pictures import (
+from maeseg.pages.html import write_report
+from maeseg.pages.pictures import (
     BACKGROUND_COLOUR,
     BORDER_COLOUR,
     FALSE_NEGATIVE_COLOUR,
@@ -407,7 +407,7 @@ class TestFigures:
         assert bars_of(label_differences(empty)) == []
 
     def test_pyplot_is_left_alone(self) -> None:
-        code = "import maeseg.report.html, sys; assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
+        code = "import maeseg.pages.html, sys; assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
         subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -10,10 +10,10 @@ from maeseg.errors import UserError
 from maeseg.experiments.folder import RunFolder, open_run, read_curves, read_examples, read_final
 from maeseg.experiments.statistics import METRICS
 from maeseg.experiments.validation import read_reliability
-from maeseg.report.comparison import comparison_page
-from maeseg.report.figures import reliability_diagram
-from maeseg.report.page import drawing, page, paragraph, section, tiles
-from maeseg.report.sections import (
+from maeseg.pages.comparison import comparison_page
+from maeseg.pages.figures import reliability_diagram
+from maeseg.pages.page import drawing, page, paragraph, section, tiles
+from maeseg.pages.sections import (
     CALIBRATION_NOTE,
     about,
     fine_tuning_curves,

@@ -8,8 +8,8 @@ from typing import Any
 from maeseg.experiments.contrasts import KINDS, Contrast
 from maeseg.experiments.folder import Curves, RunFolder, read_curves, read_examples
 from maeseg.experiments.sentences import duration
-from maeseg.report.figures import Quantity, pretraining_loss, training_curves
-from maeseg.report.page import (
+from maeseg.pages.figures import Quantity, pretraining_loss, training_curves
+from maeseg.pages.page import (
     drawing,
     facts,
     folded,
@@ -21,7 +21,7 @@ from maeseg.report.page import (
     swatches,
     table,
 )
-from maeseg.report.pictures import (
+from maeseg.pages.pictures import (
     BACKGROUND_COLOUR,
     BORDER_COLOUR,
     FALSE_NEGATIVE_COLOUR,

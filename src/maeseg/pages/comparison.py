@@ -30,8 +30,8 @@ from maeseg.experiments.statistics import (
     summarise,
 )
 from maeseg.experiments.validation import read_reliability
-from maeseg.report.figures import label_differences, label_efficiency, paired_dots, reliability_diagram
-from maeseg.report.page import (
+from maeseg.pages.figures import label_differences, label_efficiency, paired_dots, reliability_diagram
+from maeseg.pages.page import (
     NOTHING,
     drawing,
     folded_parts,
@@ -45,7 +45,7 @@ from maeseg.report.page import (
     tone,
     verdicts,
 )
-from maeseg.report.sections import (
+from maeseg.pages.sections import (
     CALIBRATION_NOTE,
     about,
     calibration_table,

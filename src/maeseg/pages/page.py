@@ -12,12 +12,12 @@ from string import Template
 from matplotlib.figure import Figure
 
 from maeseg.experiments.statistics import Verdict
-from maeseg.report.pictures import figure_svg
+from maeseg.pages.pictures import figure_svg
 
 NOTHING = "&ndash;"
 """What stands in a cell without a value."""
 
-_PAGE = Template(files("maeseg.report").joinpath("page.html").read_text(encoding="utf-8"))
+_PAGE = Template(files("maeseg.pages").joinpath("page.html").read_text(encoding="utf-8"))
 
 
 def page(kicker: str, heading: str, about: str, body_html: Iterable[str]) -> str:
