@@ -10,7 +10,7 @@ nothing differs, as soon as three signs agree. The luck of the images is bootstr
 Dice over a data set are no means: its half width is t(M - 1) times the standard error over replicates. The two add up
 as the sides of a right-angled triangle, each with its own quantile: the method of variance estimates recovery
 (MOVER; Zou and Donner 2008, Construction of confidence limits about effect measures). Student's t with n - 1 degrees
-of freedom for both would be two to three times too wide with three seeds and many images; a test holds the coverage.
+of freedom for both would be twice too wide with three seeds where the images rule; a test holds the coverage.
 
 Each interval stands alone: nothing is corrected for looking at several label counts or metrics.
 """
