@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import maeseg
@@ -160,12 +161,11 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
     elif verb == "compare":
         from maeseg.experiments.summary import print_summary
 
-        print_summary(result, console)
+        print_summary(Path(options["out"]), console)
     elif verb == "demo":
-        from maeseg.experiments.results import read_results
         from maeseg.experiments.summary import print_summary
 
-        print_summary(read_results(result.parent / "results.csv"), console)
+        print_summary(result.parent, console)
         console.print(f"report: {result}", soft_wrap=True)
     elif verb == "report":
         console.print(f"report: {result}", soft_wrap=True)

@@ -4,6 +4,7 @@ config.yaml    every option; running it again repeats the run
 run.json       verb, status, versions, hardware, wall time
 metrics.csv    a row per epoch
 metrics.json   the final figures
+validation.csv and calibration.csv: what fine-tuning measured on each validation image, and of its probabilities
 checkpoints/   last.ckpt, and for fine-tuning best.ckpt (by validation IoU)
 examples/      pictures of the same images in every run
 tensorboard/   events
@@ -45,8 +46,8 @@ PACKAGES = (
 ABOUT_THIS_CALL = ("out", "resume", "overwrite", "workers", "download")
 """Options that may differ when a run is resumed: they do not change its result."""
 OF_A_RUN = (
-    "config.yaml", "run.json", "metrics.csv", "metrics.json", "checkpoints", "examples", "tensorboard", "results.csv",
-    "runs", "report.html", "evaluation-*.json",
+    "config.yaml", "run.json", "metrics.csv", "metrics.json", "validation.csv", "calibration.csv", "checkpoints",
+    "examples", "tensorboard", "results.csv", "runs", "contrasts", "report.html", "evaluation-*.json",
 )  # fmt: skip
 """What maeseg writes into a run folder; one that holds anything else is never deleted."""
 

@@ -43,7 +43,8 @@ def compare(
 ) -> "list[ResultRow]":
     """Compare initialisations fairly: the same network, splits, label sets, seeds and steps for every one.
 
-    Each run is a ``finetune`` in ``OUT/runs``; ``OUT/results.csv`` has a row for each. Only the starting weights
+    Each run is a ``finetune`` in ``OUT/runs``; ``OUT/results.csv`` has a row for each, and ``OUT/contrasts`` the images
+    on which two inits differ most. Only the starting weights
     differ between runs of one seed and label count, so their differences are paired.
 
     Args:
@@ -86,6 +87,8 @@ def compare(
     config = dict(locals())
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
+    from maeseg.experiments.comparison import RESULTS, trace_pretraining
+    from maeseg.experiments.contrast_pictures import write_contrasts
     from maeseg.experiments.plan import name_inits, plan_cells
     from maeseg.experiments.results import ResultRow, append_result, read_results
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
@@ -111,10 +114,12 @@ def compare(
 
     config |= {"encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size)}
     run = Run("compare", config)
-    table = run.path / "results.csv"
+    table = run.path / RESULTS
     with run.writing():
+        weights = {init.name: init.weights for init in named}
         run.write_facts(
-            inits={init.name: init.weights for init in named},
+            inits=weights,
+            pretraining=trace_pretraining(weights),
             planned=len(cells),
             split={"train": len(split.train), "val": len(split.val)},
         )
@@ -167,5 +172,6 @@ def compare(
                     **figures,
                 ),
             )
+        write_contrasts(run.path, source, split.val)
         run.finish({"runs": len(cells)})
     return read_results(table)

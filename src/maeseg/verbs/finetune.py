@@ -89,12 +89,15 @@ def finetune(
     from pathlib import Path
 
     import lightning as L
+    from torch import Tensor
 
     from maeseg.data.datamodule import SegmentData
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
+    from maeseg.experiments.validation import write_validation
     from maeseg.inference.evaluate import evaluate_model
     from maeseg.inference.examples import choose_examples, write_predictions
+    from maeseg.inference.metrics import THRESHOLD
     from maeseg.models.unet import build_unet, check_image_size, count_parameters, largest_stride
     from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
     from maeseg.training.options import check_ranges
@@ -154,14 +157,20 @@ def finetune(
 
     best = read_checkpoint(run.path, "best")
     unet = restore_unet(best)
-    figures: dict[str, float | int | str] = {
-        **evaluate_model(unet, source, split.val, size, border).compute(),
-        "border": border,
-        "best_epoch": best.epoch + 1,
-    }
+    examples = choose_examples(split.val)
+    predicted: dict[int, Tensor] = {}
+
+    def keep(index: int, probability_HW: Tensor) -> None:  # every image is predicted once
+        if index in examples:
+            predicted[index] = probability_HW > THRESHOLD
+
+    metrics = evaluate_model(unet, source, split.val, size, border, see=keep)
+    figures: dict[str, float | int | str] = {**metrics.compute(), "border": border, "best_epoch": best.epoch + 1}
     if trainer.is_global_zero:
         with run.writing():
-            write_predictions(run.path / "examples", unet, source, choose_examples(split.val), size)
+            files = [source.file(index) for index in split.val]
+            write_validation(run.path, files, metrics.images, metrics.reliability)
+            write_predictions(run.path / "examples", source, predicted)
             run.finish(
                 figures,
                 label_count=len(train),
