@@ -10,3 +10,6 @@ BorderRule = Literal["background", "ignore", "foreground"]
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 """Arithmetic of training, by Lightning's names."""
+
+OnNonfinite = Literal["stop", "skip"]
+"""What to do at a step whose loss or gradient is not finite."""

@@ -2,7 +2,7 @@
 
 import logging
 
-from maeseg.types import BorderRule, Precision
+from maeseg.types import BorderRule, OnNonfinite, Precision
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ def finetune(
     precision: Precision = "32-true",
     accelerator: str = "auto",
     devices: int | str = 1,
+    save_every: float = 10.0,
+    on_nonfinite: OnNonfinite = "stop",
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -64,8 +66,11 @@ def finetune(
         precision: Of the arithmetic; bf16-mixed is fastest where the processor has it.
         accelerator: cpu, gpu, mps or auto.
         devices: How many accelerators, or auto.
+        save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
+        on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
+            the step's images are listed in ``nonfinite.json``.
         download: Fetch Oxford-IIIT Pet if it is missing.
-        resume: Go on from the last checkpoint in ``out``.
+        resume: Go on from the last checkpoint in ``out``, at the very step.
         overwrite: Replace the run in ``out``.
 
     Returns:
@@ -85,6 +90,7 @@ def finetune(
     from maeseg.inference.evaluate import evaluate_model
     from maeseg.inference.examples import choose_examples, write_predictions
     from maeseg.models.unet import STRIDE, build_unet, check_image_size, count_parameters
+    from maeseg.training.callbacks import LossWatch
     from maeseg.training.checkpoints import (
         check_held_out,
         choose_network,
@@ -122,15 +128,18 @@ def finetune(
         "val": val,
         "border": border,
     }
-    module = SegmentModule(network, about, border=border, lr=lr, weight_decay=weight_decay, warmup=warmup)
+    module = SegmentModule(network, about, border=border, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed)
     stages = [("train", ("loss", "accuracy", "iou")), ("val", ("loss", "accuracy", "iou", "dice_loss"))]
     trainer = make_trainer(
         Path(out),
         columns=tuple(f"{stage}_{name}" for stage, names in stages for name in names),
         best_by="val_iou",
+        watch=LossWatch(start=None, may_vanish=True),
         epochs=epochs,
         precision=precision,
         clip=clip,
+        save_every=save_every,
+        on_nonfinite=on_nonfinite,
         accelerator=accelerator,
         devices=devices,
     )
