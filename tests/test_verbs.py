@@ -4,7 +4,6 @@ import contextlib
 import csv
 import json
 import logging
-import resource
 import shutil
 import signal
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from maeseg.data.synthetic import Synthetic
 from maeseg.experiments.comparison import read_comparison
 from maeseg.experiments.contrasts import KINDS, choose_contrasts, read_list
 from maeseg.experiments.validation import read_reliability, read_validation
+from mishaps import full_disk
 from tiny_runs import DATA, TRAINING, WIDTHS, curves, files_in, finetune, maeseg, pretrain, same_weights
 
 VALIDATION = split_indices(24, 0.2).val
@@ -62,7 +62,7 @@ def stopped_at(message: str) -> Iterator[None]:
     class Stop(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.getMessage().startswith(message):
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
 
     logger, handler = logging.getLogger("maeseg"), Stop()
     level = logger.level
@@ -73,19 +73,6 @@ def stopped_at(message: str) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def full_disk(left: int) -> Iterator[None]:
-    """No file may grow beyond ``left`` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (left, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -296,7 +283,7 @@ def test_a_stopped_finetune_goes_on_as_if_nothing_had_been(
     finetuned: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    with stopped_at("epoch 2/2"):  # written to the table, and not yet saved
+    with stopped_at("epoch 1/2"):
         assert finetune(run, pretrained) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "maeseg: stopped; go on with --resume"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -311,7 +298,7 @@ def test_a_pretrain_on_a_full_disk_keeps_its_checkpoint_and_goes_on(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    with stopped_at("epoch 2/2"):
+    with stopped_at("epoch 1/2"):
         assert pretrain(run) == 130
     saved = (run / "checkpoints" / "last.ckpt").read_bytes()
     capsys.readouterr()
@@ -334,7 +321,7 @@ def test_a_full_disk_from_the_start(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_the_best_epoch_before_a_stop_stays_the_best(finetuned: Path, tmp_path: Path) -> None:
     # The rate rises until it destroys what the weights knew, so the first of three epochs is the best.
     options = (*TRAINING, "--weights", finetuned, "--epochs", 3, "--lr", 0.02, "--warmup", 1.0, "--labels", 8)
-    with stopped_at("epoch 2/3"):
+    with stopped_at("epoch 1/3"):
         assert maeseg("finetune", "--out", tmp_path / "stopped", *options) == 130
     moved = (tmp_path / "stopped").rename(tmp_path / "moved")
     assert maeseg("finetune", "--out", moved, *options, "--resume") == 0

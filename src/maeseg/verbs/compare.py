@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from maeseg.types import BorderRule, LossName, Precision, Schedule
+from maeseg.types import BorderRule, LossName, OnNonfinite, Precision, Schedule
 
 if TYPE_CHECKING:
     from maeseg.experiments.results import ResultRow
@@ -37,6 +37,8 @@ def compare(
     precision: Precision = "32-true",
     accelerator: str = "auto",
     devices: int | str = 1,
+    save_every: float = 10.0,
+    on_nonfinite: OnNonfinite = "stop",
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -74,6 +76,9 @@ def compare(
         precision: Of the arithmetic.
         accelerator: cpu, gpu, mps or auto.
         devices: How many accelerators, or auto.
+        save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
+        on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
+            the step's images are listed in ``nonfinite.json``.
         download: Fetch Oxford-IIIT Pet if it is missing.
         resume: Skip the runs that are finished, go on with the one that was stopped.
         overwrite: Replace the comparison in ``out``.
@@ -155,6 +160,8 @@ def compare(
                     precision=precision,
                     accelerator=accelerator,
                     devices=devices,
+                    save_every=save_every,
+                    on_nonfinite=on_nonfinite,
                     resume=resume,
                 )
             figures, facts = read_metrics(folder)

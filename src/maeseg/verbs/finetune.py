@@ -2,7 +2,7 @@
 
 import logging
 
-from maeseg.types import BorderRule, LossName, Precision, Schedule, Transfer
+from maeseg.types import BorderRule, LossName, OnNonfinite, Precision, Schedule, Transfer
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ def finetune(
     precision: Precision = "32-true",
     accelerator: str = "auto",
     devices: int | str = 1,
+    save_every: float = 10.0,
+    on_nonfinite: OnNonfinite = "stop",
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -75,8 +77,11 @@ def finetune(
         precision: Of the arithmetic; bf16-mixed is fastest where the processor has it.
         accelerator: cpu, gpu, mps or auto.
         devices: How many accelerators, or auto.
+        save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
+        on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
+            the step's images are listed in ``nonfinite.json``.
         download: Fetch Oxford-IIIT Pet if it is missing.
-        resume: Go on from the last checkpoint in ``out``.
+        resume: Go on from the last checkpoint in ``out``, at the very step.
         overwrite: Replace the run in ``out``.
 
     Returns:
@@ -99,6 +104,7 @@ def finetune(
     from maeseg.inference.examples import choose_examples, write_predictions
     from maeseg.inference.metrics import THRESHOLD
     from maeseg.models.unet import build_unet, check_image_size, count_parameters, largest_stride
+    from maeseg.training.callbacks import LossWatch
     from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
     from maeseg.training.options import check_ranges
     from maeseg.training.run import Run, read_metrics
@@ -132,17 +138,20 @@ def finetune(
         "border": border,
     }
     module = SegmentModule(
-        network, about, border=border, lr=lr, weight_decay=weight_decay, warmup=warmup, loss=loss, schedule=schedule,
-        layer_decay=layer_decay,
+        network, about, border=border, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, loss=loss,
+        schedule=schedule, layer_decay=layer_decay,
     )  # fmt: skip
     stages = [("train", ("loss", "accuracy", "iou")), ("val", ("loss", "accuracy", "iou", "dice_loss"))]
     trainer = make_trainer(
         Path(out),
         columns=tuple(f"{stage}_{name}" for stage, names in stages for name in names),
         best_by="val_iou",
+        watch=LossWatch(start=None, may_vanish=True),
         epochs=epochs,
         precision=precision,
         clip=clip,
+        save_every=save_every,
+        on_nonfinite=on_nonfinite,
         accelerator=accelerator,
         devices=devices,
     )

@@ -2,7 +2,7 @@
 
 import logging
 
-from maeseg.types import Precision
+from maeseg.types import OnNonfinite, Precision
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ def pretrain(
     precision: Precision = "32-true",
     accelerator: str = "auto",
     devices: int | str = 1,
+    save_every: float = 10.0,
+    on_nonfinite: OnNonfinite = "stop",
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -70,8 +72,11 @@ def pretrain(
         precision: Of the arithmetic; bf16-mixed is fastest where the processor has it.
         accelerator: cpu, gpu, mps or auto.
         devices: How many accelerators, or auto.
+        save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
+        on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
+            the step's images are listed in ``nonfinite.json``.
         download: Fetch Oxford-IIIT Pet if it is missing.
-        resume: Go on from the last checkpoint in ``out``.
+        resume: Go on from the last checkpoint in ``out``, at the very step.
         overwrite: Replace the run in ``out``.
 
     Raises:
@@ -97,7 +102,7 @@ def pretrain(
         count_parameters,
         largest_stride,
     )
-    from maeseg.training.callbacks import last_epoch
+    from maeseg.training.callbacks import LossWatch, last_epoch
     from maeseg.training.options import check_ranges
     from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
     from maeseg.training.run import Run
@@ -130,9 +135,11 @@ def pretrain(
         weight_decay=weight_decay, warmup=warmup, seed=seed, decoder_window=decoder_window,
     )  # fmt: skip
     columns = ("train_loss", "val_loss")
+    # A network that predicts each patch's mean has the loss 1 on normalised targets.
+    watch = LossWatch(start=1.0 if normalise_target else None, may_vanish=False)
     trainer = make_trainer(
-        Path(out), columns=columns, best_by=None, epochs=epochs, precision=precision, clip=clip,
-        accelerator=accelerator, devices=devices,
+        Path(out), columns=columns, best_by=None, watch=watch, epochs=epochs, precision=precision, clip=clip,
+        save_every=save_every, on_nonfinite=on_nonfinite, accelerator=accelerator, devices=devices,
     )  # fmt: skip
 
     # Whatever is wrong with the options has been said by now: an error leaves no folder behind.
