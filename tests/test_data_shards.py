@@ -89,7 +89,7 @@ def test_what_is_no_plain_file_inside_is_left_out(tmp_path: Path) -> None:
     outside.mkdir()
     write_shard(outside / "secret.tar", {"x.jpg": encoded(9)})
     shard = tmp_path / "shards" / "a.tar"
-    members = {
+    members: dict[str, bytes | tarfile.TarInfo] = {
         "/absolute.jpg": encoded(1), "../above.jpg": encoded(2), "a/../../above.jpg": encoded(3),
         ".hidden.jpg": encoded(4), "._cat.jpg": encoded(5), ".git/cat.jpg": encoded(6),
         "link.jpg": special("link.jpg", tarfile.SYMTYPE, "../outside/secret.tar"),

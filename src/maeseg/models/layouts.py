@@ -195,7 +195,10 @@ def from_official_convnext(theirs: dict[str, Tensor], plain: nn.Module) -> dict[
     """The names of ConvNeXt's, ConvNeXt V2's and SparK's releases to timm's, by timm's own function for them."""
     parts = ("downsample_layers.", "stages.", "norm.", "head.")
     known = {key: value for key, value in theirs.items() if key.startswith(parts)}
-    renamed: dict[str, Tensor] = checkpoint_filter_fn(known, plain)  # type: ignore[no-untyped-call]
+    try:
+        renamed: dict[str, Tensor] = checkpoint_filter_fn(known, plain)  # type: ignore[no-untyped-call]
+    except KeyError:  # it looks shapes up in the network, which is another one
+        return {}
     return renamed
 
 

@@ -47,8 +47,8 @@ def finetune(
         data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder with ``images/`` and ``masks/``.
         out: Run folder to write.
         weights: A pretrain run to start from (encoder and decoder; only the head is new), a finetune run (all of it),
-            a file of an encoder's weights (PyTorch's or safetensors, in the names of timm, EfficientNet-PyTorch or
-            ConvNeXt), or ``timm`` for those that timm publishes; random weights if left out.
+            a file or folder of weights (in the names of timm, segmentation-models-pytorch, SparK, ConvNeXt or
+            EfficientNet-PyTorch), or ``timm`` for those that timm publishes; random weights if left out.
         transfer: What to take from a run, or a U-Net, that training starts from.
         labels: Labelled images to train on, a share (0.1) or a count (64); for one seed a smaller set lies within a
             larger one.

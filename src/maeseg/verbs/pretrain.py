@@ -49,9 +49,9 @@ def pretrain(
         encoder: A timm convnet; by default that of ``weights``, or resnet18.
         decoder_channels: Widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or 256, 128,
             64, 32, 16. Five of them make a U-Net whose largest stride is 32, four one of 16.
-        weights: Start from a pretrain run, or take the encoder from a file of weights (PyTorch's or safetensors, in
-            the names of timm, EfficientNet-PyTorch or ConvNeXt) or, with ``timm``, from those that timm publishes;
-            random weights if left out.
+        weights: Start from a pretrain run, or take the encoder from a file or folder of weights (in the names of timm,
+            segmentation-models-pytorch, SparK, ConvNeXt or EfficientNet-PyTorch), or with ``timm`` from those that
+            timm publishes; random weights if left out.
         image_size: Side in pixels, or [height, width]; multiples of the patch size.
         patch_size: Side of a patch in pixels, a multiple of the U-Net's largest stride.
         mask_ratio: Share of patches to hide, between 0 and 1.
@@ -61,7 +61,7 @@ def pretrain(
         val: Held-out images, a share (0.2) or a count (500); the same ones that finetune holds out.
         epochs: Passes over the training images.
         batch_size: Images per step.
-        lr: Highest learning rate of AdamW.
+        lr: Highest learning rate of AdamW: 1e-3 suits random weights, a fifth of it published ones.
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps over which the learning rate rises.
         clip: Largest norm of the gradient; 0 for no limit.
