@@ -77,17 +77,22 @@ class TestHeadline:
             ("scratch", 64): [0.7, 0.7], ("a", 64): [0.6, 0.6],
         })  # fmt: skip
         assert headlines(comparison) == [
-            "Pre-training helped with 8 and 16 labels; there is no evidence either way with 32 labels; "
-            "hurt with 64 labels."
+            "Pre-training helped with 8 and 16 labels; hurt with 64 labels; there is no evidence either way with 32 "
+            "labels."
         ]
 
-    def test_a_sentence_for_each_pair(self) -> None:
-        scores = {("scratch", 8): [0.3, 0.31], ("a", 8): [0.4, 0.41], ("b", 8): [0.5, 0.51]}
+    def test_without_help_the_harm_comes_first(self) -> None:
+        scores = {("scratch", 8): [0.5, 0.5], ("a", 8): [0.4, 0.7], ("scratch", 16): [0.7, 0.7], ("a", 16): [0.6, 0.6]}
+        assert headlines(comparison_of(scores)) == [
+            "Pre-training hurt with 16 labels; there is no evidence either way with 8 labels."
+        ]
+
+    def test_inits_of_one_verdict_share_a_sentence(self) -> None:
+        scores = {("scratch", 8): [0.3, 0.31], ("a", 8): [0.4, 0.41], ("b", 8): [0.5, 0.51], ("{c}", 8): [0.2, 0.6]}
         comparison = replace(comparison_of(scores), pretrainings={"b": Pretraining(1, "a")})
         assert headlines(comparison) == [
-            "Starting from a helped with 8 labels.",
-            "Starting from b helped with 8 labels.",
-            "Starting from b, compared with a, helped with 8 labels.",
+            "Starting from a, from b and from b rather than a helped with 8 labels.",
+            "There is no evidence that starting from {c} helped or hurt, with 8 labels.",
         ]
 
     def test_nothing_known(self) -> None:
@@ -145,7 +150,7 @@ class TestTime:
     def test_hours_that_did_not_pay_are_named(self) -> None:
         comparison = TestPace.comparison(self.OURS, self.THEIRS, Pretraining(3 * 3600))
         assert prices(comparison) == [
-            "Pre-training took 3 h 0 min and saved no label with 8. "
+            "Pre-training took 3 h 0 min. There is no evidence that it saved labels with 8. "
             "These 3 h 0 min did not pay in time with 8 labels: to reach the best IoU of scratch, pre-training and "
             "fine-tuning together took longer than fine-tuning from scratch."
         ]
@@ -160,7 +165,7 @@ class TestTime:
     def test_runs_that_never_come_that_far(self) -> None:
         comparison = TestPace.comparison([[0.4, 0.5], [0.1, 0.2]], self.THEIRS, Pretraining(1))
         (price,) = prices(comparison)
-        assert price.endswith("with 8. With 8 labels not every run came as far as the best of scratch.")
+        assert price.endswith("saved labels with 8. With 8 labels not every run came as far as the best of scratch.")
 
     def test_hours_that_paid(self) -> None:
         (price,) = prices(TestPace.comparison(self.OURS, self.THEIRS, Pretraining(1)))

@@ -2,39 +2,46 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import get_args
 
 from maeseg.experiments.comparison import Comparison
 from maeseg.experiments.pace import Pace, paces
 from maeseg.experiments.results import SCRATCH
 from maeseg.experiments.savings import GapClosed, LabelSaving, label_savings
-from maeseg.experiments.statistics import METRICS, Estimate, PairedDifference, Scope, Verdict, paired_differences
+from maeseg.experiments.statistics import METRICS, Estimate, PairedDifference, Scope, Verdict, paired_difference
+
+Findings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Numbers of labels with which something helped, with which it hurt, and of which there is no evidence."""
 
 
 def headlines(comparison: Comparison) -> list[str]:
-    """The verdict, one sentence for each pair of inits: with which numbers of labels pre-training helped or hurt."""
-    differences = paired_differences(comparison)
+    """The verdict: with which numbers of labels pre-training helped or hurt; inits of one verdict share a sentence."""
+    alike: dict[Findings, list[str]] = {}
+    for init, reference in comparison.pairs:
+        rather = "" if reference == comparison.baseline else f" rather than {reference}"
+        alike.setdefault(_findings(init, reference, comparison), []).append(f"from {init}{rather}")
     return [
-        _headline(
-            [paired for paired in differences if (paired.init, paired.reference) == pair and paired.seeds],
-            _subject(pair[0], comparison) + ("" if pair[1] == comparison.baseline else f", compared with {pair[1]},"),
-        )
-        for pair in comparison.pairs
+        _headline("pre-training" if _single(comparison) else f"starting {_series(origins)}", findings)
+        for findings, origins in alike.items()
     ]
 
 
-def _headline(differences: Sequence[PairedDifference], subject: str) -> str:
-    counts = {
-        verdict: [paired.label_count for paired in differences if paired.verdict == verdict]
-        for verdict in get_args(Verdict)
-    }
-    if not differences:
-        return f"Nothing can be said of {subject.removesuffix(',')} yet."
-    if not counts["helped"] and not counts["hurt"]:
-        return f"There is no evidence that {subject} helped or hurt, with {listed(counts['no evidence'])}."
-    words = {"helped": "helped", "hurt": "hurt", "no evidence": "there is no evidence either way"}
-    parts = [f"{words[verdict]} with {listed(found)}" for verdict, found in counts.items() if found]
-    return f"{_capital(subject)} {'; '.join(parts)}."
+def _findings(init: str, reference: str, comparison: Comparison) -> Findings:
+    every = [paired_difference(comparison, init, reference, count) for count in comparison.label_counts]
+
+    def counts(verdict: Verdict) -> tuple[int, ...]:
+        return tuple(paired.label_count for paired in every if paired.seeds and paired.verdict == verdict)
+
+    return counts("helped"), counts("hurt"), counts("no evidence")
+
+
+def _headline(subject: str, findings: Findings) -> str:
+    helped, hurt, unknown = findings
+    if not helped and not hurt:
+        if not unknown:
+            return f"Nothing can be said of {subject} yet."
+        return f"There is no evidence that {subject} helped or hurt, with {listed(unknown)}."
+    words = zip(("helped", "hurt", "there is no evidence either way"), findings, strict=True)
+    return f"{_capital(subject)} {'; '.join(f'{word} with {listed(found)}' for word, found in words if found)}."
 
 
 def difference_sentence(paired: PairedDifference, comparison: Comparison) -> str:
@@ -54,10 +61,10 @@ def difference_sentence(paired: PairedDifference, comparison: Comparison) -> str
         "hurt": f"{subject} hurt",
         "no evidence": f"there is no evidence that {subject} helped or hurt",
     }[paired.verdict]
-    size = "" if math.isnan(paired.effect_size) else f", effect size {paired.effect_size:.1f}"
+    size = "" if math.isnan(paired.effect_size) else f", effect size {paired.effect_size:z.1f}"
     return (
         f"{start} {found}: {METRICS[paired.metric]} {paired.ours.mean:.3f} against {paired.theirs.mean:.3f} "
-        f"from {paired.reference} (paired difference {paired.difference.mean:+.3f}, "
+        f"from {paired.reference} (paired difference {paired.difference.mean:+z.3f}, "
         f"{_certainty(paired.difference)}{size})."
     )
 
@@ -72,7 +79,7 @@ def _certainty(difference: Estimate) -> str:
     }
     if difference.scope == "nothing":
         return "one seed gives no interval"
-    return f"95 % interval {low:+.3f} to {high:+.3f} {sources[difference.scope]}"
+    return f"95 % interval {low:+z.3f} to {high:+z.3f} {sources[difference.scope]}"
 
 
 def saving_sentence(saving: LabelSaving, comparison: Comparison) -> str:
@@ -141,20 +148,19 @@ def prices(comparison: Comparison) -> list[str]:
 
 def _price(init: str, comparison: Comparison) -> str:
     took = duration(comparison.pretrainings[init].seconds)
+    better, worse, unknown = _findings(init, str(comparison.baseline), comparison)
+    saved = [_saved(each) for each in label_savings(comparison) if each.init == init and each.label_count in better]
     here = [pace for pace in paces(comparison) if pace.init == init]
     paid = [pace.label_count for pace in here if pace.paid]
     late = [pace.label_count for pace in here if pace.reached == pace.seeds and not pace.paid]
     missed = [pace.label_count for pace in here if pace.reached < pace.seeds]
-    better = [
-        paired.label_count
-        for paired in paired_differences(comparison)
-        if (paired.init, paired.reference) == (init, comparison.baseline) and paired.verdict == "helped"
-    ]
-    saved = [_saved(saving) for saving in label_savings(comparison) if saving.init == init]
-    sentences = [
-        f"{'Pre-training' if _single(comparison) else f'The pre-training of {init}'} took {took}"
-        f"{f' and saved {_series(saved)}' if saved else ''}."
-    ]
+
+    start = f"{'Pre-training' if _single(comparison) else f'The pre-training of {init}'} took {took}"
+    sentences = [f"{start} and saved {_series(saved)}." if saved else f"{start}."]
+    if worse or unknown:
+        sentences.append(
+            f"There is no evidence that it saved labels with {_series(map(str, sorted(worse + unknown)))}."
+        )
     goal = f"to reach the best IoU of {comparison.baseline}, pre-training and fine-tuning together took"
     alone = f"than fine-tuning from {comparison.baseline}"
     if late:

@@ -147,7 +147,7 @@ def _differences(comparison: Comparison) -> list[str]:
             every = [paired_difference(comparison, init, reference, count, metric) for metric in METRICS]
             size = every[list(METRICS).index("iou")].effect_size
             seeds = str(len(every[0].seeds))
-            lines.append([str(count), seeds, *map(_difference, every), number(size, ".1f")])
+            lines.append([str(count), seeds, *map(_difference, every), number(size, "z.1f")])
         parts += [
             subheading(f"Difference: {init} \u2212 {reference}"),
             table(
@@ -159,8 +159,8 @@ def _differences(comparison: Comparison) -> list[str]:
         return [paragraph("There is nothing to compare yet.", "note")]
     note = (
         "Mean paired difference and its 95 % interval. Green: the interval says better; orange: it says worse; grey: "
-        "no evidence. Effect size: mean over standard deviation of the seeds' differences, with Hedges' correction; "
-        "from three seeds on."
+        "no evidence; with one seed the interval is of the images alone. Effect size: mean over standard deviation of "
+        "the seeds' differences, with Hedges' correction; from three seeds on."
     )
     return [*parts, paragraph(note, "note")]
 
@@ -175,8 +175,8 @@ def _difference(paired: PairedDifference) -> str:
     if not paired.seeds:
         return NOTHING
     low, high = paired.difference.interval
-    ends = "one seed" if math.isnan(low) else f"{low:+.3f} to {high:+.3f}"
-    return f'<span class="tone {tone(paired.verdict)}">{paired.difference.mean:+.3f}</span><br><small>{ends}</small>'
+    ends = "one seed" if math.isnan(low) else f"{low:+z.3f} to {high:+z.3f}"
+    return f'<span class="tone {tone(paired.verdict)}">{paired.difference.mean:+z.3f}</span><br><small>{ends}</small>'
 
 
 def _label_figures(comparison: Comparison) -> list[str]:
@@ -193,7 +193,7 @@ def _label_figures(comparison: Comparison) -> list[str]:
     dots = drawing(
         paired_dots(comparison),
         "Every run; a line joins the runs of one seed, which had the same labels in the same order.",
-        "wide",
+        "wide" if len(comparison.label_counts) * len(comparison.inits) < 8 else "",
     )
     return [pair(curve, differences), subheading("Seed by seed"), dots]
 

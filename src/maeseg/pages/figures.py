@@ -55,7 +55,7 @@ def label_efficiency(comparison: Comparison, metric: str = "iou") -> Figure:
     for place, init in enumerate(comparison.inits):
         groups = {count: means[init, count] for count in comparison.label_counts if (init, count) in means}
         groups = {count: each for count, each in groups.items() if each.n}
-        aside = _aside(place, len(comparison.inits))
+        aside = _aside(place, len(comparison.inits), comparison)
         runs = [(count * aside, value) for count, each in groups.items() for value in each.values]
         marker = "s" if init == SCRATCH else _MARKERS[place % len(_MARKERS)]
         style: dict[str, Any] = {"color": colours[init], "marker": marker}
@@ -81,7 +81,7 @@ def label_differences(comparison: Comparison, metric: str = "iou") -> Figure:
     for place, (init, reference) in enumerate(comparison.pairs):
         every = [paired_difference(comparison, init, reference, count, metric) for count in comparison.label_counts]
         every = [paired for paired in every if paired.seeds]
-        counts = [paired.label_count * _aside(place, len(comparison.pairs)) for paired in every]
+        counts = [paired.label_count * _aside(place, len(comparison.pairs), comparison) for paired in every]
         axes.plot(
             counts,
             [paired.difference.mean for paired in every],
@@ -107,8 +107,10 @@ def paired_dots(comparison: Comparison, metric: str = "iou") -> Figure:
     """
     inits, counts = comparison.inits, comparison.label_counts
     colours = init_colours(inits)
-    width = max(1.0 + 0.75 * len(inits), 2.2)
-    figure, _ = _figure("", METRICS[metric], width=max(len(counts), 1) * width, height=3.4, panels=max(len(counts), 1))
+    panels = max(len(counts), 1)
+    figure, _ = _figure(
+        "", METRICS[metric], width=min(9.5, panels * (1.2 + 0.75 * len(inits))), height=3.4, panels=panels
+    )
     for axes, count in zip(figure.axes, counts, strict=False):
         by_init = [comparison.figures(init, count, metric) for init in inits]
         for seed in sorted(set().union(*by_init)):
@@ -118,7 +120,7 @@ def paired_dots(comparison: Comparison, metric: str = "iou") -> Figure:
             values = [each.value for each in runs.values()]
             axes.plot([place] * len(values), values, "o", color=colours[init], markersize=7, label=_plain(init))
         axes.set_title(f"{count} labels" if count != 1 else "1 label", color=INK, fontsize=11)
-        axes.set_xticks(range(len(inits)), [_plain(init) for init in inits], rotation=20 if len(inits) > 2 else 0)
+        axes.set_xticks(range(len(inits)), [_plain(init) for init in inits], rotation=30 if len(inits) > 2 else 0)
         axes.set_xlim(-0.4, len(inits) - 0.6)
     return figure
 
@@ -186,7 +188,7 @@ def training_curves(runs: Mapping[str, Sequence[Curves]], quantity: Quantity) ->
                 linewidth=0,
             )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend_above(figure, columns=2)
+    _legend_above(figure)
     return figure
 
 
@@ -238,9 +240,11 @@ def _bars(axes: Axes, counts: Sequence[float], estimates: Sequence[Estimate], co
             axes.vlines(count, *each.interval, color=colour, linewidth=2, alpha=0.55)
 
 
-def _aside(place: int, of: int) -> float:
+def _aside(place: int, of: int, comparison: Comparison) -> float:
     """Factor that sets what belongs to one number of labels side by side on a logarithmic axis."""
-    return float(1.05 ** (place - (of - 1) / 2))
+    counts = comparison.label_counts
+    apart = 0.02 * math.log(counts[-1] / counts[0]) if len(counts) > 1 else 0.02
+    return math.exp(apart * (place - (of - 1) / 2))
 
 
 def _label_axis(axes: Axes, comparison: Comparison) -> None:
@@ -254,11 +258,11 @@ def _legend(axes: Axes) -> None:
         axes.legend(lines, [str(line.get_label()) for line in lines], **_LEGEND)
 
 
-def _legend_above(figure: Figure, columns: int = 3) -> None:
+def _legend_above(figure: Figure) -> None:
     """A legend outside of the axes: inside, that of several inits would cover what is drawn."""
     if lines := _named(figure.axes[0]):
         labels = [str(line.get_label()) for line in lines]
-        figure.legend(lines, labels, loc="outside upper center", ncols=columns, **_LEGEND)
+        figure.legend(lines, labels, loc="outside upper center", ncols=2, **_LEGEND)
 
 
 def _named(axes: Axes) -> list[Line2D]:
