@@ -20,7 +20,7 @@ from tiny_runs import DATA, NETWORK, TRAINING, files_in, maeseg
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "numpy"}
 TRAIN_OPTIONS = [
     "epochs", "batch_size", "lr", "weight_decay", "warmup", "clip", "seed", "workers", "precision", "accelerator",
-    "devices", "on_bad_image", "download", "resume", "overwrite",
+    "devices", "save_every", "on_nonfinite", "on_bad_image", "download", "resume", "overwrite",
 ]  # fmt: skip
 FINETUNE_OPTIONS = [
     "epochs", "steps_per_epoch", "batch_size", "lr", "layer_decay", "weight_decay", "warmup", "schedule", "loss",
@@ -156,6 +156,8 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "warm-up": ((*FINETUNE, "--warmup", 2), "--warmup 2.0 is out of range: give at least 0 and at most 1"),
     "rate": ((*FINETUNE, "--lr", ".nan"), "--lr nan is out of range"),
     "seed": ((*FINETUNE, "--seed", -1), "--seed -1 is out of range"),
+    "never save": ((*PRETRAIN, "--save_every", -1), "--save_every -1.0 is out of range: give at least 0"),
+    "nonfinite": ((*FINETUNE, "--on_nonfinite", "go"), "--on_nonfinite go must be one of stop, skip"),
     "labels": ((*FINETUNE, "--labels", 500), "labels 500: there are only 19 labelled training images"),
     "share of labels": ((*FINETUNE, "--labels", 1.5), "labels 1.5: a share lies above 0 and up to 1"),
     "no accelerator": ((*FINETUNE, "--accelerator", "gup"), "--accelerator gup"),

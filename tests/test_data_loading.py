@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from fake_pets import write_fake_pets
 from maeseg.data.datamodule import MAX_PRETRAIN_VAL, PretrainData, SegmentData
 from maeseg.data.datasets import LabelledImages, UnlabelledImages
-from maeseg.data.samplers import EpochSampler
+from maeseg.data.samplers import EpochSampler, TrainLoader
 from maeseg.data.sources import open_source
 from maeseg.data.splits import Split, split_indices
 from maeseg.data.synthetic import Synthetic
@@ -175,6 +175,72 @@ def test_sampler_shards_among_processes(draws: int | None, monkeypatch: pytest.M
 # --- data modules
 
 
+class Counting(Synthetic):
+    """Counts how often each image is read."""
+
+    def __init__(self, count: int, size: int) -> None:
+        super().__init__(count, size)
+        self.read: Counter[int] = Counter()
+
+    def image(self, index: int) -> Image.Image:
+        self.read[index] += 1
+        return super().image(index)
+
+
+def test_a_loader_goes_on_within_an_epoch_without_reading_what_was_seen() -> None:
+    def loader(source: Synthetic) -> TrainLoader:
+        data = PretrainData(source, Split(tuple(range(20)), (20,)), (32, 32), batch_size=4, workers=0, seed=0)
+        return data.train_dataloader()
+
+    whole = loader(Synthetic(21, 32))
+    whole.sampler.set_epoch(3)
+    batches = iter(whole)
+    seen = [next(batches) for _ in range(2)]
+    state = whole.state_dict()
+    assert state == {"epoch": 3, "batches": 2}
+    rest = list(batches)
+
+    source = Counting(21, 32)
+    resumed = loader(source)
+    resumed.load_state_dict(state)
+    assert resumed.state_dict() == state  # before anything is read, too
+    resumed.sampler.set_epoch(3)
+    again = list(resumed)
+    assert len(seen) + len(again) == len(whole) == len(resumed) == 5
+    assert all(torch.equal(one, other) for one, other in zip(rest, again, strict=True))
+    assert source.read.total() == 12
+    assert resumed.state_dict() == whole.state_dict() == {"epoch": 3, "batches": 5}
+
+    for each in (whole, resumed):
+        each.sampler.set_epoch(4)
+    for one, other in zip(whole, resumed, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_loader_opened_too_early_reads_the_epoch_it_is_told_later() -> None:
+    """Lightning makes a resumed run's iterator before it tells the sampler the epoch."""
+    data = segment_data(workers=1, train=8)
+    loader, expected = data.train_dataloader(), data.train_dataloader()
+    batches = iter(loader)
+    for each in (loader, expected):
+        each.sampler.set_epoch(2)
+    for one, other in zip(batches, expected, strict=True):
+        assert torch.equal(one[0], other[0])
+
+
+def test_the_images_of_a_batch_are_those_it_was_made_of() -> None:
+    data = segment_data(train=9)
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(1)
+    images, _ = list(loader)[1]
+    listed = data.images_of(epoch=1, batch=1)
+    assert len(listed) == len(images) == 4
+    for image_CHW, about in zip(images, listed, strict=True):
+        assert about["file"] == data.train_set.source.file(int(about["index"]))
+        position = data.train_set.indices.index(int(about["index"]))
+        assert torch.equal(data.train_set[position, int(about["draw_seed"])][0], image_CHW)
+
+
 def segment_data(workers: int = 0, train: int = 6, steps: int | None = None) -> SegmentData:
     source, val = Synthetic(40, 32), tuple(range(20, 31))
     return SegmentData(
@@ -196,7 +262,7 @@ def test_equal_draws_with_and_without_workers(steps: int | None) -> None:
         loader = segment_data(workers, steps=steps).train_dataloader()
         epochs = []
         for epoch in range(2):
-            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            loader.sampler.set_epoch(epoch)
             torch.manual_seed(epoch + workers)
             epochs.append(list(loader))
         assert not torch.equal(epochs[0][0][0], epochs[1][0][0])

@@ -19,7 +19,7 @@ from maeseg.models.layouts import match_encoder, unet_widths
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.transfer import load_outside
 from maeseg.models.unet import build_unet
-from maeseg.models.weights_file import published_weights, read_weights_file, state_dict_in
+from maeseg.models.weights_file import published_weights, read_weights_file, state_dict_in, weights_in_folder
 from tiny_runs import WIDTHS
 
 ENCODER = "test_resnet"
@@ -234,6 +234,39 @@ def test_weights_of_another_encoder_are_refused() -> None:
     other = {**plain, "layer4.1.conv2.weight": torch.zeros(512, 512, 1, 1)}
     with pytest.raises(UserError, match=re.escape("layer4.1.conv2.weight is (512, 512, 1, 1) there and (512, 512, 3")):
         match_encoder(build_unet("resnet18", WIDTHS).encoder, other, "there")
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto", "tf_efficientnet_lite0"])
+@pytest.mark.parametrize(
+    ("first", "layout"),
+    [("_conv_stem.weight", "EfficientNet-PyTorch"), ("downsample_layers.0.0.weight", "official ConvNeXt")],
+)
+def test_a_layout_of_other_networks_is_refused(encoder: str, first: str, layout: str) -> None:
+    names = ("stages.7.0.pwconv1.weight", "_blocks.99._bn2.bias")
+    offered = {first: torch.zeros(2), **{name: torch.zeros(2, 2) for name in names}}
+    with pytest.raises(UserError) as error:
+        match_encoder(build_unet(encoder, WIDTHS).encoder, offered, "there")
+    assert f"there ({layout} layout) does not fit the encoder {encoder}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "encoder"),
+    [
+        ('{"architecture": "resnet18"}', "resnet18"),
+        ('{"encoder_name": "tu-test_resnet", "classes": 1}', "test_resnet"),
+        ('{"encoder_name": "efficientnet-b0"}', None),  # one of segmentation-models-pytorch's own
+        ("[1]", None),
+        (None, None),
+    ],
+)
+def test_a_folder_of_weights_may_tell_its_encoder(config: str | None, encoder: str | None, tmp_path: Path) -> None:
+    assert weights_in_folder(tmp_path) is None
+    (tmp_path / "pytorch_model.bin").touch()
+    if config:
+        (tmp_path / "config.json").write_text(config)
+    assert weights_in_folder(tmp_path) == (tmp_path / "pytorch_model.bin", encoder)
+    (tmp_path / "model.safetensors").touch()
+    assert weights_in_folder(tmp_path) == (tmp_path / "model.safetensors", encoder)
 
 
 def test_nothing_is_filled_when_something_does_not_fit() -> None:

@@ -122,6 +122,24 @@ def test_weights_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"{tmp_path / 'none.pth'} does not exist" in one_line(capsys)
 
 
+def test_fine_tuning_forgets_the_running_statistics_it_starts_from(outside: Path, tmp_path: Path) -> None:
+    # Pre-training leaves those of visible positions, which are not a dense network's: nothing learned depends on them.
+    state = torch.load(outside, weights_only=True)["state_dict"]
+    for key in state:
+        if "running_mean" in key:
+            state[key] = state[key] + 10
+    torch.save(state, tmp_path / "moved.pth")
+    runs = []
+    for weights in (outside, tmp_path / "moved.pth"):
+        runs.append(tmp_path / weights.stem)
+        more = ("--epochs", 2, "--steps_per_epoch", 3, "--batch_size", 4)
+        assert maeseg("finetune", "--out", runs[-1], "--weights", weights, *NETWORK, *TRAINING, *more) == 0
+    one, other = (weights_of(run) for run in runs)
+    assert all(torch.equal(value, learned(other, "network.")[key]) for key, value in learned(one, "network.").items())
+    apart = [(other[key] - one[key]) for key in one if key.startswith("network.encoder.") and "running_mean" in key]
+    assert all(torch.allclose(each, torch.tensor(10 * 0.9**6), atol=1e-3) for each in apart)
+
+
 # --- a U-Net that segmentation-models-pytorch saved
 
 

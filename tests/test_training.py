@@ -3,6 +3,7 @@
 import csv
 import math
 from pathlib import Path
+from typing import cast
 
 import lightning as L
 import pytest
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from maeseg.data.datamodule import PretrainData
+from maeseg.data.splits import Split
 from maeseg.data.synthetic import Synthetic
 from maeseg.errors import UserError
 from maeseg.inference.examples import load_normalised
@@ -18,11 +21,15 @@ from maeseg.masking import GridWindow
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import build_unet
 from maeseg.patches import reconstruction_loss
-from maeseg.training.callbacks import EpochTable, last_epoch
+from maeseg.training.callbacks import EpochTable, Keep, LossWatch, last_epoch
+from maeseg.training.checkpoint_files import WholeCheckpoints
 from maeseg.training.losses import SegmentationLoss
+from maeseg.training.module import Mean
 from maeseg.training.options import check_ranges
 from maeseg.training.pretrain import PretrainModule
 from maeseg.training.segment import SegmentModule
+from maeseg.training.stopping import Stop
+from maeseg.training.trainer import quiet
 from maeseg.types import BORDER, BorderRule, LossName
 from tiny_runs import WIDTHS
 
@@ -45,7 +52,9 @@ def pretrain_module(seed: int = 0) -> PretrainModule:
 
 def segment_module(border: BorderRule = "ignore") -> SegmentModule:
     about = {"verb": "finetune"}
-    return SegmentModule(build_unet(ENCODER, WIDTHS), about, border=border, lr=1e-3, weight_decay=0.05, warmup=0.1)
+    return SegmentModule(
+        build_unet(ENCODER, WIDTHS), about, border=border, lr=1e-3, weight_decay=0.05, warmup=0.1, seed=0
+    )
 
 
 # --- learning
@@ -105,6 +114,51 @@ def test_the_visible_grid_depends_on_seed_and_step_alone() -> None:
     assert not torch.equal(module.draw_visible(4, (256, 128), 8), first)
     assert not torch.equal(module.draw_visible(4, (256, 128), 7, 1), first)
     assert not torch.equal(other.draw_visible(4, (256, 128), 7), first)
+
+
+def test_what_layers_draw_in_a_step_depends_on_seed_and_step_alone() -> None:
+    module, other = pretrain_module(seed=1), pretrain_module(seed=2)
+    module.on_train_batch_start(None, 0)
+    first = torch.rand(4)
+    torch.rand(7)
+    module.on_train_batch_start(None, 0)
+    assert torch.equal(torch.rand(4), first)
+    other.on_train_batch_start(None, 0)
+    assert not torch.equal(torch.rand(4), first)
+
+
+def train_with_dropout(folder: Path, resume: bool = False, stop_after: int | None = None) -> dict[str, Tensor]:
+    """Five steps of pre-training with dropout, saved after each; the module's state."""
+    torch.manual_seed(3)
+    module = pretrain_module()
+    module.network.add_module("head", nn.Sequential(nn.Dropout(0.5), cast(nn.Module, module.network.head)))
+    data = PretrainData(Synthetic(24, SIDE), Split(tuple(range(20)), (20,)), (SIDE, SIDE), 4, workers=0, seed=0)
+    folder.mkdir(exist_ok=True)
+    keep = Keep(folder, best_by=None, minutes=0, stop=Stop())
+
+    class Break(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
+            if trainer.global_step == stop_after:
+                raise ZeroDivisionError
+
+    quiet()
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=1, callbacks=[keep, Break()], plugins=WholeCheckpoints(), logger=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    if resume:
+        torch.rand(1000)
+    trainer.fit(module, data, ckpt_path=str(folder / "last.ckpt") if resume else None, weights_only=True)
+    return module.state_dict()
+
+
+def test_dropout_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    whole = train_with_dropout(tmp_path / "whole")
+    with pytest.raises(ZeroDivisionError):
+        train_with_dropout(tmp_path / "broken", stop_after=3)
+    resumed = train_with_dropout(tmp_path / "broken", resume=True)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
 # --- the loss of fine-tuning
@@ -201,7 +255,7 @@ class OneWeight(L.LightningModule):
 def train(folder: Path, epochs: int, resume: str | None = None) -> list[dict[str, str]]:
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=epochs, callbacks=[EpochTable(folder / "metrics.csv", ("train_loss",))],
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        logger=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     loader: DataLoader[tuple[Tensor, ...]] = DataLoader(TensorDataset(torch.ones(4, 1)), batch_size=2)
     trainer.fit(OneWeight(), loader, ckpt_path=resume, weights_only=True)
@@ -212,11 +266,12 @@ def train(folder: Path, epochs: int, resume: str | None = None) -> list[dict[str
 
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
 @pytest.mark.filterwarnings("ignore:You called `self.log")
-def test_the_table_of_a_resumed_run_is_contiguous(tmp_path: Path) -> None:
-    train(tmp_path, 2)
+def test_the_table_of_a_resumed_run_is_that_of_its_checkpoint(tmp_path: Path) -> None:
+    before = train(tmp_path, 2)
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("3,6,1000.0,0.125,99\n")  # an epoch that was counted, and stopped before it was saved
     rows = train(tmp_path, 4, resume=str(tmp_path / "last.ckpt"))
+    assert rows[:2] == before
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert [row["step"] for row in rows] == ["2", "4", "6", "8"]
     assert [float(row["train_loss"]) for row in rows] == [0, 1, 2, 3]
@@ -224,3 +279,56 @@ def test_the_table_of_a_resumed_run_is_contiguous(tmp_path: Path) -> None:
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds) and seconds[-1] < 900  # the rerun epoch's old time is gone
     assert last_epoch(tmp_path / "metrics.csv", ("train_loss",)) == {"train_loss": 3.0}
+
+
+# --- a look at the loss
+
+
+class Losses(OneWeight):
+    """Has the loss 2 at first, and the given one of each epoch after it."""
+
+    def __init__(self, losses: list[float]) -> None:
+        super().__init__()
+        self.losses = losses
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        loss = 2.0 if self.global_step == 0 else self.losses[self.current_epoch]
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        return (batch[0] * self.weight).sum() * 0 + loss
+
+
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:You called `self.log")
+@pytest.mark.parametrize(
+    ("start", "may_vanish", "losses", "said"),
+    [
+        (1.0, False, [1.1, 1.0, 0.995, 0.99], "train_loss is 1 after 4 steps, about what it is before anything"),
+        (1.0, False, [1.1, 0.9, 0.7, 0.5], None),
+        (1.0, False, [1.1, 0.9, 0.009, 0.008], "train_loss is 0.009 after 6 steps, too low to be true"),
+        (None, True, [2.0, 2.01, 2.0, 2.0], "train_loss is 2.01 after 4 steps, about what it is before anything"),
+        (None, True, [2.0, 1.0, 0.002, 0.001], None),
+        (None, False, [2.0, 1.0, 0.002, 0.001], "train_loss is 0.002 after 6 steps, too low to be true"),
+    ],
+)
+def test_a_loss_that_is_stuck_or_vanished_is_pointed_out_once(
+    start: float | None, may_vanish: bool, losses: list[float], said: str | None, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    watch = LossWatch(start, may_vanish)
+    watch.STEPS = 4
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=4, callbacks=[watch], logger=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    loader: DataLoader[tuple[Tensor, ...]] = DataLoader(TensorDataset(torch.ones(4, 1)), batch_size=2)
+    trainer.fit(Losses(losses), loader)
+    warnings = [message for message in caplog.messages if "train_loss" in message]
+    assert len(warnings) == (said is not None)
+    assert said is None or warnings[0].startswith(said)
+
+
+def test_the_mean_of_what_is_finite() -> None:
+    mean = Mean()
+    for value, size in ((1.0, 2), (math.nan, 5), (4.0, 1), (math.inf, 3)):
+        mean.update(torch.tensor(value), size)
+    assert float(mean.compute()) == 2.0

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import json
 import logging
-import resource
 import shutil
 import signal
 from collections.abc import Iterator
@@ -18,6 +17,10 @@ from PIL import Image
 import maeseg as library
 from maeseg.data.splits import label_subset, split_indices
 from maeseg.data.synthetic import Synthetic
+from maeseg.experiments.comparison import read_comparison
+from maeseg.experiments.contrasts import KINDS, choose_contrasts, read_list
+from maeseg.experiments.validation import read_reliability, read_validation
+from mishaps import full_disk
 from tiny_runs import DATA, TRAINING, WIDTHS, curves, files_in, finetune, maeseg, pretrain, same_weights
 
 VALIDATION = split_indices(24, 0.2).val
@@ -40,6 +43,11 @@ def examples(*kinds: str) -> set[str]:
     return {f"examples/{number:02d}_{kind}.png" for number in range(len(VALIDATION)) for kind in kinds}
 
 
+FINETUNED = (
+    COMMON | {"checkpoints/best.ckpt", "validation.csv", "calibration.csv"} | examples("image", "label", "prediction")
+)
+
+
 @pytest.fixture(scope="module")
 def comparison(pretrained: Path) -> Path:
     out = pretrained.with_name("comparison")
@@ -54,7 +62,7 @@ def stopped_at(message: str) -> Iterator[None]:
     class Stop(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.getMessage().startswith(message):
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
 
     logger, handler = logging.getLogger("maeseg"), Stop()
     level = logger.level
@@ -65,19 +73,6 @@ def stopped_at(message: str) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def full_disk(left: int) -> Iterator[None]:
-    """No file may grow beyond ``left`` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (left, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -107,7 +102,7 @@ def test_pretrain_leaves_exactly_these_files(pretrained: Path) -> None:
 
 
 def test_finetune_leaves_exactly_these_files(finetuned: Path) -> None:
-    assert files_in(finetuned) == COMMON | {"checkpoints/best.ckpt"} | examples("image", "label", "prediction")
+    assert files_in(finetuned) == FINETUNED
     assert curves(finetuned)[0] == [
         "epoch", "step", "lr", "train_loss", "train_accuracy", "train_iou",
         "val_loss", "val_accuracy", "val_iou", "val_dice_loss",
@@ -136,6 +131,29 @@ def test_config_is_complete(pretrained: Path, finetuned: Path) -> None:
         options = yaml.safe_load((run / "config.yaml").read_text())
         assert options.keys() == inspect.signature(verb).parameters.keys() - {"resume", "overwrite"}
         assert options["encoder"] == "test_resnet" and options["decoder_channels"] == WIDTHS
+
+
+def test_validation_is_measured_image_by_image_in_order(finetuned: Path) -> None:
+    found, bins, final = read_validation(finetuned), read_reliability(finetuned), read_json(finetuned / "metrics.json")
+    assert found is not None and bins is not None
+    assert list(found.files) == [Synthetic(24).file(index) for index in VALIDATION]
+    figures = found.scores.over_set(np.ones(len(VALIDATION)))
+    assert {name: float(value) for name, value in figures.items()} == {name: final[name] for name in figures}
+    assert bins.pixels.sum() == len(VALIDATION) * 128 * 128
+    assert bins.foreground.sum() == found.scores.tp.sum() + found.scores.fn.sum()
+    assert bins.pixels[10:].sum() == pytest.approx(found.scores.tp.sum() + found.scores.fp.sum(), abs=5)  # above 0.5
+
+
+def test_an_example_is_what_was_measured(finetuned: Path) -> None:
+    found = read_validation(finetuned)
+    assert found is not None
+    for number in range(len(VALIDATION)):  # so few that every one is an example
+        label, predicted = (
+            np.asarray(Image.open(finetuned / "examples" / f"{number:02d}_{kind}.png")) == 1
+            for kind in ("label", "prediction")
+        )
+        assert (label & predicted).sum() == found.scores.tp[number]
+        assert predicted.sum() == found.scores.tp[number] + found.scores.fp[number]
 
 
 # --- repeating a run
@@ -265,7 +283,7 @@ def test_a_stopped_finetune_goes_on_as_if_nothing_had_been(
     finetuned: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    with stopped_at("epoch 2/2"):  # written to the table, and not yet saved
+    with stopped_at("epoch 1/2"):
         assert finetune(run, pretrained) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "maeseg: stopped; go on with --resume"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -280,7 +298,7 @@ def test_a_pretrain_on_a_full_disk_keeps_its_checkpoint_and_goes_on(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    with stopped_at("epoch 2/2"):
+    with stopped_at("epoch 1/2"):
         assert pretrain(run) == 130
     saved = (run / "checkpoints" / "last.ckpt").read_bytes()
     capsys.readouterr()
@@ -303,7 +321,7 @@ def test_a_full_disk_from_the_start(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_the_best_epoch_before_a_stop_stays_the_best(finetuned: Path, tmp_path: Path) -> None:
     # The rate rises until it destroys what the weights knew, so the first of three epochs is the best.
     options = (*TRAINING, "--weights", finetuned, "--epochs", 3, "--lr", 0.02, "--warmup", 1.0, "--labels", 8)
-    with stopped_at("epoch 2/3"):
+    with stopped_at("epoch 1/3"):
         assert maeseg("finetune", "--out", tmp_path / "stopped", *options) == 130
     moved = (tmp_path / "stopped").rename(tmp_path / "moved")
     assert maeseg("finetune", "--out", moved, *options, "--resume") == 0
@@ -400,7 +418,7 @@ def results(comparison: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path) -> None:
+def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path, pretrained: Path) -> None:
     rows = results(comparison)
     wanted = [
         (init, labels, seed)
@@ -416,16 +434,34 @@ def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path) -> None:
         "metrics.json",
         "results.csv",
         "runs",
+        "contrasts",
     }
     assert {row["run"] for row in rows} == {f"runs/{path.name}" for path in (comparison / "runs").iterdir()}
     for row in rows:
         run = comparison / row["run"]
-        assert files_in(run) == COMMON | {"checkpoints/best.ckpt"} | examples("image", "label", "prediction")
+        assert files_in(run) == FINETUNED
         assert float(row["iou"]) == read_json(run / "metrics.json")["iou"]
         assert (row["steps"], row["epochs"]) == ("1", "1")
     facts = read_json(comparison / "run.json")
     assert facts["status"] == "finished"
     assert facts["split"] == {"train": 19, "val": 5}
+    assert facts["pretraining"] == {"pretrained": {"seconds": read_json(pretrained / "run.json")["seconds"],
+                                                   "started_from": None}}  # fmt: skip
+
+
+def test_contrasts_show_the_images_on_which_two_runs_differ_most(comparison: Path) -> None:
+    contrasts = read_list(comparison)
+    assert contrasts == choose_contrasts(read_comparison(comparison)) and contrasts
+    pictures = {f"{each.pictures}_{kind}.png" for each in contrasts for kind in KINDS}
+    assert {path.name for path in (comparison / "contrasts").iterdir()} == pictures | {"contrasts.csv"}
+    for each in contrasts:
+        files = {kind: comparison / "contrasts" / f"{each.pictures}_{kind}.png" for kind in KINDS}
+        label = np.asarray(Image.open(files["label"])) == 1
+        for kind, iou in (("prediction", each.iou), ("reference", each.reference_iou)):
+            predicted = np.asarray(Image.open(files[kind])) == 1
+            union = (label | predicted).sum()
+            assert iou == pytest.approx((label & predicted).sum() / union if union else 1.0)
+        assert (each.iou > each.reference_iou) == (each.kind == "gain")
 
 
 def test_compared_runs_differ_in_their_weights_alone(comparison: Path) -> None:
@@ -476,9 +512,10 @@ def test_compare_resumes_where_it_stopped(comparison: Path, pretrained: Path, tm
 def test_compare_prints_its_table(comparison: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert maeseg("compare", "--out", comparison, "--inits", f"[scratch, {pretrained}]", *COMPARISON, "--resume") == 0
     printed = capsys.readouterr().out
-    for word in ("scratch", "pretrained", "accuracy", "boundary", "±", "With 4 labels", "With 10 labels"):
+    headings = ("Verdict", "Differences", "Labels saved", "Time", "Intervals")
+    for word in ("scratch", "pretrained", "accuracy", "boundary", "±", "With 4 labels", "With 10 labels", *headings):
         assert word in printed, word
-    assert "…" not in printed  # nothing is cut short at 80 columns
+    assert "…" not in printed and max(map(len, printed.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("verb", ["pretrained", "finetuned", "comparison"])

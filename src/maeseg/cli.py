@@ -1,14 +1,18 @@
 """The command line: ``maeseg VERB --option value``; the verbs' signatures are its options."""
 
+import contextlib
 import inspect
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import maeseg
-from maeseg.errors import UserError, nearest
+from maeseg.errors import Terminated, UserError, nearest
 from maeseg.parsing import one_line
 
 VERBS: dict[str, Callable[..., Any]] = {
@@ -26,7 +30,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         maeseg.encoders,
     )
 }
-EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,25 +40,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; those of the process if None.
 
     Returns:
-        Exit code: 0, 2 for something the user can put right (one line on standard error says what), 130 for Ctrl-C.
+        Exit code: 0, 2 for something the user can put right (one line on standard error says what), 130 for Ctrl-C, 143
+        for SIGTERM.
     """
     options: dict[str, Any] = {}
     # Lines, not tracebacks: whatever else goes wrong is a bug, and shows itself as one.
     try:
-        verb, options = parse(list(sys.argv[1:] if argv is None else argv))
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-        tune_allocator()
-        result = VERBS[verb](**options)
+        with terminable():
+            verb, options = parse(list(sys.argv[1:] if argv is None else argv))
+            logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+            tune_allocator()
+            result = VERBS[verb](**options)
     except UserError as error:
         line = " ".join(str(error).split("\n"))  # a file's name may have several
         print(f"maeseg: {line}", file=sys.stderr)
         return EXIT_USER_ERROR
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as error:
         print(f"maeseg: stopped{'; go on with --resume' if 'resume' in options else ''}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
     if os.environ.get("LOCAL_RANK", "0") == "0":  # with several devices one process speaks
         show(verb, options, result)
     return 0
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Have SIGTERM end what is going on as Ctrl-C does, by an exception; training saves its state first."""
+
+    def end(signum: int, frame: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # where Python allows no handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
@@ -168,12 +191,11 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
     elif verb == "compare":
         from maeseg.experiments.summary import print_summary
 
-        print_summary(result, console)
+        print_summary(Path(options["out"]), console)
     elif verb == "demo":
-        from maeseg.experiments.results import read_results
         from maeseg.experiments.summary import print_summary
 
-        print_summary(read_results(result.parent / "results.csv"), console)
+        print_summary(result.parent, console)
         console.print(f"report: {result}", soft_wrap=True)
     elif verb == "report":
         console.print(f"report: {result}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises, and help in naming what was meant."""
+"""The one exception that a user's mistake raises, help in naming what was meant, and the end that was asked for."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,13 @@ class UserError(Exception):
     The message is one line: it names the thing, its value, and what to do. The command line prints it and
     exits with code 2; nothing else is shown.
     """
+
+
+class Terminated(SystemExit):
+    """The system has asked for an end (SIGTERM): the exit code is 143, 128 and the signal's number."""
+
+    def __init__(self) -> None:
+        super().__init__(143)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

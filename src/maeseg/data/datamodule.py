@@ -3,15 +3,15 @@
 Order and augmentations depend on (seed, epoch) only: not on the number of workers, nor on the network.
 """
 
+import signal
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from maeseg.data.datasets import LabelledImages, UnlabelledImages
-from maeseg.data.samplers import EpochSampler
+from maeseg.data.samplers import EpochSampler, TrainLoader
 from maeseg.data.sources import Source
 from maeseg.data.splits import Split
 from maeseg.data.transforms import eval_transform, pretrain_transform, train_transform
@@ -21,7 +21,55 @@ MAX_PRETRAIN_VAL = 256
 """Validation images that pre-training looks at; its loss is a mean over masked patches, steady by then."""
 
 
-class PretrainData(L.LightningDataModule):
+class TrainData(L.LightningDataModule):
+    """What both have in common: a set that trains, and which of its images are in a batch.
+
+    Args:
+        train_set: Items that train.
+        val_set: Items that validate.
+        batch_size: Images per step and process.
+        workers: Loader processes; 0 reads in the training process.
+        seed: Of order and augmentation.
+    """
+
+    def __init__(
+        self,
+        train_set: UnlabelledImages | LabelledImages,
+        val_set: UnlabelledImages | LabelledImages,
+        batch_size: int,
+        workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.train_set, self.val_set = train_set, val_set
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+
+    def train_dataloader(self) -> TrainLoader:
+        """One shuffled pass in whole batches; the remainder waits for another epoch."""
+        return self.train_loader(EpochSampler(len(self.train_set), self.seed), self.batch_size)
+
+    def train_loader(self, sampler: EpochSampler, batch_size: int) -> TrainLoader:
+        """Whole batches of what a sampler draws."""
+        return TrainLoader(self.train_set, batch_size, sampler=sampler, drop_last=True, **_common(self.workers))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Every validation image exactly once, in order."""
+        return DataLoader(self.val_set, self.batch_size, shuffle=False, **_common(self.workers))
+
+    def images_of(self, epoch: int, batch: int) -> list[dict[str, str | int]]:
+        """Which images are in a batch of an epoch, both from 0: of each its file, index in the source and draw seed."""
+        loader = self.train_dataloader()
+        sampler, size = loader.sampler, loader.batch_size or 1
+        drawn = sampler.drawn(epoch)
+        images: list[dict[str, str | int]] = []
+        for rank in range(sampler.num_replicas):
+            for position, seed in drawn[rank :: sampler.num_replicas][batch * size : (batch + 1) * size]:
+                index = self.train_set.indices[position]
+                images.append({"file": self.train_set.source.file(index), "index": index, "draw_seed": seed})
+        return images
+
+
+class PretrainData(TrainData):
     """Unlabelled images for pre-training.
 
     Args:
@@ -32,6 +80,8 @@ class PretrainData(L.LightningDataModule):
         workers: Loader processes; 0 reads in the training process.
         seed: Of order and augmentation.
 
+    Its validation images are at most 256, evenly spread over the split.
+
     Raises:
         UserError: Fewer training images than one batch.
     """
@@ -39,30 +89,17 @@ class PretrainData(L.LightningDataModule):
     def __init__(
         self, source: Source, split: Split, size: tuple[int, int], batch_size: int, workers: int, seed: int
     ) -> None:
-        super().__init__()
         if len(split.train) < batch_size:
             raise UserError(
                 f"--batch_size {batch_size}: {source.name} has only {len(split.train)} training images, "
                 "fewer than one batch; give a smaller one"
             )
-        self.workers = workers
-        self.batch_size = batch_size
-        self.seed = seed
-        self.train_set = UnlabelledImages(source, split.train, pretrain_transform(size))
-        self.val_set = UnlabelledImages(source, _spread(split.val, MAX_PRETRAIN_VAL), eval_transform(size))
-
-    def train_dataloader(self) -> DataLoader[Tensor]:
-        """One shuffled pass in whole batches; the remainder waits for another epoch."""
-        return _train_loader(
-            self.train_set, EpochSampler(len(self.train_set), self.seed), self.batch_size, self.workers
-        )
-
-    def val_dataloader(self) -> DataLoader[Tensor]:
-        """At most 256 validation images, evenly spread over the split, in order."""
-        return _val_loader(self.val_set, self.batch_size, self.workers)
+        train_set = UnlabelledImages(source, split.train, pretrain_transform(size))
+        val_set = UnlabelledImages(source, _spread(split.val, MAX_PRETRAIN_VAL), eval_transform(size))
+        super().__init__(train_set, val_set, batch_size, workers, seed)
 
 
-class SegmentData(L.LightningDataModule):
+class SegmentData(TrainData):
     """Labelled images for fine-tuning.
 
     Args:
@@ -88,35 +125,19 @@ class SegmentData(L.LightningDataModule):
         seed: int,
         steps_per_epoch: int | None,
     ) -> None:
-        super().__init__()
-        self.workers = workers
-        self.batch_size = batch_size
-        self.seed = seed
+        train_set = LabelledImages(source, train, train_transform(size))
+        val_set = LabelledImages(source, val, eval_transform(size))
+        super().__init__(train_set, val_set, batch_size, workers, seed)
         self.steps_per_epoch = steps_per_epoch
-        self.train_set = LabelledImages(source, train, train_transform(size))
-        self.val_set = LabelledImages(source, val, eval_transform(size))
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def train_dataloader(self) -> TrainLoader:
         """``steps_per_epoch`` batches, or one shuffled pass."""
         count = len(self.train_set)
         if self.steps_per_epoch is None:
-            return _train_loader(
-                self.train_set, EpochSampler(count, self.seed), min(self.batch_size, count), self.workers
-            )
-        sampler = EpochSampler(count, self.seed, draws=self.steps_per_epoch * self.batch_size)
-        return _train_loader(self.train_set, sampler, self.batch_size, self.workers)
-
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Every validation image exactly once, in order."""
-        return _val_loader(self.val_set, self.batch_size, self.workers)
-
-
-def _train_loader(dataset: Dataset[Any], sampler: EpochSampler, batch_size: int, workers: int) -> DataLoader[Any]:
-    return DataLoader(dataset, batch_size, sampler=sampler, drop_last=True, **_common(workers))
-
-
-def _val_loader(dataset: Dataset[Any], batch_size: int, workers: int) -> DataLoader[Any]:
-    return DataLoader(dataset, batch_size, shuffle=False, **_common(workers))
+            return self.train_loader(EpochSampler(count, self.seed), min(self.batch_size, count))
+        return self.train_loader(
+            EpochSampler(count, self.seed, self.steps_per_epoch * self.batch_size), self.batch_size
+        )
 
 
 def _common(workers: int) -> dict[str, Any]:
@@ -126,7 +147,13 @@ def _common(workers: int) -> dict[str, Any]:
         "pin_memory": torch.cuda.is_available(),
         # without its own generator a loader draws from the global one at every epoch
         "generator": torch.Generator(),
+        "worker_init_fn": _leave_interrupts_to_the_run,
     }
+
+
+def _leave_interrupts_to_the_run(worker: int) -> None:
+    # a terminal sends Ctrl-C to every process: a reader that ends of it would take the run down before it is saved
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _spread(indices: tuple[int, ...], most: int) -> tuple[int, ...]:

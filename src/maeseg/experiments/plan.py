@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maeseg.errors import UserError
-from maeseg.experiments.statistics import SCRATCH
+from maeseg.experiments.results import SCRATCH
 from maeseg.types import Transfer
 
 ENCODER_ONLY = ":encoder"

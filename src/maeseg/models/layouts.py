@@ -78,19 +78,11 @@ def match_encoder(encoder: nn.Module, offered: Mapping[str, Tensor], origin: str
     whole = [prefix for prefix in prefixes if len(choices[prefix]) == len(own)]
     if len(whole) > 1:
         raise UserError(f"{origin} has two encoders, {whole[0]}* and {whole[1]}*: save the one that is meant by itself")
-    tensors = choices[(whole or prefixes)[0]]
+    tensors = max(choices.values(), key=len)
     for key in own:
         if key.endswith("num_batches_tracked"):  # files of PyTorch before 0.4.1 have none
             tensors.setdefault(key, torch.zeros((), dtype=torch.long))
-    shapes = {key: value.shape for key, value in encoder.state_dict().items()}
-    wrong = [key for key, value in tensors.items() if value.shape != shapes[key]]
-    missing = [key for key in own if key not in tensors]
-    if wrong or missing:
-        reason = (
-            f"{own[wrong[0]]} is {tuple(tensors[wrong[0]].shape)} there and {tuple(shapes[wrong[0]])} here"
-            if wrong
-            else f"it lacks {len(missing)} of {len(own)} keys, {own[missing[0]]} first"
-        )
+    if reason := misfit(encoder, own, tensors):
         raise UserError(
             f"{origin} ({layout.name} layout) does not fit the encoder {name}: {reason}; give the --encoder that the "
             "weights belong to"
@@ -102,6 +94,15 @@ def match_encoder(encoder: nn.Module, offered: Mapping[str, Tensor], origin: str
         adapted=frozenset(key for key, value in tensors.items() if places.get(value.data_ptr()) != value.shape),
         skipped=tuple(key for key, value in offered.items() if value.data_ptr() not in used),
     )
+
+
+def misfit(encoder: nn.Module, own: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """The first thing in which tensors, by an encoder's keys, are not its weights; empty if they are."""
+    for key, value in encoder.state_dict().items():
+        if key in tensors and tensors[key].shape != value.shape:
+            return f"{own[key]} is {tuple(tensors[key].shape)} there and {tuple(value.shape)} here"
+    missing = [name for key, name in own.items() if key not in tensors]
+    return f"it lacks {len(missing)} of {len(own)} keys, {missing[0]} first" if missing else ""
 
 
 def layouts(own: Mapping[str, str]) -> list[Layout]:
@@ -120,12 +121,11 @@ def layouts(own: Mapping[str, str]) -> list[Layout]:
 
 
 def find_layout(known: list[Layout], offered: Mapping[str, Tensor]) -> tuple[Layout, list[str]] | None:
-    """The layout whose first key is among the keys, and what stands before it there: the shortest, if several do."""
+    """The layout whose first key is among the keys, and all that stands before it there."""
     for layout in known:
         ends = [key for key in offered if key == layout.first or key.endswith(f".{layout.first}")]
-        prefixes = [key.removesuffix(layout.first) for key in ends]
-        if prefixes:
-            return layout, [prefix for prefix in prefixes if len(prefix) == len(min(prefixes, key=len))]
+        if ends:
+            return layout, [key.removesuffix(layout.first) for key in ends]
     return None
 
 
@@ -195,7 +195,10 @@ def from_official_convnext(theirs: dict[str, Tensor], plain: nn.Module) -> dict[
     """The names of ConvNeXt's, ConvNeXt V2's and SparK's releases to timm's, by timm's own function for them."""
     parts = ("downsample_layers.", "stages.", "norm.", "head.")
     known = {key: value for key, value in theirs.items() if key.startswith(parts)}
-    renamed: dict[str, Tensor] = checkpoint_filter_fn(known, plain)  # type: ignore[no-untyped-call]
+    try:
+        renamed: dict[str, Tensor] = checkpoint_filter_fn(known, plain)  # type: ignore[no-untyped-call]
+    except KeyError:  # it looks shapes up in the network, which is another one
+        return {}
     return renamed
 
 

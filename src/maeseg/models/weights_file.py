@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import pickle
 import re
 import warnings
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor
 
 from maeseg.errors import UserError
+
+log = logging.getLogger(__name__)
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "module")
 """Where training scripts put the state dict in what they save; an average over training before the last step's."""
@@ -60,10 +63,10 @@ def weights_in_folder(folder: Path) -> tuple[Path, str | None] | None:
         return None
     try:
         config = json.loads((folder / "config.json").read_text())
-        encoder = config.get("encoder_name") or config.get("architecture")
+        encoder = str(config.get("encoder_name") or config.get("architecture")).removeprefix("tu-")
     except (OSError, ValueError, AttributeError):
-        encoder = None
-    return files[0], encoder.removeprefix("tu-") if isinstance(encoder, str) else None
+        return files[0], None
+    return files[0], encoder if timm.is_model(encoder) else None
 
 
 def state_dict_in(content: Any, origin: str) -> dict[str, Tensor]:
@@ -98,12 +101,14 @@ def published_weights(encoder: str) -> dict[str, Tensor]:
             f"timm publishes no weights of {encoder}: choose another --encoder (timm.list_pretrained() has the names), "
             "or give a file"
         )
+    log.info("weights: what timm publishes of %s, from its cache or downloaded", encoder)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each of many attempts, twice
     try:
         weights: dict[str, Tensor] = timm.create_model(encoder, pretrained=True).state_dict()
     except Exception as error:  # huggingface_hub, httpx and urllib each raise their own
         raise UserError(
             f"the weights of {encoder} cannot be downloaded ({type(error).__name__}): where there is a network, run "
-            f"python -c \"import timm; timm.create_model('{encoder}', pretrained=True)\" and bring its cache, or give "
-            "a file of weights"
+            f"python -c \"import timm; timm.create_model('{encoder}', pretrained=True)\" and copy its cache here "
+            "(~/.cache/huggingface), or give a file of weights"
         ) from error
     return weights

@@ -16,6 +16,7 @@ from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.transfer import load_strictly
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size, build_unet
 from maeseg.models.weights_file import refuse_code
+from maeseg.training.checkpoint_files import LAST, is_whole, newest_whole
 from maeseg.training.run import read_facts
 from maeseg.types import BorderRule
 
@@ -49,10 +50,11 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
 
     Args:
         run: A run folder.
-        name: ``best`` or ``last``; the best if there is one, otherwise the last.
+        name: ``best`` or ``last``; the best if there is one, otherwise the last. Where the last of a run that is not
+            finished is damaged, the one before it.
 
     Raises:
-        UserError: If there is none, or it is not one of maeseg's.
+        UserError: If there is none, or it is damaged or not one of maeseg's.
     """
     names = [name] if name else ["best", "last"]
     candidates = [run] if run.is_file() else [run / "checkpoints" / f"{each}.ckpt" for each in names]
@@ -64,7 +66,11 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
             f"{run} is a {verb} run and has no {wanted}: give a {'finetune ' if name == 'best' else ''}run that has "
             "come through an epoch"
         )
+    if run.is_dir() and path.name == LAST:
+        path = newest_whole(path.parent) or path
     try:
+        if not is_whole(path):
+            raise EOFError
         with warnings.catch_warnings(action="ignore"):  # about a stranger's file, whose error says more
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # for damaged bytes PyTorch's reader raises IndexError, struct.error and more

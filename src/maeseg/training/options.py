@@ -17,6 +17,7 @@ RANGES = {
     "layer_decay": (0, 1),
     "clip": (0, math.inf),
     "seed": (0, 2**32 - 1),
+    "save_every": (0, math.inf),
     "workers": (0, math.inf),
 }
 

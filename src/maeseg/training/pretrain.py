@@ -5,16 +5,13 @@ Axes: B batch, C channels, H W pixels, Y X patch grid.
 
 from typing import Any
 
-import lightning as L
-import numpy as np
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from maeseg.masking import GridWindow, random_visible, random_window
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.patches import reconstruction_loss
-from maeseg.training.optim import adamw_with_schedule
+from maeseg.training.module import TrainingModule
 
 VALIDATION_GRIDS, EXAMPLE_GRIDS = 2**31, 2**31 + 1
 """Streams of the visible grids for validation and for pictures: the same ones every time."""
@@ -22,7 +19,7 @@ WINDOWS = 1
 """Marks a step's stream for the decoder's window."""
 
 
-class PretrainModule(L.LightningModule):
+class PretrainModule(TrainingModule):
     """Reconstruct masked patches; loss on those alone (MAE, He et al. 2022, section 3).
 
     Args:
@@ -34,7 +31,8 @@ class PretrainModule(L.LightningModule):
         lr: Highest learning rate.
         weight_decay: AdamW's weight decay.
         warmup: Share of the steps for warm-up.
-        seed: Of the visible grids and windows, which depend on (seed, step) alone.
+        seed: Of what is random in a step: visible grids and windows, which depend on (seed, step) alone, and what
+            layers draw.
         decoder_window: Side in patches of what the decoder reconstructs of an image in a training step; everything
             if None.
     """
@@ -44,17 +42,13 @@ class PretrainModule(L.LightningModule):
         normalise_target: bool, lr: float, weight_decay: float, warmup: float, seed: int,
         decoder_window: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.save_hyperparameters({"about": about})
-        self.network = network.to(memory_format=torch.channels_last)
+        super().__init__(network, about, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed)
         self.patch, self.mask_ratio, self.normalise_target = patch, mask_ratio, normalise_target
-        self.lr, self.weight_decay, self.warmup, self.seed = lr, weight_decay, warmup, seed
         self.decoder_window = decoder_window
 
     def generator(self, *stream: int) -> torch.Generator:
         """A source of randomness that is a function of (seed, stream) alone."""
-        state = np.random.SeedSequence([self.seed, *stream]).generate_state(1, np.uint64)[0]
-        return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+        return torch.Generator().manual_seed(self.draw_seed(*stream))
 
     def draw_visible(self, batch: int, size: tuple[int, int], *stream: int) -> Tensor:
         """Visible grid (B, Y, X) for a batch of images of a size, a function of (seed, stream) alone."""
@@ -81,16 +75,10 @@ class PretrainModule(L.LightningModule):
             grid = self.grid((images_BCHW.shape[2], images_BCHW.shape[3]))
             window = random_window(grid, self.decoder_window, self.generator(*stream, WINDOWS))
         loss = self.loss(images_BCHW, *stream, window=window)
-        size = len(images_BCHW)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
+        self.train_loss.update(loss.detach(), len(images_BCHW))
         return loss
 
     def validation_step(self, images_BCHW: Tensor, index: int) -> None:
         """One batch, under the same visible grids in every epoch."""
         loss = self.loss(images_BCHW, VALIDATION_GRIDS, index)
         self.log("val_loss", loss, prog_bar=True, batch_size=len(images_BCHW), sync_dist=True)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, warm-up, cosine."""
-        steps = int(self.trainer.estimated_stepping_batches)
-        return adamw_with_schedule(self.network, self.lr, self.weight_decay, steps, self.warmup)

@@ -1,15 +1,18 @@
 """The run folder: the one interface between training, evaluation and report.
 
 config.yaml    every option; running it again repeats the run
-run.json       verb, status, versions, hardware, wall time
+run.json       verb, status, versions, hardware, what repeats bit by bit, wall time
 metrics.csv    a row per epoch
 metrics.json   the final figures
-checkpoints/   last.ckpt, and for fine-tuning best.ckpt (by validation IoU)
+validation.csv and calibration.csv: what fine-tuning measured on each validation image, and of its probabilities
+checkpoints/   last.ckpt, and for fine-tuning best.ckpt (by validation IoU); previous.ckpt until the run is finished
+nonfinite.json steps whose loss or gradient was not finite, if there were any
 examples/      pictures of the same images in every run
 tensorboard/   events
 skipped.csv    images that were left out as they cannot be read, if there were any
 """
 
+import errno
 import importlib.metadata
 import json
 import logging
@@ -29,6 +32,8 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from maeseg.errors import UserError
+from maeseg.training.atomic import UNFINISHED, write_text
+from maeseg.training.checkpoint_files import LAST, PREVIOUS, is_whole
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +48,23 @@ PACKAGES = (
     "monai",
     "numpy",
 )
-ABOUT_THIS_CALL = ("out", "resume", "overwrite", "workers", "download", "on_bad_image")
-"""Options that may differ when a run is resumed: they do not change its result."""
+ABOUT_THIS_CALL = ("out", "resume", "overwrite", "workers", "download", "save_every", "on_nonfinite", "on_bad_image")
+"""Options that may differ when a run is resumed: they do not change its result, or are what it needs to go on."""
+REPEATS = {
+    "cpu": "the same bits, whatever stops it on the way, with the same versions, processor and number of threads",
+    "other": "the same images, augmentations, visible grids and schedule, whatever stops it on the way; not the same "
+    "last bits, as sums on this device are taken in no fixed order",
+}
+"""What a second run of the same options gives, by device."""
 OF_A_RUN = (
-    "config.yaml", "run.json", "metrics.csv", "metrics.json", "checkpoints", "examples", "tensorboard", "results.csv",
-    "runs", "report.html", "evaluation-*.json",
-    "skipped.csv",
+    "config.yaml", "run.json", "metrics.csv", "metrics.json", "validation.csv", "calibration.csv", "checkpoints",
+    "examples", "tensorboard", "results.csv", "runs", "contrasts", "report.html", "evaluation-*.json",
+    "nonfinite.json", "skipped.csv",
 )  # fmt: skip
 """What maeseg writes into a run folder; one that holds anything else is never deleted."""
+SAME_MACHINE = ("cpu", "threads", "device")
+SAME_VERSIONS = ("torch", "torchvision", "timm")
+"""What a run's last bits depend on, besides its options."""
 
 
 class Run:
@@ -76,6 +90,7 @@ class Run:
         self.resumed = self.complete = False
         self.started = time.monotonic()
         self.seconds_before = 0.0
+        self.before: dict[str, Any] = {}
         if getattr(rank_zero_only, "rank", 0):  # of several processes the first one writes
             self.resumed = bool(config["resume"])
             return
@@ -84,11 +99,13 @@ class Run:
             self.path.mkdir(parents=True, exist_ok=True)
             # Whoever runs the file again must not thereby replace this folder.
             options = {name: value for name, value in self.config.items() if name not in ("resume", "overwrite")}
-            (self.path / "config.yaml").write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
+            write_text(self.path / "config.yaml", yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
+            now = datetime.now().astimezone().isoformat(timespec="seconds")
             self.facts: dict[str, Any] = {
-                "verb": verb, "status": "running", "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+                "verb": verb, "status": "running", "started": self.before.get("started", now),
                 "seconds": self.seconds_before, "versions": versions(), "hardware": hardware(), "commit": commit(),
             }  # fmt: skip
+            self._compare_machines()
             if not self.complete:
                 self.write_facts()
 
@@ -97,7 +114,9 @@ class Run:
             raise UserError("--resume and --overwrite contradict each other: give one of them")
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--out {self.path} is a file: give a folder")
-        if not self.path.exists() or not any(self.path.iterdir()):
+        there = {each.name for each in self.path.iterdir()} if self.path.exists() else set()
+        there = {name for name in there if not name.endswith(UNFINISHED)}
+        if not there or (resume and there == {"config.yaml"}):  # nothing, or killed before run.json was written
             return
         if not resume and not overwrite:
             raise UserError(f"--out {self.path} is not empty: give another folder, --resume or --overwrite")
@@ -107,7 +126,7 @@ class Run:
                 f"--out {self.path} holds a {facts.get('verb')} run, not a {self.verb}: give another folder"
             )
         if overwrite:
-            foreign = [each.name for each in self.path.iterdir() if not any(map(each.match, OF_A_RUN))]
+            foreign = [each.name for each in self.path.iterdir() if not _of_a_run(each)]
             if foreign:
                 raise UserError(
                     f"--out {self.path} holds {foreign[0]!r}, which is not maeseg's: move it away or give another"
@@ -122,7 +141,7 @@ class Run:
                     "resume it with the same options, or give another --out"
                 )
         self.resumed, self.complete = True, is_finished(self.path)
-        self.seconds_before = float(facts.get("seconds", 0.0))
+        self.before, self.seconds_before = facts, float(facts.get("seconds", 0.0))
 
     @property
     def checkpoints(self) -> Path:
@@ -139,10 +158,29 @@ class Run:
         try:
             yield
         except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             raise UserError(
                 f"--out {self.path} cannot be written ({error.strerror or error}): "
-                "make room and go on with --resume, or give another folder"
+                f"{'make room' if full else 'put that right'} and go on with --resume, or give another folder"
             ) from error
+
+    def begin_training(self, device: str) -> None:
+        """Make the folder of the checkpoints, and note what repeats on this kind of device."""
+        if getattr(rank_zero_only, "rank", 0):
+            return
+        self.checkpoints.mkdir(exist_ok=True)
+        self.write_facts(repeats=REPEATS.get(device, REPEATS["other"]))
+
+    def _compare_machines(self) -> None:
+        """Say so where a resumed run goes on with what may change its last bits."""
+        for part, names in (("hardware", SAME_MACHINE), ("versions", SAME_VERSIONS)):
+            for name in names:
+                then, now = self.before.get(part, {}).get(name), self.facts[part].get(name)
+                if then not in (None, now) and not self.complete:
+                    log.warning(
+                        "--resume: %s was started with %s %s, now it is %s: it goes on all the same, but not to the "
+                        "same last bits", self.path, name, then, now,
+                    )  # fmt: skip
 
     def write_facts(self, **more: Any) -> None:
         """Add to run.json, replacing it in one step."""
@@ -152,15 +190,19 @@ class Run:
     def finish(self, metrics: dict[str, Any], **more: Any) -> None:
         """Write the final figures and mark the run as finished."""
         write_json(self.path / "metrics.json", metrics)
+        last, previous = self.checkpoints / LAST, self.checkpoints / PREVIOUS
+        if previous.exists() and last.exists() and is_whole(last):
+            previous.unlink()
         self.write_facts(status="finished", **more)
 
 
+def _of_a_run(path: Path) -> bool:
+    return any(map(Path(path.name.removesuffix(UNFINISHED)).match, OF_A_RUN))
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON under a temporary name, then rename: a reader never sees half of it."""
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)  # in a stranger's folder it may be a link to a file of the user's
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)
+    """Write JSON whole: a reader never sees half of it."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_facts(run: Path) -> dict[str, Any]:
@@ -214,7 +256,10 @@ def versions() -> dict[str, str]:
 def hardware() -> dict[str, Any]:
     """Processor, cores, memory and accelerator of this machine."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gb": _memory_gb(), "device": device}
+    return {
+        "cpu": _cpu_name(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "memory_gb": _memory_gb(),
+        "device": device,
+    }  # fmt: skip
 
 
 def _cpu_name() -> str:

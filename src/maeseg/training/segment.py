@@ -5,21 +5,19 @@ Axes: B batch, C channels, H W pixels.
 
 from typing import Any
 
-import lightning as L
 import segmentation_models_pytorch as smp
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryJaccardIndex
 
 from maeseg.labels import apply_border
 from maeseg.training.losses import SegmentationLoss
-from maeseg.training.optim import adamw_with_schedule
+from maeseg.training.module import TrainingModule
 from maeseg.types import BORDER, BorderRule, LossName, Schedule
 
 
-class SegmentModule(L.LightningModule):
+class SegmentModule(TrainingModule):
     """Train a U-Net on labelled images, dense.
 
     Args:
@@ -29,6 +27,7 @@ class SegmentModule(L.LightningModule):
         lr: Highest learning rate.
         weight_decay: AdamW's weight decay.
         warmup: Share of the steps for warm-up.
+        seed: Of what layers draw in a step.
         loss: What to minimise.
         schedule: What the rate does after warm-up.
         layer_decay: What the rate of each stage of the encoder is of the next one's.
@@ -36,23 +35,23 @@ class SegmentModule(L.LightningModule):
 
     def __init__(
         self, network: smp.Unet, about: dict[str, Any], *, border: BorderRule, lr: float, weight_decay: float,
-        warmup: float, loss: LossName = "dice+ce", schedule: Schedule = "cosine", layer_decay: float = 1.0,
+        warmup: float, seed: int, loss: LossName = "dice+ce", schedule: Schedule = "cosine", layer_decay: float = 1.0,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.save_hyperparameters({"about": about})
-        self.network = network.to(memory_format=torch.channels_last)
+        super().__init__(
+            network, about, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, schedule=schedule,
+            layer_decay=layer_decay,
+        )  # fmt: skip
         self.border: BorderRule = border
-        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
-        self.schedule: Schedule = schedule
-        self.layer_decay = layer_decay
         self.loss = SegmentationLoss(border, loss)
         metrics = MetricCollection(
             {
                 "accuracy": BinaryAccuracy(ignore_index=BORDER, validate_args=False),
-                "iou": BinaryJaccardIndex(ignore_index=BORDER, validate_args=False),
-            }
+                "iou": BinaryJaccardIndex(ignore_index=BORDER, validate_args=False, zero_division=1),
+            },
+            compute_groups=False,
         )
         self.train_metrics = metrics.clone(prefix="train_")
+        self.train_metrics.persistent(True)
         self.val_metrics = metrics.clone(prefix="val_")
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
@@ -60,37 +59,28 @@ class SegmentModule(L.LightningModule):
         logits_B1HW: Tensor = self.network(images_BCHW.contiguous(memory_format=torch.channels_last))
         return logits_B1HW.float()
 
-    def log_epoch(self, stage: str, metrics: MetricCollection, logits_B1HW: Tensor, label_BHW: Tensor) -> Tensor:
-        """Log a batch's loss, and count its pixels into the epoch's accuracy and IoU."""
-        loss: Tensor = self.loss(logits_B1HW, label_BHW)
+    def train_figures(self) -> dict[str, Metric]:
+        """Loss, accuracy and IoU."""
+        return {**super().train_figures(), **dict(self.train_metrics.items(copy_state=False))}
+
+    def measure(self, metrics: MetricCollection, logits_B1HW: Tensor, label_BHW: Tensor) -> Tensor:
+        """Count a batch's pixels into the epoch's accuracy and IoU; returns its loss."""
         metrics.update(logits_B1HW[:, 0].detach().sigmoid(), apply_border(label_BHW, self.border).long())
-        size = len(label_BHW)
-        self.log(
-            f"{stage}_loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            prog_bar=True,
-            batch_size=size,
-            sync_dist=True,
-        )
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=size)
+        loss: Tensor = self.loss(logits_B1HW, label_BHW)
         return loss
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """One batch of images (B, C, H, W) and labels (B, H, W)."""
-        return self.log_epoch("train", self.train_metrics, self(batch[0]), batch[1])
+        loss = self.measure(self.train_metrics, self(batch[0]), batch[1])
+        self.train_loss.update(loss.detach(), len(batch[0]))
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         """One batch; its soft Dice loss is the mean over images."""
         logits_B1HW, label_BHW = self(batch[0]), batch[1]
-        self.log_epoch("val", self.val_metrics, logits_B1HW, label_BHW)
+        size = len(label_BHW)
+        loss = self.measure(self.val_metrics, logits_B1HW, label_BHW)
+        self.log("val_loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
+        self.log_dict(self.val_metrics, batch_size=size)
         dice = torch.stack([self.loss.soft_dice(*pair) for pair in zip(logits_B1HW, label_BHW, strict=True)]).mean()
-        self.log("val_dice_loss", dice, batch_size=len(label_BHW), sync_dist=True)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, warm-up, schedule."""
-        steps = int(self.trainer.estimated_stepping_batches)
-        return adamw_with_schedule(
-            self.network, self.lr, self.weight_decay, steps, self.warmup, self.schedule, self.layer_decay
-        )
+        self.log("val_dice_loss", dice, batch_size=size, sync_dist=True)

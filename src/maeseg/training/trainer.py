@@ -11,14 +11,18 @@ import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from maeseg.errors import UserError
-from maeseg.training.callbacks import EpochTable, Keep
+from maeseg.errors import Terminated, UserError
+from maeseg.training.callbacks import EpochTable, Keep, LossWatch
+from maeseg.training.checkpoint_files import WholeCheckpoints, newest_whole
+from maeseg.training.nonfinite import GradientGuard
 from maeseg.training.run import Run
+from maeseg.training.stopping import Stop, Stopped
+from maeseg.types import OnNonfinite
 
 
 def make_trainer(
-    out: Path, *, columns: tuple[str, ...], best_by: str | None, epochs: int, precision: str, clip: float,
-    accelerator: str, devices: int | str,
+    out: Path, *, columns: tuple[str, ...], best_by: str | None, watch: LossWatch, epochs: int, precision: str,
+    clip: float, save_every: float, on_nonfinite: OnNonfinite, accelerator: str, devices: int | str,
 ) -> L.Trainer:  # fmt: skip
     """Build the trainer: metrics table, checkpoints, TensorBoard, progress.
 
@@ -26,9 +30,12 @@ def make_trainer(
         out: The run folder to write to; nothing is written yet.
         columns: Metric columns of metrics.csv.
         best_by: Validation metric whose highest value keeps ``best.ckpt``; None keeps only ``last.ckpt``.
+        watch: What looks at the loss.
         epochs: Epochs to train.
         precision: Lightning's name of the precision.
         clip: Largest gradient norm; 0 for none.
+        save_every: Minutes between checkpoints within an epoch.
+        on_nonfinite: What to do where a loss or a gradient is not finite.
         accelerator: Lightning's name of the accelerator.
         devices: How many devices.
 
@@ -36,19 +43,17 @@ def make_trainer(
         UserError: If the accelerator is not there or the precision does not exist.
     """
     quiet()
-    checkpoints = out / "checkpoints"
-    callbacks: list[L.Callback] = [EpochTable(out / "metrics.csv", columns)]
-    if best_by:
-        callbacks.append(Keep(checkpoints, "best", best_by))
-    # After the best: last.ckpt must know the best score so far, or a resumed run would replace it by a worse one.
-    callbacks.append(Keep(checkpoints, "last"))
+    table = EpochTable(out / "metrics.csv", columns)
+    # The last one saves the state of those before it.
+    keep = Keep(out / "checkpoints", best_by, save_every, Stop())
+    callbacks: list[L.Callback] = [GradientGuard(out, clip, on_nonfinite), table, watch, keep]
     interactive = sys.stderr.isatty()  # elsewhere a line per epoch is shown instead of a bar
     if interactive:
         callbacks.append(TQDMProgressBar(leave=False))
     try:
         return L.Trainer(
             accelerator=accelerator, devices=devices, precision=precision, max_epochs=epochs,  # type: ignore[arg-type]
-            gradient_clip_val=clip or None, callbacks=callbacks, num_sanity_val_steps=0,
+            callbacks=callbacks, plugins=WholeCheckpoints(), num_sanity_val_steps=0,
             logger=TensorBoardLogger(out, name="", version="tensorboard"), default_root_dir=out,
             enable_model_summary=False, enable_progress_bar=interactive, log_every_n_steps=10,
         )  # fmt: skip
@@ -60,20 +65,32 @@ def make_trainer(
 
 
 def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, run: Run) -> None:
-    """Train, from the last checkpoint if the run is resumed.
+    """Train, from the newest whole checkpoint if the run is resumed.
 
     Raises:
-        UserError: If the folder fills up on the way; the last complete checkpoint stays.
-        KeyboardInterrupt: On Ctrl-C.
+        UserError: If the folder cannot be written, a process that reads images dies, or no checkpoint is whole; what
+            was saved stays, and the run can be resumed.
+        KeyboardInterrupt: On Ctrl-C, once the state is saved; on a second one at once.
+        Terminated: On SIGTERM, likewise.
     """
-    last = run.checkpoints / "last.ckpt"
-    resume = str(last) if run.resumed and last.exists() else None
-    with run.writing():
+    table = next(each for each in trainer.checkpoint_callbacks if isinstance(each, EpochTable))
+    keep = next(each for each in trainer.checkpoint_callbacks if isinstance(each, Keep))
+    with run.writing(), keep.stop.listening():
+        run.begin_training(trainer.strategy.root_device.type)
+        start = newest_whole(run.checkpoints) if run.resumed else None
         try:
-            trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-        except SystemExit as error:  # what Lightning makes of Ctrl-C, with the signal switched off
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt from error
+            trainer.fit(module, data, ckpt_path=str(start) if start else None, weights_only=True)
+        except Stopped as stopped:
+            raise Terminated() if stopped.signum == signal.SIGTERM else KeyboardInterrupt from stopped
+        except RuntimeError as error:
+            if "DataLoader worker" in str(error):
+                raise UserError(
+                    f"a process that reads images was killed ({str(error).splitlines()[0]}), most often for want of "
+                    "memory: go on with --resume, and with fewer --workers or a smaller --batch_size"
+                ) from error
+            raise
+        finally:
+            run.seconds_before = max(run.seconds_before, table.seconds_before)
 
 
 def quiet(loggers: Sequence[str] = ("lightning.pytorch", "lightning.fabric")) -> None:
@@ -82,8 +99,8 @@ def quiet(loggers: Sequence[str] = ("lightning.pytorch", "lightning.fabric")) ->
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
         ".*smaller than the logging interval.*",
+        ".*``compute`` method of metric .* was called before the ``update`` method.*",  # its state is a checkpoint's
         ".*LeafSpec.* is deprecated.*",  # Lightning 2.6 with PyTorch 2.14, inside its combined loader
     ):
         warnings.filterwarnings("ignore", message)

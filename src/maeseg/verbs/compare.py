@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from maeseg.types import BorderRule, LossName, OnBadImage, Precision, Schedule
+from maeseg.types import BorderRule, LossName, OnBadImage, OnNonfinite, Precision, Schedule
 
 if TYPE_CHECKING:
     from maeseg.experiments.results import ResultRow
@@ -37,6 +37,8 @@ def compare(
     precision: Precision = "32-true",
     accelerator: str = "auto",
     devices: int | str = 1,
+    save_every: float = 10.0,
+    on_nonfinite: OnNonfinite = "stop",
     on_bad_image: OnBadImage = "fail",
     download: bool = False,
     resume: bool = False,
@@ -44,7 +46,8 @@ def compare(
 ) -> "list[ResultRow]":
     """Compare initialisations fairly: the same network, splits, label sets, seeds and steps for every one.
 
-    Each run is a ``finetune`` in ``OUT/runs``; ``OUT/results.csv`` has a row for each. Only the starting weights
+    Each run is a ``finetune`` in ``OUT/runs``; ``OUT/results.csv`` has a row for each, and ``OUT/contrasts`` the images
+    on which two inits differ most. Only the starting weights
     differ between runs of one seed and label count, so their differences are paired.
 
     Args:
@@ -74,6 +77,9 @@ def compare(
         precision: Of the arithmetic.
         accelerator: cpu, gpu, mps or auto.
         devices: How many accelerators, or auto.
+        save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
+        on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
+            the step's images are listed in ``nonfinite.json``.
         on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
             ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
@@ -90,6 +96,8 @@ def compare(
     from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
+    from maeseg.experiments.comparison import RESULTS, trace_pretraining
+    from maeseg.experiments.contrast_pictures import write_contrasts
     from maeseg.experiments.plan import name_inits, plan_cells
     from maeseg.experiments.results import ResultRow, append_result, read_results
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
@@ -115,11 +123,13 @@ def compare(
 
     config |= {"encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size)}
     run = Run("compare", config)
-    table = run.path / "results.csv"
+    table = run.path / RESULTS
     with run.writing():
+        weights = {init.name: init.weights for init in named}
         write_skipped(run.path, skipped, resumed=run.resumed)
         run.write_facts(
-            inits={init.name: init.weights for init in named},
+            inits=weights,
+            pretraining=trace_pretraining(weights),
             planned=len(cells),
             split={"train": len(split.train), "val": len(split.val)},
         )
@@ -155,6 +165,8 @@ def compare(
                     precision=precision,
                     accelerator=accelerator,
                     devices=devices,
+                    save_every=save_every,
+                    on_nonfinite=on_nonfinite,
                     on_bad_image=on_bad_image,
                     resume=resume,
                 )
@@ -173,5 +185,6 @@ def compare(
                     **figures,
                 ),
             )
+        write_contrasts(run.path, source, split.val)
         run.finish({"runs": len(cells)})
     return read_results(table)

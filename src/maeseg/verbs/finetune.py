@@ -2,7 +2,7 @@
 
 import logging
 
-from maeseg.types import BorderRule, LossName, OnBadImage, Precision, Schedule, Transfer
+from maeseg.types import BorderRule, LossName, OnBadImage, OnNonfinite, Precision, Schedule, Transfer
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ def finetune(
     precision: Precision = "32-true",
     accelerator: str = "auto",
     devices: int | str = 1,
+    save_every: float = 10.0,
+    on_nonfinite: OnNonfinite = "stop",
     on_bad_image: OnBadImage = "fail",
     download: bool = False,
     resume: bool = False,
@@ -48,8 +50,8 @@ def finetune(
         data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder with ``images/`` and ``masks/``.
         out: Run folder to write.
         weights: A pretrain run to start from (encoder and decoder; only the head is new), a finetune run (all of it),
-            a file of an encoder's weights (PyTorch's or safetensors, in the names of timm, EfficientNet-PyTorch or
-            ConvNeXt), or ``timm`` for those that timm publishes; random weights if left out.
+            a file or folder of weights (in the names of timm, segmentation-models-pytorch, SparK, ConvNeXt or
+            EfficientNet-PyTorch), or ``timm`` for those that timm publishes; random weights if left out.
         transfer: What to take from a run, or a U-Net, that training starts from.
         labels: Labelled images to train on, a share (0.1) or a count (64); for one seed a smaller set lies within a
             larger one.
@@ -76,10 +78,13 @@ def finetune(
         precision: Of the arithmetic; bf16-mixed is fastest where the processor has it.
         accelerator: cpu, gpu, mps or auto.
         devices: How many accelerators, or auto.
+        save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
+        on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
+            the step's images are listed in ``nonfinite.json``.
         on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
             ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
-        resume: Go on from the last checkpoint in ``out``.
+        resume: Go on from the last checkpoint in ``out``, at the very step.
         overwrite: Replace the run in ``out``.
 
     Returns:
@@ -92,14 +97,18 @@ def finetune(
     from pathlib import Path
 
     import lightning as L
+    from torch import Tensor
 
     from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.datamodule import SegmentData
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
+    from maeseg.experiments.validation import write_validation
     from maeseg.inference.evaluate import evaluate_model
     from maeseg.inference.examples import choose_examples, write_predictions
+    from maeseg.inference.metrics import THRESHOLD
     from maeseg.models.unet import build_unet, check_image_size, count_parameters, largest_stride
+    from maeseg.training.callbacks import LossWatch
     from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
     from maeseg.training.options import check_ranges
     from maeseg.training.run import Run, read_metrics
@@ -133,17 +142,20 @@ def finetune(
         "border": border,
     }
     module = SegmentModule(
-        network, about, border=border, lr=lr, weight_decay=weight_decay, warmup=warmup, loss=loss, schedule=schedule,
-        layer_decay=layer_decay,
+        network, about, border=border, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, loss=loss,
+        schedule=schedule, layer_decay=layer_decay,
     )  # fmt: skip
     stages = [("train", ("loss", "accuracy", "iou")), ("val", ("loss", "accuracy", "iou", "dice_loss"))]
     trainer = make_trainer(
         Path(out),
         columns=tuple(f"{stage}_{name}" for stage, names in stages for name in names),
         best_by="val_iou",
+        watch=LossWatch(start=None, may_vanish=True),
         epochs=epochs,
         precision=precision,
         clip=clip,
+        save_every=save_every,
+        on_nonfinite=on_nonfinite,
         accelerator=accelerator,
         devices=devices,
     )
@@ -160,14 +172,20 @@ def finetune(
 
     best = read_checkpoint(run.path, "best")
     unet = restore_unet(best)
-    figures: dict[str, float | int | str] = {
-        **evaluate_model(unet, source, split.val, size, border).compute(),
-        "border": border,
-        "best_epoch": best.epoch + 1,
-    }
+    examples = choose_examples(split.val)
+    predicted: dict[int, Tensor] = {}
+
+    def keep(index: int, probability_HW: Tensor) -> None:  # every image is predicted once
+        if index in examples:
+            predicted[index] = probability_HW > THRESHOLD
+
+    metrics = evaluate_model(unet, source, split.val, size, border, see=keep)
+    figures: dict[str, float | int | str] = {**metrics.compute(), "border": border, "best_epoch": best.epoch + 1}
     if trainer.is_global_zero:
         with run.writing():
-            write_predictions(run.path / "examples", unet, source, choose_examples(split.val), size)
+            files = [source.file(index) for index in split.val]
+            write_validation(run.path, files, metrics.images, metrics.reliability)
+            write_predictions(run.path / "examples", source, predicted)
             run.finish(
                 figures,
                 label_count=len(train),

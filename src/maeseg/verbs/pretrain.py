@@ -2,7 +2,7 @@
 
 import logging
 
-from maeseg.types import OnBadImage, Precision
+from maeseg.types import OnBadImage, OnNonfinite, Precision
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ def pretrain(
     precision: Precision = "32-true",
     accelerator: str = "auto",
     devices: int | str = 1,
+    save_every: float = 10.0,
+    on_nonfinite: OnNonfinite = "stop",
     on_bad_image: OnBadImage = "fail",
     download: bool = False,
     resume: bool = False,
@@ -50,9 +52,9 @@ def pretrain(
         encoder: A timm convnet; by default that of ``weights``, or resnet18.
         decoder_channels: Widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or 256, 128,
             64, 32, 16. Five of them make a U-Net whose largest stride is 32, four one of 16.
-        weights: Start from a pretrain run, or take the encoder from a file of weights (PyTorch's or safetensors, in
-            the names of timm, EfficientNet-PyTorch or ConvNeXt) or, with ``timm``, from those that timm publishes;
-            random weights if left out.
+        weights: Start from a pretrain run, or take the encoder from a file or folder of weights (in the names of timm,
+            segmentation-models-pytorch, SparK, ConvNeXt or EfficientNet-PyTorch), or with ``timm`` from those that
+            timm publishes; random weights if left out.
         image_size: Side in pixels, or [height, width]; multiples of the patch size.
         patch_size: Side of a patch in pixels, a multiple of the U-Net's largest stride.
         mask_ratio: Share of patches to hide, between 0 and 1.
@@ -62,7 +64,7 @@ def pretrain(
         val: Held-out images, a share (0.2) or a count (500); the same ones that finetune holds out.
         epochs: Passes over the training images.
         batch_size: Images per step.
-        lr: Highest learning rate of AdamW.
+        lr: Highest learning rate of AdamW: 1e-3 suits random weights, a fifth of it published ones.
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps over which the learning rate rises.
         clip: Largest norm of the gradient; 0 for no limit.
@@ -71,10 +73,13 @@ def pretrain(
         precision: Of the arithmetic; bf16-mixed is fastest where the processor has it.
         accelerator: cpu, gpu, mps or auto.
         devices: How many accelerators, or auto.
+        save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
+        on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
+            the step's images are listed in ``nonfinite.json``.
         on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
             ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
-        resume: Go on from the last checkpoint in ``out``.
+        resume: Go on from the last checkpoint in ``out``, at the very step.
         overwrite: Replace the run in ``out``.
 
     Raises:
@@ -101,7 +106,7 @@ def pretrain(
         count_parameters,
         largest_stride,
     )
-    from maeseg.training.callbacks import last_epoch
+    from maeseg.training.callbacks import LossWatch, last_epoch
     from maeseg.training.options import check_ranges
     from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
     from maeseg.training.run import Run
@@ -135,9 +140,11 @@ def pretrain(
         weight_decay=weight_decay, warmup=warmup, seed=seed, decoder_window=decoder_window,
     )  # fmt: skip
     columns = ("train_loss", "val_loss")
+    # A network that predicts each patch's mean has the loss 1 on normalised targets.
+    watch = LossWatch(start=1.0 if normalise_target else None, may_vanish=False)
     trainer = make_trainer(
-        Path(out), columns=columns, best_by=None, epochs=epochs, precision=precision, clip=clip,
-        accelerator=accelerator, devices=devices,
+        Path(out), columns=columns, best_by=None, watch=watch, epochs=epochs, precision=precision, clip=clip,
+        save_every=save_every, on_nonfinite=on_nonfinite, accelerator=accelerator, devices=devices,
     )  # fmt: skip
 
     # Whatever is wrong with the options has been said by now: an error leaves no folder behind.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maeseg.errors import UserError
-from maeseg.report.figures import INK
+from maeseg.pages.figures import INK
 from maeseg.types import BORDER
 
 BACKGROUND_COLOUR = (38, 43, 51)

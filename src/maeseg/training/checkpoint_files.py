@@ -1,0 +1,80 @@
+"""The files of checkpoints: written whole, checked when they are read, the one before kept."""
+
+import logging
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from maeseg.errors import UserError
+from maeseg.training.atomic import written_whole
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+log = logging.getLogger(__name__)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """How Lightning writes a checkpoint: whole or not at all, and ``last.ckpt`` becomes ``previous.ckpt``."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write a checkpoint into a folder that exists: one that has vanished is not made again, as an empty one.
+
+        Raises:
+            OSError: If it cannot be written; what was there before stays.
+        """
+        path = Path(path)
+        with written_whole(path, keep=path.with_name(PREVIOUS) if path.name == LAST else None) as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                raise _cause(error) from error
+
+
+def is_whole(path: Path) -> bool:
+    """Whether each byte of a checkpoint that matters is as it was written; nothing in it is executed.
+
+    PyTorch's files are zip archives, and carry a CRC-32 of each entry. PyTorch itself does not look at it: a flipped
+    bit in a weight would be read as it is.
+
+    Raises:
+        OSError: If the file cannot be read at all.
+    """
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive, warnings.catch_warnings(action="ignore"):
+                if archive.testzip() is not None:
+                    return False
+                torch.load(path, map_location="cpu", mmap=True, weights_only=True)  # the archive's own structure
+        except Exception:  # of a dozen kinds, one for each thing that can be damaged, a bad sector among them
+            return False
+    return True
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The checkpoint that a run goes on from: the last, or the one before where that is damaged; None if there is none.
+
+    Raises:
+        UserError: If there are some, and all are damaged.
+    """
+    there = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    whole = next((path for path in there if is_whole(path)), None)
+    if there and whole is None:
+        names = " and ".join(path.name for path in there) + (" are" if len(there) > 1 else " is")
+        raise UserError(f"{folder}: {names} damaged, and there is no other: restore a copy, or start with --overwrite")
+    if whole and whole != there[0]:
+        log.warning("%s is damaged: going on from %s, the one before", there[0], whole.name)
+    return whole
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What made PyTorch's writer fail, such as a full disk: it says only that a position was not what it expected."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause
+        cause = cause.__context__
+    return error

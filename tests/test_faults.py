@@ -1,0 +1,218 @@
+"""What a user sees when something goes wrong on the way, and that nothing is lost: small versions of tests/faults."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from maeseg.data.samplers import EpochSampler
+from maeseg.data.splits import split_indices
+from mishaps import Mishap, full_disk, suffer
+from tiny_runs import DATA, NETWORK, curves, files_in, maeseg, same_weights
+
+STEPS = 4
+WORDS = (
+    "pretrain", *NETWORK, "--data", DATA, "--batch_size", 4, "--epochs", 2, "--accelerator", "cpu", "--save_every", 0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    done = suffer(None, *WORDS, "--workers", 0, "--out", run)
+    assert done.code == 0, done.errors
+    return run
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run killed after six of its eight steps; read only."""
+    run = tmp_path_factory.mktemp("killed") / "run"
+    assert suffer(Mishap("kill", "step", STEPS + 3), *WORDS, "--workers", 0, "--out", run).code == -9
+    return run
+
+
+def steps_in(checkpoint: Path) -> int:
+    return int(torch.load(checkpoint, weights_only=True)["global_step"])
+
+
+def assert_goes_on(run: Path, unbroken: Path) -> list[str]:
+    """Resume it; it ends as if nothing had been. Returns what is said on the way."""
+    done = suffer(None, *WORDS, "--workers", 0, "--out", run, "--resume")
+    assert done.code == 0, done.errors
+    assert curves(run) == curves(unbroken) and same_weights(run, unbroken)
+    assert files_in(run) == files_in(unbroken)
+    return done.errors
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ("move away", "--out {run} cannot be written (No such file or directory): put that right and go on with"),
+        ("lock", "--out {run} cannot be written (Permission denied): put that right and go on with --resume"),
+        ("kill a worker", "a process that reads images was killed"),
+    ],
+)
+def test_a_fault_in_the_middle_of_a_run(event: str, said: str, unbroken: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    mishap = Mishap(event, "step", STEPS + 2)  # type: ignore[arg-type]
+    ended = suffer(mishap, *WORDS, "--workers", 1, "--out", run)
+    assert ended.code == 2, ended.errors
+    assert ended.errors[-1].startswith(f"maeseg: {said.format(run=run)}"), ended.errors
+    assert not any("Traceback" in line for line in ended.errors)
+    if event == "move away":
+        assert not run.exists()
+        (tmp_path / "run-moved").rename(run)
+    for folder in (run, *(path for path in run.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
+    assert steps_in(run / "checkpoints" / "last.ckpt") >= STEPS + 1
+    assert_goes_on(run, unbroken)
+
+
+def test_a_disk_that_fills_up_within_an_epoch(
+    killed: Path, unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(killed, tmp_path / "run")
+    saved = (run / "checkpoints" / "last.ckpt").read_bytes()
+    with full_disk(left=len(saved) - 1000):
+        assert maeseg(*WORDS, "--workers", 0, "--out", run, "--resume") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"maeseg: --out {run} cannot be written (File too large): make room and go on with --resume")
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == saved
+    assert_goes_on(run, unbroken)
+
+
+def damage(checkpoint: Path) -> None:
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_not_used(killed: Path, unbroken: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(killed, tmp_path / "run")
+    last = run / "checkpoints" / "last.ckpt"
+    damage(last)
+    said = assert_goes_on(run, unbroken)
+    assert f"{last} is damaged: going on from previous.ckpt, the one before" in said
+
+
+def test_no_checkpoint_is_whole(killed: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(killed, tmp_path / "run")
+    for checkpoint in (run / "checkpoints").iterdir():
+        damage(checkpoint)
+    before = files_in(run)
+    ended = suffer(None, *WORDS, "--workers", 0, "--out", run, "--resume")
+    assert ended.code == 2
+    assert ended.errors == [
+        "weights: random, from scratch",
+        f"maeseg: {run / 'checkpoints'}: last.ckpt and previous.ckpt are damaged, and there is no other: restore a "
+        "copy, or start with --overwrite",
+    ]
+    assert files_in(run) == before
+
+
+def test_damaged_weights_are_not_used(
+    killed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flipped bit in a weight would go unseen by PyTorch."""
+    run = shutil.copytree(killed, tmp_path / "run")
+    last, words = run / "checkpoints" / "last.ckpt", ("finetune", "--data", DATA, "--epochs", 1, "--workers", 0)
+    damage(last)
+    torch.load(last, weights_only=True)
+    assert maeseg(*words, "--out", tmp_path / "one", "--weights", last) == 2
+    assert f"{last} is not a readable checkpoint of maeseg: it is damaged" in capsys.readouterr().err
+    assert maeseg(*words, "--out", tmp_path / "two", "--weights", run, "--labels", 4) == 0
+    assert f"{last} is damaged: going on from previous.ckpt, the one before" in caplog.messages
+
+
+def test_an_image_that_breaks_on_the_way_loses_nothing_before_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    for number in range(20):
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "data" / f"{number:02d}.png")
+
+    def words(out: str) -> tuple[object, ...]:
+        more = ("--data", tmp_path / "data", "--val", 4, "--save_every", 10, "--workers", 0)
+        return (*WORDS, *more, "--out", tmp_path / out)
+
+    assert suffer(None, *words("whole")).code == 0
+    third = split_indices(20, 4).train[EpochSampler(16, seed=0).drawn(0)[2 * 4][0]]  # first image of the third batch
+    file = tmp_path / "data" / f"{third:02d}.png"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    ended = suffer(None, *words("broken"))
+    assert ended.code == 2 and str(file) in ended.errors[-1]
+    assert steps_in(tmp_path / "broken" / "checkpoints" / "last.ckpt") == 2
+    file.write_bytes(whole)
+    assert suffer(None, *words("broken"), "--resume").code == 0
+    assert same_weights(tmp_path / "broken", tmp_path / "whole")
+    assert curves(tmp_path / "broken") == curves(tmp_path / "whole")
+
+
+# --- numbers that go wrong
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+def test_a_gradient_that_is_not_finite_stops_the_run_at_that_step(verb: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    more = () if verb == "pretrain" else ("--steps_per_epoch", STEPS)
+    words = (verb, *WORDS[1:], *more, "--workers", 0, "--out", run)
+    ended = suffer(Mishap("poison", "backward", STEPS + 2), *words)
+    assert ended.code == 2
+    step = STEPS + 2
+    report = run / "nonfinite.json"
+    assert f"maeseg: step {step}: the loss is" in ended.errors[-1] and "norm nan; its images are li" in ended.errors[-1]
+    assert str(report) in ended.errors[-1] and "--resume --on_nonfinite skip" in ended.errors[-1]
+    assert steps_in(run / "checkpoints" / "last.ckpt") == step - 1
+    (only,) = json.loads(report.read_text())
+    assert (only["epoch"], only["batch"], only["step"], only["gradient_norm"]) == (2, 2, step, "nan")
+    assert len(only["images"]) == 4
+    assert all(image["file"] == f"creature_{image['index']:05d}.png" for image in only["images"])
+
+    resumed = suffer(None, *words, "--resume", "--on_nonfinite", "skip")
+    assert resumed.code == 0, resumed.errors
+    assert steps_in(run / "checkpoints" / "last.ckpt") == 2 * STEPS
+
+
+def test_a_step_that_is_passed_over_changes_nothing(tmp_path: Path) -> None:
+    """The epoch's last step is poisoned: what is there after it is what was there before it."""
+    run = tmp_path / "run"
+    words = (*WORDS, "--workers", 0, "--epochs", 1, "--on_nonfinite", "skip", "--out", run)
+    done = suffer(Mishap("poison", "backward", STEPS), *words)
+    assert done.code == 0, done.errors
+    assert any(f"step {STEPS}: the loss is" in line and "passed over" in line for line in done.errors)
+
+    other = tmp_path / "other"
+    assert suffer(Mishap("kill", "step", STEPS), *WORDS, "--workers", 0, "--epochs", 1, "--out", other).code == -9
+    after, before = (torch.load(each / "checkpoints" / "last.ckpt", weights_only=True) for each in (run, other))
+    assert (after["global_step"], before["global_step"]) == (STEPS, STEPS - 1)
+    for key, value in before["state_dict"].items():
+        if key.startswith("network."):
+            assert torch.equal(after["state_dict"][key], value), key
+    for number, state in before["optimizer_states"][0]["state"].items():
+        for name, value in state.items():
+            assert torch.equal(after["optimizer_states"][0]["state"][number][name], value)
+
+
+def test_labels_without_foreground_give_defined_figures(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    for number in range(10):
+        picture = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(tmp_path / "data" / "images" / f"{number}.png")
+        Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "data" / "masks" / f"{number}.png")
+    run = tmp_path / "run"
+    words = ("finetune", "--out", run, "--data", tmp_path / "data", *NETWORK, "--epochs", 2, "--batch_size", 4)
+    assert maeseg(*words, "--workers", 0, "--accelerator", "cpu") == 0
+    names, *rows = curves(run)
+    assert "nan" not in (run / "metrics.csv").read_text()
+    figures = json.loads((run / "metrics.json").read_text())
+    assert all(0 <= figures[name] <= 1 for name in ("accuracy", "iou", "iou_per_image", "dice", "dice_loss"))
+    for row in rows:  # the IoU is 1 where nothing is predicted either, and 0 where anything is
+        iou, accuracy = (float(row[names.index(f"val_{name}")]) for name in ("iou", "accuracy"))
+        assert iou == (1 if accuracy == 1 else 0)
