@@ -69,10 +69,10 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
     if run.is_dir() and path.name == LAST:
         path = newest_whole(path.parent) or path
     try:
-        if not is_whole(path):
-            raise EOFError
         with warnings.catch_warnings(action="ignore"):  # about a stranger's file, whose error says more
             content = torch.load(path, map_location="cpu", weights_only=True)
+        if not is_whole(path):
+            raise EOFError
     except Exception as error:  # for damaged bytes PyTorch's reader raises IndexError, struct.error and more
         if isinstance(error, pickle.UnpicklingError):
             refuse_code(path, error)
