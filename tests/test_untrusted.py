@@ -192,7 +192,7 @@ def test_figures_are_not_written_through_a_link(tmp_path: Path, name: str) -> No
     ("key", "value"), [("seconds", "long"), ("started", 7), ("versions", 3), ("hardware", []), ("inits", 5)]
 )
 def test_a_run_json_of_another_kind_gives_a_page_or_one_line(tmp_path: Path, key: str, value: object) -> None:
-    run = fake_compare(tmp_path / "comparison")
+    run = fake_compare(tmp_path / "comparison", labels=(32,), seeds=1)
     facts = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(facts | {key: value}))
     try:
