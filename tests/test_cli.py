@@ -20,7 +20,7 @@ from tiny_runs import DATA, NETWORK, TRAINING, files_in, maeseg
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "numpy"}
 TRAIN_OPTIONS = [
     "epochs", "batch_size", "lr", "weight_decay", "warmup", "clip", "seed", "workers", "precision", "accelerator",
-    "devices", "save_every", "on_nonfinite", "download", "resume", "overwrite",
+    "devices", "save_every", "on_nonfinite", "on_bad_image", "download", "resume", "overwrite",
 ]  # fmt: skip
 FINETUNE_OPTIONS = [
     "epochs", "steps_per_epoch", "batch_size", "lr", "layer_decay", "weight_decay", "warmup", "schedule", "loss",
@@ -317,7 +317,7 @@ def cut(file: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])
-def test_a_truncated_image_in_the_middle_of_training(
+def test_a_truncated_image_is_named_before_training(
     refused: Callable[..., str], pretrained: Path, folder: Path, tmp_path: Path, verb: str, workers: int
 ) -> None:
     cut(folder / "images" / "cat_3.png")
@@ -326,6 +326,7 @@ def test_a_truncated_image_in_the_middle_of_training(
     said = refused(*words, "--workers", workers, "--epochs", 1)
     assert f"{folder / 'images' / 'cat_3.png'} cannot be read as an image" in said
     assert "Traceback" not in said and "worker" not in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_truncated_image_among_those_to_segment(
@@ -334,7 +335,7 @@ def test_a_truncated_image_among_those_to_segment(
     cut(folder / "images" / "cat_3.png")
     words = ("--run", finetuned, "--images", folder / "images", "--out", tmp_path / "out")
     assert "cat_3.png cannot be read" in refused("predict", *words)
-    assert (tmp_path / "out" / "labels" / "cat_2.png").is_file()  # what was done before stays
+    assert not (tmp_path / "out").exists()
 
 
 def empty_images(data: Path) -> None:

@@ -57,6 +57,9 @@ class RedSquares:
     def places(self, index: int) -> list[tuple[Path, int]]:
         return []
 
+    def check(self, index: int) -> None:
+        pass
+
     def image(self, index: int) -> Image.Image:
         self.read.append(index)
         red = np.asarray(self.label(index)) == 1

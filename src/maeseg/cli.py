@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             tune_allocator()
             result = VERBS[verb](**options)
     except UserError as error:
-        print(f"maeseg: {error}", file=sys.stderr)
+        line = " ".join(str(error).split("\n"))  # a file's name may have several
+        print(f"maeseg: {line}", file=sys.stderr)
         return EXIT_USER_ERROR
     except (KeyboardInterrupt, Terminated) as error:
         print(f"maeseg: stopped{'; go on with --resume' if 'resume' in options else ''}", file=sys.stderr)
@@ -110,8 +111,15 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
         found = parser.parse_args(words)
     except ArgumentError as error:
         raise UserError(one_line(error, VERBS[given])) from error
+    except (RecursionError, ValueError, TypeError, KeyError, AttributeError) as error:  # of a --config that is no text
+        raise UserError(
+            f"--config is not a YAML file of options, such as a run's config.yaml: {str(error) or error!r}"
+        ) from error
     options = found.as_dict()[given]
     options.pop("config", None)
+    for name, value in options.items():
+        if "\0" in str(value):
+            raise UserError(f"--{name} {value!r} holds a zero character, which no file's name may have")
     return given, options
 
 

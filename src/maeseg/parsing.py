@@ -50,8 +50,8 @@ def one_line(error: Exception, function: Callable[..., Any]) -> str:
         return f"{found[1]} needs a value"
     if found := re.match(r"unrecognized arguments: (.*)", text):
         return f"{found[1]}: not an option; options begin with two dashes (maeseg {function.__name__} --help)"
-    if found := re.match(r"(?:Problems parsing config|Unexpected config): (.*)", text):
-        return f"--config is not a YAML file of options, such as a run's config.yaml: {found[1]}"
+    if found := re.match(r"(?:Problems parsing config|Unexpected config): ?(.*)", text):
+        return f"--config is not a YAML file of options, such as a run's config.yaml: {found[1] or 'it holds none'}"
     return text
 
 

@@ -19,5 +19,9 @@ LossName = Literal["dice+ce", "dice"]
 
 Schedule = Literal["cosine", "constant"]
 """What the learning rate does after warm-up: falls to 0 as a cosine, or stays."""
+
 OnNonfinite = Literal["stop", "skip"]
 """What to do at a step whose loss or gradient is not finite."""
+
+OnBadImage = Literal["fail", "skip"]
+"""What to do about images that cannot be used: name them before anything starts, or leave them out."""

@@ -40,6 +40,11 @@ class Joined:
         source, place = self._find(index)
         return source.places(place)
 
+    def check(self, index: int) -> None:
+        """Raise a DataError where an image cannot be read."""
+        source, place = self._find(index)
+        source.check(place)
+
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB."""
         source, place = self._find(index)

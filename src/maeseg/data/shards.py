@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from maeseg.data.files import SUFFIXES, DataError, decode_image, list_files
+from maeseg.data.files import SUFFIXES, DataError, check_image, decode_image, list_files
 from maeseg.errors import UserError
 
 SHARD_SUFFIX = ".tar"
@@ -65,19 +65,25 @@ class TarShards:
 
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB and upright. Raises DataError, naming shard and member, where it is broken."""
+        return decode_image(*self._content(index))
+
+    def check(self, index: int) -> None:
+        """Raise a DataError where an image cannot be read."""
+        check_image(*self._content(index))
+
+    def label(self, index: int) -> Image.Image:
+        """Raise a ValueError: shards hold no labels."""
+        raise ValueError(f"source {self.name} has no labels")
+
+    def _content(self, index: int) -> tuple[bytes, str]:
         number, offset, size, name = self._members[index]
         shard = self._shards[number]
         try:
             with shard.open("rb") as file:
                 file.seek(offset)
-                content = file.read(size)
+                return file.read(size), f"{shard}/{name}"
         except OSError as error:
             raise DataError(f"{shard} can no longer be read ({error.strerror or error}): put it back") from error
-        return decode_image(content, f"{shard}/{name}")
-
-    def label(self, index: int) -> Image.Image:
-        """Raise a ValueError: shards hold no labels."""
-        raise ValueError(f"source {self.name} has no labels")
 
 
 def find_shards(root: Path) -> list[Path]:

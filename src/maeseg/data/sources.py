@@ -32,6 +32,9 @@ class Source(Protocol):
     def places(self, index: int) -> list[tuple[Path, int]]:
         """Return the files that hold image and label, each with the byte it begins at; empty for a generated image."""
 
+    def check(self, index: int) -> None:
+        """Raise a DataError where image or label cannot be used; quicker than reading them."""
+
     def image(self, index: int) -> Image.Image:
         """Return an RGB image."""
 

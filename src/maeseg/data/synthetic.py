@@ -79,6 +79,9 @@ class Synthetic:
         """Return an empty list: there is no file."""
         return []
 
+    def check(self, index: int) -> None:
+        """Do nothing: there is no file that could be broken."""
+
     def image(self, index: int) -> Image.Image:
         """Generate an image, RGB."""
         return _image(self._seed, index, self.size).copy()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from maeseg.experiments.folder import Curves, open_run, read_curves
+from maeseg.experiments.folder import Curves, open_run, own_file, read_curves
 from maeseg.experiments.resampling import resample_images
 from maeseg.experiments.results import SCRATCH, ResultRow, read_results
 from maeseg.experiments.validation import Validation, read_validation
@@ -131,7 +131,9 @@ def read_comparison(folder: Path) -> Comparison:
         UserError: It is no run folder, or a file in it is broken.
     """
     facts = open_run(folder).info.get("pretraining")
-    rows = read_results(folder / RESULTS) if (folder / RESULTS).is_file() else []
+    rows = read_results(folder / RESULTS) if own_file(folder, RESULTS).is_file() else []
+    for row in rows:
+        own_file(folder, row.run)
     validations = {row.run: read_validation(folder / row.run) for row in rows}
     return Comparison(
         rows=rows,
@@ -164,7 +166,8 @@ def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, fl
         while (run := _run_of(weights)) and run not in seen:
             seen.add(run)
             folder = open_run(run)
-            seconds += float(folder.info.get("seconds", 0.0))
+            more = folder.info.get("seconds")
+            seconds += more if isinstance(more, int | float) else 0.0
             if not folder.options.get("weights"):
                 break
             weights = Path(str(folder.options["weights"])).resolve()

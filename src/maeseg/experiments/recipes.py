@@ -113,7 +113,7 @@ def check_network(step: Step) -> None:
 def _load(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"--file {file} cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not isinstance(content.get("steps"), list) or not content["steps"]:
         raise UserError(f"--file {file} is not a recipe: it has no list of steps (see recipes/)")

@@ -14,6 +14,7 @@ Row = TypeVar("Row")
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table under another name, then move it into place: a reader never sees half of it."""
     unfinished = path.with_name(path.name + ".tmp")
+    unfinished.unlink(missing_ok=True)  # in a stranger's folder it may be a link to a file of the user's
     with unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

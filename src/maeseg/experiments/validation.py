@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from maeseg.errors import UserError
+from maeseg.experiments.folder import own_file
 from maeseg.experiments.tables import read_table, write_table
 from maeseg.scores import BINS, ImageScores, Reliability
 
@@ -57,7 +58,7 @@ def read_validation(run: Path) -> Validation | None:
     Raises:
         UserError: It lacks a column or a row, or holds a value that is no number.
     """
-    if not (run / VALIDATION).is_file():
+    if not own_file(run, VALIDATION).is_file():
         return None
     rows = read_table(
         run / VALIDATION,
@@ -76,7 +77,7 @@ def read_reliability(run: Path) -> Reliability | None:
     Raises:
         UserError: It lacks a column or a row, or holds a value that is no number.
     """
-    if not (run / CALIBRATION).is_file():
+    if not own_file(run, CALIBRATION).is_file():
         return None
     rows = read_table(
         run / CALIBRATION, CALIBRATION_COLUMNS, "finetune", lambda cells: [float(cells[name]) for name in _COUNTED]

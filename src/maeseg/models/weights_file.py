@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import timm
 import torch
@@ -39,14 +38,19 @@ def read_weights_file(path: Path) -> Any:
             # A Namespace holds values and runs nothing; many training scripts save their options as one.
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise UserError(
-                f"{path} holds more than tensors ({found[1]}), which could run any code when read: refused; save the "
-                "state dict alone where you trust the file, best as .safetensors"
-            ) from error
+        refuse_code(path, error)
         raise UserError(f"{path} is not a file of weights: it is damaged or of another kind") from error
-    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # for damaged bytes PyTorch's reader raises IndexError, struct.error and more
         raise UserError(f"{path} is not a file of weights: it is damaged or of another kind") from error
+
+
+def refuse_code(path: Path, error: pickle.UnpicklingError) -> None:
+    """Raise a UserError that names what a file would have run, if that is why it was not read."""
+    if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        raise UserError(
+            f"{path} holds more than tensors ({found[1]}), which could run any code when read: refused; save the "
+            "state dict alone where you trust the file, best as .safetensors"
+        ) from error
 
 
 def weights_in_folder(folder: Path) -> tuple[Path, str | None] | None:

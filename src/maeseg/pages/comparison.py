@@ -7,7 +7,7 @@ from pathlib import Path
 from maeseg.errors import UserError
 from maeseg.experiments.comparison import Comparison, read_comparison
 from maeseg.experiments.contrasts import CONTRASTS, Contrast, read_list
-from maeseg.experiments.folder import RunFolder, open_run, read_examples
+from maeseg.experiments.folder import RunFolder, open_run, own_file, read_examples
 from maeseg.experiments.pace import Quantity, paces
 from maeseg.experiments.savings import gaps_closed, label_savings
 from maeseg.experiments.sentences import (
@@ -252,7 +252,7 @@ def _contrasts(compare: Path) -> list[str]:
         heading = f"{each.init} against {each.reference}, {labels(each.label_count)}, seed {each.seed}"
         groups.setdefault(heading, []).append(each)
     for place, (heading, group) in enumerate(groups.items()):
-        parts.append(folded_parts(heading, contrast_pictures(compare / CONTRASTS, group), opened=place == 0))
+        parts.append(folded_parts(heading, contrast_pictures(own_file(compare, CONTRASTS), group), opened=place == 0))
     return parts
 
 
@@ -308,6 +308,11 @@ def _pretraining(folder: RunFolder) -> list[str]:
     parts = []
     for name, path in sources.items():
         parts.append(subheading(str(name)))
+        # A stranger's run.json may name any folder; those that lie beside the comparison came with it.
+        if not Path(str(path)).resolve().is_relative_to(folder.path.resolve().parent):
+            note = f"Its folder, {path}, does not lie beside the comparison, so it is not shown."
+            parts.append(paragraph(note, "note"))
+            continue
         try:
             source = open_run(Path(str(path)))
         except UserError:  # moved or removed since; the comparison itself stands

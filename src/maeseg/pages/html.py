@@ -50,7 +50,12 @@ def write_report(run: Path) -> Path:
         )
     report = run / "report.html"
     draft = run / "report.html.tmp"
-    draft.write_text(pages[folder.verb](folder), encoding="utf-8")
+    draft.unlink(missing_ok=True)  # in a stranger's folder it may be a link to a file of the reader's
+    try:
+        page = pages[folder.verb](folder)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise UserError(f"{run} holds what maeseg does not write ({error!r}): repeat the run") from error
+    draft.write_text(page, encoding="utf-8", errors="replace")
     os.replace(draft, report)
     return report
 

@@ -107,8 +107,8 @@ def _address(kind: str, buffer: io.BytesIO) -> str:
 
 def _open(file: Path) -> Image.Image:
     try:
-        picture = Image.open(file)
+        picture = Image.open(file, formats=("PNG",))  # Pillow starts other programs for some formats
         picture.load()
-    except OSError as error:
+    except Exception as error:  # for a broken file Pillow's reader raises OSError, SyntaxError, ValueError and more
         raise UserError(f"{file} is not a readable picture: remove it, or repeat the run") from error
     return picture

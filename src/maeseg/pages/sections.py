@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maeseg.experiments.contrasts import KINDS, Contrast
-from maeseg.experiments.folder import Curves, RunFolder, read_curves, read_examples
+from maeseg.experiments.folder import Curves, RunFolder, own_file, read_curves, read_examples
 from maeseg.experiments.sentences import duration
 from maeseg.pages.figures import Quantity, pretraining_loss, training_curves
 from maeseg.pages.page import (
@@ -140,7 +140,7 @@ def contrast_pictures(folder: Path, contrasts: Sequence[Contrast]) -> str:
     """
     rows = []
     for each in contrasts:
-        files = {kind: folder / f"{each.pictures}_{kind}.png" for kind in KINDS}
+        files = {kind: own_file(folder, f"{each.pictures}_{kind}.png") for kind in KINDS}
         label = read_class_map(files["label"])
         cells = _image_and_truth(files["image"], label, each.file)
         for name, kind, iou in (

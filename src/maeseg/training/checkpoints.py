@@ -2,10 +2,10 @@
 
 import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, get_args
 
 import segmentation_models_pytorch as smp
 import torch
@@ -15,10 +15,14 @@ from maeseg.errors import UserError
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.transfer import load_strictly
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size, build_unet
+from maeseg.models.weights_file import refuse_code
 from maeseg.training.checkpoint_files import LAST, is_whole, newest_whole
 from maeseg.training.run import read_facts
+from maeseg.types import BorderRule
 
 PREFIX = "network."
+MAX_WIDTH, MAX_SIDE = 4096, 8192
+"""Widest decoder and largest image that a checkpoint may ask for: a stranger's must not take all of the memory."""
 
 
 @dataclass(frozen=True)
@@ -65,20 +69,52 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
     if run.is_dir() and path.name == LAST:
         path = newest_whole(path.parent) or path
     try:
-        if not is_whole(path):
-            raise EOFError
         with warnings.catch_warnings(action="ignore"):  # about a stranger's file, whose error says more
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        if not is_whole(path):
+            raise EOFError
+    except Exception as error:  # for damaged bytes PyTorch's reader raises IndexError, struct.error and more
+        if isinstance(error, pickle.UnpicklingError):
+            refuse_code(path, error)
         raise UserError(f"{path} is not a readable checkpoint of maeseg: it is damaged or of another kind") from error
     try:
         about, state, epoch = content["hyper_parameters"]["about"], content["state_dict"], int(content["epoch"])
-    except (TypeError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, OverflowError, KeyError, IndexError) as error:
         raise UserError(
             f"{path} was not written by maeseg: give the run folder of a maeseg pretrain or finetune"
         ) from error
-    weights = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
+    if not _is_about(about) or not isinstance(state, Mapping):
+        raise UserError(
+            f"{path} does not say what network it holds: give the run folder of a maeseg pretrain or finetune"
+        )
+    weights = {key.removeprefix(PREFIX): value for key, value in state.items() if str(key).startswith(PREFIX)}
+    if odd := [key for key, value in weights.items() if not isinstance(value, Tensor)]:
+        raise UserError(f"{path} is damaged: {odd[0]!r} is no tensor in it; restore it, or repeat the run")
     return Checkpoint(run, path, about, weights, epoch)
+
+
+def _is_about(about: Any) -> bool:
+    """Whether a checkpoint's description, which may be a stranger's, has what is read of it, in reason."""
+    if not isinstance(about, dict) or about.get("verb") not in ("pretrain", "finetune"):
+        return False
+    pretrained = about["verb"] == "pretrain"
+    widths, size = about.get("decoder_channels"), about.get("image_size")
+    return (
+        isinstance(about.get("encoder"), str)
+        and _whole_numbers(widths) and 3 <= len(widths) <= 5 and max(widths) <= MAX_WIDTH
+        and _whole_numbers(size) and len(size) == 2 and max(size) <= MAX_SIDE
+        and isinstance(about.get("data"), str)
+        and type(about.get("val")) in (int, float)
+        and isinstance(about.get("extra", []), list)
+        and (pretrained or about.get("border") in get_args(BorderRule))
+        and (not pretrained or _whole_numbers([about.get("patch_size")]))
+        and (not pretrained or type(about.get("mask_ratio")) in (int, float))
+        and (not pretrained or isinstance(about.get("normalise_target"), bool))
+    )  # fmt: skip
+
+
+def _whole_numbers(values: Any) -> TypeGuard[list[int]]:
+    return isinstance(values, list) and all(type(value) is int and value > 0 for value in values)
 
 
 def build_masked_autoencoder(about: dict[str, Any]) -> MaskedAutoencoder:

@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from maeseg.types import BorderRule, LossName, OnNonfinite, Precision, Schedule
+from maeseg.types import BorderRule, LossName, OnBadImage, OnNonfinite, Precision, Schedule
 
 if TYPE_CHECKING:
     from maeseg.experiments.results import ResultRow
@@ -39,6 +39,7 @@ def compare(
     devices: int | str = 1,
     save_every: float = 10.0,
     on_nonfinite: OnNonfinite = "stop",
+    on_bad_image: OnBadImage = "fail",
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -79,6 +80,8 @@ def compare(
         save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
         on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
             the step's images are listed in ``nonfinite.json``.
+        on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
+            ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
         resume: Skip the runs that are finished, go on with the one that was stopped.
         overwrite: Replace the comparison in ``out``.
@@ -90,6 +93,7 @@ def compare(
         UserError: If an option, a file or a folder cannot be used; checked for every run before the first starts.
     """
     config = dict(locals())
+    from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
     from maeseg.experiments.comparison import RESULTS, trace_pretraining
@@ -113,7 +117,7 @@ def compare(
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     source = open_source(data, labelled=True, download=download)
-    split = split_indices(len(source), val)
+    split, skipped = leave_out_bad(source, split_indices(len(source), val), on_bad_image)
     cells = list(plan_cells(named, labels, seeds))
     label_counts = {share: len(label_subset(split.train, share, seed=0)) for share in labels}
 
@@ -122,6 +126,7 @@ def compare(
     table = run.path / RESULTS
     with run.writing():
         weights = {init.name: init.weights for init in named}
+        write_skipped(run.path, skipped, resumed=run.resumed)
         run.write_facts(
             inits=weights,
             pretraining=trace_pretraining(weights),
@@ -162,6 +167,7 @@ def compare(
                     devices=devices,
                     save_every=save_every,
                     on_nonfinite=on_nonfinite,
+                    on_bad_image=on_bad_image,
                     resume=resume,
                 )
             figures, facts = read_metrics(folder)

@@ -2,7 +2,7 @@
 
 import logging
 
-from maeseg.types import BorderRule, LossName, OnNonfinite, Precision, Schedule, Transfer
+from maeseg.types import BorderRule, LossName, OnBadImage, OnNonfinite, Precision, Schedule, Transfer
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ def finetune(
     devices: int | str = 1,
     save_every: float = 10.0,
     on_nonfinite: OnNonfinite = "stop",
+    on_bad_image: OnBadImage = "fail",
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -80,6 +81,8 @@ def finetune(
         save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
         on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
             the step's images are listed in ``nonfinite.json``.
+        on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
+            ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
         resume: Go on from the last checkpoint in ``out``, at the very step.
         overwrite: Replace the run in ``out``.
@@ -96,6 +99,7 @@ def finetune(
     import lightning as L
     from torch import Tensor
 
+    from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.datamodule import SegmentData
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
@@ -121,7 +125,7 @@ def finetune(
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     source = open_source(data, labelled=True, download=download)
-    split = split_indices(len(source), val)
+    split, skipped = leave_out_bad(source, split_indices(len(source), val), on_bad_image)
     train = label_subset(split.train, labels, seed)
     L.seed_everything(seed, verbose=False)
     network = build_unet(encoder, decoder_channels)
@@ -162,6 +166,8 @@ def finetune(
     if run.complete:
         log.info("%s is finished already", out)
         return read_metrics(run.path)[0]
+    with run.writing():
+        write_skipped(run.path, skipped, resumed=run.resumed)
     fit(trainer, module, images, run)
 
     best = read_checkpoint(run.path, "best")

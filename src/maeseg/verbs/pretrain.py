@@ -2,7 +2,7 @@
 
 import logging
 
-from maeseg.types import OnNonfinite, Precision
+from maeseg.types import OnBadImage, OnNonfinite, Precision
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ def pretrain(
     devices: int | str = 1,
     save_every: float = 10.0,
     on_nonfinite: OnNonfinite = "stop",
+    on_bad_image: OnBadImage = "fail",
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -75,6 +76,8 @@ def pretrain(
         save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
         on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
             the step's images are listed in ``nonfinite.json``.
+        on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
+            ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
         resume: Go on from the last checkpoint in ``out``, at the very step.
         overwrite: Replace the run in ``out``.
@@ -87,6 +90,7 @@ def pretrain(
 
     import lightning as L
 
+    from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.datamodule import PretrainData
     from maeseg.data.extra import add_extra, extra_names
     from maeseg.data.sources import open_source
@@ -120,6 +124,7 @@ def pretrain(
     check_mask_ratio(mask_ratio, (size[0] // patch_size, size[1] // patch_size))
     source = open_source(data, labelled=False, download=download)
     source, split = add_extra(source, split_indices(len(source), val), extra)
+    split, skipped = leave_out_bad(source, split, on_bad_image)
     L.seed_everything(seed, verbose=False)
     network = MaskedAutoencoder(build_unet(encoder, decoder_channels))
     images = PretrainData(source, split, size, batch_size, workers, seed)
@@ -148,6 +153,8 @@ def pretrain(
     if run.complete:
         log.info("%s is finished already", out)
         return
+    with run.writing():
+        write_skipped(run.path, skipped, resumed=run.resumed)
     fit(trainer, module, images, run)
     if trainer.is_global_zero:
         examples = choose_examples(split.val)
