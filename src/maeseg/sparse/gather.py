@@ -124,8 +124,8 @@ class GatherMatmul(torch.autograd.Function):
         grad_rows = grad_weight = None
         if ctx.needs_input_grad[0] and (window.y.stride, window.x.stride) == (1, 1):
             # a row is read by those that it would read itself, each through the opposite side of the kernel
-            flipped_KDxC = weight_DCkk.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 2)
-            grad_rows = multiply_by_columns(take(grad_SD, layout, window).flatten(3).flatten(0, 2), flipped_KDxC)
+            columns_RxKD = take(grad_SD, layout, window.mirrored()).flatten(3).flatten(0, 2)
+            grad_rows = multiply_by_columns(columns_RxKD, weight_DCkk.permute(2, 3, 0, 1).flatten(0, 2))
         elif ctx.needs_input_grad[0]:
             readings_SxKC = multiply_by_columns(grad_SD, weight_DCkk.permute(0, 2, 3, 1).flatten(1))
             grad_rows = give_back(readings_SxKC, layout, window)

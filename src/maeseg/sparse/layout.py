@@ -7,7 +7,7 @@ not there: ``N * T * T`` for a masked position (counts as zero) and ``N * T * T 
 image (what an operation pads with). Tables are built once per batch and geometry, and shared by all layers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,14 @@ class Window:
     side: int
     y: Axis
     x: Axis
+
+    def mirrored(self) -> "Window":
+        """The same pixels, kernel positions from last to first."""
+        y, x = (
+            replace(axis, start=axis.start + (axis.kernel - 1) * axis.dilation, dilation=-axis.dilation)
+            for axis in (self.y, self.x)
+        )
+        return Window(self.side, y, x)
 
 
 class Layout:

@@ -149,8 +149,11 @@ def convolve(
         raise refusal(f"has a convolution of a map padded with {fill}")
     out = out_side("a convolution", tiles, kernel, stride, padding, dilation)
     if kernel == (1, 1) and groups == 1:
-        seen = plain(tiles)[:, :, :: stride[0], :: stride[1]]
-        rows = multiply(to_rows(seen), weight.flatten(1), bias)
+        rows = to_rows(plain(tiles))
+        if stride != (1, 1):  # gathered, as a slice would fill whole maps with zeros in the backward pass
+            every = Axis(out, 1, 0, stride[0])
+            rows = Gather.apply(rows, layout, Window(side, every, every), 0.0).flatten(0, 4)
+        rows = multiply(rows, weight.flatten(1), bias)
         return from_rows(rows, layout, out)
     one_sided = stride == (1, 1) and any(before != after for before, after in padding)
     if groups > 1 or weight.shape[1] < FEW_CHANNELS or one_sided:
