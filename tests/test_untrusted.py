@@ -62,6 +62,14 @@ def test_odd_yaml_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str],
     assert len(capfd.readouterr().err.splitlines()) == 2
 
 
+def test_a_config_without_a_value(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "odd.yaml").write_text("warmup: null\nencoder: null\n")
+    words = ("pretrain", "--config", tmp_path / "odd.yaml", "--data", DATA, "--out", tmp_path / "out")
+    assert maeseg(*words) == 2
+    assert capfd.readouterr().err == "maeseg: --warmup null must be a number\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_config_that_is_no_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "odd.yaml").write_bytes(b"\xff\xfe\x00")
     assert maeseg("finetune", "--config", tmp_path / "odd.yaml") == 2
@@ -192,7 +200,7 @@ def test_figures_are_not_written_through_a_link(tmp_path: Path, name: str) -> No
     ("key", "value"), [("seconds", "long"), ("started", 7), ("versions", 3), ("hardware", []), ("inits", 5)]
 )
 def test_a_run_json_of_another_kind_gives_a_page_or_one_line(tmp_path: Path, key: str, value: object) -> None:
-    run = fake_compare(tmp_path / "comparison")
+    run = fake_compare(tmp_path / "comparison", labels=(32,), seeds=1)
     facts = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(facts | {key: value}))
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import maeseg
 from maeseg.errors import Terminated, UserError, nearest
-from maeseg.parsing import one_line
+from maeseg.parsing import one_line, refuse_null
 
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
@@ -117,6 +117,7 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
         ) from error
     options = found.as_dict()[given]
     options.pop("config", None)
+    refuse_null(VERBS[given], options)
     for name, value in options.items():
         if "\0" in str(value):
             raise UserError(f"--{name} {value!r} holds a zero character, which no file's name may have")

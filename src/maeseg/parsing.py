@@ -27,9 +27,18 @@ def typed_options(function: Callable[..., Any], given: Mapping[str, Any]) -> dic
     parser = ArgumentParser(exit_on_error=False)
     parser.add_function_arguments(function, as_group=False)
     try:
-        return dict(parser.parse_object(dict(given)).as_dict())
+        options = dict(parser.parse_object(dict(given)).as_dict())
     except (ArgumentError, TypeError) as error:
         raise UserError(f"{function.__name__}: {one_line(error, function)}") from error
+    refuse_null(function, options)
+    return options
+
+
+def refuse_null(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raise a UserError for an option without a value that needs one: the parser lets a YAML file's null through."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        if options.get(name, 0) is None and type(None) not in get_args(parameter.annotation):
+            raise UserError(f"--{name} null must be {kind(parameter.annotation)}")
 
 
 def one_line(error: Exception, function: Callable[..., Any]) -> str:

@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = sum(ending.code == 0 and not ending.wrong for ending in figures)
         rows.append((kind, len(figures), results, len(figures) - results - len(wrong), len(wrong),
                      max(each.seconds for each in figures), max(each.megabytes for each in figures)))  # fmt: skip
-        print(f"{kind}: {rows[-1][1:5]}", file=sys.stderr)
+        print(rows[-1], file=sys.stderr)
         for ending, folder in wrong:
             print(f"--- {folder}\n{ending.wrong[-3000:]}", file=sys.stderr)
     print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "

@@ -149,7 +149,7 @@ def weights(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
         if "encoder.model." in key
     }
     if draw(st.integers(0, 3)) == 0:
-        encoder[draw(st.sampled_from(sorted(encoder)))] = torch.full((2, 2), draw(st.floats()))
+        encoder[draw(st.sampled_from(sorted(encoder)))] = torch.full((2, 2), draw(st.floats(width=32)))
     file = root / name
     save_file(encoder, file) if name.endswith("safetensors") else torch.save(encoder, file)
     file.write_bytes(draw(damages())(file.read_bytes()))

@@ -309,7 +309,8 @@ def _pretraining(folder: RunFolder) -> list[str]:
     for name, path in sources.items():
         parts.append(subheading(str(name)))
         # A stranger's run.json may name any folder; those that lie beside the comparison came with it.
-        if not Path(str(path)).resolve().is_relative_to(folder.path.resolve().parent):
+        there = Path(str(path)).resolve()
+        if there.exists() and not there.is_relative_to(folder.path.resolve().parent):
             note = f"Its folder, {path}, does not lie beside the comparison, so it is not shown."
             parts.append(paragraph(note, "note"))
             continue
