@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | faults: each sets up everything it needs on a fresh machine, in .venv.
+# make demo | test | lint | bench | faults | fuzz: each sets up everything it needs on a fresh machine, in .venv.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,9 +8,9 @@ INSTALLED := $(VENV)/.installed
 RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
 # More threads than cores is slower than one thread each, and two test processes share the machine.
-test test-slow: export OMP_NUM_THREADS = 1
+test test-slow fuzz: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-slow lint format bench faults clean
+.PHONY: demo test test-slow lint format bench faults fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/maeseg demo
@@ -36,6 +36,9 @@ bench: $(INSTALLED)
 # Kills runs, fills disks, damages files (10 minutes), and writes what was lost into docs/reliability.md.
 faults: $(INSTALLED)
 	$(BIN)/python tests/faults/campaign.py --write docs/reliability.md
+
+fuzz: $(INSTALLED)
+	$(BIN)/python tests/fuzz/campaign.py
 
 # A .venv that works is kept; a half-made one is made again.
 $(INSTALLED): pyproject.toml constraints.txt

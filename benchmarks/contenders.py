@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from maeseg.masking import random_visible, random_window
 from maeseg.models.densify import EPSILON, ScaleNorm
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
-from maeseg.models.unet import build_unet
+from maeseg.models.unet import DECODER_CHANNELS, build_unet
 from maeseg.patches import reconstruction_loss
 from maeseg.sparse import encode_visible
 from maeseg.sparse.reference import Visible, encode_masked_dense
@@ -47,6 +47,7 @@ class Case:
         batch_size: Images per step.
         mask_ratio: Share of patches hidden.
         device: Where.
+        decoder_channels: Widths of the U-Net's decoder, coarse to fine.
     """
 
     encoder: str = "resnet50"
@@ -54,6 +55,7 @@ class Case:
     batch_size: int = 8
     mask_ratio: float = 0.6
     device: str = "cpu"
+    decoder_channels: tuple[int, ...] = DECODER_CHANNELS
 
     def images(self) -> Tensor:
         """Noise (B, 3, H, W)."""
@@ -98,8 +100,12 @@ def build_encoder(case: Case) -> nn.Module:
 
 
 def build_model(case: Case) -> MaskedAutoencoder:
-    """The masked autoencoder with the default decoder."""
-    return MaskedAutoencoder(build_unet(case.encoder)).to(case.device).to(memory_format=torch.channels_last)
+    """The masked autoencoder."""
+    return (
+        MaskedAutoencoder(build_unet(case.encoder, case.decoder_channels))
+        .to(case.device)
+        .to(memory_format=torch.channels_last)
+    )
 
 
 def encoder_job(encode: Encode, case: Case) -> Job:

@@ -22,6 +22,7 @@ from contenders import Case, Job, build_encoder, build_model, computed, contende
 from torch import Tensor, nn
 
 from maeseg.cli import tune_allocator
+from maeseg.models.unet import DECODER_CHANNELS
 from maeseg.sparse import encode_visible
 from maeseg.sparse.product import multiply
 from maeseg.sparse.reference import encode_masked_dense
@@ -34,6 +35,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, default=224, help="side in pixels, a multiple of 32")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--mask-ratio", type=float, default=0.6)
+    parser.add_argument(
+        "--decoder-channels", nargs=5, type=int, default=DECODER_CHANNELS, help="widths, coarse to fine"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds, after one that warms up")
     parser.add_argument("--only", default="", help="time those whose name begins so, such as encoder")
@@ -165,11 +169,13 @@ def main() -> None:
     tune_allocator()  # as the command line does, for every contender alike
     describe(options.device)
     torch.manual_seed(0)
-    for encoder in options.encoder:
-        case = Case(encoder, options.image_size, options.batch_size, options.mask_ratio, options.device)
+    # SparK's code, once imported, has put networks of its own under timm's names
+    for encoder in sorted(options.encoder, key=lambda name: bool(options.spark) and name == "resnet50"):
+        widths = tuple(options.decoder_channels)
+        case = Case(encoder, options.image_size, options.batch_size, options.mask_ratio, options.device, widths)
         seen = case.visible()[0]
         share = f"{int(seen.sum())} of {seen.numel()} patches visible"
-        print(f"\n{encoder}: {case.batch_size} images of {case.image_size} px, {share}")
+        print(f"\n{encoder}: {case.batch_size} images of {case.image_size} px, {share}, decoder {widths}")
         parity(case)
         if options.parity:
             continue

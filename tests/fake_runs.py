@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,12 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from maeseg.experiments.comparison import read_comparison
+from maeseg.experiments.contrasts import choose_contrasts, write_list
 from maeseg.experiments.results import ResultRow, append_result
 from maeseg.experiments.statistics import METRICS
+from maeseg.experiments.validation import write_validation
+from maeseg.scores import ImageScores, Reliability
 from maeseg.types import BORDER
 
 PRETRAIN_COLUMNS = ("epoch", "step", "seconds", "lr", "train_loss", "val_loss")
@@ -23,6 +27,7 @@ FINETUNE_COLUMNS = (
     "val_dice_loss",
 )
 SIDE = 64
+IMAGES = 40
 
 
 def result_row(init: str = "scratch", label_count: int = 32, seed: int = 0, **values: Any) -> ResultRow:
@@ -53,6 +58,16 @@ def fake_iou(init: str, label_count: int, seed: int) -> float:
     return 0.42 + 0.09 * float(np.log2(label_count / 32)) + head_start + luck
 
 
+def fake_scores(iou: float) -> ImageScores:
+    """Results on IMAGES images of which some are harder than others, in every run the same ones; about that IoU."""
+    random = np.random.default_rng(7)
+    area, hard = random.uniform(500, 1500, IMAGES), random.normal(0, 0.05, IMAGES)
+    union = area.round()
+    tp = (union * np.clip(iou + hard, 0.02, 0.98)).round()
+    fp = ((union - tp) / 2).round()
+    return ImageScores(tp, fp, union - tp - fp, 4096 - union, 1 - 2 * tp / (union + tp), tp / union / 2)
+
+
 def fake_pretrain(run: Path, *, epochs: int = 8, finished: bool = True) -> Path:
     """A pretrain folder."""
     losses = [(0.55 + 0.4 * 0.7**epoch, 0.57 + 0.4 * 0.72**epoch) for epoch in range(epochs)]
@@ -66,7 +81,7 @@ def fake_pretrain(run: Path, *, epochs: int = 8, finished: bool = True) -> Path:
         hidden = np.kron(np.indices((4, 4)).sum(0) % 2, np.ones((SIDE // 4, SIDE // 4))).astype(bool)
         visible = np.where(hidden[..., None], 128, image).astype(np.uint8)
         blurred = np.where(hidden[..., None], image.mean((0, 1)), image).astype(np.uint8)
-        _pictures(run, number, image=image, visible=visible, reconstruction=blurred)
+        _pictures(run / "examples", f"{number:02d}", image=image, visible=visible, reconstruction=blurred)
     return run
 
 
@@ -88,7 +103,11 @@ def fake_finetune(run: Path, *, iou: float = 0.5, epochs: int = 12, finished: bo
         image, label = picture(number)
         shift = round(8 * (1 - iou))
         prediction = np.where(np.roll(label, (shift, 3 * shift), (0, 1)) == 1, 1, 0).astype(np.uint8)
-        _pictures(run, number, image=image, label=label, prediction=prediction)
+        _pictures(run / "examples", f"{number:02d}", image=image, label=label, prediction=prediction)
+    if finished:
+        probability = np.linspace(0, 1, 2000)
+        reliability = Reliability.of(probability, probability * (0.5 + iou) > 0.5)
+        write_validation(run, [f"photo_{number}.jpg" for number in range(IMAGES)], fake_scores(iou), reliability)
     return run
 
 
@@ -101,8 +120,13 @@ def fake_compare(
     iou: Callable[[str, int, int], float] = fake_iou,
     done: int | None = None,
     pretrain: Path | None = None,
+    started_from: Mapping[str, str] | None = None,
+    outside: Sequence[str] = (),
 ) -> Path:
-    """A compare folder; with ``done``, only so many of its runs are finished, and the comparison is not."""
+    """A compare folder; with ``done``, only so many of its runs are finished, and the comparison is not.
+
+    Every init but scratch and those ``outside`` was pre-trained, in 4350 seconds.
+    """
     plan = [(init, count, seed) for count in labels for seed in range(seeds) for init in inits]
     sources = {init: None if init == "scratch" else str(pretrain or "gone/pretrain") for init in inits}
     options = {
@@ -112,14 +136,34 @@ def fake_compare(
         "seeds": seeds,
         "border": "ignore",
     }
+    pretraining = {
+        init: {"seconds": 4350.0, "started_from": (started_from or {}).get(init)}
+        for init in inits
+        if init not in ("scratch", *outside)
+    }
     _start(
-        compare, "compare", done is None, options, inits=sources, planned=len(plan), split={"train": 600, "val": 150}
-    )
+        compare, "compare", done is None, options, inits=sources, pretraining=pretraining, planned=len(plan),
+        split={"train": 600, "val": IMAGES},
+    )  # fmt: skip
     for init, count, seed in plan[:done]:
         row = result_row(init, count, seed, iou=iou(init, count, seed))
         fake_finetune(compare / row.run, iou=row.iou)
         append_result(compare / "results.csv", row)
+    if done is None:
+        _fake_contrasts(compare)
     return compare
+
+
+def _fake_contrasts(compare: Path) -> None:
+    (compare / "contrasts").mkdir()
+    contrasts = choose_contrasts(read_comparison(compare))
+    for number, each in enumerate(contrasts):
+        image, label = picture(number % 3)
+        worse, better = np.roll(label == 1, 6, 0).astype(np.uint8), (label == 1).astype(np.uint8)
+        prediction, reference = (better, worse) if each.kind == "gain" else (worse, better)
+        pictures = {"image": image, "label": label, "prediction": prediction, "reference": reference}
+        _pictures(compare / "contrasts", each.pictures, **pictures)
+    write_list(compare, contrasts)
 
 
 def picture(number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +198,7 @@ def _table(run: Path, columns: Sequence[str], rows: Iterable[Sequence[float]]) -
         csv.writer(file).writerows([columns, *rows])
 
 
-def _pictures(run: Path, number: int, **kinds: np.ndarray) -> None:
-    (run / "examples").mkdir(exist_ok=True)
+def _pictures(folder: Path, name: str, **kinds: np.ndarray) -> None:
+    folder.mkdir(exist_ok=True)
     for kind, values in kinds.items():
-        Image.fromarray(values).save(run / "examples" / f"{number:02d}_{kind}.png")
+        Image.fromarray(values).save(folder / f"{name}_{kind}.png")

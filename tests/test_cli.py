@@ -13,31 +13,37 @@ import torch
 from PIL import Image
 
 import maeseg as library
-from maeseg.cli import VERBS, kind
+from maeseg.cli import VERBS
+from maeseg.parsing import kind
 from tiny_runs import DATA, NETWORK, TRAINING, files_in, maeseg
 
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "numpy"}
 TRAIN_OPTIONS = [
     "epochs", "batch_size", "lr", "weight_decay", "warmup", "clip", "seed", "workers", "precision", "accelerator",
-    "devices", "save_every", "on_nonfinite", "download", "resume", "overwrite",
+    "devices", "save_every", "on_nonfinite", "on_bad_image", "download", "resume", "overwrite",
+]  # fmt: skip
+FINETUNE_OPTIONS = [
+    "epochs", "steps_per_epoch", "batch_size", "lr", "layer_decay", "weight_decay", "warmup", "schedule", "loss",
+    *TRAIN_OPTIONS[5:],
 ]  # fmt: skip
 OPTIONS = {
     "pretrain": [
-        "data", "out", "encoder", "decoder_channels", "weights", "image_size", "patch_size", "mask_ratio",
+        "data", "out", "extra", "encoder", "decoder_channels", "weights", "image_size", "patch_size", "mask_ratio",
         "normalise_target", "decoder_window", "val", *TRAIN_OPTIONS,
     ],
     "finetune": [
-        "data", "out", "weights", "labels", "border", "encoder", "decoder_channels", "image_size", "val", "epochs",
-        "steps_per_epoch", *TRAIN_OPTIONS[1:],
+        "data", "out", "weights", "transfer", "labels", "border", "encoder", "decoder_channels", "image_size", "val",
+        *FINETUNE_OPTIONS,
     ],
     "evaluate": ["run", "data", "split", "border", "checkpoint", "out"],
     "predict": ["run", "images", "out", "checkpoint", "overwrite"],
     "reconstruct": ["run", "images", "out", "mask_ratio", "seed", "overwrite"],
     "compare": [
         "data", "out", "inits", "labels", "seeds", "border", "encoder", "decoder_channels", "image_size", "val",
-        "epochs", "steps_per_epoch", *[name for name in TRAIN_OPTIONS[1:] if name != "seed"],
+        *[name for name in FINETUNE_OPTIONS if name != "seed"],
     ],
     "report": ["run"],
+    "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "overwrite"],
     "demo": ["out", "seed", "overwrite"],
     "encoders": ["names", "family", "out", "overwrite"],
 }  # fmt: skip
@@ -128,15 +134,18 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "not a switch": ((*FINETUNE, "--resume", "perhaps"), "--resume perhaps must be true or false"),
     "no such config": (("pretrain", "--config", "nowhere.yaml"), "nowhere.yaml"),
     "no data": ((*PRETRAIN, "--data", "nowhere"), "data nowhere: no such folder"),
+    "no extra": ((*PRETRAIN, "--extra", "synthetic:9,nowhere"), "--extra nowhere: no such folder"),
     "pets missing": ((*PRETRAIN, "--data", "oxford-pet:nowhere"), "images.tar.gz and annotations.tar.gz"),
     "unknown encoder": ((*PRETRAIN, "--encoder", "resnet19"), "'resnet19' is not a timm model; did you mean resnet18"),
     "transformer": ((*PRETRAIN, "--encoder", "vit_tiny_patch16_224"), "'vit_tiny_patch16_224' cannot be the encoder"),
     "no such model": (("encoders", "--names", "resnot*"), "--names 'resnot*' fits no timm model: use a wildcard"),
     "no such family": (("encoders", "--family", "resnot"), "--family 'resnot' is not one of timm's; did you mean"),
-    "four widths": ((*PRETRAIN, "--decoder_channels", "[1, 2, 3, 4]"), "[1, 2, 3, 4] must be five widths"),
+    "two widths": ((*PRETRAIN, "--decoder_channels", "[8, 8]"), "[8, 8] must be three to five widths"),
     "size": ((*PRETRAIN, "--image_size", "[100, 64]"), "[100, 64] is not a multiple of 32 (the patch side): use [96,"),
     "three sides": ((*PRETRAIN, "--image_size", "[64, 64, 64]"), "[64, 64, 64] must be one side or [height, width]"),
     "patch": ((*PRETRAIN, "--patch_size", 48), "--patch_size 48 is not a multiple of the encoder's largest stride 32"),
+    "patch of 16": ((*PRETRAIN, "--patch_size", 16), "stride 32 (four --decoder_channels make it 16): use 32 or 64"),
+    "size to fine-tune": ((*FINETUNE, "--image_size", 80), "[80, 80] is not a multiple of 32 (the network's largest"),
     "one patch": ((*PRETRAIN, "--patch_size", 64), "an image of 1 x 1 patches leaves nothing to hide"),
     "mask ratio": ((*PRETRAIN, "--mask_ratio", 1.5), "--mask_ratio 1.5 is not between 0 and 1"),
     "no window": ((*PRETRAIN, "--decoder_window", 0), "--decoder_window 0 is out of range: give at least 1"),
@@ -308,7 +317,7 @@ def cut(file: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])
-def test_a_truncated_image_in_the_middle_of_training(
+def test_a_truncated_image_is_named_before_training(
     refused: Callable[..., str], pretrained: Path, folder: Path, tmp_path: Path, verb: str, workers: int
 ) -> None:
     cut(folder / "images" / "cat_3.png")
@@ -317,6 +326,7 @@ def test_a_truncated_image_in_the_middle_of_training(
     said = refused(*words, "--workers", workers, "--epochs", 1)
     assert f"{folder / 'images' / 'cat_3.png'} cannot be read as an image" in said
     assert "Traceback" not in said and "worker" not in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_truncated_image_among_those_to_segment(
@@ -325,7 +335,7 @@ def test_a_truncated_image_among_those_to_segment(
     cut(folder / "images" / "cat_3.png")
     words = ("--run", finetuned, "--images", folder / "images", "--out", tmp_path / "out")
     assert "cat_3.png cannot be read" in refused("predict", *words)
-    assert (tmp_path / "out" / "labels" / "cat_2.png").is_file()  # what was done before stays
+    assert not (tmp_path / "out").exists()
 
 
 def empty_images(data: Path) -> None:

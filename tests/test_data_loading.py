@@ -36,6 +36,12 @@ class Twins:
     def file(self, index: int) -> str:
         return f"{index}.png"
 
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        return []
+
+    def check(self, index: int) -> None:
+        pass
+
     def label(self, index: int) -> Image.Image:
         height, width = self.size
         label = np.zeros(self.size, np.uint8)

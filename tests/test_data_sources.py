@@ -1,5 +1,4 @@
 import logging
-import os
 import warnings
 from pathlib import Path
 
@@ -10,15 +9,7 @@ from PIL import Image
 from fake_pets import write_fake_pets
 from maeseg.data.sources import open_source
 from maeseg.errors import UserError
-
-
-def real_data(name: str) -> Path:
-    given = os.environ.get("MAESEG_TEST_DATA")
-    root = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
-    if not (root / name).is_dir():
-        pytest.skip(f"no {name}: set MAESEG_TEST_DATA to the folder that holds it")
-    return root / name
-
+from real_data import real_data
 
 # --- oxford-pet
 
@@ -263,7 +254,7 @@ def test_names_that_pair_twice(tmp_path: Path) -> None:
 def test_size_difference_names_both(tmp_path: Path) -> None:
     write(layout(tmp_path) / "masks/c.png", BOX[:5, :7])
     with pytest.raises(UserError, match=r"images/c.png is 8x6 but masks/c.png is 7x5: re-export the label"):
-        open_source(str(tmp_path), labelled=True)
+        open_source(str(tmp_path), labelled=True).check(2)
 
 
 @pytest.mark.parametrize("values", [(0, 2), (0, 1, 255), (0, 128, 255)])
@@ -301,10 +292,10 @@ def test_broken_image_is_named(tmp_path: Path, how: str, words: str, suffix: str
     assert "\n" not in str(caught.value)
 
 
-def test_broken_label_is_named_at_opening(tmp_path: Path) -> None:
+def test_broken_label_is_named_by_the_check(tmp_path: Path) -> None:
     spoil(layout(tmp_path) / "masks/d.png", "empty")
     with pytest.raises(UserError, match=r"masks/d.png is empty"):
-        open_source(str(tmp_path), labelled=True)
+        open_source(str(tmp_path), labelled=True).check(3)
 
 
 def test_real_nuclei() -> None:

@@ -54,6 +54,12 @@ class RedSquares:
     def file(self, index: int) -> str:
         return f"square_{index}.png"
 
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        return []
+
+    def check(self, index: int) -> None:
+        pass
+
     def image(self, index: int) -> Image.Image:
         self.read.append(index)
         red = np.asarray(self.label(index)) == 1

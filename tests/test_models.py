@@ -17,6 +17,7 @@ from maeseg.models.unet import (
     check_image_size,
     check_patch_size,
     count_parameters,
+    largest_stride,
 )
 from maeseg.patches import visible_pixels
 from maeseg.sparse import pack, unpack
@@ -92,6 +93,29 @@ def test_gradient_stops_at_masked_pixels(autoencoder: MaskedAutoencoder) -> None
     seen = visible_pixels(visible_BYX, 32).expand_as(images_BCHW)
     assert images_BCHW.grad[~seen].abs().max() == 0
     assert images_BCHW.grad[seen].abs().min() > 0
+
+
+@pytest.mark.parametrize("encoder", [ENCODER, "test_efficientnet", "test_convnext", "test_byobnet"])
+def test_a_unet_of_four_levels(encoder: str) -> None:
+    network = MaskedAutoencoder(build_unet(encoder, WIDTHS[:4]))
+    visible_BYX = random_visible(2, (3, 4), 0.5)
+    predicted_BCHW = network(torch.randn(2, 3, 48, 64), visible_BYX)  # patches of 16
+    assert predicted_BCHW.shape == (2, 3, 48, 64)
+    predicted_BCHW.square().mean().backward()
+    assert not [name for name, parameter in network.named_parameters() if parameter.grad is None]  # all of it is used
+
+
+def test_the_unet_of_four_levels_computes_what_pretraining_computed() -> None:
+    network = MaskedAutoencoder(build_unet(ENCODER, WIDTHS[:4])).double()
+    network(torch.randn(2, 3, 64, 64).double(), random_visible(2, (4, 4), 0.5))
+    network.eval()
+    unet, images_BCHW = build_unet(ENCODER, WIDTHS[:4]).double().eval(), torch.randn(2, 3, 48, 80).double()
+    assert len(transfer_to_unet(network, unet, "here").adapted) == 3
+    decoded: list[torch.Tensor] = []
+    network.decoder.register_forward_hook(lambda module, args, output: decoded.append(output))
+    with torch.no_grad():
+        network(images_BCHW, torch.ones(2, 3, 5, dtype=torch.bool))
+        torch.testing.assert_close(unet.decoder(unet.encoder(images_BCHW)), decoded[0], rtol=1e-9, atol=1e-12)
 
 
 # --- densify
@@ -219,11 +243,13 @@ def test_parameter_count_of_a_known_unet() -> None:
     [
         (lambda: build_unet("resnet19"), "'resnet19' is not a timm model; did you mean resnet18"),
         (lambda: build_unet("vit_tiny_patch16_224"), "cannot be the encoder of a U-Net"),
-        (lambda: build_unet(ENCODER, [8, 8]), "[8, 8] must be five widths"),
-        (lambda: build_unet(ENCODER, [8, 8, 8, 8, 0]), "must be five widths"),
+        (lambda: build_unet(ENCODER, [8, 8]), "[8, 8] must be three to five widths"),
+        (lambda: build_unet(ENCODER, [8, 8, 8, 8, 0]), "must be three to five widths"),
         (lambda: as_size([1, 2, 3]), "must be one side or [height, width]"),
-        (lambda: check_patch_size(48), "--patch_size 48 is not a multiple of the encoder's largest stride 32"),
-        (lambda: check_patch_size(0), "use 32 or 64"),
+        (lambda: check_patch_size(48, 32), "--patch_size 48 is not a multiple of the encoder's largest stride 32: use"),
+        (lambda: check_patch_size(0, 32), "use 32 or 64"),
+        (lambda: check_patch_size(16, 32), "stride 32 (four --decoder_channels make it 16): use 32 or 64"),
+        (lambda: check_patch_size(40, 16), "largest stride 16: use 32 or 48"),
         (lambda: check_image_size((100, 64), 32), "use [96, 64] or [128, 64]"),
         (lambda: check_image_size((10, 10), 32), "use [32, 32]"),
         (lambda: check_image_size((0, 64), 32), "use [32, 64]"),
@@ -239,4 +265,6 @@ def test_sizes() -> None:
     assert as_size(64) == (64, 64)
     assert as_size([32, 96]) == (32, 96)
     check_image_size((32, 96), 32)
-    check_patch_size(64)
+    check_patch_size(64, 32)
+    check_patch_size(16, 16)
+    assert [largest_stride(WIDTHS[:depth]) for depth in (3, 4, 5)] == [8, 16, 32]

@@ -13,17 +13,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
 from fake_runs import fake_compare, fake_finetune, fake_pretrain, picture, result_row
 from maeseg.errors import UserError
+from maeseg.experiments.comparison import Comparison, Pretraining
+from maeseg.experiments.folder import Curves, read_curves
 from maeseg.experiments.results import append_result, read_results
-from maeseg.report.figures import INK, label_efficiency, pretraining_loss, training_curves
-from maeseg.report.folder import Curves, read_curves
-from maeseg.report.html import write_report
-from maeseg.report.pictures import (
+from maeseg.experiments.statistics import paired_difference
+from maeseg.pages.figures import (
+    INK,
+    label_differences,
+    label_efficiency,
+    paired_dots,
+    pretraining_loss,
+    reliability_diagram,
+    training_curves,
+)
+from maeseg.pages.html import write_report
+from maeseg.pages.pictures import (
     BACKGROUND_COLOUR,
     BORDER_COLOUR,
     FALSE_NEGATIVE_COLOUR,
@@ -34,6 +45,7 @@ from maeseg.report.pictures import (
     photograph,
     wrong_share,
 )
+from maeseg.scores import Reliability
 from maeseg.types import BORDER
 
 
@@ -81,6 +93,12 @@ def line_of(figure: Figure, label: str) -> Line2D:
     return line
 
 
+def bars_of(figure: Figure) -> list[tuple[float, float]]:
+    """Lower and upper end of the vertical bars, in the order they were drawn."""
+    bars = [each for each in axes_of(figure).collections if isinstance(each, LineCollection)]
+    return [(float(ends[0, 1]), float(ends[1, 1])) for bar in bars for ends in map(np.asarray, bar.get_segments())]
+
+
 def points_of(line: Line2D) -> np.ndarray:
     return np.asarray(line.get_xydata())
 
@@ -105,14 +123,18 @@ class TestComparePage:
         assert compare_page.headings == [
             "Labels saved",
             "Results",
-            "Difference from scratch",
+            "Difference: pretrained \u2212 scratch",
             "Labels and IoU",
+            "Seed by seed",
+            "Time",
             "Training",
             "32 labels",
             "128 labels",
+            "Where the networks differ most",
             "Predictions",
             "32 labels, seed 0",
             "128 labels, seed 0",
+            "Calibration",
             "Pre-training",
             "pretrained",
             "How it was run",
@@ -126,7 +148,7 @@ class TestComparePage:
         assert not {"script", "link", "iframe", "object"} & set(compare_page.tags)
 
     def test_leaves_one_file(self, compare: Path, compare_page: Page) -> None:
-        names = {"config.yaml", "run.json", "results.csv", "runs", "report.html"}
+        names = {"config.yaml", "run.json", "results.csv", "runs", "contrasts", "report.html"}
         assert {path.name for path in compare.iterdir()} == names
 
     def test_verdict_stands_on_top(self, compare_page: Page) -> None:
@@ -144,9 +166,10 @@ class TestComparePage:
         assert "Border pixels: ignore" in compare_page.text
 
     def test_shows_pictures_figures_and_provenance(self, compare_page: Page) -> None:
-        # 3 images x 2 label counts x (image, truth, 2 x (prediction, errors)), and 2 x 3 reconstructions
-        assert compare_page.tags.count("img") == 3 * 2 * 6 + 2 * 3
-        assert compare_page.tags.count("svg") == 1 + 2 * 2 + 1
+        # 3 images and 4 contrasts for 2 label counts, as (image, truth, 2 x (prediction, errors)); 2 reconstructions
+        assert compare_page.tags.count("img") == (3 + 4) * 2 * 6 + 2 * 3
+        # labels: means, differences, seeds; of each label count loss, accuracy and calibration; pre-training
+        assert compare_page.tags.count("svg") == 3 + 2 * 3 + 1
         for text in ("torch 2.14.1", "0123abc", "1 h 12 min", "a processor", "seeds: 3", "1,234,567"):
             assert text in compare_page.text
 
@@ -159,8 +182,9 @@ class TestOtherPages:
     def test_unfinished_comparison(self, tmp_path: Path) -> None:
         page = Page(write_report(fake_compare(tmp_path / "compare", labels=(32, 128), done=3)))
         assert "3 of 12 runs are done" in page.text
-        assert "one seed gives no interval" in page.text
+        assert "from 40 images of one seed: of these two networks alone" in page.text
         assert "128 labels" not in page.headings
+        assert "The pictures are made when all runs are finished." in page.text
 
     def test_comparison_that_has_just_begun(self, tmp_path: Path) -> None:
         page = Page(write_report(fake_compare(tmp_path / "compare", done=0)))
@@ -174,14 +198,49 @@ class TestOtherPages:
 
     def test_runs_without_baseline(self, tmp_path: Path) -> None:
         page = Page(write_report(fake_compare(tmp_path / "compare", inits=("a",), labels=(32,), seeds=1)))
-        assert "Nothing was trained from scratch" in page.text
-        assert "nothing to compare with scratch yet" in page.text
+        assert "Only runs from a are finished, so there is nothing to compare yet." in page.text
+        assert page.text.count("There is nothing to compare yet.") == 2  # differences, time
+
+    def test_baseline_without_scratch(self, tmp_path: Path) -> None:
+        page = Page(write_report(fake_compare(tmp_path / "compare", inits=("a", "b"), labels=(32,), seeds=2)))
+        assert "Difference: b \u2212 a" in page.headings
+        assert "from a (paired difference" in page.text
+
+    def test_weights_from_outside_are_a_yardstick(self, tmp_path: Path) -> None:
+        gain = {"scratch": 0.0, "here": 0.1, "imagenet": 0.2, "both": 0.25}
+        compare = fake_compare(
+            tmp_path / "compare",
+            inits=list(gain),
+            labels=(32, 64),
+            iou=lambda init, count, seed: 0.3 + gain[init] + 0.001 * count + 0.01 * seed,
+            outside=["imagenet"],
+            started_from={"both": "imagenet"},
+        )
+        page = Page(write_report(compare))
+        assert "With 32 labels here closes 50% of the gap in IoU between scratch and imagenet" in page.text
+        assert "With 32 labels both closes" not in page.text
+        everything = (
+            "Starting from here, from imagenet, from both and from both rather than imagenet helped with 32 and 64"
+        )
+        assert everything in page.text
+        assert "Difference: both \u2212 imagenet" in page.headings
+        assert "The pre-training of here took 1 h 12 min and saved" in page.text
+        assert "The pre-training of imagenet" not in page.text
+
+    def test_runs_without_results_per_image(self, tmp_path: Path) -> None:
+        compare = fake_compare(tmp_path / "compare", labels=(32,))
+        for name in ("validation.csv", "calibration.csv"):
+            for file in compare.rglob(name):
+                file.unlink()
+        page = Page(write_report(compare))
+        assert "from 3 seeds, effect size" in page.text and "images of the same kind" not in page.text
+        assert "The runs left no calibration.csv." in page.text
 
     def test_several_inits_are_named(self, tmp_path: Path) -> None:
         inits = ("scratch", "photos", "scans")
         page = Page(write_report(fake_compare(tmp_path / "compare", inits=inits, labels=(32,), seeds=2)))
-        assert "Pre-training (photos)" in page.text and "Pre-training (scans)" in page.text
-        assert "With 32 labels pre-training (scans) helped" in page.text
+        assert "Starting from photos and from scans helped with 32 labels." in page.text
+        assert "With 32 labels starting from scans helped" in page.text
 
     def test_missing_figures_are_dashes(self, tmp_path: Path) -> None:
         compare = fake_compare(tmp_path / "compare", labels=(32,), seeds=1)
@@ -189,7 +248,7 @@ class TestOtherPages:
             append_result(compare / "results.csv", replace(row, boundary_f1=math.nan))
         page = Page(write_report(compare))
         assert "nan" not in page.text
-        assert page.text.count("\u2013") == 3  # two means and their difference
+        assert page.text.count("\u2013") == 4  # two means and their difference; the effect size, of one seed
 
     def test_pretrain(self, tmp_path: Path) -> None:
         page = Page(write_report(fake_pretrain(tmp_path / "run")))
@@ -199,8 +258,8 @@ class TestOtherPages:
 
     def test_finetune(self, tmp_path: Path) -> None:
         page = Page(write_report(fake_finetune(tmp_path / "run", iou=0.625)))
-        assert page.headings == ["Training", "Predictions", "How it was run"]
-        assert (page.tags.count("svg"), page.tags.count("img")) == (3, 12)
+        assert page.headings == ["Training", "Predictions", "Calibration", "How it was run"]
+        assert (page.tags.count("svg"), page.tags.count("img")) == (4, 12)
         assert "0.625" in page.text and "best epoch" in page.text
 
     @pytest.mark.parametrize("fake", [fake_pretrain, fake_finetune])
@@ -246,6 +305,7 @@ class TestErrors:
             ("config.yaml", "{"),
             ("metrics.csv", "epoch,val_loss\n0,high\n"),
             ("examples/00_label.png", "no picture"),
+            ("calibration.csv", "from,to,pixels,probability,foreground\n0,1,many,1,1\n"),
         ],
     )
     def test_a_broken_file_is_named(self, tmp_path: Path, name: str, content: str) -> None:
@@ -270,14 +330,53 @@ class TestFigures:
             for seed in range(3)
         ]
         rows.append(result_row("a", 8, 3, iou=math.nan))
-        figure = label_efficiency(rows)
-        np.testing.assert_allclose(points_of(line_of(figure, "scratch")), [[8, 0.2], [64, 0.5]])
-        np.testing.assert_allclose(points_of(line_of(figure, "a")), [[8, 0.4], [64, 0.6]])
+        figure = label_efficiency(Comparison(rows))
+        for init, means in (("scratch", [0.2, 0.5]), ("a", [0.4, 0.6])):
+            drawn = points_of(line_of(figure, init))
+            np.testing.assert_allclose(drawn[:, 0], [8, 64], rtol=0.03)  # side by side, not one upon the other
+            np.testing.assert_allclose(drawn[:, 1], means)
+        assert bars_of(figure)[0] == pytest.approx((0.2 - 0.248414, 0.2 + 0.248414), abs=1e-6)  # t(2) 0.1 / sqrt(3)
         dots = [line for line in axes_of(figure).get_lines() if line.get_linestyle() == "None"]
         assert [len(points_of(line)) for line in dots] == [6, 6]
         assert axes_of(figure).get_xscale() == "log"
         assert [text.get_text() for text in axes_of(figure).get_xticklabels()] == ["8", "64"]
         assert axes_of(figure).get_ylabel() == "IoU"
+
+    def test_label_differences_draws_the_intervals_of_every_pair(self) -> None:
+        rows = [
+            result_row(init, 8, seed, iou=iou + 0.01 * seed * (init == "b"))
+            for init, iou in (("scratch", 0.1), ("a", 0.3), ("b", 0.4))
+            for seed in range(3)
+        ]
+        comparison = Comparison(rows, pretrainings={"b": Pretraining(1, "a")})
+        figure = label_differences(comparison)
+        heights = {line.get_label(): points_of(line)[0, 1] for line in axes_of(figure).get_lines()[1:]}
+        assert heights == pytest.approx({"a \u2212 scratch": 0.2, "b \u2212 scratch": 0.31, "b \u2212 a": 0.11})
+        bars = [paired_difference(comparison, *pair, 8).difference.interval for pair in comparison.pairs]
+        np.testing.assert_allclose(bars_of(figure), bars)
+        assert bars[1][1] - bars[1][0] > 0.04 > bars[0][1] - bars[0][0]
+
+    def test_paired_dots_join_the_runs_of_a_seed(self) -> None:
+        rows = [
+            result_row(init, count, seed, iou=0.1 * seed + 0.01 * place)
+            for count in (8, 16)
+            for place, init in enumerate(("scratch", "a", "b"))
+            for seed in range(2)
+            if (init, seed) != ("a", 1)
+        ]
+        figure = paired_dots(Comparison(rows))
+        assert [axes.get_title() for axes in figure.axes] == ["8 labels", "16 labels"]
+        for axes in figure.axes:
+            joined = {str(line.get_label()): points_of(line) for line in axes.get_lines()}
+            np.testing.assert_allclose(joined["seed 0"], [[0.0, 0.0], [1.0, 0.01], [2.0, 0.02]])
+            np.testing.assert_allclose(joined["seed 1"], [[0.0, 0.1], [2.0, 0.12]])
+            np.testing.assert_allclose(joined["a"], [[1.0, 0.01]])
+
+    def test_reliability_diagram_leaves_out_bins_that_are_almost_empty(self) -> None:
+        probability = np.concatenate([np.full(4000, 0.12), np.full(4000, 0.9), [0.5]])
+        foreground = np.concatenate([np.arange(4000) < 1000, np.arange(4000) < 3000, [True]])
+        figure = reliability_diagram({"a": Reliability.of(probability, foreground)})
+        np.testing.assert_allclose(points_of(line_of(figure, "a")), [[0.12, 0.25], [0.9, 0.75]])
 
     def test_training_curves_are_means_over_seeds_with_a_band(self) -> None:
         runs = {
@@ -304,11 +403,14 @@ class TestFigures:
         np.testing.assert_allclose(drawn, [float(line.split(",")[-1]) for line in lines])
 
     def test_without_data_the_axes_are_empty(self) -> None:
-        for figure in (label_efficiency([]), training_curves({"a": [{}]}, "accuracy"), pretraining_loss({})):
+        empty = Comparison([])
+        for figure in (label_efficiency(empty), training_curves({"a": [{}]}, "accuracy"), pretraining_loss({})):
             assert not axes_of(figure).get_lines()
+        assert not axes_of(paired_dots(empty)).get_lines()
+        assert bars_of(label_differences(empty)) == []
 
     def test_pyplot_is_left_alone(self) -> None:
-        code = "import maeseg.report.html, sys; assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
+        code = "import maeseg.pages.html, sys; assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
         subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -25,13 +25,12 @@ from maeseg.training.callbacks import EpochTable, Keep, LossWatch, last_epoch
 from maeseg.training.checkpoint_files import WholeCheckpoints
 from maeseg.training.losses import SegmentationLoss
 from maeseg.training.module import Mean
-from maeseg.training.optim import adamw_with_cosine
 from maeseg.training.options import check_ranges
 from maeseg.training.pretrain import PretrainModule
 from maeseg.training.segment import SegmentModule
 from maeseg.training.stopping import Stop
 from maeseg.training.trainer import quiet
-from maeseg.types import BORDER, BorderRule
+from maeseg.types import BORDER, BorderRule, LossName
 from tiny_runs import WIDTHS
 
 ENCODER, SIDE = "test_resnet", 64
@@ -165,17 +164,20 @@ def test_dropout_goes_on_with_the_same_bits(tmp_path: Path) -> None:
 # --- the loss of fine-tuning
 
 
-def by_hand(logits_B1HW: Tensor, target_BHW: Tensor, counted_BHW: Tensor) -> Tensor:
+def by_hand(logits_B1HW: Tensor, target_BHW: Tensor, counted_BHW: Tensor, name: LossName) -> Tensor:
     """Soft Dice over the counted pixels of the batch, and cross-entropy as a mean over all pixels of the batch."""
     probability_BHW = logits_B1HW[:, 0].sigmoid() * counted_BHW
     foreground_BHW = target_BHW * counted_BHW
     dice = 2 * (probability_BHW * foreground_BHW).sum() / (probability_BHW.sum() + foreground_BHW.sum())
+    if name == "dice":
+        return 1 - dice
     entropy_BHW = F.binary_cross_entropy_with_logits(logits_B1HW[:, 0], foreground_BHW, reduction="none")
     return 1 - dice + (entropy_BHW * counted_BHW).mean()
 
 
+@pytest.mark.parametrize("name", ["dice+ce", "dice"])
 @pytest.mark.parametrize("border", ["background", "ignore", "foreground"])
-def test_segmentation_loss_by_hand(border: BorderRule) -> None:
+def test_segmentation_loss_by_hand(border: BorderRule, name: LossName) -> None:
     logits_B1HW = torch.randn(3, 1, 8, 6).double().requires_grad_()
     label_BHW = torch.randint(0, 2, (3, 8, 6)).to(torch.uint8)
     at_border = torch.rand(3, 8, 6) < 0.3
@@ -184,8 +186,8 @@ def test_segmentation_loss_by_hand(border: BorderRule) -> None:
     target_BHW[at_border] = 1.0 if border == "foreground" else 0.0
     counted_BHW = (~at_border if border == "ignore" else torch.ones_like(at_border)).double()
 
-    loss = SegmentationLoss(border)(logits_B1HW, label_BHW)
-    assert loss.item() == pytest.approx(by_hand(logits_B1HW, target_BHW, counted_BHW).item(), rel=1e-6)
+    loss = SegmentationLoss(border, name)(logits_B1HW, label_BHW)
+    assert loss.item() == pytest.approx(by_hand(logits_B1HW, target_BHW, counted_BHW, name).item(), rel=1e-6)
     loss.backward()
     assert logits_B1HW.grad is not None
     at_the_border = logits_B1HW.grad[:, 0][at_border].abs()
@@ -208,36 +210,6 @@ def test_a_perfect_prediction_costs_nothing() -> None:
     assert SegmentationLoss("background")(logits_B1HW, label_BHW).item() == pytest.approx(0, abs=1e-6)
 
 
-# --- the learning rate
-
-
-def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine() -> None:
-    configured = adamw_with_cosine(nn.Linear(2, 2), lr=0.1, weight_decay=0.05, steps=20, warmup=0.2)
-    assert isinstance(configured, dict)
-    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]  # type: ignore[typeddict-item]
-    rates = []
-    for _ in range(20):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
-    assert rates[4:] == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 16)) for step in range(16)])
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
-
-
-def test_vectors_are_not_decayed() -> None:
-    network = MaskedAutoencoder(build_unet(ENCODER, WIDTHS))
-    configured = adamw_with_cosine(network, lr=0.1, weight_decay=0.05, steps=10, warmup=0.1)
-    assert isinstance(configured, dict)
-    decays = {
-        id(parameter): group["weight_decay"]
-        for group in configured["optimizer"].param_groups
-        for parameter in group["params"]
-    }
-    for name, parameter in network.named_parameters():
-        assert decays[id(parameter)] == (0 if parameter.ndim < 2 else 0.05), name
-
-
 # --- ranges
 
 
@@ -247,6 +219,7 @@ def test_vectors_are_not_decayed() -> None:
         ({"epochs": 0}, "--epochs 0 is out of range: give at least 1"),
         ({"workers": -1}, "--workers -1 is out of range: give at least 0"),
         ({"warmup": 1.5}, "--warmup 1.5 is out of range: give at least 0 and at most 1"),
+        ({"layer_decay": 1.5}, "--layer_decay 1.5 is out of range: give at least 0 and at most 1"),
         ({"lr": math.nan}, "--lr nan is out of range"),
         ({"seed": 2**32}, "--seed 4294967296 is out of range"),
     ],

@@ -17,6 +17,9 @@ from PIL import Image
 import maeseg as library
 from maeseg.data.splits import label_subset, split_indices
 from maeseg.data.synthetic import Synthetic
+from maeseg.experiments.comparison import read_comparison
+from maeseg.experiments.contrasts import KINDS, choose_contrasts, read_list
+from maeseg.experiments.validation import read_reliability, read_validation
 from mishaps import full_disk
 from tiny_runs import DATA, TRAINING, WIDTHS, curves, files_in, finetune, maeseg, pretrain, same_weights
 
@@ -38,6 +41,11 @@ COMPARISON = (
 
 def examples(*kinds: str) -> set[str]:
     return {f"examples/{number:02d}_{kind}.png" for number in range(len(VALIDATION)) for kind in kinds}
+
+
+FINETUNED = (
+    COMMON | {"checkpoints/best.ckpt", "validation.csv", "calibration.csv"} | examples("image", "label", "prediction")
+)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +102,7 @@ def test_pretrain_leaves_exactly_these_files(pretrained: Path) -> None:
 
 
 def test_finetune_leaves_exactly_these_files(finetuned: Path) -> None:
-    assert files_in(finetuned) == COMMON | {"checkpoints/best.ckpt"} | examples("image", "label", "prediction")
+    assert files_in(finetuned) == FINETUNED
     assert curves(finetuned)[0] == [
         "epoch", "step", "lr", "train_loss", "train_accuracy", "train_iou",
         "val_loss", "val_accuracy", "val_iou", "val_dice_loss",
@@ -123,6 +131,29 @@ def test_config_is_complete(pretrained: Path, finetuned: Path) -> None:
         options = yaml.safe_load((run / "config.yaml").read_text())
         assert options.keys() == inspect.signature(verb).parameters.keys() - {"resume", "overwrite"}
         assert options["encoder"] == "test_resnet" and options["decoder_channels"] == WIDTHS
+
+
+def test_validation_is_measured_image_by_image_in_order(finetuned: Path) -> None:
+    found, bins, final = read_validation(finetuned), read_reliability(finetuned), read_json(finetuned / "metrics.json")
+    assert found is not None and bins is not None
+    assert list(found.files) == [Synthetic(24).file(index) for index in VALIDATION]
+    figures = found.scores.over_set(np.ones(len(VALIDATION)))
+    assert {name: float(value) for name, value in figures.items()} == {name: final[name] for name in figures}
+    assert bins.pixels.sum() == len(VALIDATION) * 128 * 128
+    assert bins.foreground.sum() == found.scores.tp.sum() + found.scores.fn.sum()
+    assert bins.pixels[10:].sum() == pytest.approx(found.scores.tp.sum() + found.scores.fp.sum(), abs=5)  # above 0.5
+
+
+def test_an_example_is_what_was_measured(finetuned: Path) -> None:
+    found = read_validation(finetuned)
+    assert found is not None
+    for number in range(len(VALIDATION)):  # so few that every one is an example
+        label, predicted = (
+            np.asarray(Image.open(finetuned / "examples" / f"{number:02d}_{kind}.png")) == 1
+            for kind in ("label", "prediction")
+        )
+        assert (label & predicted).sum() == found.scores.tp[number]
+        assert predicted.sum() == found.scores.tp[number] + found.scores.fp[number]
 
 
 # --- repeating a run
@@ -387,7 +418,7 @@ def results(comparison: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path) -> None:
+def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path, pretrained: Path) -> None:
     rows = results(comparison)
     wanted = [
         (init, labels, seed)
@@ -403,16 +434,34 @@ def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path) -> None:
         "metrics.json",
         "results.csv",
         "runs",
+        "contrasts",
     }
     assert {row["run"] for row in rows} == {f"runs/{path.name}" for path in (comparison / "runs").iterdir()}
     for row in rows:
         run = comparison / row["run"]
-        assert files_in(run) == COMMON | {"checkpoints/best.ckpt"} | examples("image", "label", "prediction")
+        assert files_in(run) == FINETUNED
         assert float(row["iou"]) == read_json(run / "metrics.json")["iou"]
         assert (row["steps"], row["epochs"]) == ("1", "1")
     facts = read_json(comparison / "run.json")
     assert facts["status"] == "finished"
     assert facts["split"] == {"train": 19, "val": 5}
+    assert facts["pretraining"] == {"pretrained": {"seconds": read_json(pretrained / "run.json")["seconds"],
+                                                   "started_from": None}}  # fmt: skip
+
+
+def test_contrasts_show_the_images_on_which_two_runs_differ_most(comparison: Path) -> None:
+    contrasts = read_list(comparison)
+    assert contrasts == choose_contrasts(read_comparison(comparison)) and contrasts
+    pictures = {f"{each.pictures}_{kind}.png" for each in contrasts for kind in KINDS}
+    assert {path.name for path in (comparison / "contrasts").iterdir()} == pictures | {"contrasts.csv"}
+    for each in contrasts:
+        files = {kind: comparison / "contrasts" / f"{each.pictures}_{kind}.png" for kind in KINDS}
+        label = np.asarray(Image.open(files["label"])) == 1
+        for kind, iou in (("prediction", each.iou), ("reference", each.reference_iou)):
+            predicted = np.asarray(Image.open(files[kind])) == 1
+            union = (label | predicted).sum()
+            assert iou == pytest.approx((label & predicted).sum() / union if union else 1.0)
+        assert (each.iou > each.reference_iou) == (each.kind == "gain")
 
 
 def test_compared_runs_differ_in_their_weights_alone(comparison: Path) -> None:
@@ -463,9 +512,10 @@ def test_compare_resumes_where_it_stopped(comparison: Path, pretrained: Path, tm
 def test_compare_prints_its_table(comparison: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert maeseg("compare", "--out", comparison, "--inits", f"[scratch, {pretrained}]", *COMPARISON, "--resume") == 0
     printed = capsys.readouterr().out
-    for word in ("scratch", "pretrained", "accuracy", "boundary", "±", "With 4 labels", "With 10 labels"):
+    headings = ("Verdict", "Differences", "Labels saved", "Time", "Intervals")
+    for word in ("scratch", "pretrained", "accuracy", "boundary", "±", "With 4 labels", "With 10 labels", *headings):
         assert word in printed, word
-    assert "…" not in printed  # nothing is cut short at 80 columns
+    assert "…" not in printed and max(map(len, printed.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("verb", ["pretrained", "finetuned", "comparison"])

@@ -8,6 +8,7 @@ from maeseg.verbs.evaluate import evaluate
 from maeseg.verbs.finetune import finetune
 from maeseg.verbs.predict import predict
 from maeseg.verbs.pretrain import pretrain
+from maeseg.verbs.recipe import recipe
 from maeseg.verbs.reconstruct import reconstruct
 from maeseg.verbs.report import report
 
@@ -20,6 +21,7 @@ __all__ = [
     "finetune",
     "predict",
     "pretrain",
+    "recipe",
     "reconstruct",
     "report",
 ]

@@ -4,15 +4,16 @@ import contextlib
 import inspect
 import logging
 import os
-import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, get_args, get_origin
+from pathlib import Path
+from typing import Any
 
 import maeseg
 from maeseg.errors import Terminated, UserError, nearest
+from maeseg.parsing import one_line
 
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
@@ -24,6 +25,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         maeseg.reconstruct,
         maeseg.compare,
         maeseg.report,
+        maeseg.recipe,
         maeseg.demo,
         maeseg.encoders,
     )
@@ -50,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             tune_allocator()
             result = VERBS[verb](**options)
     except UserError as error:
-        print(f"maeseg: {error}", file=sys.stderr)
+        line = " ".join(str(error).split("\n"))  # a file's name may have several
+        print(f"maeseg: {line}", file=sys.stderr)
         return EXIT_USER_ERROR
     except (KeyboardInterrupt, Terminated) as error:
         print(f"maeseg: stopped{'; go on with --resume' if 'resume' in options else ''}", file=sys.stderr)
@@ -108,8 +111,15 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
         found = parser.parse_args(words)
     except ArgumentError as error:
         raise UserError(one_line(error, VERBS[given])) from error
+    except (RecursionError, ValueError, TypeError, KeyError, AttributeError) as error:  # of a --config that is no text
+        raise UserError(
+            f"--config is not a YAML file of options, such as a run's config.yaml: {str(error) or error!r}"
+        ) from error
     options = found.as_dict()[given]
     options.pop("config", None)
+    for name, value in options.items():
+        if "\0" in str(value):
+            raise UserError(f"--{name} {value!r} holds a zero character, which no file's name may have")
     return given, options
 
 
@@ -137,42 +147,6 @@ def normalise(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
         alone = not equals and (number + 1 == len(words) or words[number + 1].startswith("--"))
         result.append(f"--{name}=true" if name in switches and alone else f"--{name}{equals}{value}")
     return result
-
-
-def one_line(error: Exception, function: Callable[..., Any]) -> str:
-    """A parser's complaint about a verb's options in one line, by the option's name and in plain words."""
-    text = " ".join(str(error).split())
-    parameters = inspect.signature(function).parameters
-    if found := re.match(r"the following arguments are required: (.*)", text):
-        return f"missing: {', '.join('--' + name.split('.')[-1] for name in found[1].split(', '))}"
-    if found := re.match(r'Parser key "(?:.*\.)?(\w+)": (.*)', text):
-        name, reason = found.groups()
-        values = re.findall(r"(?:Got|Given) value: (.*?)(?= Given value|$)", reason)
-        if name in parameters and values:
-            return f"--{name} {values[-1]} must be {kind(parameters[name].annotation)}"
-        return f"--{name}: {reason}"
-    if found := re.match(r"Subcommand '\w+' does not accept option '(.*)'", text):
-        return f"--config: {function.__name__} has no option {found[1]}{nearest(found[1], parameters)}"
-    if found := re.match(r"argument (--\w+): expected one argument", text):
-        return f"{found[1]} needs a value"
-    if found := re.match(r"unrecognized arguments: (.*)", text):
-        return f"{found[1]}: not an option; options begin with two dashes (maeseg {function.__name__} --help)"
-    if found := re.match(r"(?:Problems parsing config|Unexpected config): (.*)", text):
-        return f"--config is not a YAML file of options, such as a run's config.yaml: {found[1]}"
-    return text
-
-
-def kind(annotation: Any) -> str:
-    """What a value must be, in plain words: ``a whole number or a list, such as [1, 2]``."""
-    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    if annotation in plain:
-        return plain[annotation]
-    arguments = get_args(annotation)
-    if get_origin(annotation) is Literal:
-        return f"one of {', '.join(arguments)}"
-    if get_origin(annotation) is list:
-        return f"a list, such as {'[name, name]' if arguments == (str,) else '[1, 2]'}"
-    return " or ".join(dict.fromkeys(kind(argument) for argument in arguments if argument is not type(None)))
 
 
 def version() -> str:
@@ -217,15 +191,19 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
     elif verb == "compare":
         from maeseg.experiments.summary import print_summary
 
-        print_summary(result, console)
+        print_summary(Path(options["out"]), console)
     elif verb == "demo":
-        from maeseg.experiments.results import read_results
         from maeseg.experiments.summary import print_summary
 
-        print_summary(read_results(result.parent / "results.csv"), console)
+        print_summary(result.parent, console)
         console.print(f"report: {result}", soft_wrap=True)
     elif verb == "report":
         console.print(f"report: {result}", soft_wrap=True)
+    elif verb == "recipe":
+        for path in result:
+            console.print(f"report: {path}", soft_wrap=True)
+        if options["dry_run"]:
+            console.print(f"{options['file']}: every step can be run")
     elif verb == "encoders":
         for each in result:
             size = f"stride {each.stride or '?'}, {(each.parameters or 0) / 1e6:.1f} M parameters"

@@ -11,5 +11,17 @@ BorderRule = Literal["background", "ignore", "foreground"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 """Arithmetic of training, by Lightning's names."""
 
+Transfer = Literal["encoder+decoder", "encoder"]
+"""What is taken from a run that training starts from."""
+
+LossName = Literal["dice+ce", "dice"]
+"""What fine-tuning minimises: soft Dice loss plus cross-entropy, or the first alone."""
+
+Schedule = Literal["cosine", "constant"]
+"""What the learning rate does after warm-up: falls to 0 as a cosine, or stays."""
+
 OnNonfinite = Literal["stop", "skip"]
 """What to do at a step whose loss or gradient is not finite."""
+
+OnBadImage = Literal["fail", "skip"]
+"""What to do about images that cannot be used: name them before anything starts, or leave them out."""

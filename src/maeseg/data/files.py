@@ -1,7 +1,11 @@
 """Reading image files: one place where a broken file becomes a one-line error that names it."""
 
+import io
 import os
-from collections.abc import Sequence
+import stat
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,12 @@ from maeseg.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Suffixes taken as images, in any case."""
+
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP")
+"""Formats that are read, told by content whatever the suffix: not what Pillow starts another program for, as EPS."""
+
+MAX_PIXELS = 100_000_000
+"""Largest image that is decoded; as RGB it takes 300 MB of each process that reads images."""
 
 _ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap width and height
 
@@ -32,22 +42,32 @@ class DataError(UserError):
         super().__init__(" ".join(message.split("\n")).strip())
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """List the image files of a folder, at any depth, sorted; hidden files and folders are left out.
 
     Args:
         folder: Where to look.
+        suffixes: Of what is listed, in lower case.
 
     Returns:
         Paths relative to ``folder``.
+
+    Raises:
+        DataError: A folder may not be read: what it holds would be missing without a word.
     """
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, NotADirectoryError):
+            return
+        raise DataError(f"folder {error.filename} may not be read: {error.strerror}") from error
+
     found = []
-    for where, folders, files in os.walk(folder):
+    for where, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
             (Path(where) / name).relative_to(folder)
             for name in files
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            if name.lower().endswith(suffixes) and not name.startswith(".")
         ]
     return sorted(found)
 
@@ -71,16 +91,65 @@ def read_image(path: Path) -> Image.Image:
         An RGB image.
 
     Raises:
-        DataError: The file is missing, broken, cut short, not an image, or has 32-bit pixels.
+        DataError: The file is missing, broken, cut short, not an image, too large, or has 32-bit pixels.
     """
-    image = ImageOps.exif_transpose(_load(path))
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return _read_rgb(path, str(path))
+
+
+def decode_image(content: bytes, name: str) -> Image.Image:
+    """Read an image out of bytes, such as a member of a tar file, the way ``read_image`` reads a file.
+
+    Args:
+        content: What an image file holds.
+        name: What an error calls it.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        DataError: The bytes are broken, cut short, not an image, too large, or have 32-bit pixels.
+    """
+    return _read_rgb(io.BytesIO(content), name)
+
+
+def check_image(file: Path | bytes, name: str) -> None:
+    """Look at an image file as quickly as shows whether it can be read: header, size, kind and all of its bytes.
+
+    A JPEG is decoded at an eighth of its side (all of its data passes through), of a PNG each chunk's checksum is
+    compared, anything else is decoded.
+
+    Args:
+        file: The file, or what it holds.
+        name: What an error calls it.
+
+    Raises:
+        DataError: As ``read_image`` would.
+    """
+    with _opened(io.BytesIO(file) if isinstance(file, bytes) else file, name) as image:
+        _check_mode(image, name)
+        if image.format == "PNG":
+            image.verify()
+            return
+        if image.format == "JPEG":
+            image.draft("RGB", (1, 1))
+        image.load()
+
+
+def _read_rgb(file: Path | io.BytesIO, name: str) -> Image.Image:
+    with _opened(file, name) as opened:
+        opened.load()
+        image = ImageOps.exif_transpose(opened)
+        _check_mode(image, name)
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
+        return image.convert("RGB")
+
+
+def _check_mode(image: Image.Image, name: str) -> None:
     if image.mode in ("I", "F"):
-        raise DataError(f"{path} has 32-bit pixels, whose range is unknown: export it with 8 bits per channel")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+        raise DataError(f"{name} has 32-bit pixels, whose range is unknown: export it with 8 bits per channel")
 
 
 def read_values(path: Path) -> NDArray[np.int64]:
@@ -95,8 +164,8 @@ def read_values(path: Path) -> NDArray[np.int64]:
     Raises:
         DataError: The file cannot be read, or is a colour picture.
     """
-    image = _load(path)
-    values = np.asarray(image.convert("L") if image.mode == "1" else image)
+    with _opened(path, str(path)) as image:
+        values = np.asarray(image.convert("L") if image.mode == "1" else image)
     if values.ndim == 3:
         channels = values[..., :3] if image.mode in ("RGB", "RGBA") else values[..., :1]
         if (channels != channels[..., :1]).any():
@@ -113,35 +182,53 @@ def displayed_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: The file is missing or its header is broken.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            # Pillow already swaps a TIFF's size
-            turned = (
-                image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
-            )
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    with _opened(path, str(path)) as image:
+        width, height = image.size
+        # Pillow already swaps a TIFF's size
+        turned = image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
     return (height, width) if turned else (width, height)
 
 
-def _load(path: Path) -> Image.Image:
+@contextmanager
+def _opened(file: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
+    """Open an image; whatever goes wrong inside becomes a DataError that names it."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
+            raise DataError(f"{name} is not a regular file: remove it")  # a pipe would be waited for without end
+        # Pillow warns of large images, which are refused below, and of damaged metadata, which are not needed.
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _too_large(name, f"{image.width} x {image.height}")
+            yield image
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, "far too many") from error
     # for a broken file Pillow's readers raise OSError, SyntaxError, ValueError, struct.error, EOFError and
     # more
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(file, name, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _too_large(name: str, size: str) -> DataError:
+    return DataError(
+        f"{name} has {size} pixels, and more than {MAX_PIXELS // 10**6} million are not read: scale it down, or cut it "
+        "into pieces"
+    )
+
+
+def _unreadable(file: Path | io.BytesIO, name: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{path} does not exist")
+        return DataError(f"{name} does not exist")
     if isinstance(error, PermissionError):
-        return DataError(f"{path} may not be read: permission denied")
-    if path.is_file() and path.stat().st_size == 0:
-        return DataError(f"{path} is empty (0 bytes): remove it or replace it")
+        return DataError(f"{name} may not be read: permission denied")
+    if _is_empty(file):
+        return DataError(f"{name} is empty (0 bytes): remove it or replace it")
     reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-    return DataError(f"{path} cannot be read as an image ({reason}): remove it or replace it")
+    return DataError(f"{name} cannot be read as an image ({reason}): remove it or replace it")
+
+
+def _is_empty(file: Path | io.BytesIO) -> bool:
+    if isinstance(file, io.BytesIO):
+        return not file.getbuffer().nbytes
+    return file.is_file() and file.stat().st_size == 0

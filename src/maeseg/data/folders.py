@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maeseg.data.files import SUFFIXES, DataError, displayed_size, list_images, read_image, read_values, some
+from maeseg.data.files import (
+    SUFFIXES,
+    DataError,
+    check_image,
+    displayed_size,
+    list_files,
+    read_image,
+    read_values,
+    some,
+)
 from maeseg.errors import UserError
 
 LAYOUT = (
@@ -30,8 +39,7 @@ class ImageFolder:
         labelled: Whether labels are wanted.
 
     Raises:
-        UserError: No such folder, no images, an image or a label without its partner, or a label whose size
-            differs from its image's.
+        UserError: No such folder, no images, or an image or a label without its partner.
     """
 
     def __init__(self, root: str | Path, *, labelled: bool) -> None:
@@ -45,7 +53,7 @@ class ImageFolder:
         label_folders = [name for name in _LABEL_FOLDERS if (self.root / name).is_dir()]
         has_layout = bool(label_folders) and (self.root / "images").is_dir()
         folder = self.root / "images" if has_layout else self.root
-        self._images = [folder / path for path in list_images(folder)]
+        self._images = [folder / path for path in list_files(folder)]
         if not self._images:
             raise UserError(f"{folder}: no images found; looked for {', '.join(SUFFIXES)} at any depth")
         self._labels: list[Path] = []
@@ -55,7 +63,6 @@ class ImageFolder:
             if len(label_folders) == 2:
                 raise UserError(f"{root} has both masks/ and labels/: keep the one that holds the labels")
             self._labels = _pair(self.root, self._images, label_folders[0])
-            self._check_sizes()
 
     def __len__(self) -> int:
         return len(self._images)
@@ -63,6 +70,11 @@ class ImageFolder:
     def file(self, index: int) -> str:
         """Return the image's path below the root, as ``images/cat_7.jpg``."""
         return self._images[index].relative_to(self.root).as_posix()
+
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return the file of the image and, where labelled, of the label; each begins at byte 0."""
+        image = [(self._images[index], 0)]
+        return [*image, (self._labels[index], 0)] if self.labelled else image
 
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB and upright. Raises DataError, naming the file, where it is broken."""
@@ -84,20 +96,25 @@ class ImageFolder:
             )
         return Image.fromarray((values > 0).astype(np.uint8))
 
-    def _check_sizes(self) -> None:
-        for image, label in zip(self._images, self._labels, strict=True):
-            (width, height), (label_width, label_height) = displayed_size(image), displayed_size(label)
-            if (width, height) != (label_width, label_height):
-                raise UserError(
-                    f"{self.root}: {image.relative_to(self.root)} is {width}x{height} but "
-                    f"{label.relative_to(self.root)} is {label_width}x{label_height}: "
-                    "re-export the label at the image's size"
-                )
+    def check(self, index: int) -> None:
+        """Raise a DataError where an image or its label cannot be used, or their sizes differ."""
+        image = self._images[index]
+        check_image(image, str(image))
+        if not self.labelled:
+            return
+        label = self._labels[index]
+        (width, height), (label_width, label_height) = displayed_size(image), self.label(index).size
+        if (width, height) != (label_width, label_height):
+            raise DataError(
+                f"{self.root}: {image.relative_to(self.root)} is {width}x{height} but "
+                f"{label.relative_to(self.root)} is {label_width}x{label_height}: "
+                "re-export the label at the image's size"
+            )
 
 
 def _pair(root: Path, images: list[Path], label_folder: str) -> list[Path]:
     labels: dict[Path, Path] = {}
-    for path in list_images(root / label_folder):
+    for path in list_files(root / label_folder):
         stem = path.with_suffix("")
         if stem in labels:
             raise UserError(f"{root}: two labels are called {stem} in {label_folder}/: keep one")

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
-from maeseg.data.files import DataError, read_image, read_values, some
+from maeseg.data.files import DataError, check_image, displayed_size, read_image, read_values, some
 from maeseg.errors import UserError
 from maeseg.types import BORDER
 
@@ -75,6 +75,18 @@ class OxfordPets:
     def file(self, index: int) -> str:
         """Return the image's file name, as ``Abyssinian_1.jpg``."""
         return self._images[index].name
+
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return the file of the image and, where labelled, of the label; each begins at byte 0."""
+        image = [(self._images[index], 0)]
+        return [*image, (self._labels[index], 0)] if self.labelled else image
+
+    def check(self, index: int) -> None:
+        """Raise a DataError where an image or its trimap cannot be used, or their sizes differ."""
+        image = self._images[index]
+        check_image(image, str(image))
+        if self.labelled and displayed_size(image) != self.label(index).size:
+            raise DataError(f"{image} and {self._labels[index]} differ in size: unpack both archives again")
 
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB. Raises DataError, naming the file, where it is broken."""

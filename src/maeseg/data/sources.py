@@ -6,8 +6,10 @@ from typing import Protocol
 
 from PIL import Image
 
-from maeseg.data.folders import ImageFolder
+from maeseg.data.files import list_files
+from maeseg.data.folders import LAYOUT, ImageFolder
 from maeseg.data.pets import OxfordPets
+from maeseg.data.shards import TarShards, find_shards
 from maeseg.data.synthetic import Synthetic
 from maeseg.errors import UserError, nearest
 
@@ -27,6 +29,12 @@ class Source(Protocol):
     def file(self, index: int) -> str:
         """Return a stable readable name, as ``cat_7.jpg``."""
 
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return the files that hold image and label, each with the byte it begins at; empty for a generated image."""
+
+    def check(self, index: int) -> None:
+        """Raise a DataError where image or label cannot be used; quicker than reading them."""
+
     def image(self, index: int) -> Image.Image:
         """Return an RGB image."""
 
@@ -34,15 +42,18 @@ class Source(Protocol):
         """Return the label: mode L, the image's size, 0 background, 1 foreground, 255 border."""
 
 
-def open_source(data: str, *, labelled: bool, test: bool = False, download: bool = False) -> Source:
+def open_source(
+    data: str, *, labelled: bool, test: bool = False, download: bool = False, option: str = "data"
+) -> Source:
     """Open the data that an option names.
 
     Args:
         data: ``oxford-pet`` (in ``data/``), ``oxford-pet:ROOT``, ``synthetic``, ``synthetic:COUNT``, or the
-            path of a folder of images.
+            path of a folder of images or of tar shards.
         labelled: Whether labels are wanted.
         test: The official test split of Oxford-IIIT Pet, or other synthetic images than the training ones.
         download: Fetch Oxford-IIIT Pet where it is missing.
+        option: What an error calls the option.
 
     Returns:
         The source.
@@ -56,18 +67,25 @@ def open_source(data: str, *, labelled: bool, test: bool = False, download: bool
     if kind == "oxford-pet":
         return OxfordPets(rest or "data", labelled=labelled, test=test, download=download)
     if kind == "synthetic":
-        return Synthetic(_count(data, rest), test=test) if rest else Synthetic(test=test)
+        return Synthetic(_count(f"--{option} {data}", rest), test=test) if rest else Synthetic(test=test)
     if not Path(data).exists():
         raise UserError(
-            f"--data {data}: no such folder{nearest(kind, _NAMES)}; give oxford-pet, oxford-pet:ROOT, "
-            "synthetic, synthetic:COUNT or a folder of images"
+            f"--{option} {data}: no such folder{nearest(kind, _NAMES)}; give oxford-pet, oxford-pet:ROOT, "
+            "synthetic, synthetic:COUNT or a folder of images or of tar shards"
         )
     if test:
         raise UserError(f"--data {data}: a folder has no test split; give a folder of test images as data instead")
-    return ImageFolder(data, labelled=labelled)
+    shards = find_shards(Path(data))
+    if not shards or list_files(Path(data)):
+        if shards:
+            log.warning("%s has images, so its %d tar files are not read", data, len(shards))
+        return ImageFolder(data, labelled=labelled)
+    if labelled:
+        raise UserError(f"--{option} {data} holds tar shards, and shards have no labels: {LAYOUT}")
+    return TarShards(data)
 
 
-def _count(data: str, text: str) -> int:
+def _count(where: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise UserError(f"--data {data}: {text!r} is not a number of images; write synthetic:700")
+        raise UserError(f"{where}: {text!r} is not a number of images; write synthetic:700")
     return int(text)

@@ -13,6 +13,7 @@ Axes: pictures are ``(C, H, W)`` here until the last step.
 import functools
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
@@ -73,6 +74,13 @@ class Synthetic:
     def file(self, index: int) -> str:
         """Return a name, as ``creature_00007.png``."""
         return f"{'test' if self._seed[1] else 'creature'}_{index:05d}.png"
+
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return an empty list: there is no file."""
+        return []
+
+    def check(self, index: int) -> None:
+        """Do nothing: there is no file that could be broken."""
 
     def image(self, index: int) -> Image.Image:
         """Generate an image, RGB."""

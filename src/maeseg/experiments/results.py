@@ -1,12 +1,14 @@
 """results.csv of a comparison: one row per run. Its format is defined here and nowhere else."""
 
-import csv
 import math
-import os
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from maeseg.errors import UserError
+from maeseg.experiments.tables import read_table, write_table
+
+SCRATCH = "scratch"
+"""The init of random weights: the baseline, where a comparison has it."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class ResultRow:
     A figure that was not measured is ``nan``; it is an empty cell in the file.
 
     Attributes:
-        init: ``"scratch"``, or the name of the pre-training run's folder.
+        init: ``"scratch"``, or the name of the weights that the run started from.
         labels: Labels as the user asked for them: a count (int) or a share of the training images (float).
         label_count: The number of labelled images that came to.
         seed: Seed of the run: initial weights, label subset and order of the images.
@@ -66,26 +68,16 @@ def read_results(path: Path) -> list[ResultRow]:
         Its rows, in the file's order.
 
     Raises:
-        UserError: The file is missing, lacks a column, or holds a value of the wrong kind.
+        UserError: The file is missing, lacks a column, or holds a value of the wrong kind, or a run outside of the
+            comparison's folder.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in RESULT_COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise UserError(
-                    f"{path} lacks the column(s) {', '.join(missing)}: give a results.csv that compare wrote"
-                )
-            return [_parse(cells, f"{path} line {reader.line_num}") for cells in reader]
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): give a results.csv of compare") from error
+    return read_table(path, RESULT_COLUMNS, "compare", _parse)
 
 
 def append_result(path: Path, row: ResultRow) -> None:
     """Add a row to results.csv, making the file if there is none.
 
-    A row of the same ``run`` is replaced, so a repeated run counts once. The file is written under another
-    name and then moved into place: a reader never sees half of it.
+    A row of the same ``run`` is replaced, so a repeated run counts once.
 
     Args:
         path: The file.
@@ -96,53 +88,41 @@ def append_result(path: Path, row: ResultRow) -> None:
     """
     rows = read_results(path) if path.exists() else []
     rows = [other for other in rows if other.run != row.run] + [row]
-    unfinished = path.with_name(path.name + ".tmp")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(RESULT_COLUMNS)
-        writer.writerows([_cell(getattr(each, name)) for name in RESULT_COLUMNS] for each in rows)
-    os.replace(unfinished, path)
+    write_table(path, RESULT_COLUMNS, ([_cell(getattr(each, name)) for name in RESULT_COLUMNS] for each in rows))
 
 
 def _cell(value: str | int | float) -> str:
     return "" if isinstance(value, float) and math.isnan(value) else str(value)
 
 
-def _parse(cells: dict[str, str | None], where: str) -> ResultRow:
+def _parse(cells: dict[str, str]) -> ResultRow:
     def number(name: str) -> float:
-        text = cells[name]
-        return float(text) if text else math.nan  # an empty cell, or a row cut short: not measured
-
-    def count(name: str) -> int:
-        return int(cells[name] or "")
-
-    def text(name: str) -> str:
-        return cells[name] or ""
+        return float(cells[name]) if cells[name] else math.nan  # an empty cell, or a row cut short: not measured
 
     def labels() -> int | float:
         try:
-            return count("labels")  # "1" is one label, "1.0" is all of them
+            return int(cells["labels"])  # "1" is one label, "1.0" is all of them
         except ValueError:
-            return float(cells["labels"] or "")
+            return float(cells["labels"])
 
-    try:
-        return ResultRow(
-            init=text("init"),
-            labels=labels(),
-            label_count=count("label_count"),
-            seed=count("seed"),
-            epochs=count("epochs"),
-            steps=count("steps"),
-            best_epoch=count("best_epoch"),
-            accuracy=number("accuracy"),
-            iou=number("iou"),
-            iou_per_image=number("iou_per_image"),
-            dice=number("dice"),
-            dice_loss=number("dice_loss"),
-            boundary_f1=number("boundary_f1"),
-            border=text("border"),
-            seconds=number("seconds"),
-            run=text("run"),
-        )
-    except ValueError as error:
-        raise UserError(f"{where} holds a value that is no number ({error}): correct or remove it") from error
+    run = PurePath(cells["run"])
+    if run.is_absolute() or ".." in run.parts:
+        raise UserError(f"results.csv names the run {run}, outside of the comparison: correct or remove that line")
+    return ResultRow(
+        init=cells["init"],
+        labels=labels(),
+        label_count=int(cells["label_count"]),
+        seed=int(cells["seed"]),
+        epochs=int(cells["epochs"]),
+        steps=int(cells["steps"]),
+        best_epoch=int(cells["best_epoch"]),
+        accuracy=number("accuracy"),
+        iou=number("iou"),
+        iou_per_image=number("iou_per_image"),
+        dice=number("dice"),
+        dice_loss=number("dice_loss"),
+        boundary_f1=number("boundary_f1"),
+        border=cells["border"],
+        seconds=number("seconds"),
+        run=cells["run"],
+    )

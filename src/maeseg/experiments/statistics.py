@@ -1,24 +1,29 @@
-"""Did pre-training pay? Means, paired differences with intervals, verdicts, labels saved.
+"""Did pre-training pay? Means, paired differences with intervals, verdicts, effect sizes.
 
-Pure functions over the rows of results.csv. Runs are *paired by seed*: the same seed means the same labelled
-images in the same order, so the difference within a pair is free of the luck of the draw, and its interval
-is far narrower than one drawn from two unpaired means. The interval is Student's t at 95 %; it speaks about
-other seeds on the same test images, and each one stands alone: nothing is corrected for looking at several
-label counts or metrics.
+Two things of a comparison are luck, and an interval must speak of both: the *seeds* (the initial weights, the labels
+that were drawn, the order) and the *validation images*. Runs are paired by seed and by image, so a difference is free
+of what the two runs share.
+
+A figure is a plain mean over seeds, so the luck of the seeds needs no resampling: with n seeds its half width is
+t(n - 1) s / sqrt(n). A percentile bootstrap over three seeds would call one comparison in four significant in which
+nothing differs, as soon as three signs agree. The luck of the images is bootstrapped (``resampling``), since IoU and
+Dice over a data set are no means: its half width is t(M - 1) times the standard error over replicates. The two add up
+as the sides of a right-angled triangle, each with its own quantile: the method of variance estimates recovery
+(MOVER; Zou and Donner 2008, Construction of confidence limits about effect measures). Student's t with n - 1 degrees
+of freedom for both would be twice too wide with three seeds where the images rule; a test holds the coverage.
+
+Each interval stands alone: nothing is corrected for looking at several label counts or metrics.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy import stats
 
-from maeseg.experiments.results import ResultRow
-
-SCRATCH = "scratch"
-"""Name of the baseline: the same network, not pre-trained."""
+from maeseg.experiments.comparison import Comparison, Figure
 
 METRICS = {
     "accuracy": "accuracy",
@@ -32,273 +37,164 @@ METRICS = {
 
 LOWER_IS_BETTER = frozenset({"dice_loss"})
 
+CONFIDENCE = 0.95
+
 Verdict = Literal["helped", "no evidence", "hurt"]
+Scope = Literal["seeds and images", "seeds alone", "images alone", "nothing"]
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean (``nan`` without values), sample standard deviation (``nan`` below two) and number of values."""
+class Estimate:
+    """A mean over seeds: of an init's runs, or of their differences from another's.
 
-    mean: float
-    std: float
-    n: int
+    Attributes:
+        values: One per seed.
+        image_error: Standard error of the mean over other images; ``nan`` where it is not known.
+        images: Number of images.
+    """
+
+    values: tuple[float, ...]
+    image_error: float = math.nan
+    images: int = 0
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        """Mean; ``nan`` without a value."""
+        return float(np.mean(self.values)) if self.values else math.nan
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation over seeds; ``nan`` below two."""
+        return float(np.std(self.values, ddof=1)) if self.n > 1 else math.nan
+
+    @property
+    def scope(self) -> Scope:
+        """What the interval speaks of: other seeds, other images of the same kind, or both."""
+        seeds, images = self.n > 1, self.n > 0 and not math.isnan(self.image_error)
+        if seeds:
+            return "seeds and images" if images else "seeds alone"
+        return "images alone" if images else "nothing"
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the mean, lower and upper end; ``nan`` where it speaks of nothing."""
+        halves = []
+        if self.scope.startswith("seeds"):
+            halves.append(_student(self.n - 1) * self.std / math.sqrt(self.n))
+        if "images" in self.scope:
+            halves.append(_student(self.images - 1) * self.image_error)
+        half = math.hypot(*halves) if halves else math.nan
+        return self.mean - half, self.mean + half
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A pre-trained init against scratch at one label count, paired by seed.
+    """An init against a reference at one label count, paired by seed and by image.
 
     Attributes:
-        init: The pre-trained init.
+        init: The init.
+        reference: What it is compared with.
         label_count: Number of labels.
         metric: The metric.
         seeds: Seeds finished under both, ascending.
-        pretrained: The metric under ``init``, one per seed.
-        scratch: The metric from scratch, one per seed.
+        ours: The metric under ``init``.
+        theirs: The metric under ``reference``.
+        difference: ``init`` minus ``reference``.
     """
 
     init: str
+    reference: str
     label_count: int
     metric: str
     seeds: tuple[int, ...]
-    pretrained: tuple[float, ...]
-    scratch: tuple[float, ...]
-
-    @property
-    def differences(self) -> tuple[float, ...]:
-        """``init`` minus scratch for each seed."""
-        return tuple(a - b for a, b in zip(self.pretrained, self.scratch, strict=True))
-
-    @property
-    def mean(self) -> float:
-        """Mean difference; ``nan`` without a pair."""
-        return spread(self.differences).mean
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean difference; ``nan`` below two pairs."""
-        return interval(self.differences)
+    ours: Estimate
+    theirs: Estimate
+    difference: Estimate
 
     @property
     def verdict(self) -> Verdict:
-        """What the interval says, with the metric's direction taken into account."""
-        sign = -1.0 if self.metric in LOWER_IS_BETTER else 1.0
-        return verdict([sign * difference for difference in self.differences])
+        """``helped`` or ``hurt`` if the interval excludes zero on the better or the worse side.
+
+        With one seed there is no evidence, whatever the images say: they speak of two networks, not of the inits.
+        """
+        if len(self.seeds) < 2:
+            return "no evidence"
+        low, high = self.difference.interval
+        if self.metric in LOWER_IS_BETTER:
+            low, high = -high, -low
+        if low > 0:
+            return "helped"
+        return "hurt" if high < 0 else "no evidence"
+
+    @property
+    def effect_size(self) -> float:
+        """Cohen's d_z over seeds with Hedges' exact correction: how many standard deviations of luck it is worth.
+
+        The mean difference over the standard deviation of the seeds' differences (Lakens 2013, Calculating and
+        reporting effect sizes, section "Paired samples"), times J(n - 1) (Hedges 1981, Distribution theory for Glass's
+        estimator, equation 6e). ``nan`` below three seeds, where J is 0 or does not exist, and without any spread.
+        """
+        freedom = len(self.seeds) - 1
+        if freedom < 2 or self.difference.std < 1e-12:  # rounding, where all are the same
+            return math.nan
+        log_correction = math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2) - math.log(freedom / 2) / 2
+        return self.difference.mean / self.difference.std * math.exp(log_correction)
 
 
-@dataclass(frozen=True)
-class LabelSaving:
-    """How many labels scratch needs to reach what a pre-trained init reaches.
+def estimate(figures: Iterable[Figure], images: int) -> Estimate:
+    """The mean over seeds of some figures.
 
-    Attributes:
-        init: The pre-trained init.
-        label_count: Labels it had.
-        score: Mean IoU it reached with them.
-        needed: Labels that scratch needs for the same mean IoU, interpolated; ``inf``: more than were tried.
-        smallest: The smallest label count tried from scratch: a ``needed`` equal to it is an upper bound.
-        largest: The largest label count tried from scratch.
+    Args:
+        figures: One per seed.
+        images: Number of images that each was measured on; 0 if that is not known.
     """
-
-    init: str
-    label_count: int
-    score: float
-    needed: float
-    smallest: int
-    largest: int
-
-
-def label_counts(rows: Sequence[ResultRow]) -> list[int]:
-    """Label counts of the rows, ascending."""
-    return sorted({row.label_count for row in rows})
-
-
-def init_names(rows: Sequence[ResultRow]) -> list[str]:
-    """Inits of the rows: scratch first, the others in the order they appear."""
-    return sorted(dict.fromkeys(row.init for row in rows), key=lambda name: name != SCRATCH)
-
-
-def by_seed(rows: Sequence[ResultRow], init: str, label_count: int, metric: str) -> dict[int, float]:
-    """The metric of one init at one label count, by seed; values that were not measured are left out."""
-    values = {
-        row.seed: float(getattr(row, metric)) for row in rows if row.init == init and row.label_count == label_count
-    }
-    return {seed: value for seed, value in sorted(values.items()) if not math.isnan(value)}
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean, sample standard deviation and number of values."""
-    return Spread(
-        mean=float(np.mean(values)) if len(values) else math.nan,
-        std=float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,
-        n=len(values),
+    figures = list(figures)
+    lucks = [figure.luck for figure in figures if figure.luck is not None]
+    known = len(lucks) == len(figures) > 0
+    return Estimate(
+        values=tuple(figure.value for figure in figures),
+        image_error=float(np.std(np.mean(lucks, axis=0), ddof=1)) if known else math.nan,
+        images=images,
     )
 
 
-def summarise(rows: Sequence[ResultRow], metric: str) -> dict[tuple[str, int], Spread]:
-    """Spread of a metric over the seeds, for each (init, label count) that has a row."""
-    groups = dict.fromkeys((row.init, row.label_count) for row in rows)
-    return {group: spread(list(by_seed(rows, *group, metric).values())) for group in groups}
+def summarise(comparison: Comparison, metric: str) -> dict[tuple[str, int], Estimate]:
+    """The mean over seeds for each (init, label count) that has a run."""
+    groups = dict.fromkeys((row.init, row.label_count) for row in comparison.rows)
+    return {group: estimate(comparison.figures(*group, metric).values(), comparison.images) for group in groups}
 
 
-def interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Student's t interval of the mean of paired differences.
-
-    Args:
-        differences: One per pair.
-        confidence: Coverage.
-
-    Returns:
-        Lower and upper end; ``(nan, nan)`` below two pairs, where there is none.
-    """
-    pairs = spread(differences)
-    if pairs.n < 2:
-        return math.nan, math.nan
-    quantile = float(stats.t.ppf(0.5 + confidence / 2, pairs.n - 1))
-    half = quantile * pairs.std / math.sqrt(pairs.n)
-    return pairs.mean - half, pairs.mean + half
-
-
-def verdict(differences: Sequence[float]) -> Verdict:
-    """What paired differences say of pre-training, where a positive difference is good.
-
-    Args:
-        differences: Pre-trained minus scratch, one per seed.
-
-    Returns:
-        ``"helped"`` or ``"hurt"`` if the 95 % interval excludes zero, ``"no evidence"`` if it does not or if
-        there is none (below two seeds).
-    """
-    low, high = interval(differences)
-    if low > 0:
-        return "helped"
-    return "hurt" if high < 0 else "no evidence"
-
-
-def paired_difference(rows: Sequence[ResultRow], init: str, label_count: int, metric: str = "iou") -> PairedDifference:
-    """Compare an init with scratch at one label count, over the seeds finished under both."""
-    pretrained = by_seed(rows, init, label_count, metric)
-    scratch = by_seed(rows, SCRATCH, label_count, metric)
-    seeds = tuple(seed for seed in pretrained if seed in scratch)
+def paired_difference(
+    comparison: Comparison, init: str, reference: str, label_count: int, metric: str = "iou"
+) -> PairedDifference:
+    """Compare an init with another at one label count, over the seeds finished under both."""
+    ours, theirs = (comparison.figures(each, label_count, metric) for each in (init, reference))
+    seeds = tuple(seed for seed in ours if seed in theirs)
     return PairedDifference(
         init=init,
+        reference=reference,
         label_count=label_count,
         metric=metric,
         seeds=seeds,
-        pretrained=tuple(pretrained[seed] for seed in seeds),
-        scratch=tuple(scratch[seed] for seed in seeds),
+        ours=estimate((ours[seed] for seed in seeds), comparison.images),
+        theirs=estimate((theirs[seed] for seed in seeds), comparison.images),
+        difference=estimate((ours[seed] - theirs[seed] for seed in seeds), comparison.images),
     )
 
 
-def paired_differences(rows: Sequence[ResultRow], metric: str = "iou") -> list[PairedDifference]:
-    """Every pre-trained init against scratch, at each label count (ascending), then in the inits' order."""
-    inits = [init for init in init_names(rows) if init != SCRATCH]
-    return [paired_difference(rows, init, count, metric) for count in label_counts(rows) for init in inits]
-
-
-def sentence(paired: PairedDifference, *, name_init: bool = False) -> str:
-    """Say a paired difference in one sentence.
-
-    Args:
-        paired: The comparison.
-        name_init: Name the init, where there are several.
-
-    Returns:
-        For example "With 32 labels pre-training helped: IoU 0.534 against 0.513 from scratch (paired
-        difference +0.021, 95 % interval +0.008 to +0.034, 3 seeds)."
-    """
-    subject = f"pre-training ({paired.init})" if name_init else "pre-training"
-    start = f"With {_labels(paired.label_count)}"
-    if not paired.seeds:
-        return f"{start} nothing can be said of {subject}: no seed is finished both with it and from scratch."
-    found = {
-        "helped": f"{subject} helped",
-        "hurt": f"{subject} hurt",
-        "no evidence": f"there is no evidence that {subject} helped or hurt",
-    }[paired.verdict]
-    low, high = paired.interval
-    certainty = (
-        "one seed gives no interval"
-        if len(paired.seeds) == 1
-        else f"95 % interval {low:+.3f} to {high:+.3f}, {len(paired.seeds)} seeds"
-    )
-    return (
-        f"{start} {found}: {METRICS[paired.metric]} {spread(paired.pretrained).mean:.3f} against "
-        f"{spread(paired.scratch).mean:.3f} from scratch (paired difference {paired.mean:+.3f}, {certainty})."
-    )
-
-
-def labels_needed(counts: Sequence[int], scores: Sequence[float], target: float) -> float:
-    """Labels at which a learning curve first reaches a score.
-
-    Between two label counts the score is taken as linear in the logarithm of the count.
-
-    Args:
-        counts: Label counts, ascending, at least one.
-        scores: Score at each; higher is better.
-        target: The score to reach.
-
-    Returns:
-        Number of labels; ``counts[0]`` if the first score is enough; ``inf`` if no score is.
-    """
-    if scores[0] >= target:
-        return float(counts[0])
-    for i in range(1, len(counts)):
-        if scores[i] >= target:
-            share = (target - scores[i - 1]) / (scores[i] - scores[i - 1])
-            return float(counts[i - 1] * (counts[i] / counts[i - 1]) ** share)
-    return math.inf
-
-
-def label_savings(rows: Sequence[ResultRow]) -> list[LabelSaving]:
-    """How many labels scratch needs to match each pre-trained init at each label count, by mean IoU.
-
-    Returns:
-        One entry per label count (ascending) and pre-trained init with a result there; none if nothing was
-        run from scratch.
-    """
-    means = {group: each.mean for group, each in summarise(rows, "iou").items() if each.n}
-    counts = [count for count in label_counts(rows) if (SCRATCH, count) in means]
-    if not counts:
-        return []
-    scratch = [means[SCRATCH, count] for count in counts]
+def paired_differences(comparison: Comparison, metric: str = "iou") -> list[PairedDifference]:
+    """Every pair of inits that is worth a comparison, at each label count (ascending)."""
     return [
-        LabelSaving(
-            init=init,
-            label_count=count,
-            score=means[init, count],
-            needed=labels_needed(counts, scratch, means[init, count]),
-            smallest=counts[0],
-            largest=counts[-1],
-        )
-        for count in label_counts(rows)
-        for init in init_names(rows)
-        if init != SCRATCH and (init, count) in means
+        paired_difference(comparison, init, reference, count, metric)
+        for count in comparison.label_counts
+        for init, reference in comparison.pairs
     ]
 
 
-def saving_sentence(saving: LabelSaving, *, name_init: bool = False) -> str:
-    """Say a label saving in one sentence.
-
-    Args:
-        saving: The saving.
-        name_init: Name the init, where there are several.
-
-    Returns:
-        For example "With 32 labels the pre-trained network reaches IoU 0.534; from scratch that takes about
-        47 labels (1.5 times as many)."
-    """
-    subject = f"the network pre-trained by {saving.init}" if name_init else "the pre-trained network"
-    if math.isinf(saving.needed):
-        rest = f"more than the largest tried, {saving.largest}"
-    elif saving.needed <= saving.smallest:
-        rest = f"at most {_labels(saving.smallest)}, the smallest tried"
-    else:
-        times = saving.needed / saving.label_count
-        rest = f"about {_labels(round(saving.needed))} ({times:.1f} times as many)"
-    return (
-        f"With {_labels(saving.label_count)} {subject} reaches IoU {saving.score:.3f}; from scratch that takes {rest}."
-    )
-
-
-def _labels(count: int) -> str:
-    return "1 label" if count == 1 else f"{count} labels"
+def _student(freedom: int) -> float:
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom))

@@ -1,26 +1,30 @@
 """A comparison's table and verdict for the terminal."""
 
 import math
-from collections.abc import Sequence
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from maeseg.experiments.results import ResultRow
-from maeseg.experiments.statistics import (
-    METRICS,
-    Spread,
-    init_names,
-    label_counts,
-    paired_differences,
-    sentence,
-    summarise,
+from maeseg.experiments.comparison import read_comparison
+from maeseg.experiments.pace import paces
+from maeseg.experiments.savings import gaps_closed, label_savings
+from maeseg.experiments.sentences import (
+    difference_sentence,
+    gap_sentence,
+    headlines,
+    pace_sentence,
+    prices,
+    saving_sentence,
+    scope_sentence,
 )
+from maeseg.experiments.statistics import METRICS, Estimate, paired_differences, summarise
 
 
-def print_summary(rows: Sequence[ResultRow], console: Console) -> None:
-    """Print means and spreads by labels and initialisation, then the verdict for each label count."""
+def print_summary(folder: Path, console: Console) -> None:
+    """Print a comparison: means and spreads, then the verdict, labels and time saved, in the report's words."""
+    comparison = read_comparison(folder)
     # Fits 80 columns, where a figure and its spread stand below each other; names are never cut short.
     table = Table(title="mean ± standard deviation over seeds", box=SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("labels", justify="right")
@@ -28,17 +32,27 @@ def print_summary(rows: Sequence[ResultRow], console: Console) -> None:
     table.add_column("seeds", justify="right")
     for metric in METRICS:
         table.add_column(metric.replace("_", " "), justify="right", width=8)
-    spreads = {metric: summarise(rows, metric) for metric in METRICS}
-    for count in label_counts(rows):
-        for init in init_names(rows):
-            if (init, count) in spreads["iou"]:
-                cells = [_spread(spreads[metric][init, count]) for metric in METRICS]
-                table.add_row(str(count), init, str(spreads["iou"][init, count].n), *cells)
+    means = {metric: summarise(comparison, metric) for metric in METRICS}
+    for count in comparison.label_counts:
+        for init in comparison.inits:
+            if (init, count) in means["iou"]:
+                cells = [_spread(means[metric][init, count]) for metric in METRICS]
+                table.add_row(str(count), init, str(means["iou"][init, count].n), *cells)
     console.print(table)
-    several = len(init_names(rows)) > 2
-    for paired in paired_differences(rows):
-        console.print(sentence(paired, name_init=several))
+    parts = {
+        "Verdict": headlines(comparison),
+        "Differences": [difference_sentence(paired, comparison) for paired in paired_differences(comparison)],
+        "Labels saved": [saving_sentence(saving, comparison) for saving in label_savings(comparison)],
+        "Gap closed": [gap_sentence(gap) for gap in gaps_closed(comparison)],
+        "Time": [*(pace_sentence(pace, comparison) for pace in paces(comparison)), *prices(comparison)],
+        "Intervals": [scope_sentence(comparison)] if comparison.pairs else [],
+    }
+    for heading, sentences in parts.items():
+        if sentences:
+            console.print(f"\n{heading}", style="bold", markup=False)
+        for sentence in sentences:
+            console.print(sentence, markup=False, highlight=False)
 
 
-def _spread(spread: Spread) -> str:
-    return f"{spread.mean:.3f}" if math.isnan(spread.std) else f"{spread.mean:.3f} ±{spread.std:.3f}"
+def _spread(figure: Estimate) -> str:
+    return f"{figure.mean:.3f}" if math.isnan(figure.std) else f"{figure.mean:.3f} ±{figure.std:.3f}"

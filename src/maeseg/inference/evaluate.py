@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from maeseg.data.sources import Source
@@ -18,6 +18,7 @@ def evaluate_model(
     size: tuple[int, int],
     border: BorderRule,
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
+    see: Callable[[int, Tensor], object] | None = None,
 ) -> SegmentationMetrics:
     """Predict every image and compare with its label, at the label's own size.
 
@@ -30,6 +31,7 @@ def evaluate_model(
         size: Height and width to run the network at.
         border: What a border pixel of a label counts as.
         progress: Wraps the indices to show how far it is, such as ``rich.progress.track``.
+        see: Is given every index with its prediction: the probability of foreground, (H, W), 0..1.
 
     Returns:
         The metrics over these images; ``compute()`` and ``per_image()`` read them.
@@ -42,5 +44,8 @@ def evaluate_model(
     metrics = SegmentationMetrics(border)
     for index in progress(indices):
         label_HW = pil_to_tensor(source.label(index))[0]
-        metrics.update(predict_image(model, source.image(index), size), label_HW)
+        probability_HW = predict_image(model, source.image(index), size)
+        metrics.update(probability_HW, label_HW)
+        if see:
+            see(index, probability_HW)
     return metrics

@@ -1,19 +1,17 @@
 """Pictures of the same few validation images in every run, for reports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from maeseg.data.sources import Source
 from maeseg.data.transforms import eval_transform
-from maeseg.inference.metrics import THRESHOLD
-from maeseg.inference.predict import predict_image
 from maeseg.inference.reconstruct import reconstruct_images
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 
@@ -57,14 +55,21 @@ def write_reconstructions(
             to_pil_image(picture_CHW).save(out / f"{number:02d}_{name}.png")
 
 
-def write_predictions(
-    out: Path, network: nn.Module, source: Source, indices: Sequence[int], size: tuple[int, int]
-) -> None:
-    """Write ``NN_image.png``, ``NN_label.png`` and ``NN_prediction.png`` (0, 1, 255) for each image."""
+def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tensor]) -> None:
+    """Write ``NN_image.png``, ``NN_label.png`` and ``NN_prediction.png`` (0, 1, 255) for each image.
+
+    Args:
+        out: Folder to write to.
+        source: Labelled images.
+        predictions: Index of each image and its predicted class map (H, W), 0 or 1.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    for number, index in enumerate(indices):
-        image = source.image(index)
-        predicted_HW = (predict_image(network, image, size) > THRESHOLD).numpy().astype(np.uint8)
-        image.save(out / f"{number:02d}_image.png")
+    for number, (index, predicted_HW) in enumerate(predictions.items()):
+        source.image(index).save(out / f"{number:02d}_image.png")
         source.label(index).save(out / f"{number:02d}_label.png")
-        Image.fromarray(predicted_HW).save(out / f"{number:02d}_prediction.png")
+        save_class_map(predicted_HW, out / f"{number:02d}_prediction.png")
+
+
+def save_class_map(classes_HW: Tensor, file: Path) -> None:
+    """Write a class map (H, W), uint8 or bool, as a grey PNG of the same values."""
+    Image.fromarray(classes_HW.numpy().astype(np.uint8)).save(file)

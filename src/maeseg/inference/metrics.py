@@ -5,13 +5,14 @@ Axes: H W pixels.
 
 import warnings
 
+import numpy as np
 import torch
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.classification import BinaryAccuracy, BinaryF1Score, BinaryJaccardIndex
+from torchmetrics.functional.classification import binary_stat_scores
 
 from maeseg.labels import apply_border
+from maeseg.scores import ImageScores, Reliability
 from maeseg.types import BORDER, BorderRule
 
 BOUNDARY_TOLERANCE = 2.0
@@ -52,18 +53,15 @@ class SegmentationMetrics:
 
     Args:
         border: What a border pixel (255) of the label counts as.
+
+    Attributes:
+        reliability: How the predicted probabilities compare with the labels, over the pixels of all images.
     """
 
     def __init__(self, border: BorderRule) -> None:
         self.border = border
-        self._images: list[dict[str, float]] = []
-        self._counts = MetricCollection(
-            {
-                "accuracy": BinaryAccuracy(ignore_index=BORDER, validate_args=False),
-                "iou": BinaryJaccardIndex(ignore_index=BORDER, validate_args=False, zero_division=1),
-                "dice": BinaryF1Score(ignore_index=BORDER, validate_args=False, zero_division=1),
-            }
-        )
+        self._images: list[tuple[float, ...]] = []
+        self.reliability = Reliability.of(np.empty(0), np.empty(0, dtype=np.bool_))
         self._dice_loss = DiceLoss("binary", from_logits=False, ignore_index=BORDER)
 
     def update(self, probability_HW: Tensor, label_HW: Tensor) -> None:
@@ -91,18 +89,23 @@ class SegmentationMetrics:
         probability = probability_HW.detach().cpu().double()
         label = apply_border(label_HW.cpu(), self.border).long()
         predicted = (probability > THRESHOLD).long()
-        counts = self._counts(predicted, label)
-        counted = bool((label != BORDER).any())
-        self._images.append(
-            {
-                # torchmetrics says 0 where there is nothing to count; there is nothing wrong there either
-                "accuracy": float(counts["accuracy"]) if counted else 1.0,
-                "iou": float(counts["iou"]),
-                "dice": float(counts["dice"]),
-                "dice_loss": float(self._dice_loss(probability[None, None], label[None, None])),
-                "boundary_f1": _boundary_f1(predicted, torch.where(label == BORDER, predicted, label)),
-            }
-        )
+        tp, fp, tn, fn, _ = binary_stat_scores(predicted, label, ignore_index=BORDER, validate_args=False).tolist()
+        dice_loss = float(self._dice_loss(probability[None, None], label[None, None]))
+        boundary_f1 = _boundary_f1(predicted, torch.where(label == BORDER, predicted, label))
+        self._images.append((tp, fp, fn, tn, dice_loss, boundary_f1))
+        counted = label != BORDER
+        self.reliability += Reliability.of(probability[counted].numpy(), (label[counted] == 1).numpy())
+
+    @property
+    def images(self) -> ImageScores:
+        """What was measured on each image, in order.
+
+        Raises:
+            ValueError: If there was no image.
+        """
+        if not self._images:
+            raise ValueError("no image to compute metrics of: call update first")
+        return ImageScores(*np.array(self._images, dtype=np.float64).T)
 
     def compute(self) -> dict[str, float]:
         """The figures over all images so far.
@@ -113,24 +116,14 @@ class SegmentationMetrics:
         Raises:
             ValueError: If there was no image.
         """
-        if not self._images:
-            raise ValueError("no image to compute metrics of: call update first")
-        whole = {name: float(value) for name, value in self._counts.compute().items()}
-        return {
-            "accuracy": whole["accuracy"],
-            "iou": whole["iou"],
-            "iou_per_image": self._mean("iou"),
-            "dice": whole["dice"],
-            "dice_loss": self._mean("dice_loss"),
-            "boundary_f1": self._mean("boundary_f1"),
-        }
+        images = self.images
+        return {name: float(value) for name, value in images.over_set(np.ones(len(images))).items()}
 
     def per_image(self) -> list[dict[str, float]]:
         """The figures of each image, in order: accuracy, iou, dice, dice_loss, boundary_f1; each 0..1."""
-        return [dict(image) for image in self._images]
-
-    def _mean(self, name: str) -> float:
-        return sum(image[name] for image in self._images) / len(self._images)
+        images, names = self.images, ("accuracy", "iou", "dice", "dice_loss", "boundary_f1")
+        columns = [getattr(images, name).tolist() for name in names]
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _boundary_f1(predicted_HW: Tensor, label_HW: Tensor) -> float:

@@ -22,9 +22,14 @@ def open_output(out: Path, overwrite: bool) -> Iterator[Path]:
         raise UserError(f"--out {out} is a file: give a folder")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise UserError(f"--out {out} is not empty: give another folder or --overwrite")
+    made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         yield out
+    except UserError:
+        if made and not any(out.iterdir()):
+            out.rmdir()
+        raise
     except OSError as error:
         raise UserError(
             f"--out {out} cannot be written ({error.strerror or error}): make room, or give another folder"

@@ -17,11 +17,12 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_segmentation_masks
 
-from maeseg.data.files import some
+from maeseg.data.files import check_image, some
 from maeseg.data.folders import ImageFolder
 from maeseg.data.transforms import eval_transform
 from maeseg.errors import UserError
 from maeseg.inference.metrics import THRESHOLD
+from maeseg.progress import show_progress
 from maeseg.types import BORDER
 
 FOREGROUND_COLOUR = (255, 120, 0)
@@ -85,10 +86,11 @@ def find_images(path: Path) -> tuple[Path, list[Path]]:
         The folder, and the images' paths relative to it, sorted.
 
     Raises:
-        UserError: There is no such path or no image in it, or two images differ only in their suffix, so that
-            their predictions would overwrite each other.
+        UserError: There is no such path or no image in it, an image cannot be read, or two images differ only in their
+            suffix, so that their predictions would overwrite each other.
     """
     if path.is_file():
+        check_image(path, str(path))
         return path.parent, [Path(path.name)]
     folder = ImageFolder(path, labelled=False)
     files = [Path(folder.file(index)) for index in range(len(folder))]
@@ -96,6 +98,8 @@ def find_images(path: Path) -> tuple[Path, list[Path]]:
     doubled = [name for name, count in names.items() if count > 1]
     if doubled:
         raise UserError(f"{path}: two images share the name {some(doubled)}: rename one of each")
+    for file in show_progress(files, "checking images"):  # before the first prediction is written
+        check_image(path / file, str(path / file))
     return path, files
 
 

@@ -1,12 +1,13 @@
 """Carry weights from one network to another: strictly, and with a report of every key."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
+from maeseg.models.layouts import match_encoder, unet_parts
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 
 
@@ -97,3 +98,33 @@ def transfer_to_unet(source: MaskedAutoencoder, unet: smp.Unet, origin: str) -> 
         weight_DCkk[:, weight_DCkk.shape[1] - skip.numel() :] *= skip.view(1, -1, 1, 1)  # the skip's channels come last
     offered[keys[0]][:, : deepest.numel()] *= deepest.view(1, -1, 1, 1)
     return load_strictly(unet, offered, origin, may_be_new=("segmentation_head",), adapted=frozenset(keys))
+
+
+def load_outside(
+    network: smp.Unet | MaskedAutoencoder, offered: Mapping[str, Tensor], origin: str, decoder: bool = False
+) -> TransferReport:
+    """Fill the encoder, all of it, from a state dict of any known layout; the rest of the network stays new.
+
+    Args:
+        network: What to fill.
+        offered: A state dict.
+        origin: Where it comes from, for error messages.
+        decoder: Fill a U-Net's decoder too where the state dict is of a U-Net of segmentation-models-pytorch, and its
+            head where that has one output.
+
+    Raises:
+        UserError: If the layout is not recognised, or does not fill the encoder, or the decoder if it has one.
+    """
+    found = match_encoder(network.encoder, offered, origin)
+    named = {f"encoder.{key}": value for key, value in found.tensors.items()}
+    others = unet_parts(offered) if decoder else {}
+    own = network.state_dict()
+    head = [key for key in others if key.startswith("segmentation_head.")]
+    if any(key not in own or own[key].shape != offered[others[key]].shape for key in head):
+        others = {key: theirs for key, theirs in others.items() if key not in head}
+    named |= {key: offered[theirs] for key, theirs in others.items()}
+    filled = {key.split(".")[0] for key in named}
+    rest = tuple({key.split(".")[0] for key in own} - filled)
+    report = load_strictly(network, named, origin, rest, frozenset(f"encoder.{key}" for key in found.adapted))
+    used = {theirs for key, theirs in others.items() if key in own}
+    return replace(report, skipped=tuple(key for key in found.skipped if key not in used))

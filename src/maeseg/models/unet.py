@@ -1,15 +1,13 @@
 """The U-Net: segmentation-models-pytorch's own, around an unmodified timm encoder."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
 from torch import nn
 
 from maeseg.errors import UserError, nearest
-
-STRIDE = 32
-"""Largest stride of the encoder: image sides and patch sides are multiples of it."""
 
 DEFAULT_ENCODER = "resnet18"
 DEFAULT_IMAGE_SIZE = 224
@@ -23,27 +21,30 @@ def build_unet(encoder: str, decoder_channels: Sequence[int] = DECODER_CHANNELS,
 
     Args:
         encoder: A timm convnet, such as ``resnet18``.
-        decoder_channels: Five widths, from the coarsest block (stride 16) to the finest (stride 1).
+        decoder_channels: Three to five widths, from the coarsest block to the finest (stride 1). Their number is the
+            U-Net's depth: with five the encoder's largest stride is 32, with four it is cut at 16.
         in_channels: Channels of the images.
 
     Returns:
         ``segmentation_models_pytorch.Unet("tu-" + encoder, classes=1)``: (B, C, H, W) -> logits (B, 1, H, W).
 
     Raises:
-        UserError: If timm has no such encoder, it has no maps of the strides a U-Net needs, or the widths are not five.
+        UserError: If timm has no such encoder, it has no maps of the strides a U-Net needs, or the widths are not three
+            to five.
     """
     if not timm.is_model(encoder):
         raise UserError(
             f"--encoder {encoder!r} is not a timm model{nearest(encoder, timm.list_models())} "
             "(those that work: maeseg encoders)"
         )
-    if len(decoder_channels) != 5 or min(decoder_channels) < 1:
+    if not 3 <= len(decoder_channels) <= 5 or min(decoder_channels) < 1:
         raise UserError(
-            f"--decoder_channels {list(decoder_channels)} must be five widths, such as [128, 64, 32, 32, 16]"
+            f"--decoder_channels {list(decoder_channels)} must be three to five widths, such as [128, 64, 32, 32, 16]"
         )
     try:
         unet = smp.Unet(
             f"tu-{encoder}",
+            encoder_depth=len(decoder_channels),
             encoder_weights=None,
             decoder_channels=tuple(decoder_channels),
             in_channels=in_channels,
@@ -54,12 +55,20 @@ def build_unet(encoder: str, decoder_channels: Sequence[int] = DECODER_CHANNELS,
         raise UserError(
             f"--encoder {encoder!r} cannot be the encoder of a U-Net ({reason}): choose a convnet, such as resnet18"
         ) from error
-    if unet.encoder.output_stride != STRIDE:
-        raise UserError(
-            f"--encoder {encoder!r} has a largest stride of {unet.encoder.output_stride}, not {STRIDE}: "
-            "choose a convnet of stride 32, such as resnet18"
-        )
+    cut_encoder(unet.encoder.model)
     return unet
+
+
+def cut_encoder(model: Any) -> None:
+    """Remove what lies behind the last feature map: timm's networks of EfficientNet's kind compute it for nothing."""
+    stages = [info.get("stage") for info in model.feature_info.get_dicts()]
+    if isinstance(getattr(model, "blocks", None), nn.Sequential) and None not in stages:
+        del model.blocks[max(stages) :]
+
+
+def largest_stride(decoder_channels: Sequence[int]) -> int:
+    """The largest stride of a U-Net: image sides and patch sides are multiples of it."""
+    return int(2 ** len(decoder_channels))
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -79,20 +88,28 @@ def as_size(image_size: int | Sequence[int]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def check_patch_size(patch_size: int) -> None:
+def check_patch_size(patch_size: int, stride: int) -> None:
     """Raise a UserError unless the patch side is a multiple of the encoder's largest stride."""
-    if patch_size < STRIDE or patch_size % STRIDE:
+    if patch_size < stride or patch_size % stride:
+        below = max(patch_size // stride, 1) * stride
+        finer = " (four --decoder_channels make it 16)" if stride == 32 and patch_size == 16 else ""
         raise UserError(
-            f"--patch_size {patch_size} is not a multiple of the encoder's largest stride {STRIDE}: use {STRIDE} or "
-            f"{2 * STRIDE}"
+            f"--patch_size {patch_size} is not a multiple of the encoder's largest stride {stride}{finer}: use {below} "
+            f"or {below + stride}"
         )
 
 
-def check_image_size(size: tuple[int, int], multiple: int) -> None:
-    """Raise a UserError naming the nearest sizes that fit, unless both sides are multiples of ``multiple``."""
+def check_image_size(size: tuple[int, int], multiple: int, of: str = "the patch side") -> None:
+    """Raise a UserError naming the nearest sizes that fit, unless both sides are multiples of ``multiple``.
+
+    Args:
+        size: Height and width.
+        multiple: The patch side, or in fine-tuning the encoder's largest stride.
+        of: What that is, in words.
+    """
     if all(side >= multiple and side % multiple == 0 for side in size):
         return
     below = [max(side // multiple, 1) * multiple for side in size]
     above = [max(-(-side // multiple), 1) * multiple for side in size]
     choices = f"{below}" if below == above else f"{below} or {above}"
-    raise UserError(f"--image_size {list(size)} is not a multiple of {multiple} (the patch side): use {choices}")
+    raise UserError(f"--image_size {list(size)} is not a multiple of {multiple} ({of}): use {choices}")

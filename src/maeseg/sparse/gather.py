@@ -1,6 +1,6 @@
-"""The two operations that everything spatial is made of: gather rows, and gather rows times a kernel.
+"""What everything spatial is made of: gather rows, gather rows times a kernel, spread rows over the whole map and back.
 
-Both have their own backward, made of gathers and matrix products: no scatter, no atomics.
+All have their own backward, made of gathers and matrix products: nothing is summed by a scatter, no atomics.
 Axes: R rows (N * T * T) read, S rows written, K kernel positions, C channels in, D channels out.
 """
 
@@ -52,6 +52,46 @@ class Gather(torch.autograd.Function):
         return give_back(grad, ctx.layout, ctx.window), None, None, None
 
 
+class Spread(torch.autograd.Function):
+    """Rows (R, C) at their positions among all of the map's, (B * H * W, C), and a filling (C,) everywhere else."""
+
+    @staticmethod
+    def forward(ctx: Any, rows_RC: Tensor, fill_C: Tensor, layout: Layout, side: int) -> Tensor:
+        """Spread out tiles of a side."""
+        ctx.layout, ctx.side = layout, side
+        return spread_out(rows_RC, fill_C, layout, side)
+
+    @staticmethod
+    def backward(ctx: Any, grad_PC: Tensor) -> tuple[Tensor | None, ...]:
+        """Pick up what was spread out; the filling has the rest."""
+        grad_RC = grad_PC.index_select(0, ctx.layout.positions(ctx.side))
+        grad_fill = grad_PC.sum(0) - grad_RC.sum(0) if ctx.needs_input_grad[1] else None
+        return grad_RC, grad_fill, None, None
+
+
+class PickUp(torch.autograd.Function):
+    """The visible rows (R, C) of all of a map's positions (B * H * W, C); its backward spreads out."""
+
+    @staticmethod
+    def forward(ctx: Any, positions_PC: Tensor, layout: Layout, side: int) -> Tensor:
+        """Pick up tiles of a side."""
+        ctx.layout, ctx.side = layout, side
+        return positions_PC.index_select(0, layout.positions(side))
+
+    @staticmethod
+    def backward(ctx: Any, grad_RC: Tensor) -> tuple[Tensor | None, ...]:
+        """Nothing else was read."""
+        return spread_out(grad_RC, grad_RC.new_zeros(grad_RC.shape[1]), ctx.layout, ctx.side), None, None
+
+
+def spread_out(rows_RC: Tensor, fill_C: Tensor, layout: Layout, side: int) -> Tensor:
+    """Rows of tiles of a side at their positions (B * H * W, C), and ``fill_C`` everywhere else."""
+    Y, X = layout.grid
+    positions_PC = rows_RC.new_empty(layout.batch * Y * side * X * side, rows_RC.shape[1]).copy_(fill_C)
+    # a layout stays real where the values are on the meta device
+    return positions_PC.index_copy_(0, layout.positions(side).to(rows_RC.device), rows_RC)
+
+
 class GatherMatmul(torch.autograd.Function):
     """A dense convolution on rows: gather each output's K neighbours, one matrix product.
 
@@ -84,8 +124,8 @@ class GatherMatmul(torch.autograd.Function):
         grad_rows = grad_weight = None
         if ctx.needs_input_grad[0] and (window.y.stride, window.x.stride) == (1, 1):
             # a row is read by those that it would read itself, each through the opposite side of the kernel
-            flipped_KDxC = weight_DCkk.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 2)
-            grad_rows = multiply_by_columns(take(grad_SD, layout, window).flatten(3).flatten(0, 2), flipped_KDxC)
+            columns_RxKD = take(grad_SD, layout, window.mirrored()).flatten(3).flatten(0, 2)
+            grad_rows = multiply_by_columns(columns_RxKD, weight_DCkk.permute(2, 3, 0, 1).flatten(0, 2))
         elif ctx.needs_input_grad[0]:
             readings_SxKC = multiply_by_columns(grad_SD, weight_DCkk.permute(0, 2, 3, 1).flatten(1))
             grad_rows = give_back(readings_SxKC, layout, window)

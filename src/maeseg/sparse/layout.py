@@ -7,7 +7,7 @@ not there: ``N * T * T`` for a masked position (counts as zero) and ``N * T * T 
 image (what an operation pads with). Tables are built once per batch and geometry, and shared by all layers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,6 +44,14 @@ class Window:
     y: Axis
     x: Axis
 
+    def mirrored(self) -> "Window":
+        """The same pixels, kernel positions from last to first."""
+        y, x = (
+            replace(axis, start=axis.start + (axis.kernel - 1) * axis.dilation, dilation=-axis.dilation)
+            for axis in (self.y, self.x)
+        )
+        return Window(self.side, y, x)
+
 
 class Layout:
     """The visible grid of one batch, with the tables derived from it.
@@ -61,7 +69,7 @@ class Layout:
         # place of each tile among the B * Y * X cells, and its image
         self.cell_N = visible_BYX.flatten().nonzero().squeeze(1)
         self.image_N = self.cell_N // (grid[0] * grid[1])
-        self.tiles = self.cell_N.numel()
+        self.tiles, self.cells = self.cell_N.numel(), visible_BYX.numel()
         if self.tiles == 0:
             raise UserError("the visible grid is empty: leave at least one patch of the batch visible")
         # how many tiles each image has

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maeseg.errors import UserError
+from maeseg.sparse.gather import Spread
 from maeseg.sparse.layout import Layout
 
 Rule = Callable[..., Any]
@@ -193,10 +194,8 @@ def unpack(tiles: Tiles, fill_C: Tensor | None = None) -> Tensor:
     Returns:
         Map (B, C, Y * T, X * T), channels-last.
     """
-    layout = tiles.tile_layout
-    B, (Y, X) = layout.batch, layout.grid
-    rows_RC = to_rows(plain(tiles))
-    T, C = plain(tiles).shape[2], rows_RC.shape[1]
-    fill = rows_RC.new_zeros(C) if fill_C is None else fill_C.to(rows_RC.dtype)
-    positions_PC = fill.expand(B * Y * T * X * T, C).index_copy(0, layout.positions(T), rows_RC)
-    return positions_PC.view(B, Y * T, X * T, C).permute(0, 3, 1, 2)
+    layout, side = tiles.tile_layout, side_of(tiles)
+    rows_RC, (Y, X) = to_rows(plain(tiles)), layout.grid
+    fill_C = rows_RC.new_zeros(rows_RC.shape[1]) if fill_C is None else fill_C.to(rows_RC.dtype)
+    positions_PC: Tensor = Spread.apply(rows_RC, fill_C, layout, side)
+    return positions_PC.view(layout.batch, Y * side, X * side, -1).permute(0, 3, 1, 2)

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maeseg.errors import UserError
-from maeseg.sparse.gather import Gather, GatherMatmul
-from maeseg.sparse.layout import Axis, Window
+from maeseg.sparse.gather import Gather, GatherMatmul, PickUp
+from maeseg.sparse.layout import Axis, Layout, Window
 from maeseg.sparse.packed import (
     MAP,
     PaddedTiles,
@@ -34,12 +34,17 @@ from maeseg.sparse.packed import (
     refusal,
     rule,
     to_rows,
+    unpack,
     wrap,
 )
 from maeseg.sparse.product import multiply
 
 FEW_CHANNELS = 16
 """Below this, gathering single pixels moves too few values at a time: gather each tile with its halo instead."""
+
+MOST_HALO = 2
+"""A tile of one or two pixels is mostly halo under a wide kernel. Where all tiles with theirs are more than this many
+times the map, convolving the map, zero where masked, is faster and gives the same."""
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right))."""
@@ -96,17 +101,27 @@ def out_side(name: str, tiles: Tiles, kernel: tuple[int, int], stride: tuple[int
     return side // stride[0]
 
 
+def read_lengths(out: int, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> list[int]:
+    """Pixels that an operation reads for a tile of side ``out``, along height and width."""
+    return [(out - 1) * s + (k - 1) * d + 1 for s, k, d in zip(stride, kernel, dilation, strict=True)]
+
+
+def visible_part(maps_BCHW: Tensor, layout: Layout, side: int) -> Tiles:
+    """The visible tiles of a map: the inverse of :func:`maeseg.sparse.unpack`."""
+    return from_rows(PickUp.apply(maps_BCHW.permute(0, 2, 3, 1).flatten(0, 2), layout, side), layout, side)
+
+
 def halo(tiles: Tiles, out: int, kernel: tuple[int, int], stride: tuple[int, int], padding: Padding,
          dilation: tuple[int, int], outside: float = 0.0) -> Tensor:  # fmt: skip
     """Tiles with the neighbouring pixels that the operation reads: (N, C, h, w), channels-last, no more padding due."""
-    lengths = [(out - 1) * s + (k - 1) * d + 1 for s, k, d in zip(stride, kernel, dilation, strict=True)]
+    lengths = read_lengths(out, kernel, stride, dilation)
     side = tiles.size(2)
     if padding == ((0, 0), (0, 0)) and max(lengths) <= side:
         return plain(tiles)
     y, x = (Axis(1, length, -before) for length, (before, _) in zip(lengths, padding, strict=True))
     read: Tensor = Gather.apply(to_rows(plain(tiles)), tiles.tile_layout, Window(side, y, x), outside)
-    # (N, 1, 1, h, w, C) -> (N, C, h, w)
-    return read[:, 0, 0].permute(0, 3, 1, 2)
+    # (N, 1, 1, h, w, C) -> (N, C, h, w); indexing would fill a map of zeros in the backward pass
+    return read.flatten(0, 2).permute(0, 3, 1, 2)
 
 
 def autocast(tensor: Tensor) -> Tensor:
@@ -134,11 +149,20 @@ def convolve(
         raise refusal(f"has a convolution of a map padded with {fill}")
     out = out_side("a convolution", tiles, kernel, stride, padding, dilation)
     if kernel == (1, 1) and groups == 1:
-        seen = plain(tiles)[:, :, :: stride[0], :: stride[1]]
-        rows = multiply(to_rows(seen), weight.flatten(1), bias)
+        rows = to_rows(plain(tiles))
+        if stride != (1, 1):  # gathered, as a slice would fill whole maps with zeros in the backward pass
+            every = Axis(out, 1, 0, stride[0])
+            rows = Gather.apply(rows, layout, Window(side, every, every), 0.0).flatten(0, 4)
+        rows = multiply(rows, weight.flatten(1), bias)
         return from_rows(rows, layout, out)
     one_sided = stride == (1, 1) and any(before != after for before, after in padding)
     if groups > 1 or weight.shape[1] < FEW_CHANNELS or one_sided:
+        lengths = read_lengths(out, kernel, stride, dilation)
+        if math.prod(lengths) > MOST_HALO * side**2 * layout.cells / layout.tiles:
+            (top, bottom), (left, right) = padding
+            maps_BCHW = F.pad(unpack(tiles), (left, right, top, bottom))
+            values = function(maps_BCHW, weight, bias, stride, 0, dilation, groups)
+            return visible_part(values, layout, out)
         values = function(
             halo(tiles, out, kernel, stride, padding, dilation), weight, bias, stride, 0, dilation, groups
         )

@@ -26,7 +26,8 @@ def written_whole(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
     """
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
-        with unfinished.open("wb") as file:
+        unfinished.unlink(missing_ok=True)  # in a stranger's folder it may be a link to a file of the user's
+        with unfinished.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -2,10 +2,10 @@
 
 import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, get_args
 
 import segmentation_models_pytorch as smp
 import torch
@@ -13,12 +13,16 @@ from torch import Tensor
 
 from maeseg.errors import UserError
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
-from maeseg.models.transfer import TransferReport, load_strictly, transfer_to_unet
-from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, DEFAULT_IMAGE_SIZE, as_size, build_unet
+from maeseg.models.transfer import load_strictly
+from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size, build_unet
+from maeseg.models.weights_file import refuse_code
 from maeseg.training.checkpoint_files import LAST, is_whole, newest_whole
 from maeseg.training.run import read_facts
+from maeseg.types import BorderRule
 
 PREFIX = "network."
+MAX_WIDTH, MAX_SIDE = 4096, 8192
+"""Widest decoder and largest image that a checkpoint may ask for: a stranger's must not take all of the memory."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Checkpoint:
         run: The run folder.
         path: The checkpoint's file in it.
         about: How to build the network and what it has seen: verb, encoder, decoder_channels, image_size, data, val
-            (and patch_size, mask_ratio, normalise_target, or border).
+            (and extra, patch_size, mask_ratio, normalise_target, or border).
         weights: The network's state dict.
         epoch: Epoch that it was written after, from 0.
     """
@@ -65,20 +69,52 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
     if run.is_dir() and path.name == LAST:
         path = newest_whole(path.parent) or path
     try:
-        if not is_whole(path):
-            raise EOFError
         with warnings.catch_warnings(action="ignore"):  # about a stranger's file, whose error says more
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        if not is_whole(path):
+            raise EOFError
+    except Exception as error:  # for damaged bytes PyTorch's reader raises IndexError, struct.error and more
+        if isinstance(error, pickle.UnpicklingError):
+            refuse_code(path, error)
         raise UserError(f"{path} is not a readable checkpoint of maeseg: it is damaged or of another kind") from error
     try:
         about, state, epoch = content["hyper_parameters"]["about"], content["state_dict"], int(content["epoch"])
-    except (TypeError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, OverflowError, KeyError, IndexError) as error:
         raise UserError(
             f"{path} was not written by maeseg: give the run folder of a maeseg pretrain or finetune"
         ) from error
-    weights = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
+    if not _is_about(about) or not isinstance(state, Mapping):
+        raise UserError(
+            f"{path} does not say what network it holds: give the run folder of a maeseg pretrain or finetune"
+        )
+    weights = {key.removeprefix(PREFIX): value for key, value in state.items() if str(key).startswith(PREFIX)}
+    if odd := [key for key, value in weights.items() if not isinstance(value, Tensor)]:
+        raise UserError(f"{path} is damaged: {odd[0]!r} is no tensor in it; restore it, or repeat the run")
     return Checkpoint(run, path, about, weights, epoch)
+
+
+def _is_about(about: Any) -> bool:
+    """Whether a checkpoint's description, which may be a stranger's, has what is read of it, in reason."""
+    if not isinstance(about, dict) or about.get("verb") not in ("pretrain", "finetune"):
+        return False
+    pretrained = about["verb"] == "pretrain"
+    widths, size = about.get("decoder_channels"), about.get("image_size")
+    return (
+        isinstance(about.get("encoder"), str)
+        and _whole_numbers(widths) and 3 <= len(widths) <= 5 and max(widths) <= MAX_WIDTH
+        and _whole_numbers(size) and len(size) == 2 and max(size) <= MAX_SIDE
+        and isinstance(about.get("data"), str)
+        and type(about.get("val")) in (int, float)
+        and isinstance(about.get("extra", []), list)
+        and (pretrained or about.get("border") in get_args(BorderRule))
+        and (not pretrained or _whole_numbers([about.get("patch_size")]))
+        and (not pretrained or type(about.get("mask_ratio")) in (int, float))
+        and (not pretrained or isinstance(about.get("normalise_target"), bool))
+    )  # fmt: skip
+
+
+def _whole_numbers(values: Any) -> TypeGuard[list[int]]:
+    return isinstance(values, list) and all(type(value) is int and value > 0 for value in values)
 
 
 def build_masked_autoencoder(about: dict[str, Any]) -> MaskedAutoencoder:
@@ -112,50 +148,8 @@ def restore_unet(checkpoint: Checkpoint) -> smp.Unet:
     return unet
 
 
-def choose_network(
-    start: Checkpoint | None, encoder: str | None, decoder_channels: Sequence[int] | None
-) -> tuple[str, list[int]]:
-    """Settle encoder and decoder widths: as asked, as the start weights have them, or the defaults.
-
-    Raises:
-        UserError: If what was asked contradicts the start weights.
-    """
-    if start is None:
-        return encoder or DEFAULT_ENCODER, list(decoder_channels or DECODER_CHANNELS)
-    theirs, widths = start.about["encoder"], list(start.about["decoder_channels"])
-    if encoder not in (None, theirs):
-        raise UserError(f"--weights {start.path} is of the encoder {theirs}, not {encoder}: leave out --encoder")
-    if decoder_channels is not None and list(decoder_channels) != widths:
-        raise UserError(
-            f"--weights {start.path} has decoder widths {widths}, not {list(decoder_channels)}: leave out "
-            "--decoder_channels"
-        )
-    return theirs, widths
-
-
 def choose_size(start: Checkpoint | None, image_size: int | Sequence[int] | None) -> tuple[int, int]:
     """Settle the image size (height, width): as asked, as the start weights were trained, or the default."""
     if image_size is not None:
         return as_size(image_size)
     return as_size(start.about["image_size"] if start else DEFAULT_IMAGE_SIZE)
-
-
-def check_held_out(start: Checkpoint, data: str, val: int | float) -> None:
-    """Raise a UserError if a run on the same data has seen images that are to validate now."""
-    theirs = start.about["val"]
-    if start.about["data"] == data and theirs != val:
-        raise UserError(
-            f"{start.run} was trained on the same data with --val {theirs}, so it has seen images that --val {val} "
-            f"would validate on: give --val {theirs}"
-        )
-
-
-def start_unet(unet: smp.Unet, start: Checkpoint) -> TransferReport:
-    """Fill a U-Net from a pretrain run (all but the head) or a finetune run (all of it).
-
-    Raises:
-        UserError: If the weights do not fit.
-    """
-    if start.about["verb"] == "pretrain":
-        return transfer_to_unet(restore_masked_autoencoder(start), unet, str(start.path))
-    return load_strictly(unet, start.weights, str(start.path))

@@ -9,7 +9,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from maeseg.training.optim import adamw_with_cosine
+from maeseg.training.optim import adamw_with_schedule
+from maeseg.types import Schedule
 
 STEPS = 2
 """Marks a step's stream for what layers draw in it: dropout, drop-path."""
@@ -50,15 +51,20 @@ class TrainingModule(L.LightningModule):
         weight_decay: AdamW's weight decay.
         warmup: Share of the steps for warm-up.
         seed: Of what is random in a step.
+        schedule: What the rate does after warm-up.
+        layer_decay: What the rate of each stage of the encoder is of the next one's.
     """
 
     def __init__(
-        self, network: nn.Module, about: dict[str, Any], *, lr: float, weight_decay: float, warmup: float, seed: int
-    ) -> None:
+        self, network: nn.Module, about: dict[str, Any], *, lr: float, weight_decay: float, warmup: float, seed: int,
+        schedule: Schedule = "cosine", layer_decay: float = 1.0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.save_hyperparameters({"about": about})
         self.network = network.to(memory_format=torch.channels_last)
         self.lr, self.weight_decay, self.warmup, self.seed = lr, weight_decay, warmup, seed
+        self.schedule: Schedule = schedule
+        self.layer_decay = layer_decay
         self.train_loss = Mean()
 
     def train_figures(self) -> dict[str, Metric]:
@@ -85,8 +91,10 @@ class TrainingModule(L.LightningModule):
             self.log(name, metric.compute(), prog_bar=name == "train_loss", sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, warm-up, cosine."""
+        """AdamW, warm-up, schedule."""
         # Not trainer.estimated_stepping_batches: it would open the loader before a resumed run knows its place.
         batches = len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
         steps = batches * int(self.trainer.max_epochs or 1)
-        return adamw_with_cosine(self.network, self.lr, self.weight_decay, steps, self.warmup)
+        return adamw_with_schedule(
+            self.network, self.lr, self.weight_decay, steps, self.warmup, self.schedule, self.layer_decay
+        )

@@ -14,6 +14,7 @@ RANGES = {
     "lr": (0, math.inf),
     "weight_decay": (0, math.inf),
     "warmup": (0, 1),
+    "layer_decay": (0, 1),
     "clip": (0, math.inf),
     "seed": (0, 2**32 - 1),
     "save_every": (0, math.inf),

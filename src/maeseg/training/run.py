@@ -4,10 +4,12 @@ config.yaml    every option; running it again repeats the run
 run.json       verb, status, versions, hardware, what repeats bit by bit, wall time
 metrics.csv    a row per epoch
 metrics.json   the final figures
+validation.csv and calibration.csv: what fine-tuning measured on each validation image, and of its probabilities
 checkpoints/   last.ckpt, and for fine-tuning best.ckpt (by validation IoU); previous.ckpt until the run is finished
 nonfinite.json steps whose loss or gradient was not finite, if there were any
 examples/      pictures of the same images in every run
 tensorboard/   events
+skipped.csv    images that were left out as they cannot be read, if there were any
 """
 
 import errno
@@ -46,7 +48,7 @@ PACKAGES = (
     "monai",
     "numpy",
 )
-ABOUT_THIS_CALL = ("out", "resume", "overwrite", "workers", "download", "save_every", "on_nonfinite")
+ABOUT_THIS_CALL = ("out", "resume", "overwrite", "workers", "download", "save_every", "on_nonfinite", "on_bad_image")
 """Options that may differ when a run is resumed: they do not change its result, or are what it needs to go on."""
 REPEATS = {
     "cpu": "the same bits, whatever stops it on the way, with the same versions, processor and number of threads",
@@ -55,8 +57,9 @@ REPEATS = {
 }
 """What a second run of the same options gives, by device."""
 OF_A_RUN = (
-    "config.yaml", "run.json", "metrics.csv", "metrics.json", "checkpoints", "examples", "tensorboard", "results.csv",
-    "runs", "report.html", "evaluation-*.json", "nonfinite.json",
+    "config.yaml", "run.json", "metrics.csv", "metrics.json", "validation.csv", "calibration.csv", "checkpoints",
+    "examples", "tensorboard", "results.csv", "runs", "contrasts", "report.html", "evaluation-*.json",
+    "nonfinite.json", "skipped.csv",
 )  # fmt: skip
 """What maeseg writes into a run folder; one that holds anything else is never deleted."""
 SAME_MACHINE = ("cpu", "threads", "device")
@@ -212,8 +215,10 @@ def read_facts(run: Path) -> dict[str, Any]:
         raise UserError(f"{run} does not exist: give the folder that was --out of a maeseg run")
     try:
         facts: dict[str, Any] = json.loads((run / "run.json").read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{run} is not a maeseg run: it has no readable run.json") from error
+    if not isinstance(facts, dict):
+        raise UserError(f"{run} is not a maeseg run: its run.json holds no object")
     return facts
 
 
@@ -221,7 +226,7 @@ def read_config(run: Path) -> dict[str, Any]:
     """Read a run folder's config.yaml."""
     try:
         config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{run} is not a maeseg run: it has no readable config.yaml") from error
     if not isinstance(config, dict):
         raise UserError(f"{run / 'config.yaml'} holds no options: restore it, or give another run")

@@ -14,7 +14,7 @@ from torchmetrics.classification import BinaryAccuracy, BinaryJaccardIndex
 from maeseg.labels import apply_border
 from maeseg.training.losses import SegmentationLoss
 from maeseg.training.module import TrainingModule
-from maeseg.types import BORDER, BorderRule
+from maeseg.types import BORDER, BorderRule, LossName, Schedule
 
 
 class SegmentModule(TrainingModule):
@@ -28,15 +28,21 @@ class SegmentModule(TrainingModule):
         weight_decay: AdamW's weight decay.
         warmup: Share of the steps for warm-up.
         seed: Of what layers draw in a step.
+        loss: What to minimise.
+        schedule: What the rate does after warm-up.
+        layer_decay: What the rate of each stage of the encoder is of the next one's.
     """
 
     def __init__(
         self, network: smp.Unet, about: dict[str, Any], *, border: BorderRule, lr: float, weight_decay: float,
-        warmup: float, seed: int,
+        warmup: float, seed: int, loss: LossName = "dice+ce", schedule: Schedule = "cosine", layer_decay: float = 1.0,
     ) -> None:  # fmt: skip
-        super().__init__(network, about, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed)
+        super().__init__(
+            network, about, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, schedule=schedule,
+            layer_decay=layer_decay,
+        )  # fmt: skip
         self.border: BorderRule = border
-        self.loss = SegmentationLoss(border)
+        self.loss = SegmentationLoss(border, loss)
         metrics = MetricCollection(
             {
                 "accuracy": BinaryAccuracy(ignore_index=BORDER, validate_args=False),

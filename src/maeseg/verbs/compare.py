@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from maeseg.types import BorderRule, OnNonfinite, Precision
+from maeseg.types import BorderRule, LossName, OnBadImage, OnNonfinite, Precision, Schedule
 
 if TYPE_CHECKING:
     from maeseg.experiments.results import ResultRow
@@ -27,8 +27,11 @@ def compare(
     steps_per_epoch: int = 50,
     batch_size: int = 16,
     lr: float = 5e-4,
+    layer_decay: float = 1.0,
     weight_decay: float = 0.05,
     warmup: float = 0.1,
+    schedule: Schedule = "cosine",
+    loss: LossName = "dice+ce",
     clip: float = 1.0,
     workers: int = 2,
     precision: Precision = "32-true",
@@ -36,32 +39,39 @@ def compare(
     devices: int | str = 1,
     save_every: float = 10.0,
     on_nonfinite: OnNonfinite = "stop",
+    on_bad_image: OnBadImage = "fail",
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
 ) -> "list[ResultRow]":
     """Compare initialisations fairly: the same network, splits, label sets, seeds and steps for every one.
 
-    Each run is a ``finetune`` in ``OUT/runs``; ``OUT/results.csv`` has a row for each. Only the starting weights
+    Each run is a ``finetune`` in ``OUT/runs``; ``OUT/results.csv`` has a row for each, and ``OUT/contrasts`` the images
+    on which two inits differ most. Only the starting weights
     differ between runs of one seed and label count, so their differences are paired.
 
     Args:
         data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder with ``images/`` and ``masks/``.
         out: Folder to write.
-        inits: ``scratch`` and pretrain runs.
+        inits: ``scratch``, pretrain runs (``RUN:encoder`` to transfer the encoder alone), files of an encoder's
+            weights, and ``timm`` for those that timm publishes.
         labels: Shares (floats) and counts (ints) of labelled images.
         seeds: How many seeds, or how many for each entry of ``labels``.
         border: What border pixels count as, in the loss and in the metrics.
         encoder: A timm convnet; by default that of the first pretrain run.
-        decoder_channels: Five widths of the decoder; by default those of the first pretrain run.
+        decoder_channels: Widths of the decoder; by default those of the first pretrain run.
         image_size: Side in pixels, or [height, width]; by default that of the first pretrain run.
         val: Validation images, a share or a count; the ones that pre-training held out too.
         epochs: Epochs of each run, each followed by validation.
         steps_per_epoch: Steps in an epoch, whatever the number of labels, so that every run takes the same steps.
         batch_size: Images per step.
         lr: Highest learning rate of AdamW.
+        layer_decay: Each stage of the encoder learns at this times the next one's rate, the deepest at this times the
+            decoder's: 1 for the same rate everywhere, 0.7 to keep good weights.
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps over which the learning rate rises.
+        schedule: What the learning rate does then: falls to 0 as a cosine, or stays.
+        loss: What to minimise: soft Dice loss plus cross-entropy, or soft Dice loss alone.
         clip: Largest norm of the gradient; 0 for no limit.
         workers: Processes that read images.
         precision: Of the arithmetic.
@@ -70,6 +80,8 @@ def compare(
         save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
         on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
             the step's images are listed in ``nonfinite.json``.
+        on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
+            ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
         resume: Skip the runs that are finished, go on with the one that was stopped.
         overwrite: Replace the comparison in ``out``.
@@ -81,46 +93,57 @@ def compare(
         UserError: If an option, a file or a folder cannot be used; checked for every run before the first starts.
     """
     config = dict(locals())
-    from pathlib import Path
-
+    from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
+    from maeseg.experiments.comparison import RESULTS, trace_pretraining
+    from maeseg.experiments.contrast_pictures import write_contrasts
     from maeseg.experiments.plan import name_inits, plan_cells
     from maeseg.experiments.results import ResultRow, append_result, read_results
-    from maeseg.models.unet import STRIDE, build_unet, check_image_size
-    from maeseg.training.checkpoints import check_held_out, choose_network, choose_size, read_checkpoint, start_unet
+    from maeseg.models.unet import build_unet, check_image_size, largest_stride
+    from maeseg.training.checkpoints import choose_size
     from maeseg.training.options import check_ranges
     from maeseg.training.run import Run, is_finished, read_metrics
+    from maeseg.training.starts import check_held_out, choose_network, first_run, read_start, start_unet
     from maeseg.verbs.finetune import finetune
 
     check_ranges(config)
     named = name_inits(inits)
-    starts = [read_checkpoint(Path(weights)) for weights in named.values() if weights]
+    starts = [read_start(init.weights, init.transfer) for init in named if init.weights]
+    encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
     for start in starts:
-        encoder, decoder_channels = choose_network(start, encoder, decoder_channels)
         start_unet(build_unet(encoder, decoder_channels), start)
         check_held_out(start, data, val)
-    encoder, decoder_channels = choose_network(None, encoder, decoder_channels)
-    size = choose_size(starts[0] if starts else None, image_size)
-    check_image_size(size, STRIDE)
+    size = choose_size(first_run(starts), image_size)
+    check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     source = open_source(data, labelled=True, download=download)
-    split = split_indices(len(source), val)
+    split, skipped = leave_out_bad(source, split_indices(len(source), val), on_bad_image)
     cells = list(plan_cells(named, labels, seeds))
     label_counts = {share: len(label_subset(split.train, share, seed=0)) for share in labels}
 
     config |= {"encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size)}
     run = Run("compare", config)
-    table = run.path / "results.csv"
+    table = run.path / RESULTS
     with run.writing():
-        run.write_facts(inits=named, planned=len(cells), split={"train": len(split.train), "val": len(split.val)})
+        weights = {init.name: init.weights for init in named}
+        write_skipped(run.path, skipped, resumed=run.resumed)
+        run.write_facts(
+            inits=weights,
+            pretraining=trace_pretraining(weights),
+            planned=len(cells),
+            split={"train": len(split.train), "val": len(split.val)},
+        )
         for number, cell in enumerate(cells, start=1):
             folder = run.path / cell.folder
             if not (resume and is_finished(folder)):
-                log.info("run %d of %d: %s, labels %s, seed %d", number, len(cells), cell.init, cell.labels, cell.seed)
+                log.info(
+                    "run %d of %d: %s, labels %s, seed %d", number, len(cells), cell.init.name, cell.labels, cell.seed
+                )
                 finetune(
                     data=data,
                     out=str(folder),
-                    weights=cell.weights,
+                    weights=cell.init.weights,
+                    transfer=cell.init.transfer,
                     labels=cell.labels,
                     border=border,
                     encoder=encoder,
@@ -131,8 +154,11 @@ def compare(
                     steps_per_epoch=steps_per_epoch,
                     batch_size=batch_size,
                     lr=lr,
+                    layer_decay=layer_decay,
                     weight_decay=weight_decay,
                     warmup=warmup,
+                    schedule=schedule,
+                    loss=loss,
                     clip=clip,
                     seed=cell.seed,
                     workers=workers,
@@ -141,13 +167,14 @@ def compare(
                     devices=devices,
                     save_every=save_every,
                     on_nonfinite=on_nonfinite,
+                    on_bad_image=on_bad_image,
                     resume=resume,
                 )
             figures, facts = read_metrics(folder)
             append_result(
                 table,
                 ResultRow(
-                    init=cell.init,
+                    init=cell.init.name,
                     labels=cell.labels,
                     label_count=label_counts[cell.labels],
                     seed=cell.seed,
@@ -158,5 +185,6 @@ def compare(
                     **figures,
                 ),
             )
+        write_contrasts(run.path, source, split.val)
         run.finish({"runs": len(cells)})
     return read_results(table)

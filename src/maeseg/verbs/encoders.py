@@ -28,8 +28,8 @@ def encoders(
     from pathlib import Path
 
     from maeseg.errors import UserError
-    from maeseg.inference.progress import show_progress
     from maeseg.models.support import check_encoder, find_encoders, markdown
+    from maeseg.progress import show_progress
 
     if out and Path(out).exists() and not overwrite:
         raise UserError(f"{out} exists: choose another file, or use --overwrite")

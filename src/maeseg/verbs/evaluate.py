@@ -35,10 +35,11 @@ def evaluate(
     from functools import partial
     from pathlib import Path
 
+    from maeseg.data.check import refuse_bad
     from maeseg.data.sources import open_source
     from maeseg.data.splits import split_indices
     from maeseg.inference.evaluate import evaluate_model
-    from maeseg.inference.progress import show_progress
+    from maeseg.progress import show_progress
     from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
     from maeseg.training.run import write_json
 
@@ -50,6 +51,7 @@ def evaluate(
     if split in ("val", "train"):
         parts = split_indices(len(source), saved.about["val"])
         indices = parts.val if split == "val" else parts.train
+    refuse_bad(source, indices)
     progress = partial(show_progress, description=f"evaluating {split}")
     metrics = evaluate_model(unet, source, indices, choose_size(saved, None), rule, progress)
     figures: dict[str, float | int | str] = {

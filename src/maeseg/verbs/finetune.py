@@ -2,7 +2,7 @@
 
 import logging
 
-from maeseg.types import BorderRule, OnNonfinite, Precision
+from maeseg.types import BorderRule, LossName, OnBadImage, OnNonfinite, Precision, Schedule, Transfer
 
 log = logging.getLogger(__name__)
 
@@ -12,6 +12,7 @@ def finetune(
     data: str,
     out: str,
     weights: str | None = None,
+    transfer: Transfer = "encoder+decoder",
     labels: int | float = 1.0,
     border: BorderRule = "background",
     encoder: str | None = None,
@@ -22,8 +23,11 @@ def finetune(
     steps_per_epoch: int | None = None,
     batch_size: int = 16,
     lr: float = 5e-4,
+    layer_decay: float = 1.0,
     weight_decay: float = 0.05,
     warmup: float = 0.1,
+    schedule: Schedule = "cosine",
+    loss: LossName = "dice+ce",
     clip: float = 1.0,
     seed: int = 0,
     workers: int = 2,
@@ -32,34 +36,42 @@ def finetune(
     devices: int | str = 1,
     save_every: float = 10.0,
     on_nonfinite: OnNonfinite = "stop",
+    on_bad_image: OnBadImage = "fail",
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
 ) -> dict[str, float | int | str]:
     """Fine-tune a U-Net for segmentation, from pre-trained weights or from scratch.
 
-    Dice + cross-entropy (V-Net, Milletari et al. 2016); validation after every epoch; keeps the best checkpoint by
-    validation IoU and the last one. Leaves a run folder.
+    Soft Dice loss + cross-entropy (V-Net, Milletari et al. 2016); validation after every epoch; keeps the best
+    checkpoint by validation IoU and the last one. Leaves a run folder.
 
     Args:
         data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder with ``images/`` and ``masks/``.
         out: Run folder to write.
-        weights: A pretrain run to start from (encoder and decoder; only the head is new), or a finetune run (all
-            of it); random weights if left out.
+        weights: A pretrain run to start from (encoder and decoder; only the head is new), a finetune run (all of it),
+            a file or folder of weights (in the names of timm, segmentation-models-pytorch, SparK, ConvNeXt or
+            EfficientNet-PyTorch), or ``timm`` for those that timm publishes; random weights if left out.
+        transfer: What to take from a run, or a U-Net, that training starts from.
         labels: Labelled images to train on, a share (0.1) or a count (64); for one seed a smaller set lies within a
             larger one.
         border: What border pixels count as, in the loss and in the metrics.
         encoder: A timm convnet; by default that of ``weights``, or resnet18.
-        decoder_channels: Five widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or
-            256, 128, 64, 32, 16.
-        image_size: Side in pixels, or [height, width], multiples of 32; by default that of ``weights``, or 224.
+        decoder_channels: Widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or 256, 128,
+            64, 32, 16. Five of them make a U-Net whose largest stride is 32, four one of 16.
+        image_size: Side in pixels, or [height, width], multiples of the largest stride; by default that of
+            ``weights``, or 224.
         val: Validation images, a share (0.2) or a count (500); the same ones for every seed.
         epochs: Epochs to train, each followed by validation.
         steps_per_epoch: Steps in an epoch, the labels repeated as needed; by default one pass over them.
         batch_size: Images per step.
         lr: Highest learning rate of AdamW.
+        layer_decay: Each stage of the encoder learns at this times the next one's rate, the deepest at this times the
+            decoder's: 1 for the same rate everywhere, 0.7 to keep good weights.
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps over which the learning rate rises.
+        schedule: What the learning rate does then: falls to 0 as a cosine, or stays.
+        loss: What to minimise: soft Dice loss plus cross-entropy, or soft Dice loss alone.
         clip: Largest norm of the gradient; 0 for no limit.
         seed: Of the new weights, the choice of labels, order and augmentation.
         workers: Processes that read images.
@@ -69,6 +81,8 @@ def finetune(
         save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
         on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
             the step's images are listed in ``nonfinite.json``.
+        on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
+            ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
         resume: Go on from the last checkpoint in ``out``, at the very step.
         overwrite: Replace the run in ``out``.
@@ -83,42 +97,41 @@ def finetune(
     from pathlib import Path
 
     import lightning as L
+    from torch import Tensor
 
+    from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.datamodule import SegmentData
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
+    from maeseg.experiments.validation import write_validation
     from maeseg.inference.evaluate import evaluate_model
     from maeseg.inference.examples import choose_examples, write_predictions
-    from maeseg.models.unet import STRIDE, build_unet, check_image_size, count_parameters
+    from maeseg.inference.metrics import THRESHOLD
+    from maeseg.models.unet import build_unet, check_image_size, count_parameters, largest_stride
     from maeseg.training.callbacks import LossWatch
-    from maeseg.training.checkpoints import (
-        check_held_out,
-        choose_network,
-        choose_size,
-        read_checkpoint,
-        restore_unet,
-        start_unet,
-    )
+    from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
     from maeseg.training.options import check_ranges
     from maeseg.training.run import Run, read_metrics
     from maeseg.training.segment import SegmentModule
+    from maeseg.training.starts import check_held_out, choose_network, first_run, read_start, start_unet
     from maeseg.training.trainer import fit, make_trainer
 
     check_ranges(config)
-    start = read_checkpoint(Path(weights)) if weights else None
+    start = read_start(weights, transfer) if weights else None
+    starts = [start] if start else []
     if start:
         check_held_out(start, data, val)
-    encoder, decoder_channels = choose_network(start, encoder, decoder_channels)
-    size = choose_size(start, image_size)
-    check_image_size(size, STRIDE)
+    encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
+    size = choose_size(first_run(starts), image_size)
+    check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     source = open_source(data, labelled=True, download=download)
-    split = split_indices(len(source), val)
+    split, skipped = leave_out_bad(source, split_indices(len(source), val), on_bad_image)
     train = label_subset(split.train, labels, seed)
     L.seed_everything(seed, verbose=False)
     network = build_unet(encoder, decoder_channels)
     images = SegmentData(source, train, split.val, size, batch_size, workers, seed, steps_per_epoch)
-    transfer = start_unet(network, start) if start else None
-    log.info("weights: %s", f"{weights}: {transfer}" if transfer else "random, from scratch")
+    loaded = start_unet(network, start) if start else None
+    log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
         "verb": "finetune",
         "encoder": encoder,
@@ -128,7 +141,10 @@ def finetune(
         "val": val,
         "border": border,
     }
-    module = SegmentModule(network, about, border=border, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed)
+    module = SegmentModule(
+        network, about, border=border, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, loss=loss,
+        schedule=schedule, layer_decay=layer_decay,
+    )  # fmt: skip
     stages = [("train", ("loss", "accuracy", "iou")), ("val", ("loss", "accuracy", "iou", "dice_loss"))]
     trainer = make_trainer(
         Path(out),
@@ -150,23 +166,31 @@ def finetune(
     if run.complete:
         log.info("%s is finished already", out)
         return read_metrics(run.path)[0]
+    with run.writing():
+        write_skipped(run.path, skipped, resumed=run.resumed)
     fit(trainer, module, images, run)
 
     best = read_checkpoint(run.path, "best")
     unet = restore_unet(best)
-    figures: dict[str, float | int | str] = {
-        **evaluate_model(unet, source, split.val, size, border).compute(),
-        "border": border,
-        "best_epoch": best.epoch + 1,
-    }
+    examples = choose_examples(split.val)
+    predicted: dict[int, Tensor] = {}
+
+    def keep(index: int, probability_HW: Tensor) -> None:  # every image is predicted once
+        if index in examples:
+            predicted[index] = probability_HW > THRESHOLD
+
+    metrics = evaluate_model(unet, source, split.val, size, border, see=keep)
+    figures: dict[str, float | int | str] = {**metrics.compute(), "border": border, "best_epoch": best.epoch + 1}
     if trainer.is_global_zero:
         with run.writing():
-            write_predictions(run.path / "examples", unet, source, choose_examples(split.val), size)
+            files = [source.file(index) for index in split.val]
+            write_validation(run.path, files, metrics.images, metrics.reliability)
+            write_predictions(run.path / "examples", source, predicted)
             run.finish(
                 figures,
                 label_count=len(train),
                 steps=trainer.global_step,
                 parameters=count_parameters(unet),
-                transfer=str(transfer) if transfer else None,
+                transfer=str(loaded) if loaded else None,
             )
     return figures

@@ -26,7 +26,7 @@ def predict(
     from maeseg.data.files import read_image
     from maeseg.inference.outputs import open_output
     from maeseg.inference.predict import find_images, predict_image, write_prediction
-    from maeseg.inference.progress import show_progress
+    from maeseg.progress import show_progress
     from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
 
     saved = read_checkpoint(Path(run), checkpoint)

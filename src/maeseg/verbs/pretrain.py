@@ -2,7 +2,7 @@
 
 import logging
 
-from maeseg.types import OnNonfinite, Precision
+from maeseg.types import OnBadImage, OnNonfinite, Precision
 
 log = logging.getLogger(__name__)
 
@@ -11,6 +11,7 @@ def pretrain(
     *,
     data: str,
     out: str,
+    extra: list[str] | str | None = None,
     encoder: str | None = None,
     decoder_channels: list[int] | None = None,
     weights: str | None = None,
@@ -33,6 +34,7 @@ def pretrain(
     devices: int | str = 1,
     save_every: float = 10.0,
     on_nonfinite: OnNonfinite = "stop",
+    on_bad_image: OnBadImage = "fail",
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -43,14 +45,18 @@ def pretrain(
     masked ones (SparK, Tian et al. 2023; MAE, He et al. 2022). Leaves a run folder.
 
     Args:
-        data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder of images in any depth.
+        data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic``, or a folder of images or of tar shards in any depth.
         out: Run folder to write.
+        extra: More images, ``PATH``, ``PATH,PATH`` or a list, each like ``data``: they train and never validate; what
+            is in ``data`` already is not taken twice.
         encoder: A timm convnet; by default that of ``weights``, or resnet18.
-        decoder_channels: Five widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or
-            256, 128, 64, 32, 16.
-        weights: Start from this pretrain run instead of random weights.
+        decoder_channels: Widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or 256, 128,
+            64, 32, 16. Five of them make a U-Net whose largest stride is 32, four one of 16.
+        weights: Start from a pretrain run, or take the encoder from a file or folder of weights (in the names of timm,
+            segmentation-models-pytorch, SparK, ConvNeXt or EfficientNet-PyTorch), or with ``timm`` from those that
+            timm publishes; random weights if left out.
         image_size: Side in pixels, or [height, width]; multiples of the patch size.
-        patch_size: Side of a patch in pixels, a multiple of 32.
+        patch_size: Side of a patch in pixels, a multiple of the U-Net's largest stride.
         mask_ratio: Share of patches to hide, between 0 and 1.
         normalise_target: Reconstruct each patch at mean 0 and standard deviation 1.
         decoder_window: Side, in patches, of a random window of each image that the decoder reconstructs in a
@@ -58,7 +64,7 @@ def pretrain(
         val: Held-out images, a share (0.2) or a count (500); the same ones that finetune holds out.
         epochs: Passes over the training images.
         batch_size: Images per step.
-        lr: Highest learning rate of AdamW.
+        lr: Highest learning rate of AdamW: 1e-3 suits random weights, a fifth of it published ones.
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps over which the learning rate rises.
         clip: Largest norm of the gradient; 0 for no limit.
@@ -70,6 +76,8 @@ def pretrain(
         save_every: Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.
         on_nonfinite: At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way
             the step's images are listed in ``nonfinite.json``.
+        on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
+            ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
         resume: Go on from the last checkpoint in ``out``, at the very step.
         overwrite: Replace the run in ``out``.
@@ -82,38 +90,49 @@ def pretrain(
 
     import lightning as L
 
+    from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.datamodule import PretrainData
+    from maeseg.data.extra import add_extra, extra_names
     from maeseg.data.sources import open_source
     from maeseg.data.splits import split_indices
     from maeseg.inference.examples import choose_examples, write_reconstructions
     from maeseg.masking import check_mask_ratio
     from maeseg.models.masked_autoencoder import MaskedAutoencoder
-    from maeseg.models.transfer import load_strictly
-    from maeseg.models.unet import as_size, build_unet, check_image_size, check_patch_size, count_parameters
+    from maeseg.models.unet import (
+        as_size,
+        build_unet,
+        check_image_size,
+        check_patch_size,
+        count_parameters,
+        largest_stride,
+    )
     from maeseg.training.callbacks import LossWatch, last_epoch
-    from maeseg.training.checkpoints import choose_network, read_checkpoint
     from maeseg.training.options import check_ranges
     from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
     from maeseg.training.run import Run
+    from maeseg.training.starts import check_held_out, choose_network, read_start, start_autoencoder
     from maeseg.training.trainer import fit, make_trainer
 
     check_ranges(config)
+    start = read_start(weights, "encoder") if weights else None  # a pretrain run gives all that it has all the same
+    if start:
+        check_held_out(start, data, val)
+    encoder, decoder_channels = choose_network([start] if start else [], encoder, decoder_channels)
     size = as_size(image_size)
-    check_patch_size(patch_size)
+    check_patch_size(patch_size, largest_stride(decoder_channels))
     check_image_size(size, patch_size)
     check_mask_ratio(mask_ratio, (size[0] // patch_size, size[1] // patch_size))
-    start = read_checkpoint(Path(weights)) if weights else None
-    encoder, decoder_channels = choose_network(start, encoder, decoder_channels)
     source = open_source(data, labelled=False, download=download)
-    split = split_indices(len(source), val)
+    source, split = add_extra(source, split_indices(len(source), val), extra)
+    split, skipped = leave_out_bad(source, split, on_bad_image)
     L.seed_everything(seed, verbose=False)
     network = MaskedAutoencoder(build_unet(encoder, decoder_channels))
     images = PretrainData(source, split, size, batch_size, workers, seed)
-    if start:
-        log.info("weights: %s: %s", weights, load_strictly(network, start.weights, str(start.path)))
+    loaded = start_autoencoder(network, start) if start else None
+    log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
         "verb": "pretrain", "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
-        "data": data, "val": val, "patch_size": patch_size, "mask_ratio": mask_ratio,
+        "data": data, "extra": extra_names(extra), "val": val, "patch_size": patch_size, "mask_ratio": mask_ratio,
         "normalise_target": normalise_target,
     }  # fmt: skip
     module = PretrainModule(
@@ -134,6 +153,8 @@ def pretrain(
     if run.complete:
         log.info("%s is finished already", out)
         return
+    with run.writing():
+        write_skipped(run.path, skipped, resumed=run.resumed)
     fit(trainer, module, images, run)
     if trainer.is_global_zero:
         examples = choose_examples(split.val)
@@ -141,4 +162,7 @@ def pretrain(
         with run.writing():
             write_reconstructions(run.path / "examples", network, source, examples, size, visible, normalise_target)
             final = last_epoch(run.path / "metrics.csv", columns)
-            run.finish(final, images=len(split.train), steps=trainer.global_step, parameters=count_parameters(network))
+            run.finish(
+                final, images=len(split.train), steps=trainer.global_step, parameters=count_parameters(network),
+                transfer=str(loaded) if loaded else None,
+            )  # fmt: skip

@@ -38,9 +38,9 @@ def reconstruct(
     from maeseg.inference.examples import load_normalised
     from maeseg.inference.outputs import open_output
     from maeseg.inference.predict import find_images
-    from maeseg.inference.progress import show_progress
     from maeseg.inference.reconstruct import draw_side_by_side, reconstruct_images
     from maeseg.masking import check_mask_ratio, random_visible
+    from maeseg.progress import show_progress
     from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_masked_autoencoder
 
     saved = read_checkpoint(Path(run), "last")

@@ -15,6 +15,6 @@ def report(*, run: str) -> Path:
     Raises:
         UserError: If the folder is not a run, or cannot be written.
     """
-    from maeseg.report.html import write_report
+    from maeseg.pages.html import write_report
 
     return write_report(Path(run))

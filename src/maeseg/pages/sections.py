@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maeseg.report.figures import Quantity, pretraining_loss, training_curves
-from maeseg.report.folder import Curves, RunFolder, read_curves, read_examples
-from maeseg.report.page import (
+from maeseg.experiments.contrasts import KINDS, Contrast
+from maeseg.experiments.folder import Curves, RunFolder, own_file, read_curves, read_examples
+from maeseg.experiments.sentences import duration
+from maeseg.pages.figures import Quantity, pretraining_loss, training_curves
+from maeseg.pages.page import (
     drawing,
     facts,
     folded,
@@ -17,13 +19,15 @@ from maeseg.report.page import (
     pictures,
     section,
     swatches,
+    table,
 )
-from maeseg.report.pictures import (
+from maeseg.pages.pictures import (
     BACKGROUND_COLOUR,
     BORDER_COLOUR,
     FALSE_NEGATIVE_COLOUR,
     FALSE_POSITIVE_COLOUR,
     FOREGROUND_COLOUR,
+    ClassMap,
     class_picture,
     error_picture,
     photograph,
@@ -45,7 +49,7 @@ def about(folder: RunFolder) -> str:
     if "started" in folder.info:
         parts.append(f"started {str(folder.info['started'])[:16].replace('T', ' ')}")
     if "seconds" in folder.info:
-        parts.append(f"took {duration(folder.info['seconds'])}")
+        parts.append(f"took {_wall_time(folder.info['seconds'])}")
     return " · ".join(parts)
 
 
@@ -113,26 +117,71 @@ def segmentation_pictures(runs: Mapping[str, Examples]) -> str:
     for number in shared[:PICTURES_SHOWN]:
         first = next(iter(complete.values()))[number]
         label = read_class_map(first["label"])
-        cells = [
-            picture(photograph(first["image"]), f"image {number}"),
-            picture(class_picture(label), f"truth of image {number}"),
-        ]
+        cells = _image_and_truth(first["image"], label, f"image {number}")
         for name, examples in complete.items():
             prediction = read_class_map(examples[number]["prediction"])
             wrong = wrong_share(prediction, label)
-            cells += [
-                picture(class_picture(prediction), f"prediction of {name} for image {number}"),
-                picture(
-                    error_picture(prediction, label),
-                    f"errors of {name} in image {number}",
-                    "" if math.isnan(wrong) else f"{wrong:.1%} wrong",
-                ),
-            ]
+            note = "" if math.isnan(wrong) else f"{wrong:.1%} wrong"
+            cells += _prediction_and_errors(prediction, label, name, f"image {number}", note)
         rows.append(cells)
     return pictures(
         [("", 2), *((name, 2) for name in complete)],
         ["image", "truth", *(("prediction", "errors") * len(complete))],
         rows,
+    )
+
+
+def contrast_pictures(folder: Path, contrasts: Sequence[Contrast]) -> str:
+    """Image and truth, then prediction and errors of two networks, for the images on which they differ most.
+
+    Args:
+        folder: Where the pictures are.
+        contrasts: Which they are, all of one pair of inits.
+    """
+    rows = []
+    for each in contrasts:
+        files = {kind: own_file(folder, f"{each.pictures}_{kind}.png") for kind in KINDS}
+        label = read_class_map(files["label"])
+        cells = _image_and_truth(files["image"], label, each.file)
+        for name, kind, iou in (
+            (each.reference, "reference", each.reference_iou), (each.init, "prediction", each.iou),
+        ):  # fmt: skip
+            cells += _prediction_and_errors(read_class_map(files[kind]), label, name, each.file, f"IoU {iou:.3f}")
+        rows.append(cells)
+    names = (contrasts[0].reference, contrasts[0].init)
+    return pictures(
+        [("", 2), *((name, 2) for name in names)], ["image", "truth", *(("prediction", "errors") * 2)], rows
+    )
+
+
+def _image_and_truth(image: Path, label_HW: ClassMap, name: str) -> list[str]:
+    return [picture(photograph(image), name), picture(class_picture(label_HW), f"truth of {name}")]
+
+
+def _prediction_and_errors(
+    prediction_HW: ClassMap, label_HW: ClassMap, network: str, name: str, note: str
+) -> list[str]:
+    return [
+        picture(class_picture(prediction_HW), f"prediction of {network} for {name}"),
+        picture(error_picture(prediction_HW, label_HW), f"errors of {network} in {name}", note),
+    ]
+
+
+CALIBRATION_NOTE = (
+    "A network is calibrated if, of the pixels to which it gives probability p, a share p is foreground: on the "
+    "diagonal. Below it, it is too sure of foreground. Bins of 0.05, over the pixels of all runs; those with less "
+    "than one pixel in a thousand are not drawn."
+)
+
+
+def calibration_table(rows_html: Sequence[Sequence[str]]) -> str:
+    """Expected calibration error of each init, with its definition."""
+    return table(
+        ["labels", "init", "seeds", "expected calibration error\u00a0\u2193"],
+        rows_html,
+        "Mean over pixels of how far, in their bin, the mean probability of foreground is from the share of foreground "
+        "(Naeini et al. 2015), under the border rule of the runs, at the best epoch by IoU; mean \u00b1 standard "
+        "deviation over seeds.",
     )
 
 
@@ -156,18 +205,6 @@ def provenance(folder: RunFolder) -> str:
     return section("How it was run", facts(pairs), folded("All options (config.yaml)", options))
 
 
-def duration(seconds: Any) -> str:
-    """Wall time in words: ``42 s``, ``3 min 20 s``, ``1 h 12 min``."""
-    if not isinstance(seconds, int | float):
-        return str(seconds)
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def _flat(info: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for key, value in info.items():
@@ -178,7 +215,11 @@ def _flat(info: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
             else:
                 pairs += _flat(value, f"{name}: ")
         elif key == "seconds":
-            pairs.append((prefix + "wall time", duration(value)))
+            pairs.append((prefix + "wall time", _wall_time(value)))
         elif value is not None:
             pairs.append((name, f"{value:,}" if isinstance(value, int) else str(value)))
     return pairs
+
+
+def _wall_time(seconds: Any) -> str:
+    return duration(seconds) if isinstance(seconds, int | float) else str(seconds)

@@ -61,17 +61,17 @@ def open_run(path: Path) -> RunFolder:
     """
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: give the folder of a pretrain, finetune or compare run")
-    file = path / "run.json"
+    file = own_file(path, "run.json")
     if not file.is_file():
         raise UserError(
             f"{path} holds no run.json, so it is not a run folder: give the folder of a pretrain, finetune "
             "or compare run"
         )
-    options_file = path / "config.yaml"
-    options_text = options_file.read_text(encoding="utf-8") if options_file.is_file() else ""
+    options_file = own_file(path, "config.yaml")
     try:
+        options_text = options_file.read_text(encoding="utf-8") if options_file.is_file() else ""
         options = yaml.safe_load(options_text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{options_file} is not YAML: restore it, or remove it") from error
     return RunFolder(
         path=path,
@@ -93,7 +93,7 @@ def read_curves(run: Path) -> Curves:
     Raises:
         UserError: A cell is no number.
     """
-    file = run / "metrics.csv"
+    file = own_file(run, "metrics.csv")
     if not file.is_file():
         return {}
     with file.open(newline="", encoding="utf-8") as lines:
@@ -113,7 +113,7 @@ def read_final(run: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is broken.
     """
-    file = run / "metrics.json"
+    file = own_file(run, "metrics.json")
     return _read_json(file) if file.is_file() else {}
 
 
@@ -121,18 +121,37 @@ def read_examples(run: Path) -> dict[str, dict[str, Path]]:
     """The pictures of a run's examples/, as number -> kind -> file.
 
     The kinds are image, label, prediction (finetune) or image, visible, reconstruction (pretrain).
+
+    Raises:
+        UserError: One is a link to outside of the run.
     """
     examples: dict[str, dict[str, Path]] = {}
     for file in sorted((run / "examples").glob("*_*.png")):
         number, kind = file.stem.split("_", 1)
-        examples.setdefault(number, {})[kind] = file
+        examples.setdefault(number, {})[kind] = own_file(run, "examples", file.name)
     return examples
+
+
+def own_file(run: Path, *parts: str) -> Path:
+    """A file of a run folder; what a stranger's folder shows must lie in it.
+
+    Raises:
+        UserError: It lies elsewhere, through a link or dots.
+    """
+    file = run.joinpath(*parts)
+    try:
+        inside = file.resolve().is_relative_to(run.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        inside = False
+    if not inside:
+        raise UserError(f"{file} lies outside of the run folder, so it is not read: replace the link by what it means")
+    return file
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not valid JSON ({error}): restore it, or repeat the run") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} holds no JSON object: restore it, or repeat the run")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maeseg.errors import UserError
-from maeseg.report.figures import INK
+from maeseg.pages.figures import INK
 from maeseg.types import BORDER
 
 BACKGROUND_COLOUR = (38, 43, 51)
@@ -107,8 +107,8 @@ def _address(kind: str, buffer: io.BytesIO) -> str:
 
 def _open(file: Path) -> Image.Image:
     try:
-        picture = Image.open(file)
+        picture = Image.open(file, formats=("PNG",))  # Pillow starts other programs for some formats
         picture.load()
-    except OSError as error:
+    except Exception as error:  # for a broken file Pillow's reader raises OSError, SyntaxError, ValueError and more
         raise UserError(f"{file} is not a readable picture: remove it, or repeat the run") from error
     return picture

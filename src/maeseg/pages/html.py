@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from maeseg.errors import UserError
+from maeseg.experiments.folder import RunFolder, open_run, read_curves, read_examples, read_final
 from maeseg.experiments.statistics import METRICS
-from maeseg.report.comparison import comparison_page
-from maeseg.report.folder import RunFolder, open_run, read_curves, read_examples, read_final
-from maeseg.report.page import page, paragraph, section, tiles
-from maeseg.report.sections import (
+from maeseg.experiments.validation import read_reliability
+from maeseg.pages.comparison import comparison_page
+from maeseg.pages.figures import reliability_diagram
+from maeseg.pages.page import drawing, page, paragraph, section, tiles
+from maeseg.pages.sections import (
+    CALIBRATION_NOTE,
     about,
     fine_tuning_curves,
     picture_legend,
@@ -47,7 +50,12 @@ def write_report(run: Path) -> Path:
         )
     report = run / "report.html"
     draft = run / "report.html.tmp"
-    draft.write_text(pages[folder.verb](folder), encoding="utf-8")
+    draft.unlink(missing_ok=True)  # in a stranger's folder it may be a link to a file of the reader's
+    try:
+        page = pages[folder.verb](folder)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise UserError(f"{run} holds what maeseg does not write ({error!r}): repeat the run") from error
+    draft.write_text(page, encoding="utf-8", errors="replace")
     os.replace(draft, report)
     return report
 
@@ -73,9 +81,18 @@ def _finetune_page(folder: RunFolder) -> str:
             fine_tuning_curves({"": [read_curves(folder.path)]}, ("loss", "accuracy", "iou")),
         ),
         section("Predictions", picture_legend(), segmentation_pictures({folder.name: read_examples(folder.path)})),
+        section("Calibration", *_calibration(folder)),
         provenance(folder),
     ]
     return page("maeseg fine-tuning", folder.name, about(folder), body)
+
+
+def _calibration(folder: RunFolder) -> list[str]:
+    bins = read_reliability(folder.path)
+    if not bins:
+        return [paragraph("The run has left no calibration.csv yet.", "note")]
+    caption = f"Share of foreground among pixels of one predicted probability. Expected error {bins.error:.3f}."
+    return [paragraph(CALIBRATION_NOTE, "note"), drawing(reliability_diagram({"": bins}), caption)]
 
 
 def _final(folder: RunFolder, names: Mapping[str, str]) -> str:

@@ -12,12 +12,12 @@ from string import Template
 from matplotlib.figure import Figure
 
 from maeseg.experiments.statistics import Verdict
-from maeseg.report.pictures import figure_svg
+from maeseg.pages.pictures import figure_svg
 
 NOTHING = "&ndash;"
 """What stands in a cell without a value."""
 
-_PAGE = Template(files("maeseg.report").joinpath("page.html").read_text(encoding="utf-8"))
+_PAGE = Template(files("maeseg.pages").joinpath("page.html").read_text(encoding="utf-8"))
 
 
 def page(kicker: str, heading: str, about: str, body_html: Iterable[str]) -> str:
@@ -53,13 +53,13 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
-def table(head: Sequence[str], rows_html: Sequence[Sequence[str]], caption: str) -> str:
+def table(head: Sequence[str], rows_html: Sequence[Sequence[str]], caption: str = "") -> str:
     """A table of figures whose first two columns name the row.
 
     Args:
         head: Column headings.
         rows_html: Cells. A line is drawn above each row whose first cell is not empty.
-        caption: The caption, below.
+        caption: The caption, below; none if empty.
     """
     heads = "".join(
         f'<th scope="col"{" class=text" if column < 2 else ""}>{escape(name)}</th>' for column, name in enumerate(head)
@@ -70,10 +70,8 @@ def table(head: Sequence[str], rows_html: Sequence[Sequence[str]], caption: str)
         names = "".join(f'<th scope="row" class="text">{cell}</th>' for cell in cells[:2])
         values = "".join(f"<td>{cell}</td>" for cell in cells[2:])
         body += f"<tr{kind}>{names}{values}</tr>\n"
-    return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    below = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f'<div class="scroll"><table>{below}<thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
 def tone(verdict: Verdict) -> str:
@@ -154,6 +152,12 @@ def swatches(colours: Iterable[tuple[str, tuple[int, int, int]]]) -> str:
 def folded(summary: str, text: str) -> str:
     """Preformatted text that opens on a click."""
     return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
+
+
+def folded_parts(summary: str, *parts_html: str, opened: bool = False) -> str:
+    """Parts that open on a click."""
+    state = " open" if opened else ""
+    return f"<details{state}><summary>{escape(summary)}</summary>{''.join(parts_html)}</details>"
 
 
 def number(value: float, form: str = ".3f") -> str:

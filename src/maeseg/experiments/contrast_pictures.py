@@ -1,0 +1,61 @@
+"""Pictures of the images on which two networks differ most."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from maeseg.data.sources import Source
+from maeseg.experiments.comparison import read_comparison
+from maeseg.experiments.contrasts import CONTRASTS, choose_contrasts, read_list, write_list
+from maeseg.inference.examples import save_class_map
+from maeseg.inference.metrics import THRESHOLD
+from maeseg.inference.predict import predict_image
+from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
+
+
+def write_contrasts(compare: Path, source: Source, val: Sequence[int]) -> None:
+    """Write a comparison's ``contrasts/``: a list, and image, label and both predictions of each image as PNG.
+
+    Does nothing where the list is there already, complete: it is written last.
+
+    Args:
+        compare: The compare folder, its runs finished.
+        source: The labelled images.
+        val: Indices of the validation images.
+
+    Raises:
+        UserError: A checkpoint is gone or damaged.
+    """
+    comparison = read_comparison(compare)
+    contrasts = choose_contrasts(comparison)
+    if read_list(compare) == contrasts:
+        return
+    indices = {source.file(index): index for index in val}
+    wanted: dict[str, set[int]] = {}
+    pairs = []
+    for each in contrasts:
+        ours, theirs = (comparison.runs(init, each.label_count)[each.seed].run for init in (each.init, each.reference))
+        pairs.append((each, ours, theirs))
+        for run in (ours, theirs):
+            wanted.setdefault(run, set()).add(indices[each.file])
+    predicted = {run: _predict(compare / run, source, images) for run, images in wanted.items()}
+
+    folder = compare / CONTRASTS
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for each, ours, theirs in pairs:
+        index = indices[each.file]
+        source.image(index).save(folder / f"{each.pictures}_image.png")
+        source.label(index).save(folder / f"{each.pictures}_label.png")
+        save_class_map(predicted[ours][index], folder / f"{each.pictures}_prediction.png")
+        save_class_map(predicted[theirs][index], folder / f"{each.pictures}_reference.png")
+    write_list(compare, contrasts)
+
+
+def _predict(run: Path, source: Source, images: set[int]) -> dict[int, Tensor]:
+    """Class maps (H, W) that a run's best network predicts."""
+    checkpoint = read_checkpoint(run, "best")
+    unet, size = restore_unet(checkpoint), choose_size(checkpoint, None)
+    return {index: predict_image(unet, source.image(index), size) > THRESHOLD for index in images}

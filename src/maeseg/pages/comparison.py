@@ -1,0 +1,325 @@
+"""The page of a comparison: did pre-training pay?"""
+
+import math
+from html import escape
+from pathlib import Path
+
+from maeseg.errors import UserError
+from maeseg.experiments.comparison import Comparison, read_comparison
+from maeseg.experiments.contrasts import CONTRASTS, Contrast, read_list
+from maeseg.experiments.folder import RunFolder, open_run, own_file, read_examples
+from maeseg.experiments.pace import Quantity, paces
+from maeseg.experiments.savings import gaps_closed, label_savings
+from maeseg.experiments.sentences import (
+    difference_sentence,
+    duration,
+    gap_sentence,
+    headlines,
+    labels,
+    prices,
+    saving_sentence,
+    scope_sentence,
+)
+from maeseg.experiments.statistics import (
+    LOWER_IS_BETTER,
+    METRICS,
+    Estimate,
+    PairedDifference,
+    paired_difference,
+    paired_differences,
+    summarise,
+)
+from maeseg.experiments.validation import read_reliability
+from maeseg.pages.figures import label_differences, label_efficiency, paired_dots, reliability_diagram
+from maeseg.pages.page import (
+    NOTHING,
+    drawing,
+    folded_parts,
+    number,
+    page,
+    pair,
+    paragraph,
+    section,
+    subheading,
+    table,
+    tone,
+    verdicts,
+)
+from maeseg.pages.sections import (
+    CALIBRATION_NOTE,
+    about,
+    calibration_table,
+    contrast_pictures,
+    fine_tuning_curves,
+    picture_legend,
+    pretraining_curve,
+    provenance,
+    reconstruction_pictures,
+    segmentation_pictures,
+)
+from maeseg.scores import Reliability
+
+_METRIC_HEADS = [f"{words}\u00a0\u2193" if metric in LOWER_IS_BETTER else words for metric, words in METRICS.items()]
+
+
+def comparison_page(folder: RunFolder) -> str:
+    """The page of a compare folder, finished or not."""
+    comparison = read_comparison(folder.path)
+    body = [_progress(folder, len(comparison.rows)), *_verdict(comparison)]
+    if comparison.rows:
+        body += [
+            section("Results", _means(comparison, folder), *_differences(comparison)),
+            section("Labels and IoU", *_label_figures(comparison)),
+            section("Time", *_time(comparison)),
+            section("Training", *_curves(comparison)),
+            section("Where the networks differ most", *_contrasts(folder.path)),
+            section("Predictions", picture_legend(), *_predictions(folder.path, comparison)),
+            section("Calibration", *_calibration(folder.path, comparison)),
+        ]
+    body += [section("Pre-training", *_pretraining(folder)), provenance(folder)]
+    return page("maeseg comparison", "Did pre-training pay?", about(folder), body)
+
+
+def _progress(folder: RunFolder, done: int) -> str:
+    if folder.finished:
+        return ""
+    planned = folder.info.get("planned")
+    of = f"{done} of {planned}" if planned else str(done)
+    return paragraph(f"This comparison is not finished: {of} runs are done. What follows may still change.", "notice")
+
+
+def _verdict(comparison: Comparison) -> list[str]:
+    if not comparison.rows:
+        return [paragraph("No run is finished yet.", "lede")]
+    if not comparison.pairs:
+        only = f"Only runs from {comparison.baseline} are finished, so there is nothing to compare yet."
+        return [paragraph(only, "lede")]
+    differences = [paired for paired in paired_differences(comparison) if paired.seeds]
+    gaps = [paragraph(gap_sentence(gap)) for gap in gaps_closed(comparison)]
+    return [
+        *(paragraph(headline, "lede") for headline in headlines(comparison)),
+        *(paragraph(price) for price in prices(comparison)),
+        verdicts((paired.verdict, difference_sentence(paired, comparison)) for paired in differences),
+        paragraph(scope_sentence(comparison), "note"),
+        subheading("Labels saved"),
+        *(paragraph(saving_sentence(saving, comparison)) for saving in label_savings(comparison)),
+        paragraph(
+            "By mean IoU, interpolated linearly over the logarithm of the number of labels; the interval is the middle "
+            "95 % of what other seeds and images could have given.",
+            "note",
+        ),
+        *([subheading("Gap closed"), *gaps] if gaps else []),
+    ]
+
+
+def _means(comparison: Comparison, folder: RunFolder) -> str:
+    means = {metric: summarise(comparison, metric) for metric in METRICS}
+    lines = []
+    for count in comparison.label_counts:
+        present = [init for init in comparison.inits if (init, count) in means["iou"]]
+        lines += [
+            [
+                str(count) if init == present[0] else "",
+                escape(init),
+                str(means["iou"][init, count].n),
+                *(_spread(means[metric][init, count]) for metric in METRICS),
+            ]
+            for init in present
+        ]
+    seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in comparison.rows}))
+    borders = ", ".join(sorted({row.border for row in comparison.rows}))
+    sizes = folder.info.get("split")
+    split = f"; {sizes.get('val')} validation images of {folder.options.get('data')}" if isinstance(sizes, dict) else ""
+    return table(
+        ["labels", "init", "seeds", *_METRIC_HEADS],
+        lines,
+        f"Mean \u00b1 standard deviation over the seeds ({seeds}), at each run's best epoch, chosen on the same "
+        "validation images that the figures are from, for every init alike. \u2193: lower is better. "
+        f"Border pixels: {borders}{split}.",
+    )
+
+
+def _differences(comparison: Comparison) -> list[str]:
+    parts = []
+    for init, reference in comparison.pairs:
+        lines = []
+        for count in comparison.label_counts:
+            every = [paired_difference(comparison, init, reference, count, metric) for metric in METRICS]
+            size = every[list(METRICS).index("iou")].effect_size
+            seeds = str(len(every[0].seeds))
+            lines.append([str(count), seeds, *map(_difference, every), number(size, "z.1f")])
+        parts += [
+            subheading(f"Difference: {init} \u2212 {reference}"),
+            table(
+                ["labels", "seeds", *_METRIC_HEADS, "effect size of IoU"],
+                lines,
+            ),
+        ]
+    if not parts:
+        return [paragraph("There is nothing to compare yet.", "note")]
+    note = (
+        "Mean paired difference and its 95 % interval. Green: the interval says better; orange: it says worse; grey: "
+        "no evidence; with one seed the interval is of the images alone. Effect size: mean over standard deviation of "
+        "the seeds' differences, with Hedges' correction; from three seeds on."
+    )
+    return [*parts, paragraph(note, "note")]
+
+
+def _spread(figure: Estimate) -> str:
+    if math.isnan(figure.std):
+        return number(figure.mean)
+    return f"{number(figure.mean)}<small> \u00b1 {number(figure.std)}</small>"
+
+
+def _difference(paired: PairedDifference) -> str:
+    if not paired.seeds:
+        return NOTHING
+    low, high = paired.difference.interval
+    ends = "one seed" if math.isnan(low) else f"{low:+z.3f} to {high:+z.3f}"
+    return f'<span class="tone {tone(paired.verdict)}">{paired.difference.mean:+z.3f}</span><br><small>{ends}</small>'
+
+
+def _label_figures(comparison: Comparison) -> list[str]:
+    curve = drawing(
+        label_efficiency(comparison),
+        "IoU against the number of labels. Line: mean over seeds; bar: its 95 % interval; small marks: single runs. "
+        "How hard the images are moves all means together, so these intervals overlap sooner than differences vanish.",
+    )
+    if not comparison.pairs:
+        return [curve]
+    differences = drawing(
+        label_differences(comparison), "Paired difference in IoU and its 95 % interval: free of what two runs share."
+    )
+    dots = drawing(
+        paired_dots(comparison),
+        "Every run; a line joins the runs of one seed, which had the same labels in the same order.",
+        "wide" if len(comparison.label_counts) * len(comparison.inits) < 8 else "",
+    )
+    return [pair(curve, differences), subheading("Seed by seed"), dots]
+
+
+def _time(comparison: Comparison) -> list[str]:
+    quantities: tuple[Quantity, ...] = ("iou", "accuracy")
+    every = [pace for quantity in quantities for pace in paces(comparison, quantity)]
+    if not every:
+        return [paragraph("There is nothing to compare yet.", "note")]
+    several = len(comparison.inits) > 2
+    goals = [f"{METRICS[pace.quantity]} {pace.target:.3f}" for pace in every]
+    lines = [
+        [
+            "" if before == goal else goal,
+            f"{labels(pace.label_count)}{', ' + escape(pace.init) if several else ''}",
+            number(pace.baseline_steps, ".0f"),
+            number(pace.steps, ".0f") if pace.reached == pace.seeds else f"{pace.reached} of {pace.seeds} runs",
+            _time_cell(pace.baseline_seconds),
+            _time_cell(pace.seconds),
+            _time_cell(pace.total_seconds),
+        ]
+        for pace, goal, before in zip(every, goals, ["", *goals], strict=False)
+    ]
+    baseline = str(comparison.baseline)
+    return [
+        table(
+            [
+                "to reach", "with", f"steps from\u00a0{baseline}", "steps", f"time from\u00a0{baseline}", "fine-tuning",
+                "with pre-training",
+            ],
+            lines,
+            f"Until a run's validation first reaches what the run of its seed from {baseline} reached at its best; "
+            "means over seeds. Wall time of training with its validations, on this machine.",
+        ),
+    ]  # fmt: skip
+
+
+def _time_cell(seconds: float) -> str:
+    return NOTHING if math.isnan(seconds) else duration(seconds)
+
+
+def _contrasts(compare: Path) -> list[str]:
+    contrasts = read_list(compare)
+    if not contrasts:
+        return [paragraph("The pictures are made when all runs are finished.", "note")]
+    parts = [
+        paragraph(
+            "The validation images whose IoU differs most between two runs of one seed: the largest gains, then the "
+            "largest losses. They are extremes, chosen to learn from, not to judge by.",
+            "note",
+        ),
+        picture_legend(),
+    ]
+    groups: dict[str, list[Contrast]] = {}
+    for each in contrasts:
+        heading = f"{each.init} against {each.reference}, {labels(each.label_count)}, seed {each.seed}"
+        groups.setdefault(heading, []).append(each)
+    for place, (heading, group) in enumerate(groups.items()):
+        parts.append(folded_parts(heading, contrast_pictures(own_file(compare, CONTRASTS), group), opened=place == 0))
+    return parts
+
+
+def _calibration(compare: Path, comparison: Comparison) -> list[str]:
+    drawings, lines = [], []
+    for count in comparison.label_counts:
+        bins: dict[str, Reliability] = {}
+        for init in comparison.inits:
+            read = [read_reliability(compare / row.run) for row in comparison.runs(init, count).values()]
+            found = [each for each in read if each]
+            if found:
+                bins[init] = sum(found[1:], found[0])
+                errors = Estimate(tuple(each.error for each in found))
+                lines.append(["" if len(bins) > 1 else str(count), escape(init), str(errors.n), _spread(errors)])
+        if bins:
+            caption = f"{labels(count).capitalize()}: share of foreground among pixels of one predicted probability."
+            drawings.append(drawing(reliability_diagram(bins), caption))
+    if not drawings:
+        return [paragraph("The runs left no calibration.csv.", "note")]
+    return [paragraph(CALIBRATION_NOTE, "note"), pair(*drawings), calibration_table(lines)]
+
+
+def _curves(comparison: Comparison) -> list[str]:
+    parts = []
+    for count in comparison.label_counts:
+        runs = {
+            init: [comparison.curves.get(row.run, {}) for row in comparison.runs(init, count).values()]
+            for init in comparison.inits
+        }
+        parts += [subheading(labels(count)), fine_tuning_curves(runs)]
+    note = (
+        "Solid: validation; dashed: training. Line: mean over seeds; band: lowest to highest seed. "
+        "The training curves are taken on augmented images while the network learns."
+    )
+    return [paragraph(note, "note"), *parts]
+
+
+def _predictions(compare: Path, comparison: Comparison) -> list[str]:
+    parts = []
+    for count in comparison.label_counts:
+        by_init = {init: comparison.runs(init, count) for init in comparison.inits}
+        seed = min(min(runs) for runs in by_init.values() if runs)
+        runs = {init: read_examples(compare / runs[seed].run) for init, runs in by_init.items() if seed in runs}
+        parts += [subheading(f"{labels(count)}, seed {seed}"), segmentation_pictures(runs)]
+    return parts
+
+
+def _pretraining(folder: RunFolder) -> list[str]:
+    inits = folder.info.get("inits")
+    sources = {name: path for name, path in inits.items() if path} if isinstance(inits, dict) else {}
+    if not sources:
+        return [paragraph("No init of this comparison is pre-trained.", "note")]
+    parts = []
+    for name, path in sources.items():
+        parts.append(subheading(str(name)))
+        # A stranger's run.json may name any folder; those that lie beside the comparison came with it.
+        if not Path(str(path)).resolve().is_relative_to(folder.path.resolve().parent):
+            note = f"Its folder, {path}, does not lie beside the comparison, so it is not shown."
+            parts.append(paragraph(note, "note"))
+            continue
+        try:
+            source = open_run(Path(str(path)))
+        except UserError:  # moved or removed since; the comparison itself stands
+            parts.append(paragraph(f"Its folder, {path}, is no longer there.", "note"))
+            continue
+        parts += [
+            pretraining_curve(source),
+            reconstruction_pictures(source),
+        ]
+    return parts

@@ -1,0 +1,68 @@
+"""Options of a verb from plain values: typed by its signature, and complaints in plain words."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from maeseg.errors import UserError, nearest
+
+
+def typed_options(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a verb's options as the command line does, and fill in its defaults.
+
+    Args:
+        function: The verb.
+        given: Options by name, plain values.
+
+    Raises:
+        UserError: If an option does not exist, is missing, or has a value of the wrong kind.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parameters = inspect.signature(function).parameters
+    for name in given:
+        if name not in parameters:
+            raise UserError(f"{function.__name__} has no option {name}{nearest(name, parameters)}")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_function_arguments(function, as_group=False)
+    try:
+        return dict(parser.parse_object(dict(given)).as_dict())
+    except (ArgumentError, TypeError) as error:
+        raise UserError(f"{function.__name__}: {one_line(error, function)}") from error
+
+
+def one_line(error: Exception, function: Callable[..., Any]) -> str:
+    """A parser's complaint about a verb's options in one line, by the option's name and in plain words."""
+    text = " ".join(str(error).split())
+    parameters = inspect.signature(function).parameters
+    if found := re.match(r"the following arguments are required: (.*)", text):
+        return f"missing: {', '.join('--' + name.split('.')[-1] for name in found[1].split(', '))}"
+    if found := re.match(r'Parser key "(?:.*\.)?(\w+)": (.*)', text):
+        name, reason = found.groups()
+        values = re.findall(r"(?:Got|Given) value: (.*?)(?= Given value|$)", reason)
+        if name in parameters and values:
+            return f"--{name} {values[-1]} must be {kind(parameters[name].annotation)}"
+        return f"--{name}: {reason}"
+    if found := re.match(r"Subcommand '\w+' does not accept option '(.*)'", text):
+        return f"--config: {function.__name__} has no option {found[1]}{nearest(found[1], parameters)}"
+    if found := re.match(r"argument (--\w+): expected one argument", text):
+        return f"{found[1]} needs a value"
+    if found := re.match(r"unrecognized arguments: (.*)", text):
+        return f"{found[1]}: not an option; options begin with two dashes (maeseg {function.__name__} --help)"
+    if found := re.match(r"(?:Problems parsing config|Unexpected config): ?(.*)", text):
+        return f"--config is not a YAML file of options, such as a run's config.yaml: {found[1] or 'it holds none'}"
+    return text
+
+
+def kind(annotation: Any) -> str:
+    """What a value must be, in plain words: ``a whole number or a list, such as [1, 2]``."""
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    if annotation in plain:
+        return plain[annotation]
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return f"one of {', '.join(arguments)}"
+    if get_origin(annotation) is list:
+        return f"a list, such as {'[name, name]' if arguments == (str,) else '[1, 2]'}"
+    return " or ".join(dict.fromkeys(kind(argument) for argument in arguments if argument is not type(None)))

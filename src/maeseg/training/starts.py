@@ -1,0 +1,158 @@
+"""What a network starts from: a run of maeseg, weights from outside, or nothing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor
+
+from maeseg.errors import UserError
+from maeseg.models.layouts import unet_widths
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.transfer import TransferReport, load_outside, load_strictly, transfer_to_unet
+from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER
+from maeseg.models.weights_file import published_weights, read_weights_file, state_dict_in, weights_in_folder
+from maeseg.training.checkpoints import Checkpoint, read_checkpoint, restore_masked_autoencoder
+from maeseg.types import Transfer
+
+TIMM = "timm"
+"""The word for the weights that timm publishes for the encoder."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where weights come from: a run, a file's state dict, or if it is neither, what timm publishes.
+
+    Args:
+        origin: For messages.
+        transfer: What is taken from a run, or of a U-Net.
+        run: A checkpoint of maeseg.
+        tensors: The state dict of a file from outside.
+        encoder: The encoder that it is of, if that is known.
+        widths: Widths of the decoder in it, coarse to fine; empty if it has none.
+    """
+
+    origin: str
+    transfer: Transfer = "encoder+decoder"
+    run: Checkpoint | None = None
+    tensors: Mapping[str, Tensor] | None = None
+    encoder: str | None = None
+    widths: tuple[int, ...] = ()
+
+
+def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
+    """Read what ``--weights`` names: a run folder, a file of weights or a folder with one, or ``timm``.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    if weights == TIMM:
+        return Start(TIMM)
+    path, encoder = Path(weights), None
+    if path.is_dir():
+        found = weights_in_folder(path)
+        if found is None:
+            return start_of(read_checkpoint(path), transfer)
+        path, encoder = found
+    content = read_weights_file(path)
+    if isinstance(content, dict) and "about" in content.get("hyper_parameters", ()):
+        return start_of(read_checkpoint(path), transfer)
+    tensors = state_dict_in(content, str(path))
+    return Start(str(path), transfer, tensors=tensors, encoder=encoder, widths=tuple(unet_widths(tensors)))
+
+
+def start_of(run: Checkpoint, transfer: Transfer) -> Start:
+    """A run's checkpoint as a start."""
+    return Start(
+        str(run.path), transfer, run, encoder=run.about["encoder"], widths=tuple(run.about["decoder_channels"])
+    )
+
+
+def choose_network(
+    starts: Sequence[Start], encoder: str | None, decoder_channels: Sequence[int] | None
+) -> tuple[str, list[int]]:
+    """Settle encoder and decoder widths: as asked, as the starts have them, or the defaults.
+
+    Raises:
+        UserError: If what was asked contradicts a start, or two of them differ. One that only gives its encoder may
+            have other widths.
+    """
+    for start in starts:
+        if start.encoder and encoder not in (None, start.encoder):
+            raise UserError(
+                f"--weights {start.origin} is of the encoder {start.encoder}, not {encoder}: leave out --encoder"
+            )
+        encoder = start.encoder or encoder
+        if not start.widths or start.transfer == "encoder":
+            continue
+        if decoder_channels is not None and tuple(decoder_channels) != start.widths:
+            raise UserError(
+                f"--weights {start.origin} has decoder widths {list(start.widths)}, not {list(decoder_channels)}: "
+                "leave out --decoder_channels, or transfer the encoder alone"
+            )
+        decoder_channels = start.widths
+    others = next((start.widths for start in starts if start.widths), None)
+    return encoder or DEFAULT_ENCODER, list(decoder_channels or others or DECODER_CHANNELS)
+
+
+def first_run(starts: Iterable[Start]) -> Checkpoint | None:
+    """The first of the starts that is a run of maeseg."""
+    return next((start.run for start in starts if start.run), None)
+
+
+def check_held_out(start: Start, data: str, val: int | float) -> None:
+    """Raise a UserError if a run on the same data has seen images that are to validate now."""
+    if start.run is None:
+        return
+    theirs = start.run.about["val"]
+    if data in start.run.about.get("extra", ()):
+        raise UserError(
+            f"{start.run.run} was trained with --extra {data}, so it has seen every image that --val {val} would "
+            "validate on: give weights that have not"
+        )
+    if start.run.about["data"] == data and theirs != val:
+        raise UserError(
+            f"{start.run.run} was trained on the same data with --val {theirs}, so it has seen images that --val "
+            f"{val} would validate on: give --val {theirs}"
+        )
+
+
+def start_unet(unet: smp.Unet, start: Start) -> TransferReport:
+    """Fill a U-Net from a pretrain run (all but the head), a finetune run (all of it) or outside (what there is).
+
+    Raises:
+        UserError: If the weights do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):  # networks built on the way must not change the draws of the run
+        if start.run is None:
+            return start_outside(unet, start, decoder=start.transfer != "encoder")
+        if start.transfer == "encoder":
+            theirs = start.run.weights
+            offered = {key: value for key, value in theirs.items() if key.startswith("encoder.")}
+            report = load_strictly(unet, offered, start.origin, ("decoder", "segmentation_head"))
+            return replace(report, skipped=tuple(key for key in theirs if key not in offered))
+        if start.run.about["verb"] == "pretrain":
+            return transfer_to_unet(restore_masked_autoencoder(start.run), unet, start.origin)
+        return load_strictly(unet, start.run.weights, start.origin)
+
+
+def start_autoencoder(network: MaskedAutoencoder, start: Start) -> TransferReport:
+    """Fill a pre-training network from a pretrain run (all of it) or from outside (the encoder).
+
+    Raises:
+        UserError: If the weights do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        if start.run is None:
+            return start_outside(network, start, decoder=False)
+        return load_strictly(network, start.run.weights, start.origin)
+
+
+def start_outside(network: smp.Unet | MaskedAutoencoder, start: Start, decoder: bool) -> TransferReport:
+    """Fill a network's encoder from outside, and its decoder if asked and there is one; the rest stays new."""
+    if start.tensors is not None:
+        return load_outside(network, start.tensors, start.origin, decoder)
+    encoder = str(network.encoder.name)
+    return load_outside(network, published_weights(encoder), f"timm's {encoder}")

@@ -1,0 +1,63 @@
+"""The verb ``recipe``."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from maeseg.verbs.compare import compare
+from maeseg.verbs.evaluate import evaluate
+from maeseg.verbs.finetune import finetune
+from maeseg.verbs.pretrain import pretrain
+from maeseg.verbs.report import report
+
+log = logging.getLogger(__name__)
+
+STEPS: dict[str, Callable[..., Any]] = {verb.__name__: verb for verb in (pretrain, finetune, compare, evaluate, report)}
+"""The verbs that a recipe may use."""
+
+
+def recipe(
+    *,
+    file: str,
+    data: str,
+    out: str,
+    variables: dict[str, str] | None = None,
+    dry_run: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Follow a recipe: pre-train, compare and report in one go, as a YAML file says.
+
+    Every step's options are checked before the first one starts. ``recipes/`` has those that the results come from.
+
+    Args:
+        file: The recipe, such as ``recipes/pets128.yaml``.
+        data: What it runs on: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder.
+        out: Folder of all that it writes.
+        variables: Values for the variables that the recipe names, such as ``{imagenet: weights.pth}``.
+        dry_run: Check everything, run nothing.
+        resume: Skip the steps that are finished, go on with the one that was stopped.
+        overwrite: Replace what the steps wrote to ``out`` before.
+
+    Returns:
+        The reports.
+
+    Raises:
+        UserError: If the recipe, an option, a file or a folder cannot be used.
+    """
+    from maeseg.experiments.recipes import check_network, read_recipe
+
+    switches = {"resume": resume, "overwrite": overwrite}
+    steps = read_recipe(Path(file), STEPS, data, Path(out), variables or {}, switches)
+    for step in steps:
+        check_network(step)
+    if dry_run:
+        return []
+    reports = []
+    for number, step in enumerate(steps, start=1):
+        log.info("step %d of %d: %s %s", number, len(steps), step.verb, step.options.get("out") or "")
+        result = STEPS[step.verb](**step.options)
+        if step.verb == "report":
+            reports.append(result)
+    return reports

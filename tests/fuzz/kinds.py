@@ -1,0 +1,237 @@
+"""Kinds of hostile input: each damages real files and says which command is to read them."""
+
+import csv
+import io
+import json
+import shutil
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from hypothesis import strategies as st
+from PIL import Image
+
+import tiny_runs
+from fake_runs import fake_compare, fake_finetune, fake_pretrain
+from fuzz.mutations import Damage, damages, odd_values
+from tar_shards import write_shard
+
+ALONE = ("--batch_size", 2, "--workers", 0, "--accelerator", "cpu", "--epochs", 1)
+Case = tuple[tuple[object, ...], Path]
+"""A command line, and what it must not leave behind if it fails."""
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """What is damaged: sound runs and files.
+
+    Attributes:
+        pretrained: A pretrain run.
+        finetuned: A finetune run.
+        reports: A run folder of each verb, without weights.
+    """
+
+    pretrained: Path
+    finetuned: Path
+    reports: tuple[Path, ...]
+
+
+def make_seeds(root: Path) -> Seeds:
+    """Train two tiny networks and write what else is damaged."""
+    pretrained, finetuned = root / "pretrained", root / "finetuned"
+    assert tiny_runs.pretrain(pretrained, "--epochs", 1) == 0
+    assert tiny_runs.finetune(finetuned, pretrained, "--epochs", 1) == 0
+    reports = fake_pretrain(root / "a"), fake_finetune(root / "b"), fake_compare(root / "c", labels=(32,), seeds=2)
+    return Seeds(pretrained, finetuned, reports)
+
+
+def picture(form: str, mode: str, number: int = 0) -> bytes:
+    """An image file's bytes."""
+    pixels = np.random.default_rng(number).integers(0, 255, (40, 56, 3), np.uint8)
+    pixels = np.repeat(np.repeat(pixels[::8, ::8], 8, 0), 8, 1)
+    buffer, image = io.BytesIO(), Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+    (deep if mode == "16" else image.convert(mode)).save(buffer, form, **({"exif": exif} if form == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+FORMS = {
+    "jpg": ("JPEG", "RGB"), "jpeg": ("JPEG", "CMYK"), "png": ("PNG", "RGBA"), "PNG": ("PNG", "P"),
+    "tif": ("TIFF", "16"), "tiff": ("TIFF", "RGB"), "webp": ("WEBP", "RGB"), "bmp": ("BMP", "RGB"),
+}  # fmt: skip
+PICTURES = {suffix: picture(*form) for suffix, form in FORMS.items()}
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), max_size=20)
+
+
+@st.composite
+def images(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """One damaged image under any name, to be segmented."""
+    suffix = draw(st.sampled_from(sorted(PICTURES)))
+    named = draw(st.sampled_from(sorted(PICTURES)) if draw(st.booleans()) else st.just(suffix))
+    name = draw(NAMES)[:20].encode()[:200].decode(errors="ignore").lstrip(".")
+    (root / "in").mkdir()
+    (root / "in" / f"x{name}.{named}").write_bytes(draw(damages())(PICTURES[suffix]))
+    return ("predict", "--run", seeds.finetuned, "--images", root / "in", "--out", root / "out"), root / "out"
+
+
+@st.composite
+def training_images(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """Two damaged images among twelve to pre-train on."""
+    (root / "in").mkdir()
+    for number in range(12):
+        suffix = draw(st.sampled_from(sorted(PICTURES))) if number < 2 else "png"
+        content = draw(damages())(PICTURES[suffix]) if number < 2 else PICTURES["png"]
+        (root / "in" / f"{number}.{suffix}").write_bytes(content)
+    policy = draw(st.sampled_from(["fail", "skip"]))
+    words = ("pretrain", "--data", root / "in", "--out", root / "out", *tiny_runs.NETWORK, *ALONE)
+    return (*words, "--on_bad_image", policy), root / "out"
+
+
+@st.composite
+def labels(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """A damaged label, or one of any values and kind, to be evaluated with."""
+    for name in ("images", "masks"):
+        (root / "in" / name).mkdir(parents=True)
+    (root / "in" / "images" / "a.png").write_bytes(PICTURES["png"])
+    suffix = draw(st.sampled_from(["png", "tif", "bmp"]))
+    mode = draw(st.sampled_from(["L", "1", "P", "RGB", "I;16"]))
+    values = np.array(draw(st.lists(st.sampled_from([0, 1, 2, 128, 254, 255]), min_size=1, max_size=3)), np.uint8)
+    size = draw(st.sampled_from([(40, 56), (40, 56), (56, 40), (1, 1)]))
+    label = Image.fromarray(np.resize(values, size))
+    deep = Image.fromarray(np.resize(values, size).astype(np.uint16))
+    buffer = io.BytesIO()
+    (deep if mode == "I;16" and suffix != "bmp" else label.convert("L" if mode == "I;16" else mode)).save(
+        buffer, {"png": "PNG", "tif": "TIFF", "bmp": "BMP"}[suffix]
+    )
+    content = draw(damages())(buffer.getvalue()) if draw(st.booleans()) else buffer.getvalue()
+    (root / "in" / "masks" / f"a.{suffix}").write_bytes(content)
+    out = root / "figures.json"
+    return ("evaluate", "--run", seeds.finetuned, "--data", root / "in", "--split", "all", "--out", out), out
+
+
+@st.composite
+def checkpoints(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """A run whose checkpoint is damaged, or sound but says something odd."""
+    run = shutil.copytree(seeds.finetuned, root / "run", ignore=shutil.ignore_patterns("tensorboard", "examples"))
+    file = run / "checkpoints" / "best.ckpt"
+    if draw(st.booleans()):
+        file.write_bytes(draw(damages())(file.read_bytes()))
+    else:
+        content = torch.load(file, weights_only=True)
+        about = content["hyper_parameters"]["about"]
+        target, name = draw(
+            st.sampled_from([(about, name) for name in about] + [(content, name) for name in ("epoch", "state_dict")])
+            | st.sampled_from([(content["state_dict"], name) for name in sorted(content["state_dict"])])
+        )
+        target[name] = draw(odd_values() | st.just(torch.zeros(3)))
+        torch.save(content, file)
+    (root / "x.png").write_bytes(PICTURES["png"])
+    return ("predict", "--run", run, "--images", root / "x.png", "--out", root / "out"), root / "out"
+
+
+@st.composite
+def weights(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """A damaged file of weights from elsewhere, to be fine-tuned."""
+    from safetensors.torch import save_file
+
+    name = draw(st.sampled_from(["w.pth", "w.safetensors"]))
+    state = torch.load(seeds.pretrained / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    encoder = {
+        key.partition("encoder.model.")[2]: value.contiguous()
+        for key, value in state.items()
+        if "encoder.model." in key
+    }
+    if draw(st.integers(0, 3)) == 0:
+        encoder[draw(st.sampled_from(sorted(encoder)))] = torch.full((2, 2), draw(st.floats()))
+    file = root / name
+    save_file(encoder, file) if name.endswith("safetensors") else torch.save(encoder, file)
+    file.write_bytes(draw(damages())(file.read_bytes()))
+    words = ("finetune", "--weights", file, "--data", "synthetic:6", "--out", root / "out", *tiny_runs.NETWORK, *ALONE)
+    return words, root / "out"
+
+
+@st.composite
+def shards(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """A damaged tar shard, to be pre-trained on."""
+    names = [draw(st.sampled_from(["a", "../b", "/c", "d/e", ".f"])) + f"{number}.jpg" for number in range(3)]
+    shard = write_shard(root / "in" / "a.tar", dict.fromkeys([*names, "sound.jpg", "too.jpg"], PICTURES["jpg"]))
+    shard.write_bytes(draw(damages())(shard.read_bytes()))
+    words = ("pretrain", "--data", shard.parent, "--out", root / "out", *tiny_runs.NETWORK, *ALONE)
+    return (*words, "--on_bad_image", draw(st.sampled_from(["fail", "skip"]))), root / "out"
+
+
+def _broken_text(draw: st.DrawFn, value: dict[str, Any]) -> bytes:
+    """A mapping written as YAML with one odd value, or with damaged bytes."""
+    if draw(st.booleans()):
+        return draw(damages())(yaml.safe_dump(value, sort_keys=False).encode())
+    names = st.sampled_from(sorted(value)) | st.text(string.ascii_lowercase, min_size=1, max_size=6)
+    return yaml.safe_dump({**value, draw(names): draw(odd_values())}, sort_keys=False, allow_unicode=True).encode()
+
+
+@st.composite
+def configs(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """A damaged ``--config`` of a run; what decides how long it takes is given on the command line."""
+    options = yaml.safe_load((seeds.pretrained / "config.yaml").read_text())
+    (root / "config.yaml").write_bytes(_broken_text(draw, options))
+    small = ("--data", "synthetic:6", "--out", root / "out", *tiny_runs.NETWORK, *ALONE)
+    return ("pretrain", "--config", root / "config.yaml", *small, "--extra", "[]", "--seed", 0), root / "out"
+
+
+@st.composite
+def recipes(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """A damaged recipe, to be tried without running it."""
+    step = {"out": "pretrained", "encoder": "test_resnet", "epochs": 3, "image_size": 64, "mask_ratio": 0.6}
+    compare = {"out": "comparison", "inits": ["scratch", "$start", "pretrained"], "labels": [4, 0.5], "seeds": 2}
+    step_or_compare = [step, compare][draw(st.integers(0, 1))]
+    step_or_compare[draw(st.sampled_from(sorted(step_or_compare)))] = draw(odd_values())
+    recipe = {
+        "variables": {"start": "timm"},
+        "steps": [{"pretrain": step}, {"compare": compare}, {"report": {"run": "comparison"}}],
+    }
+    (root / "recipe.yaml").write_bytes(
+        _broken_text(draw, recipe) if draw(st.booleans()) else yaml.safe_dump(recipe).encode()
+    )
+    words = ("recipe", "--file", root / "recipe.yaml", "--data", "synthetic:12", "--out", root / "out", "--dry_run")
+    return words, root / "out"
+
+
+@st.composite
+def run_folders(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """A run folder with one damaged file, to be reported on."""
+    run = shutil.copytree(draw(st.sampled_from(seeds.reports)), root / "run")
+    file = draw(st.sampled_from(sorted(path for path in run.rglob("*") if path.is_file() and path.suffix != ".ckpt")))
+    damage: Damage = draw(damages())
+    if file.suffix == ".json" and draw(st.booleans()):
+        content = json.loads(file.read_text())
+        content[draw(st.sampled_from(sorted(content)))] = draw(odd_values())
+        file.write_text(json.dumps(content))
+    elif file.suffix == ".csv" and draw(st.booleans()):
+        rows = list(csv.reader(file.read_text().splitlines()))
+        row = rows[draw(st.integers(0, len(rows) - 1))]
+        row[draw(st.integers(0, len(row) - 1))] = str(draw(odd_values()))
+        with file.open("w", newline="", errors="replace") as lines:
+            csv.writer(lines).writerows(rows)
+    else:
+        file.write_bytes(damage(file.read_bytes()))
+    return ("report", "--run", run), run / "report.html"
+
+
+KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] = {
+    "images": (images, 900),
+    "images in training": (training_images, 100),
+    "labels": (labels, 450),
+    "checkpoints": (checkpoints, 300),
+    "weights": (weights, 120),
+    "shards": (shards, 150),
+    "configs": (configs, 150),
+    "recipes": (recipes, 200),
+    "run folders": (run_folders, 130),
+}
+"""Every kind, with how many of it a whole campaign tries: 2,500 in all."""

@@ -1,0 +1,93 @@
+"""A small part of the fuzz campaign (make fuzz), and its judge."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fake_runs import fake_compare, fake_finetune, fake_pretrain
+from fuzz import harness
+from fuzz.campaign import try_kind
+from fuzz.kinds import KINDS, Seeds
+
+FEW = {"images": 30, "labels": 20, "checkpoints": 12, "recipes": 12, "run folders": 3}
+
+
+@pytest.fixture(scope="module")
+def seeds(pretrained: Path, finetuned: Path, tmp_path_factory: pytest.TempPathFactory) -> Seeds:
+    root = tmp_path_factory.mktemp("reports")
+    reports = fake_pretrain(root / "a"), fake_finetune(root / "b"), fake_compare(root / "c", labels=(32,), seeds=2)
+    return Seeds(pretrained, finetuned, reports)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_input_ends_in_a_result_or_in_one_line(kind: str, seeds: Seeds, tmp_path: Path) -> None:
+    endings = try_kind(KINDS[kind][0], FEW.get(kind, 4), seeds, tmp_path)
+    assert len(endings) >= FEW.get(kind, 4)
+    assert [(ending.wrong, str(folder)) for ending, folder in endings if ending.wrong] == []
+
+
+def test_a_campaign_is_large_enough() -> None:
+    assert sum(count for _, count in KINDS.values()) >= 2000
+
+
+def stall(words: list[str]) -> int:
+    time.sleep(5)
+    return 0
+
+
+def crash(words: list[str]) -> int:
+    raise ValueError("of maeseg's own")
+
+
+def leave_half(words: list[str]) -> int:
+    Path(words[0]).touch()
+    return say("maeseg: no\n")(words)
+
+
+def hog(words: list[str]) -> int:
+    taken = bytearray(200 * 2**20)
+    for place in range(0, len(taken), 4096):
+        taken[place] = 1
+    return 0
+
+
+def say(text: str, code: int = 2) -> Callable[[list[str]], int]:
+    def run(words: list[str]) -> int:
+        import sys
+
+        sys.stderr.write(text)
+        return code
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("main", "wrong"),
+    [
+        (stall, "still going on"),
+        (crash, "ValueError: of maeseg's own"),
+        (leave_half, "left out behind"),
+        (hog, "MB"),
+        (say("maeseg: no\nreally\n"), "not one line"),
+        (say("Traceback\n"), "not one line"),
+        (say("", 1), "exit code 1"),
+        (say("maeseg: no\n"), ""),
+        (say("anything\n", 0), ""),
+    ],
+)
+def test_the_judge(
+    main: Callable[[list[str]], int], wrong: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(harness, "main", main)
+    monkeypatch.setattr(harness, "SECONDS", 1)
+    monkeypatch.setattr(harness, "MEGABYTES", 150)
+    found = harness.run([str(tmp_path / "out")], tmp_path / "out").wrong
+    assert (wrong in found) if wrong else not found
+
+
+def test_a_user_error_is_judged_by_the_real_command_line(tmp_path: Path) -> None:
+    ending = harness.run(["report", "--run", tmp_path / "nowhere"], tmp_path / "out")
+    assert (ending.code, ending.wrong) == (2, "") and ending.line.startswith("maeseg: ")
+    assert not issubclass(harness.TooSlow, Exception)  # no reader of files may swallow it

@@ -1,0 +1,89 @@
+"""Recipes: every shipped one parses and dry-runs, one runs for real, and a wrong one says what is wrong."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tiny_runs import maeseg
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+HEADER = ("Result:", "Split:", "Border:", "Hardware:", "Wall time:", "Commit:")
+
+TINY = """
+variables: {start: scratch}
+steps:
+  - pretrain: {out: pretrained, encoder: test_resnet, decoder_channels: [16, 8, 8, 8, 8], image_size: 64, epochs: 1,
+      batch_size: 8, workers: 0}
+  - compare: {out: comparison, inits: [$start, pretrained, "pretrained:encoder"], labels: [4], seeds: 2, epochs: 1,
+      steps_per_epoch: 1, batch_size: 4, workers: 0}
+  - report: {run: comparison}
+"""
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_a_shipped_recipe_dry_runs(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert maeseg("recipe", "--file", file, "--data", "oxford-pet", "--out", tmp_path / "out", "--dry-run") == 0
+    assert "every step can be run" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_a_shipped_recipe_says_what_came_of_it(file: Path) -> None:
+    header = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    for word in HEADER:
+        assert any(word in line for line in header), f"{file.name} lacks {word}"
+
+
+def test_recipes_are_shipped() -> None:
+    assert RECIPES
+
+
+def test_a_recipe_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = ("recipe", "--file", tmp_path / "tiny.yaml", "--data", "synthetic:24", "--out", tmp_path / "out")
+    assert maeseg(*command) == 0
+    report = tmp_path / "out" / "comparison" / "report.html"
+    assert str(report) in capsys.readouterr().out
+    rows = (tmp_path / "out" / "comparison" / "results.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3 * 2
+    before = (tmp_path / "out" / "pretrained" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert maeseg(*command) == 2  # the folder is not empty
+    assert maeseg(*command, "--resume") == 0
+    assert (tmp_path / "out" / "pretrained" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": []}, "is not a recipe"),
+        ({"steps": [{"pretrain": {}}], "more": 1}, "variables and steps, not more"),
+        ({"steps": [{"fly": {}}]}, "'fly' is not a verb of recipes"),
+        (
+            {"steps": [{"pretrain": {"out": "a", "epoch": 3}}]},
+            "step 1: pretrain has no option epoch; did you mean epochs",
+        ),
+        ({"steps": [{"pretrain": {"out": "a", "epochs": "many"}}]}, "--epochs many must be a whole number"),
+        ({"steps": [{"pretrain": {"epochs": 3}}]}, "missing: --out"),
+        ({"steps": [{"pretrain": {"out": "a", "weights": "$start"}}]}, "$start is not among the recipe's variables"),
+        ({"steps": [{"pretrain": {"out": "a", "encoder": "resnet81"}}]}, "'resnet81' is not a timm model"),
+        ({"steps": [{"pretrain": {"out": "a", "image_size": 100}}]}, "--image_size [100, 100] is not a multiple of 32"),
+        ({"steps": [{"pretrain": {"out": "a", "patch_size": 16}}]}, "--patch_size 16 is not a multiple of the"),
+        ({"steps": [{"pretrain": {"out": "a", "epochs": 0}}]}, "--epochs 0 is out of range"),
+    ],
+)
+def test_a_wrong_recipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], words: str
+) -> None:
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(change))
+    out = tmp_path / "out"
+    assert maeseg("recipe", "--file", tmp_path / "wrong.yaml", "--data", "synthetic:24", "--out", out) == 2
+    assert words in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_unknown_variable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = ("recipe", "--file", tmp_path / "tiny.yaml", "--data", "synthetic:24", "--out", tmp_path / "out")
+    assert maeseg(*command, "--variables", "{stard: x}") == 2
+    assert "did you mean start?" in capsys.readouterr().err
