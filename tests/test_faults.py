@@ -129,7 +129,8 @@ def test_damaged_weights_are_not_used(
     assert f"{last} is damaged: going on from previous.ckpt, the one before" in caplog.messages
 
 
-def test_an_image_that_breaks_on_the_way_loses_nothing_before_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("part", "steps"), [("train", 2), ("val", STEPS)])
+def test_an_image_that_breaks_on_the_way_loses_nothing_before_it(part: str, steps: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "data").mkdir()
     for number in range(20):
@@ -140,13 +141,15 @@ def test_an_image_that_breaks_on_the_way_loses_nothing_before_it(tmp_path: Path)
         return (*WORDS, *more, "--out", tmp_path / out)
 
     assert suffer(None, *words("whole")).code == 0
-    third = split_indices(20, 4).train[EpochSampler(16, seed=0).drawn(0)[2 * 4][0]]  # first image of the third batch
-    file = tmp_path / "data" / f"{third:02d}.png"
+    split = split_indices(20, 4)
+    first_of_third_batch = EpochSampler(16, seed=0).drawn(0)[2 * 4][0]
+    index = split.train[first_of_third_batch] if part == "train" else split.val[0]
+    file = tmp_path / "data" / f"{index:02d}.png"
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     ended = suffer(None, *words("broken"))
     assert ended.code == 2 and str(file) in ended.errors[-1]
-    assert steps_in(tmp_path / "broken" / "checkpoints" / "last.ckpt") == 2
+    assert steps_in(tmp_path / "broken" / "checkpoints" / "last.ckpt") == steps
     file.write_bytes(whole)
     assert suffer(None, *words("broken"), "--resume").code == 0
     assert same_weights(tmp_path / "broken", tmp_path / "whole")

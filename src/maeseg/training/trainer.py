@@ -1,10 +1,12 @@
 """Lightning's trainer, set up the way every verb uses it."""
 
+import contextlib
 import logging
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -75,7 +77,7 @@ def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModu
     """
     table = next(each for each in trainer.checkpoint_callbacks if isinstance(each, EpochTable))
     keep = next(each for each in trainer.checkpoint_callbacks if isinstance(each, Keep))
-    with run.writing(), keep.stop.listening():
+    with run.writing(), keep.stop.listening(), _events_may_fail():
         run.begin_training(trainer.strategy.root_device.type)
         start = newest_whole(run.checkpoints) if run.resumed else None
         try:
@@ -91,6 +93,23 @@ def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModu
             raise
         finally:
             run.seconds_before = max(run.seconds_before, table.seconds_before)
+
+
+@contextlib.contextmanager
+def _events_may_fail() -> Iterator[None]:
+    """TensorBoard writes from a thread, which shows a traceback where the folder cannot be written; the run says it."""
+    shown = threading.excepthook
+
+    def show(failure: threading.ExceptHookArgs) -> None:
+        ours = type(failure.thread).__module__.startswith("tensorboard.")
+        if not (ours and isinstance(failure.exc_value, OSError)):
+            shown(failure)
+
+    threading.excepthook = show
+    try:
+        yield
+    finally:
+        threading.excepthook = shown
 
 
 def quiet(loggers: Sequence[str] = ("lightning.pytorch", "lightning.fabric")) -> None:
