@@ -334,6 +334,13 @@ def test_a_missing_file_and_one_without_a_state_dict(tmp_path: Path) -> None:
         state_dict_in([1, 2], "there")
 
 
+def test_tensors_of_other_kinds_are_not_weights() -> None:
+    kinds = {"sparse": torch.zeros(2, 2).to_sparse(), "complex": torch.zeros(2, dtype=torch.complex64)}
+    with pytest.raises(UserError, match="it has sparse, complex"):
+        state_dict_in(kinds, "there")
+    assert list(state_dict_in({**kinds, "weight": torch.zeros(2), 3: 4}, "there")) == ["weight"]
+
+
 # --- timm's published weights
 
 

@@ -53,7 +53,7 @@ def load_strictly(
         adapted: Keys whose values were changed on the way, for the report.
 
     Raises:
-        UserError: If a needed key is missing, a shape differs, or nothing would be loaded.
+        UserError: If a needed key is missing, a shape differs, a number is not finite, or nothing would be loaded.
     """
     own = network.state_dict()
     shared = [key for key in own if key in offered]
@@ -74,6 +74,11 @@ def load_strictly(
         raise UserError(
             f"{origin} does not fit: {len(missing)} keys are missing, {missing[0]} first; "
             "use the encoder and decoder widths it was trained with"
+        )
+    odd = [key for key in shared if not offered[key].isfinite().all()]
+    if odd:
+        raise UserError(
+            f"{origin} cannot be used: {odd[0]} holds numbers that are not finite; give weights from before"
         )
     network.load_state_dict({**own, **{key: offered[key] for key in shared}}, strict=True)
     return TransferReport(

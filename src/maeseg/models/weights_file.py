@@ -76,7 +76,7 @@ def state_dict_in(content: Any, origin: str) -> dict[str, Tensor]:
         UserError: If there is none, listing what was found.
     """
     while isinstance(content, Mapping):
-        tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+        tensors = {str(name): value for name, value in content.items() if is_plain(value)}
         if tensors:
             return tensors
         inner = next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
@@ -87,6 +87,13 @@ def state_dict_in(content: Any, origin: str) -> dict[str, Tensor]:
             )
         content = inner
     raise UserError(f"{origin} holds a {type(content).__name__}, not a state dict: save model.state_dict()")
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is a tensor that can be copied into a network: dense, and of real numbers."""
+    return (
+        isinstance(value, Tensor) and value.layout is torch.strided and not (value.is_quantized or value.is_complex())
+    )
 
 
 def published_weights(encoder: str) -> dict[str, Tensor]:

@@ -57,7 +57,8 @@ def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
             return start_of(read_checkpoint(path), transfer)
         path, encoder = found
     content = read_weights_file(path)
-    if isinstance(content, dict) and "about" in content.get("hyper_parameters", ()):
+    own = content.get("hyper_parameters") if isinstance(content, Mapping) else None
+    if isinstance(own, Mapping) and "about" in own:
         return start_of(read_checkpoint(path), transfer)
     tensors = state_dict_in(content, str(path))
     return Start(str(path), transfer, tensors=tensors, encoder=encoder, widths=tuple(unet_widths(tensors)))
