@@ -37,7 +37,9 @@ CONTEXT.set_forkserver_preload(["mishaps"])  # found through PYTHONPATH alone, u
 NOBODY = 65534
 
 Moment = Literal["backward", "step", "validation", "rename"]
-Event = Literal["kill", "terminate", "interrupt", "interrupt twice", "kill a worker", "move away", "lock", "poison"]
+Event = Literal[
+    "cut", "kill", "terminate", "interrupt", "interrupt twice", "kill a worker", "move away", "lock", "poison"
+]
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,13 @@ class Mishap:
         event: What.
         moment: Before the nth of what.
         number: The n, from 1.
+        file: What is cut short.
     """
 
     event: Event
     moment: Moment
     number: int
+    file: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ def _await(mishap: Mishap, out: Path) -> None:
         nonlocal counted
         counted += 1
         if counted == mishap.number:
-            _happen(mishap.event, out)
+            _happen(mishap, out)
 
     if mishap.moment == "backward":  # of a step: the gradient of its loss is about to be computed
 
@@ -151,8 +155,11 @@ def _await(mishap: Mishap, out: Path) -> None:
         register_module_forward_pre_hook(before_forward)
 
 
-def _happen(event: Event, out: Path) -> None:
-    if event == "kill":
+def _happen(mishap: Mishap, out: Path) -> None:
+    event = mishap.event
+    if event == "cut":
+        os.truncate(mishap.file, mishap.file.stat().st_size // 2)
+    elif event == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif event == "terminate":
         os.kill(os.getpid(), signal.SIGTERM)

@@ -12,6 +12,7 @@ permissions take its place.
 """
 
 import argparse
+import csv
 import datetime
 import hashlib
 import json
@@ -97,10 +98,10 @@ def digest(out: Path) -> str:
             for key in sorted(state):
                 found.update(f"{name} {key} {state[key].dtype} {tuple(state[key].shape)}".encode())
                 found.update(state[key].contiguous().numpy().tobytes())
-        elif path.name in ("metrics.csv", "results.csv"):
-            rows = [line.split(",") for line in path.read_text().splitlines()]
-            place = rows[0].index("seconds")
-            found.update(f"{name} {[row[:place] + row[place + 1 :] for row in rows]}".encode())
+        elif path.suffix == ".csv":
+            with path.open(newline="") as file:
+                rows = [{key: cell for key, cell in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+            found.update(f"{name} {rows}".encode())
         elif path.name == "metrics.json":
             found.update(f"{name} {json.loads(path.read_text())}".encode())
     return found.hexdigest()[:16]
