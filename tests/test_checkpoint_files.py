@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from maeseg.atomic import written_whole
 from maeseg.errors import UserError
-from maeseg.training.atomic import written_whole
 from maeseg.training.checkpoint_files import WholeCheckpoints, is_whole, newest_whole
 from mishaps import full_disk
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from maeseg.data.synthetic import Synthetic
 from mishaps import Mishap, suffer
 from tiny_runs import DATA, NETWORK, curves, files_in, same_weights
 
@@ -219,3 +220,20 @@ def test_seconds_add_up_over_a_kill(verbs: dict[str, tuple[object, ...]], tmp_pa
     with (run / "metrics.csv").open(newline="") as file:
         *_, last = csv.DictReader(file)
     assert 1000 < float(last["seconds"]) < float(str(read_json(run / "run.json")["seconds"]))
+
+
+@pytest.mark.slow
+def test_killed_while_images_are_left_out(tmp_path: Path) -> None:
+    """Just before and after the list of them is written: nothing has been trained that it could contradict."""
+    (tmp_path / "data").mkdir()
+    for number in range(12):
+        Synthetic(12).image(number).save(tmp_path / "data" / f"{number:02d}.png")
+    (tmp_path / "data" / "03.png").write_bytes(b"")
+    words = ("pretrain", *NETWORK, *COMMON, "--data", tmp_path / "data", "--epochs", 1, "--on_bad_image", "skip")
+    for number in range(1, 8):
+        out = tmp_path / f"run{number}"
+        assert suffer(Mishap("kill", "rename", number), *words, "--workers", 0, "--out", out).code == -9
+        resumed = suffer(None, *words, "--workers", 0, "--out", out, "--resume")
+        assert resumed.code == 0, (number, resumed.errors)
+        assert (out / "skipped.csv").read_text().splitlines()[1].startswith("03.png,")
+        assert same_weights(out, tmp_path / "run1")

@@ -16,6 +16,7 @@ import PIL
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
+from maeseg.atomic import write_csv
 from maeseg.data.files import DataError
 from maeseg.data.sources import Source
 from maeseg.data.splits import Split
@@ -98,7 +99,7 @@ def write_skipped(run: Path, skipped: Skipped, *, resumed: bool) -> None:
     Args:
         run: The folder.
         skipped: What ``leave_out_bad`` left out.
-        resumed: Whether the run goes on from before; it must then go on with the same images.
+        resumed: Whether the run goes on with what was trained before; it must then go on with the same images.
 
     Raises:
         UserError: The resumed run left out other images before.
@@ -112,8 +113,7 @@ def write_skipped(run: Path, skipped: Skipped, *, resumed: bool) -> None:
         state = "can be read now" if changed in before else "can no longer be read"
         raise UserError(f"--resume: {run} did not train on the same images: {changed} {state}; put it back as it was")
     if skipped:
-        with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as lines:
-            csv.writer(lines).writerows([_COLUMNS, *skipped.items()])
+        write_csv(file, [_COLUMNS, *skipped.items()])
 
 
 def _summary(bad: dict[int, str]) -> str:

@@ -1,25 +1,19 @@
 """CSV files with a fixed head: written whole, read with errors that name file and line."""
 
 import csv
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from maeseg.atomic import write_csv
 from maeseg.errors import UserError
 
 Row = TypeVar("Row")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table under another name, then move it into place: a reader never sees half of it."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.unlink(missing_ok=True)  # in a stranger's folder it may be a link to a file of the user's
-    with unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
-    os.replace(unfinished, path)
+    """Write a table whole: a reader never sees half of it."""
+    write_csv(path, [columns, *rows])
 
 
 def read_table(path: Path, columns: Sequence[str], author: str, parse: Callable[[dict[str, str]], Row]) -> list[Row]:

@@ -1,11 +1,11 @@
 """The report of a run: one HTML file that needs nothing but itself."""
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from maeseg.atomic import write_text
 from maeseg.errors import UserError
 from maeseg.experiments.folder import RunFolder, open_run, read_curves, read_examples, read_final
 from maeseg.experiments.statistics import METRICS
@@ -49,14 +49,11 @@ def write_report(run: Path) -> Path:
             f"{', '.join(pages)} run"
         )
     report = run / "report.html"
-    draft = run / "report.html.tmp"
-    draft.unlink(missing_ok=True)  # in a stranger's folder it may be a link to a file of the reader's
     try:
         page = pages[folder.verb](folder)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise UserError(f"{run} holds what maeseg does not write ({error!r}): repeat the run") from error
-    draft.write_text(page, encoding="utf-8", errors="replace")
-    os.replace(draft, report)
+    write_text(report, page, errors="replace")
     return report
 
 

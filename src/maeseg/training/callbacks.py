@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-from maeseg.training.atomic import written_whole
+from maeseg.atomic import write_csv
 from maeseg.training.checkpoint_files import BEST, LAST
 from maeseg.training.stopping import Stop, Stopped
 
@@ -89,9 +89,7 @@ class EpochTable(AfterEpoch):
 
     def write(self) -> None:
         """Write the file."""
-        lines = [list(self.rows[0]), *(list(row.values()) for row in self.rows)]
-        with written_whole(self.path) as file:
-            file.write("".join(",".join(cells) + "\n" for cells in lines).encode())
+        write_csv(self.path, [list(self.rows[0]), *(list(row.values()) for row in self.rows)])
 
 
 class LossWatch(AfterEpoch):

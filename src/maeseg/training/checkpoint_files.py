@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from maeseg.atomic import written_whole
 from maeseg.errors import UserError
-from maeseg.training.atomic import written_whole
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 

@@ -31,8 +31,8 @@ import torch
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
+from maeseg.atomic import UNFINISHED, write_text
 from maeseg.errors import UserError
-from maeseg.training.atomic import UNFINISHED, write_text
 from maeseg.training.checkpoint_files import LAST, PREVIOUS, is_whole
 
 log = logging.getLogger(__name__)
@@ -142,6 +142,11 @@ class Run:
                 )
         self.resumed, self.complete = True, is_finished(self.path)
         self.before, self.seconds_before = facts, float(facts.get("seconds", 0.0))
+
+    @property
+    def begun(self) -> bool:
+        """Whether something has been trained already that the run goes on with."""
+        return self.resumed and (self.checkpoints.exists() or (self.path / "runs").exists())
 
     @property
     def checkpoints(self) -> Path:

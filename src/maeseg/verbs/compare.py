@@ -126,7 +126,7 @@ def compare(
     table = run.path / RESULTS
     with run.writing():
         weights = {init.name: init.weights for init in named}
-        write_skipped(run.path, skipped, resumed=run.resumed)
+        write_skipped(run.path, skipped, resumed=run.begun)
         run.write_facts(
             inits=weights,
             pretraining=trace_pretraining(weights),

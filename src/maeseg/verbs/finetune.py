@@ -167,7 +167,7 @@ def finetune(
         log.info("%s is finished already", out)
         return read_metrics(run.path)[0]
     with run.writing():
-        write_skipped(run.path, skipped, resumed=run.resumed)
+        write_skipped(run.path, skipped, resumed=run.begun)
     fit(trainer, module, images, run)
 
     best = read_checkpoint(run.path, "best")

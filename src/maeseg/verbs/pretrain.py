@@ -154,7 +154,7 @@ def pretrain(
         log.info("%s is finished already", out)
         return
     with run.writing():
-        write_skipped(run.path, skipped, resumed=run.resumed)
+        write_skipped(run.path, skipped, resumed=run.begun)
     fit(trainer, module, images, run)
     if trainer.is_global_zero:
         examples = choose_examples(split.val)

@@ -1,7 +1,9 @@
 """Files that are whole or not there: whatever ends the process, a name never stands for half a file."""
 
+import csv
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -41,10 +43,17 @@ def written_whole(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
     _synchronise(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
+def write_text(path: Path, text: str, errors: str = "strict") -> None:
+    """Write a text file whole, in UTF-8; ``errors`` as in ``str.encode``."""
     with written_whole(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors=errors))
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file whole; the names of files in it may hold bytes that are no text."""
+    lines = io.StringIO(newline="")
+    csv.writer(lines).writerows(rows)
+    write_text(path, lines.getvalue(), errors="surrogateescape")
 
 
 def _synchronise(folder: Path) -> None:
