@@ -19,12 +19,12 @@ from tiny_runs import DATA, NETWORK, TRAINING, files_in, maeseg
 
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "numpy"}
 TRAIN_OPTIONS = [
-    "epochs", "batch_size", "lr", "weight_decay", "warmup", "clip", "seed", "workers", "precision", "accelerator",
-    "devices", "save_every", "on_nonfinite", "on_bad_image", "download", "resume", "overwrite",
+    "epochs", "batch_size", "lr", "layer_decay", "weight_decay", "warmup", "clip", "seed", "workers", "precision",
+    "accelerator", "devices", "save_every", "on_nonfinite", "on_bad_image", "download", "resume", "overwrite",
 ]  # fmt: skip
 FINETUNE_OPTIONS = [
     "epochs", "steps_per_epoch", "batch_size", "lr", "layer_decay", "weight_decay", "warmup", "schedule", "loss",
-    *TRAIN_OPTIONS[5:],
+    *TRAIN_OPTIONS[6:],
 ]  # fmt: skip
 OPTIONS = {
     "pretrain": [
@@ -33,14 +33,14 @@ OPTIONS = {
     ],
     "finetune": [
         "data", "out", "weights", "transfer", "labels", "border", "encoder", "decoder_channels", "image_size", "val",
-        *FINETUNE_OPTIONS,
+        "test", *FINETUNE_OPTIONS,
     ],
     "evaluate": ["run", "data", "split", "border", "checkpoint", "out"],
     "predict": ["run", "images", "out", "checkpoint", "overwrite"],
     "reconstruct": ["run", "images", "out", "mask_ratio", "seed", "overwrite"],
     "compare": [
         "data", "out", "inits", "labels", "seeds", "border", "encoder", "decoder_channels", "image_size", "val",
-        *[name for name in FINETUNE_OPTIONS if name != "seed"],
+        "test", *[name for name in FINETUNE_OPTIONS if name != "seed"],
     ],
     "report": ["run"],
     "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "overwrite"],
@@ -149,6 +149,7 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "one patch": ((*PRETRAIN, "--patch_size", 64), "an image of 1 x 1 patches leaves nothing to hide"),
     "mask ratio": ((*PRETRAIN, "--mask_ratio", 1.5), "--mask_ratio 1.5 is not between 0 and 1"),
     "no window": ((*PRETRAIN, "--decoder_window", 0), "--decoder_window 0 is out of range: give at least 1"),
+    "test in another unit": ((*COMPARE, "--test", 2), "test 2: give two shares, or two numbers"),
     "val of all": ((*PRETRAIN, "--val", 24), "val 24: that leaves no image to train on"),
     "large batch": ((*PRETRAIN, "--batch_size", 64), "batch_size 64: synthetic has only 19 training images"),
     "no batch": ((*FINETUNE, "--batch_size", 0), "--batch_size 0 is out of range: give at least 1"),
@@ -173,7 +174,8 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "labels twice": ((*COMPARE, "--labels", "[4, 4]"), "--labels [4, 4] names one twice"),
     "labels of a comparison": ((*COMPARE, "--labels", "[4, 400]"), "labels 400: there are only 19"),
     "seeds": ((*COMPARE, "--seeds", "[1, 2]"), "--seeds [1, 2] must be a number of 1 or more, or one for each"),
-    "seen in pre-training": ((*COMPARE, "--val", 0.5), "PRE was trained on the same data with --val 0.2, so it has"),
+    "seen in pre-training": ((*COMPARE, "--val", 0.5), "PRE was trained on the same data and held out 0.2 of it, so"),
+    "tested in pre-training": ((*COMPARE, "--test", 0.1), "seen images that --val 0.2 --test 0.1 would hold out"),
     "evaluate a pretrain": (("evaluate", "--run", "PRE", "--data", DATA), "PRE is a pretrain run and has no checkp"),
     "evaluate no run": (("evaluate", "--run", "HERE", "--data", DATA), "HERE is not a maeseg run"),
     "unknown split": (("evaluate", "--run", "FINE", "--data", DATA, "--split", "tset"), "--split tset must be one of"),

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from maeseg.data.splits import Split, label_subset, split_indices
@@ -26,6 +26,42 @@ def test_split_is_shuffled_by_the_seed() -> None:
 def test_impossible_val(val: float | int) -> None:
     with pytest.raises(UserError, match=f"val {val}: "):
         split_indices(10, val)
+
+
+@given(count=st.integers(12, 4000), val=st.integers(1, 40), test=st.integers(1, 40), seed=st.integers(0, 99))
+def test_what_validates_and_tests_is_what_a_larger_validation_part_held_out(
+    count: int, val: int, test: int, seed: int
+) -> None:
+    assume(val / 100 * count >= 1.5 and test / 100 * count >= 1.5)
+    both = split_indices(count, val / 100, seed, test / 100)
+    assert sorted(both.train + both.val + both.test) == list(range(count))
+    assert both.val == split_indices(count, val / 100, seed).val
+    assert both.train == split_indices(count, (val + test) / 100, seed).train
+    assert both.measured == both.test
+    assert split_indices(count, len(both.val), seed, len(both.test)) == both
+
+
+def test_without_test_images_the_validation_images_are_measured() -> None:
+    split = split_indices(20, 0.3)
+    assert split.test == ()
+    assert split.measured == split.val
+
+
+@pytest.mark.parametrize(
+    ("val", "test", "message"),
+    [
+        (3, 0.1, "give two shares, or two numbers"),
+        (0.3, 1, "give two shares, or two numbers"),
+        (3, -1, "a share or a number of images, or 0"),
+        (0.3, 1.5, "a share lies between 0 and 1"),
+        (3, 7, "no image to train on"),
+        (0.3, 0.7, "no image to train on"),
+        (0.3, 0.01, "none to test with"),
+    ],
+)
+def test_impossible_test(val: float | int, test: float | int, message: str) -> None:
+    with pytest.raises(UserError, match=f"--test {test}.*{message}"):
+        split_indices(10, val, test=test)
 
 
 @given(

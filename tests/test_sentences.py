@@ -183,5 +183,5 @@ class TestTime:
 
 def test_scope_names_the_images_where_they_are_known() -> None:
     scores = {("scratch", 8): [0.3, 0.31], ("a", 8): [0.4, 0.41]}
-    assert "other images of the same kind as the 40 of validation" in scope_sentence(comparison_of(scores, images=True))
+    assert "other images of the same kind as the 40 measured" in scope_sentence(comparison_of(scores, images=True))
     assert "other images" not in scope_sentence(comparison_of(scores))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -21,7 +22,7 @@ from maeseg.experiments.comparison import read_comparison
 from maeseg.experiments.contrasts import KINDS, choose_contrasts, read_list
 from maeseg.experiments.validation import read_reliability, read_validation
 from mishaps import full_disk
-from tiny_runs import DATA, TRAINING, WIDTHS, curves, files_in, finetune, maeseg, pretrain, same_weights
+from tiny_runs import DATA, TRAINING, WIDTHS, curves, files_in, finetune, maeseg, pretrain, same_weights, weights_of
 
 VALIDATION = split_indices(24, 0.2).val
 COMMON = {
@@ -191,6 +192,16 @@ def test_pretrain_starts_from_a_pretrain_run(pretrained: Path, tmp_path: Path) -
     assert pretrain(tmp_path / "on", *more) == 0
     now, before = (float(curves(run)[-1][-1]) for run in (tmp_path / "on", pretrained))
     assert now == pytest.approx(before, abs=0.02)  # only running statistics have moved
+
+
+def test_layer_decay_0_pretrains_the_decoder_alone(pretrained: Path, tmp_path: Path) -> None:
+    assert pretrain(tmp_path / "on", "--weights", pretrained, "--layer_decay", 0, "--epochs", 1) == 0
+    before, now = weights_of(pretrained), weights_of(tmp_path / "on")
+    moved = {key for key in now if not torch.equal(now[key], before[key])}
+    still = {key for key in now if key not in moved}
+    assert all("running" in key or "num_batches" in key for key in moved if key.startswith("network.encoder"))
+    assert any(key.startswith("network.encoder") and key.endswith("conv1.weight") for key in still)
+    assert any(key.startswith("network.decoder") and key.endswith("conv1.0.weight") for key in moved)
 
 
 def test_non_square_images(tmp_path: Path) -> None:
@@ -444,9 +455,26 @@ def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path, pretrain
         assert (row["steps"], row["epochs"]) == ("1", "1")
     facts = read_json(comparison / "run.json")
     assert facts["status"] == "finished"
-    assert facts["split"] == {"train": 19, "val": 5}
+    assert facts["split"] == {"train": 19, "val": 5, "test": 0}
     assert facts["pretraining"] == {"pretrained": {"seconds": read_json(pretrained / "run.json")["seconds"],
                                                    "started_from": None}}  # fmt: skip
+
+
+def test_final_figures_are_from_the_test_images_if_there_are_any(pretrained: Path, tmp_path: Path) -> None:
+    split, out = split_indices(24, 0.125, test=0.075), tmp_path / "comparison"
+    few = ("--labels", "[4]", "--seeds", 1, "--epochs", 1, "--steps_per_epoch", 1, "--batch_size", 4, *TRAINING[:2])
+    words = (*few, "--workers", 0, "--accelerator", "cpu", "--val", 0.125, "--test", 0.075)
+    assert maeseg("compare", "--out", out, "--inits", f"[scratch, {pretrained}]", *words) == 0
+    assert read_json(out / "run.json")["split"] == {"train": 19, "val": 3, "test": 2}
+    [row, _] = results(out)
+    run = out / row["run"]
+    measured = read_validation(run)
+    assert measured and measured.files == tuple(Synthetic(24).file(index) for index in split.test)
+    assert maeseg("evaluate", "--run", run, "--data", DATA, "--split", "test") == 0
+    written = read_json(run / "evaluation-test-background.json")
+    assert written["images"] == 2 and written["iou"] == pytest.approx(float(row["iou"]))
+    assert maeseg("report", "--run", out) == 0
+    assert "3 validation images, 2 test images" in (out / "report.html").read_text()
 
 
 def test_contrasts_show_the_images_on_which_two_runs_differ_most(comparison: Path) -> None:

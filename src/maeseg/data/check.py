@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import PIL
@@ -43,27 +44,28 @@ def leave_out_bad(source: Source, split: Split, on_bad_image: OnBadImage) -> tup
 
     Args:
         source: Where the images come from.
-        split: Which train and which validate.
+        split: Which train, validate and test.
         on_bad_image: ``fail`` or ``skip``.
 
     Returns:
         The split without the bad ones, and what was left out.
 
     Raises:
-        UserError: With ``fail`` if any is bad, naming the first; with ``skip`` if none is left to train on or to
-            validate with.
+        UserError: With ``fail`` if any is bad, naming the first; with ``skip`` if none is left of a part.
     """
-    bad = find_bad(source, (*split.train, *split.val))
+    bad = find_bad(source, (*split.train, *split.val, *split.test))
     if not bad:
         return split, {}
     if on_bad_image == "fail":
         raise UserError(f"{_summary(bad)}; or leave out what cannot be used: --on_bad_image skip")
-    train, val = (tuple(index for index in part if index not in bad) for part in (split.train, split.val))
-    if not train or not val:
-        part = "validate with" if train else "train on"
-        raise UserError(f"--on_bad_image skip leaves no image of {source.name} to {part}: {bad[min(bad)]}")
+    sound = {
+        part.name: tuple(index for index in getattr(split, part.name) if index not in bad) for part in fields(split)
+    }
+    for name, purpose in (("train", "train on"), ("val", "validate with"), ("test", "test with")):
+        if getattr(split, name) and not sound[name]:
+            raise UserError(f"--on_bad_image skip leaves no image of {source.name} to {purpose}: {bad[min(bad)]}")
     log.warning("%d images of %s cannot be used and are left out (%s)", len(bad), source.name, SKIPPED)
-    return Split(train, val), {source.file(index): bad[index] for index in sorted(bad)}
+    return Split(**sound), {source.file(index): bad[index] for index in sorted(bad)}
 
 
 def refuse_bad(source: Source, indices: Sequence[int]) -> None:

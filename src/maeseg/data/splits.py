@@ -1,4 +1,4 @@
-"""Which images train and which validate, and nested subsets of labels."""
+"""Which images train, validate and test, and nested subsets of labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,34 +14,63 @@ class Split:
 
     train: tuple[int, ...]
     val: tuple[int, ...]
+    test: tuple[int, ...] = ()
+
+    @property
+    def measured(self) -> tuple[int, ...]:
+        """Those that the final figures are from: the test images, or without any those that validate."""
+        return self.test or self.val
 
 
-def split_indices(count: int, val: float | int, seed: int = 0) -> Split:
+def split_indices(count: int, val: float | int, seed: int = 0, test: float | int = 0) -> Split:
     """Split ``count`` images by a shuffle that depends on the seed alone.
+
+    What is held out is the shuffle's beginning: the same images for ``val=0.3`` as for ``val=0.2, test=0.1``.
 
     Args:
         count: How many images there are.
         val: Share of images that validate (a float below 1), or their number (an int).
         seed: Of the shuffle.
+        test: Share of images that test, or their number; of the same kind as ``val`` unless it is 0.
 
     Returns:
-        Both parts, neither empty.
+        The parts, none empty but that of the test if none was wanted.
 
     Raises:
-        UserError: ``val`` leaves nothing to train on or to validate with.
+        UserError: A part that was wanted would be empty, or nothing would be left to train on.
     """
-    if isinstance(val, float):
-        if not 0 < val < 1:
-            raise UserError(f"--val {val}: a share lies between 0 and 1; for a number of images give a whole number")
-        wanted = max(1, round(val * count))
-    else:
-        wanted = val
-    if wanted < 1:
-        raise UserError(f"--val {val}: at least one image must validate")
-    if wanted >= count:
-        raise UserError(f"--val {val}: that leaves no image to train on, there are {count}")
+    held_out = held_out_part(val, test)
+    validate, both = max(1, _number(val, count)), max(1, _number(held_out, count))
+    if test and both <= validate:
+        raise UserError(f"--test {test}: of {count} images that leaves none to test with: give more")
+    if both >= count:
+        options = f"--val {val} --test {test}" if test else f"--val {val}"
+        raise UserError(f"{options}: that leaves no image to train on, there are {count}")
     order = _shuffle(count, seed, stream=0)
-    return Split(train=_sorted(order[wanted:]), val=_sorted(order[:wanted]))
+    return Split(_sorted(order[both:]), _sorted(order[:validate]), _sorted(order[validate:both]))
+
+
+def held_out_part(val: float | int, test: float | int = 0) -> float | int:
+    """What is not trained on, as a share or a number: validation and test together.
+
+    Raises:
+        UserError: One of them is out of range, or one is a share and the other a number.
+    """
+    if isinstance(val, float) and not 0 < val < 1:
+        raise UserError(f"--val {val}: a share lies between 0 and 1; for a number of images give a whole number")
+    if val < 1 and isinstance(val, int):
+        raise UserError(f"--val {val}: at least one image must validate")
+    if isinstance(test, float) and not 0 <= test < 1:
+        raise UserError(f"--test {test}: a share lies between 0 and 1; for a number of images give a whole number")
+    if test < 0:
+        raise UserError(f"--test {test}: give a share or a number of images, or 0 for none")
+    if test and type(test) is not type(val):
+        raise UserError(f"--val {val} --test {test}: give two shares, or two numbers of images")
+    return val + test if test else val
+
+
+def _number(part: float | int, count: int) -> int:
+    return part if isinstance(part, int) else round(round(part * count, 6))  # 0.2 + 0.1 is a little more than 0.3
 
 
 def label_subset(train: Sequence[int], labels: float | int, seed: int) -> tuple[int, ...]:

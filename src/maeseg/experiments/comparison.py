@@ -110,7 +110,7 @@ class Comparison:
 
     @property
     def images(self) -> int:
-        """Number of validation images that the runs measured one by one; 0 if none did."""
+        """Number of images that the runs measured one by one; 0 if none did."""
         return max(map(len, self._scores.values()), default=0)
 
     @cached_property

@@ -15,7 +15,7 @@ from maeseg.inference.predict import predict_image
 from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
 
 
-def write_contrasts(compare: Path, source: Source, val: Sequence[int]) -> None:
+def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> None:
     """Write a comparison's ``contrasts/``: a list, and image, label and both predictions of each image as PNG.
 
     Does nothing where the list is there already, complete: it is written last.
@@ -23,7 +23,7 @@ def write_contrasts(compare: Path, source: Source, val: Sequence[int]) -> None:
     Args:
         compare: The compare folder, its runs finished.
         source: The labelled images.
-        val: Indices of the validation images.
+        measured: Indices of the images that the figures are from.
 
     Raises:
         UserError: A checkpoint is gone or damaged.
@@ -32,7 +32,7 @@ def write_contrasts(compare: Path, source: Source, val: Sequence[int]) -> None:
     contrasts = choose_contrasts(comparison)
     if read_list(compare) == contrasts:
         return
-    indices = {source.file(index): index for index in val}
+    indices = {source.file(index): index for index in measured}
     wanted: dict[str, set[int]] = {}
     pairs = []
     for each in contrasts:

@@ -128,13 +128,19 @@ def _means(comparison: Comparison, folder: RunFolder) -> str:
         ]
     seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in comparison.rows}))
     borders = ", ".join(sorted({row.border for row in comparison.rows}))
-    sizes = folder.info.get("split")
-    split = f"; {sizes.get('val')} validation images of {folder.options.get('data')}" if isinstance(sizes, dict) else ""
+    sizes, split = folder.info.get("split"), ""
+    chosen_on = "the same validation images that the figures are from"
+    if isinstance(sizes, dict):
+        parts = f"{sizes.get('val')} validation images"
+        if sizes.get("test"):
+            parts += f", {sizes['test']} test images"
+            chosen_on = "the validation images; the figures are from the test images"
+        split = f"; {parts} of {folder.options.get('data')}"
     return table(
         ["labels", "init", "seeds", *_METRIC_HEADS],
         lines,
-        f"Mean \u00b1 standard deviation over the seeds ({seeds}), at each run's best epoch, chosen on the same "
-        "validation images that the figures are from, for every init alike. \u2193: lower is better. "
+        f"Mean \u00b1 standard deviation over the seeds ({seeds}), at each run's best epoch, chosen on "
+        f"{chosen_on}, for every init alike. \u2193: lower is better. "
         f"Border pixels: {borders}{split}.",
     )
 
@@ -241,7 +247,7 @@ def _contrasts(compare: Path) -> list[str]:
         return [paragraph("The pictures are made when all runs are finished.", "note")]
     parts = [
         paragraph(
-            "The validation images whose IoU differs most between two runs of one seed: the largest gains, then the "
+            "The images whose IoU differs most between two runs of one seed: the largest gains, then the "
             "largest losses. They are extremes, chosen to learn from, not to judge by.",
             "note",
         ),

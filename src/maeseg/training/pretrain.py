@@ -33,6 +33,7 @@ class PretrainModule(TrainingModule):
         warmup: Share of the steps for warm-up.
         seed: Of what is random in a step: visible grids and windows, which depend on (seed, step) alone, and what
             layers draw.
+        layer_decay: What the rate of each stage of the encoder is of the next one's.
         decoder_window: Side in patches of what the decoder reconstructs of an image in a training step; everything
             if None.
     """
@@ -40,9 +41,11 @@ class PretrainModule(TrainingModule):
     def __init__(
         self, network: MaskedAutoencoder, about: dict[str, Any], *, patch: int, mask_ratio: float,
         normalise_target: bool, lr: float, weight_decay: float, warmup: float, seed: int,
-        decoder_window: int | None = None,
+        layer_decay: float = 1.0, decoder_window: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(network, about, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed)
+        super().__init__(
+            network, about, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, layer_decay=layer_decay
+        )
         self.patch, self.mask_ratio, self.normalise_target = patch, mask_ratio, normalise_target
         self.decoder_window = decoder_window
 

@@ -8,6 +8,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
 
+from maeseg.data.splits import held_out_part
 from maeseg.errors import UserError
 from maeseg.models.layouts import unet_widths
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
@@ -103,20 +104,21 @@ def first_run(starts: Iterable[Start]) -> Checkpoint | None:
     return next((start.run for start in starts if start.run), None)
 
 
-def check_held_out(start: Start, data: str, val: int | float) -> None:
-    """Raise a UserError if a run on the same data has seen images that are to validate now."""
+def check_held_out(start: Start, data: str, val: int | float, test: int | float = 0) -> None:
+    """Raise a UserError if a run on the same data has seen images that are to validate or to test now."""
     if start.run is None:
         return
-    theirs = start.run.about["val"]
-    if data in start.run.about.get("extra", ()):
+    about, options = start.run.about, f"--val {val} --test {test}" if test else f"--val {val}"
+    if data in about.get("extra", ()):
         raise UserError(
-            f"{start.run.run} was trained with --extra {data}, so it has seen every image that --val {val} would "
-            "validate on: give weights that have not"
+            f"{start.run.run} was trained with --extra {data}, so it has seen every image that {options} would "
+            "hold out: give weights that have not"
         )
-    if start.run.about["data"] == data and theirs != val:
+    ours, theirs = held_out_part(val, test), held_out_part(about["val"], about.get("test", 0))
+    if about["data"] == data and (type(ours) is not type(theirs) or ours - theirs > 1e-9):
         raise UserError(
-            f"{start.run.run} was trained on the same data with --val {theirs}, so it has seen images that --val "
-            f"{val} would validate on: give --val {theirs}"
+            f"{start.run.run} was trained on the same data and held out {theirs} of it, so it has seen images that "
+            f"{options} would hold out: hold out {theirs} in all"
         )
 
 

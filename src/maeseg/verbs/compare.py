@@ -23,6 +23,7 @@ def compare(
     decoder_channels: list[int] | None = None,
     image_size: int | list[int] | None = None,
     val: int | float = 0.2,
+    test: int | float = 0,
     epochs: int = 10,
     steps_per_epoch: int = 50,
     batch_size: int = 16,
@@ -61,7 +62,10 @@ def compare(
         encoder: A timm convnet; by default that of the first pretrain run.
         decoder_channels: Widths of the decoder; by default those of the first pretrain run.
         image_size: Side in pixels, or [height, width]; by default that of the first pretrain run.
-        val: Validation images, a share or a count; the ones that pre-training held out too.
+        val: Validation images, a share or a count, which choose each run's best epoch; pre-training must have held
+            them out.
+        test: Test images, a share or a count beside those; with them all final figures are from images that chose
+            nothing. Pre-training must have held out both: ``val`` 0.3 for 0.2 and 0.1.
         epochs: Epochs of each run, each followed by validation.
         steps_per_epoch: Steps in an epoch, whatever the number of labels, so that every run takes the same steps.
         batch_size: Images per step.
@@ -113,11 +117,11 @@ def compare(
     encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
     for start in starts:
         start_unet(build_unet(encoder, decoder_channels), start)
-        check_held_out(start, data, val)
+        check_held_out(start, data, val, test)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     source = open_source(data, labelled=True, download=download)
-    split, skipped = leave_out_bad(source, split_indices(len(source), val), on_bad_image)
+    split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
     cells = list(plan_cells(named, labels, seeds))
     label_counts = {share: len(label_subset(split.train, share, seed=0)) for share in labels}
 
@@ -131,7 +135,7 @@ def compare(
             inits=weights,
             pretraining=trace_pretraining(weights),
             planned=len(cells),
-            split={"train": len(split.train), "val": len(split.val)},
+            split={"train": len(split.train), "val": len(split.val), "test": len(split.test)},
         )
         for number, cell in enumerate(cells, start=1):
             folder = run.path / cell.folder
@@ -150,6 +154,7 @@ def compare(
                     decoder_channels=decoder_channels,
                     image_size=list(size),
                     val=val,
+                    test=test,
                     epochs=epochs,
                     steps_per_epoch=steps_per_epoch,
                     batch_size=batch_size,
@@ -185,6 +190,6 @@ def compare(
                     **figures,
                 ),
             )
-        write_contrasts(run.path, source, split.val)
+        write_contrasts(run.path, source, split.measured)
         run.finish({"runs": len(cells)})
     return read_results(table)

@@ -20,7 +20,8 @@ def evaluate(
     Args:
         run: A finetune run.
         data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder with ``images/`` and ``masks/``.
-        split: The run's own validation images, what it did not hold out, all of the data, or the official test split.
+        split: The run's own validation images, what it did not hold out, all of the data, or ``test``: the run's own
+            test images, or if it has none the data's official test split.
         border: What border pixels count as; by default what they did in training.
         checkpoint: The best by validation IoU, or the last.
         out: JSON file to write; by default ``evaluation-SPLIT-BORDER.json`` in the run folder.
@@ -46,11 +47,11 @@ def evaluate(
     saved = read_checkpoint(Path(run), checkpoint)
     unet = restore_unet(saved)
     rule: BorderRule = border or saved.about["border"]
-    source = open_source(data, labelled=True, test=split == "test")
+    test = saved.about.get("test", 0)
+    source = open_source(data, labelled=True, test=split == "test" and not test)
     indices = tuple(range(len(source)))
-    if split in ("val", "train"):
-        parts = split_indices(len(source), saved.about["val"])
-        indices = parts.val if split == "val" else parts.train
+    if split in ("val", "train") or (split == "test" and test):
+        indices = getattr(split_indices(len(source), saved.about["val"], test=test), split)
     refuse_bad(source, indices)
     progress = partial(show_progress, description=f"evaluating {split}")
     metrics = evaluate_model(unet, source, indices, choose_size(saved, None), rule, progress)

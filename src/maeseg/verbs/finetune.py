@@ -19,6 +19,7 @@ def finetune(
     decoder_channels: list[int] | None = None,
     image_size: int | list[int] | None = None,
     val: int | float = 0.2,
+    test: int | float = 0,
     epochs: int = 50,
     steps_per_epoch: int | None = None,
     batch_size: int = 16,
@@ -62,6 +63,8 @@ def finetune(
         image_size: Side in pixels, or [height, width], multiples of the largest stride; by default that of
             ``weights``, or 224.
         val: Validation images, a share (0.2) or a count (500); the same ones for every seed.
+        test: Test images, a share or a count beside those; with them the final figures are from images that did not
+            choose the checkpoint. Pre-training on the same data must hold out both: ``val`` 0.3 for 0.2 and 0.1.
         epochs: Epochs to train, each followed by validation.
         steps_per_epoch: Steps in an epoch, the labels repeated as needed; by default one pass over them.
         batch_size: Images per step.
@@ -88,7 +91,8 @@ def finetune(
         overwrite: Replace the run in ``out``.
 
     Returns:
-        The best checkpoint's figures on the validation images, as ``evaluate`` gives them, and its epoch, from 1.
+        The best checkpoint's figures on the test images, or without any on the validation images, as ``evaluate``
+        gives them, and its epoch, from 1.
 
     Raises:
         UserError: If an option, a file or the folder cannot be used.
@@ -120,12 +124,12 @@ def finetune(
     start = read_start(weights, transfer) if weights else None
     starts = [start] if start else []
     if start:
-        check_held_out(start, data, val)
+        check_held_out(start, data, val, test)
     encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     source = open_source(data, labelled=True, download=download)
-    split, skipped = leave_out_bad(source, split_indices(len(source), val), on_bad_image)
+    split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
     train = label_subset(split.train, labels, seed)
     L.seed_everything(seed, verbose=False)
     network = build_unet(encoder, decoder_channels)
@@ -139,6 +143,7 @@ def finetune(
         "image_size": list(size),
         "data": data,
         "val": val,
+        "test": test,
         "border": border,
     }
     module = SegmentModule(
@@ -172,18 +177,18 @@ def finetune(
 
     best = read_checkpoint(run.path, "best")
     unet = restore_unet(best)
-    examples = choose_examples(split.val)
+    examples = choose_examples(split.measured)
     predicted: dict[int, Tensor] = {}
 
     def keep(index: int, probability_HW: Tensor) -> None:  # every image is predicted once
         if index in examples:
             predicted[index] = probability_HW > THRESHOLD
 
-    metrics = evaluate_model(unet, source, split.val, size, border, see=keep)
+    metrics = evaluate_model(unet, source, split.measured, size, border, see=keep)
     figures: dict[str, float | int | str] = {**metrics.compute(), "border": border, "best_epoch": best.epoch + 1}
     if trainer.is_global_zero:
         with run.writing():
-            files = [source.file(index) for index in split.val]
+            files = [source.file(index) for index in split.measured]
             write_validation(run.path, files, metrics.images, metrics.reliability)
             write_predictions(run.path / "examples", source, predicted)
             run.finish(

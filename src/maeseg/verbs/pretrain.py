@@ -24,6 +24,7 @@ def pretrain(
     epochs: int = 100,
     batch_size: int = 32,
     lr: float = 1e-3,
+    layer_decay: float = 1.0,
     weight_decay: float = 0.05,
     warmup: float = 0.05,
     clip: float = 5.0,
@@ -65,6 +66,8 @@ def pretrain(
         epochs: Passes over the training images.
         batch_size: Images per step.
         lr: Highest learning rate of AdamW: 1e-3 suits random weights, a fifth of it published ones.
+        layer_decay: Each stage of the encoder learns at this times the next one's rate, the deepest at this times the
+            decoder's: 1 for the same rate everywhere, less to keep published weights, 0 to learn the decoder alone.
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps over which the learning rate rises.
         clip: Largest norm of the gradient; 0 for no limit.
@@ -137,7 +140,7 @@ def pretrain(
     }  # fmt: skip
     module = PretrainModule(
         network, about, patch=patch_size, mask_ratio=mask_ratio, normalise_target=normalise_target, lr=lr,
-        weight_decay=weight_decay, warmup=warmup, seed=seed, decoder_window=decoder_window,
+        weight_decay=weight_decay, warmup=warmup, seed=seed, layer_decay=layer_decay, decoder_window=decoder_window,
     )  # fmt: skip
     columns = ("train_loss", "val_loss")
     # A network that predicts each patch's mean has the loss 1 on normalised targets.
