@@ -63,6 +63,8 @@ def label_efficiency(comparison: Comparison, metric: str = "iou") -> Figure:
         axes.plot(counts, [each.mean for each in groups.values()], markersize=7, label=_plain(init), **style)
         _bars(axes, counts, list(groups.values()), colours[init])
         axes.plot(*np.array(runs).reshape(-1, 2).T, markersize=3, linestyle="none", alpha=0.6, **style)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0), min(high, 1))  # an interval from two seeds may reach beyond what a metric can be
     _label_axis(axes, comparison)
     _legend_above(figure)
     return figure
