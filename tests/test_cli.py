@@ -28,19 +28,20 @@ FINETUNE_OPTIONS = [
 ]  # fmt: skip
 OPTIONS = {
     "pretrain": [
-        "data", "out", "extra", "encoder", "decoder_channels", "weights", "image_size", "patch_size", "mask_ratio",
+        "data", "out", "extra", "channels", "encoder", "decoder_channels", "weights", "image_size", "patch_size",
+        "mask_ratio",
         "normalise_target", "decoder_window", "val", *TRAIN_OPTIONS,
     ],
     "finetune": [
-        "data", "out", "weights", "transfer", "labels", "border", "encoder", "decoder_channels", "image_size", "val",
-        "test", *FINETUNE_OPTIONS,
+        "data", "out", "weights", "transfer", "labels", "border", "channels", "encoder", "decoder_channels",
+        "image_size", "val", "test", *FINETUNE_OPTIONS,
     ],
     "evaluate": ["run", "data", "split", "border", "checkpoint", "out"],
     "predict": ["run", "images", "out", "checkpoint", "overwrite"],
     "reconstruct": ["run", "images", "out", "mask_ratio", "seed", "overwrite"],
     "compare": [
-        "data", "out", "inits", "labels", "seeds", "border", "encoder", "decoder_channels", "image_size", "val",
-        "test", *[name for name in FINETUNE_OPTIONS if name != "seed"],
+        "data", "out", "inits", "labels", "seeds", "border", "channels", "encoder", "decoder_channels",
+        "image_size", "val", "test", *[name for name in FINETUNE_OPTIONS if name != "seed"],
     ],
     "report": ["run"],
     "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "overwrite"],

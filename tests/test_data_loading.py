@@ -12,11 +12,12 @@ from torchvision import tv_tensors
 from fake_pets import write_fake_pets
 from maeseg.data.datamodule import MAX_PRETRAIN_VAL, PretrainData, SegmentData
 from maeseg.data.datasets import LabelledImages, UnlabelledImages
+from maeseg.data.pixels import pixels_of
 from maeseg.data.samplers import EpochSampler, TrainLoader
 from maeseg.data.sources import open_source
 from maeseg.data.splits import Split, split_indices
 from maeseg.data.synthetic import Synthetic
-from maeseg.data.transforms import denormalise, eval_transform, pretrain_transform, train_transform
+from maeseg.data.transforms import eval_transform, pretrain_transform, to_pictures, train_transform
 from maeseg.errors import UserError
 
 
@@ -25,6 +26,7 @@ class Twins:
 
     name = "twins"
     labelled = True
+    channels = 3
 
     def __init__(self, count: int = 6, size: tuple[int, int] = (96, 64)) -> None:
         self.count = count
@@ -53,6 +55,9 @@ class Twins:
         grey = np.array([0, 128, 255], np.uint8)[np.minimum(np.asarray(self.label(index)), 2)]
         return Image.fromarray(np.stack([grey] * 3, -1))
 
+    def pixels(self, index: int) -> torch.Tensor:
+        return pixels_of(self.image(index))
+
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 70), (130, 100)])
 @pytest.mark.parametrize("make", [train_transform, eval_transform])
@@ -67,7 +72,7 @@ def test_labels_stay_classes_and_move_with_the_image(make, size) -> None:  # typ
         assert (image_CHW.dtype, label_HW.dtype) == (torch.float32, torch.uint8)
         assert type(image_CHW) is type(label_HW) is torch.Tensor
         assert set(label_HW.flatten().tolist()) <= {0, 1, 255}
-        grey = denormalise(image_CHW)[0]
+        grey = to_pictures(image_CHW)[0]
         near = torch.where(grey < 0.25, 0, torch.where(grey < 0.75, 1, 255))
         assert (near == label_HW).float().mean() > 0.95  # all but the smoothed edges
 
@@ -96,7 +101,7 @@ def test_normalised_by_imagenet_and_back() -> None:
     white = tv_tensors.Image(torch.full((3, 8, 8), 255, dtype=torch.uint8))
     image = eval_transform((8, 8))(white)
     torch.testing.assert_close(image[:, 0, 0], torch.tensor([2.2489, 2.4286, 2.6400]), atol=1e-4, rtol=0)
-    torch.testing.assert_close(denormalise(image[None]), torch.ones(1, 3, 8, 8))
+    torch.testing.assert_close(to_pictures(image[None]), torch.ones(1, 3, 8, 8))
     assert pretrain_transform((8, 8))(white).dtype == torch.float32
 
 
@@ -110,7 +115,7 @@ def test_an_item_depends_on_its_key_alone() -> None:
     assert torch.equal(first, dataset[1, 77])
     assert not torch.equal(first, dataset[1, 78])
     plain = UnlabelledImages(Twins(), (4, 2, 0), eval_transform((96, 64)))
-    grey = denormalise(plain[1])[0] * 255
+    grey = to_pictures(plain[1])[0] * 255
     torch.testing.assert_close(grey, torch.tensor(np.asarray(Twins().image(2))[..., 0]).float())
 
 
@@ -292,7 +297,7 @@ def test_validation_sees_every_image_once_in_order(workers: int) -> None:
     source = Synthetic(40, 32)
     for place, index in enumerate(range(20, 31)):
         torch.testing.assert_close(
-            (denormalise(images[place]) * 255).round().to(torch.uint8),
+            (to_pictures(images[place]) * 255).round().to(torch.uint8),
             torch.tensor(np.asarray(source.image(index))).permute(2, 0, 1),  # (H, W, C) -> (C, H, W)
         )
         np.testing.assert_array_equal(labels[place].numpy(), np.asarray(source.label(index)))

@@ -9,8 +9,10 @@ import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import to_pil_image
 
 from maeseg.data.folders import ImageFolder
+from maeseg.data.pixels import pixels_of
 from maeseg.data.synthetic import Synthetic
 from maeseg.errors import UserError
 from maeseg.inference.evaluate import evaluate_model
@@ -44,6 +46,7 @@ class RedSquares:
 
     name = "red squares"
     labelled = True
+    channels = 3
 
     def __init__(self) -> None:
         self.read: list[int] = []
@@ -65,6 +68,9 @@ class RedSquares:
         red = np.asarray(self.label(index)) == 1
         return Image.fromarray(np.stack([red, red, red], axis=-1).astype(np.uint8) * 255)
 
+    def pixels(self, index: int) -> torch.Tensor:
+        return pixels_of(self.image(index))
+
     def label(self, index: int) -> Image.Image:
         values = np.zeros((32 + 16 * index, 48), np.uint8)
         values[8:24, 16:40] = 1
@@ -72,10 +78,10 @@ class RedSquares:
         return Image.fromarray(values)
 
 
-def half_red(width: int, height: int) -> Image.Image:
-    image = Image.new("RGB", (width, height))
-    image.paste((255, 0, 0), (0, 0, width // 2, height))
-    return image
+def half_red(width: int, height: int) -> torch.Tensor:
+    pixels_CHW = torch.zeros(3, height, width, dtype=torch.uint8)
+    pixels_CHW[0, :, : width // 2] = 255
+    return pixels_CHW
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (90, 41), (20, 33)])
@@ -87,8 +93,8 @@ def test_probability_has_the_image_own_size(unet: nn.Module, width: int, height:
 
 
 def test_the_network_sees_the_normalised_image() -> None:
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8))
-    red = torch.from_numpy(np.array(image)[..., 0]).double() / 255
+    image = torch.randint(0, 256, (3, 32, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    red = image[0].double() / 255
     expected = ((red - RED_MEAN) / RED_STD).sigmoid()
     torch.testing.assert_close(predict_image(RedIsForeground(), image, (32, 64)).double(), expected)
 
@@ -127,7 +133,7 @@ def test_evaluation_takes_every_image_once_in_order_at_its_own_size() -> None:
             yield index
             shown.append(index)
 
-    metrics = evaluate_model(model, source, [3, 0, 2], (32, 48), "foreground", progress)
+    metrics = evaluate_model(model, source, [3, 0, 2], (32, 48), "foreground", progress=progress)
     assert source.read == shown == [3, 0, 2]
     assert model.sizes == [(1, 3, 32, 48)] * 3
     # wrong are the 2 border rows, of as many rows as the image itself has
@@ -147,14 +153,14 @@ def test_evaluation_follows_the_border_rule() -> None:
 def test_evaluation_of_a_real_network_is_prediction_and_metrics(unet: nn.Module) -> None:
     source, expected = Synthetic(3, size=64), SegmentationMetrics("ignore")
     for index in range(3):
-        probability = predict_image(unet, source.image(index), (64, 64))
+        probability = predict_image(unet, source.pixels(index), (64, 64))
         expected.update(probability, torch.from_numpy(np.array(source.label(index))))
     found = evaluate_model(unet, source, range(3), (64, 64), "ignore")
     assert found.per_image() == expected.per_image()
 
 
 def test_evaluation_wants_labels(tmp_path: Path) -> None:
-    half_red(8, 8).save(tmp_path / "a.png")
+    to_pil_image(half_red(8, 8)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="opened without labels"):
         evaluate_model(RedIsForeground(), ImageFolder(tmp_path, labelled=False), [0], (32, 32), "ignore")
 
@@ -182,8 +188,8 @@ def test_written_predictions_are_labels_again(tmp_path: Path) -> None:
     probability = predict_image(RedIsForeground(), image, (32, 48))
     image_file = tmp_path / "images" / "cats" / "cat.7.jpg"
     image_file.parent.mkdir(parents=True)
-    image.save(image_file)
-    write_prediction(tmp_path, Path("cats/cat.7.jpg"), image, probability)
+    to_pil_image(image).save(image_file)
+    write_prediction(tmp_path, Path("cats/cat.7.jpg"), to_pil_image(image), probability)
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert written == {"images/cats/cat.7.jpg", "labels/cats/cat.7.png", "overlays/cats/cat.7.png"}
     with Image.open(tmp_path / "labels/cats/cat.7.png") as written_label:
@@ -196,7 +202,7 @@ def test_written_predictions_are_labels_again(tmp_path: Path) -> None:
 def touch_images(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        half_red(8, 8).save(folder / name)
+        to_pil_image(half_red(8, 8)).save(folder / name)
 
 
 def test_finds_one_file_or_a_folder_at_any_depth(tmp_path: Path) -> None:

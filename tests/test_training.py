@@ -39,7 +39,7 @@ ENCODER, SIDE = "test_resnet", 64
 @pytest.fixture(scope="module")
 def images_BCHW() -> Tensor:
     source = Synthetic(4)
-    return torch.stack([load_normalised(source.image(index), (SIDE, SIDE)) for index in range(4)])
+    return torch.stack([load_normalised(source.pixels(index), (SIDE, SIDE)) for index in range(4)])
 
 
 def pretrain_module(seed: int = 0) -> PretrainModule:

@@ -169,7 +169,7 @@ def _mark(source: Source, index: int) -> str | None:
 
 def _cache_file(source: Source) -> Path:
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    what = f"{Path(source.name).absolute()}, {source.labelled}"
+    what = f"{Path(source.name).absolute()}, {source.labelled}, {source.channels}"
     return root / "maeseg" / "checked" / hashlib.blake2b(what.encode(errors="replace"), digest_size=16).hexdigest()
 
 

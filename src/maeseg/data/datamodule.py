@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from maeseg.data.datasets import LabelledImages, UnlabelledImages
+from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.samplers import EpochSampler, TrainLoader
 from maeseg.data.sources import Source
 from maeseg.data.splits import Split
@@ -79,6 +80,7 @@ class PretrainData(TrainData):
         batch_size: Images per step and process.
         workers: Loader processes; 0 reads in the training process.
         seed: Of order and augmentation.
+        normalisation: Of the channels.
 
     Its validation images are at most 256, evenly spread over the split.
 
@@ -87,15 +89,16 @@ class PretrainData(TrainData):
     """
 
     def __init__(
-        self, source: Source, split: Split, size: tuple[int, int], batch_size: int, workers: int, seed: int
-    ) -> None:
+        self, source: Source, split: Split, size: tuple[int, int], batch_size: int, workers: int, seed: int,
+        normalisation: Normalisation = IMAGENET,
+    ) -> None:  # fmt: skip
         if len(split.train) < batch_size:
             raise UserError(
                 f"--batch_size {batch_size}: {source.name} has only {len(split.train)} training images, "
                 "fewer than one batch; give a smaller one"
             )
-        train_set = UnlabelledImages(source, split.train, pretrain_transform(size))
-        val_set = UnlabelledImages(source, _spread(split.val, MAX_PRETRAIN_VAL), eval_transform(size))
+        train_set = UnlabelledImages(source, split.train, pretrain_transform(size, normalisation))
+        val_set = UnlabelledImages(source, _spread(split.val, MAX_PRETRAIN_VAL), eval_transform(size, normalisation))
         super().__init__(train_set, val_set, batch_size, workers, seed)
 
 
@@ -112,6 +115,7 @@ class SegmentData(TrainData):
         seed: Of order and augmentation.
         steps_per_epoch: Steps per epoch, the labels repeated as needed. By default one pass in whole batches,
             the batch being no larger than the set.
+        normalisation: Of the channels.
     """
 
     def __init__(
@@ -124,9 +128,10 @@ class SegmentData(TrainData):
         workers: int,
         seed: int,
         steps_per_epoch: int | None,
+        normalisation: Normalisation = IMAGENET,
     ) -> None:
-        train_set = LabelledImages(source, train, train_transform(size))
-        val_set = LabelledImages(source, val, eval_transform(size))
+        train_set = LabelledImages(source, train, train_transform(size, normalisation))
+        val_set = LabelledImages(source, val, eval_transform(size, normalisation))
         super().__init__(train_set, val_set, batch_size, workers, seed)
         self.steps_per_epoch = steps_per_epoch
 

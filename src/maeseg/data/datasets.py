@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -31,7 +30,7 @@ class UnlabelledImages(Dataset[Tensor]):
         indices: Which of its images, in order.
         transform: From ``maeseg.data.transforms``.
 
-    An item is ``image_CHW``: float32, normalised by ImageNet's mean and deviation.
+    An item is ``image_CHW``: float32, normalised.
     """
 
     def __init__(self, source: Source, indices: Sequence[int], transform: Callable[..., Any]) -> None:
@@ -44,7 +43,7 @@ class UnlabelledImages(Dataset[Tensor]):
 
     def __getitem__(self, key: Key) -> Tensor:
         index, seed = _read_key(key, self.indices)
-        image_CHW = tv_tensors.Image(pil_to_tensor(self.source.image(index)))
+        image_CHW = tv_tensors.Image(self.source.pixels(index))
         with _seeded(seed):
             result: Tensor = self.transform(image_CHW)
         return result
@@ -58,8 +57,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         indices: Which of its images, in order.
         transform: From ``maeseg.data.transforms``.
 
-    An item is ``(image_CHW, label_HW)``: float32, normalised by ImageNet's mean and deviation; uint8, with 0
-    background, 1 foreground, 255 border.
+    An item is ``(image_CHW, label_HW)``: float32, normalised; uint8, with 0 background, 1 foreground, 255 border.
     """
 
     def __init__(self, source: Source, indices: Sequence[int], transform: Callable[..., Any]) -> None:
@@ -74,12 +72,10 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         index, seed = _read_key(key, self.indices)
-        image, label = self.source.image(index), self.source.label(index)
-        _check_size(self.source.file(index), image, label)
+        pixels_CHW, label_1HW = self.source.pixels(index), pil_to_tensor(self.source.label(index))
+        _check_size(self.source.file(index), pixels_CHW, label_1HW)
         with _seeded(seed):
-            image_CHW, label_1HW = self.transform(
-                tv_tensors.Image(pil_to_tensor(image)), tv_tensors.Mask(pil_to_tensor(label))
-            )
+            image_CHW, label_1HW = self.transform(tv_tensors.Image(pixels_CHW), tv_tensors.Mask(label_1HW))
         return image_CHW, label_1HW[0]
 
 
@@ -88,10 +84,11 @@ def _read_key(key: Key, indices: tuple[int, ...]) -> tuple[int, int | None]:
     return indices[position], seed
 
 
-def _check_size(file: str, image: Image.Image, label: Image.Image) -> None:
-    if image.size != label.size:
+def _check_size(file: str, image_CHW: Tensor, label_1HW: Tensor) -> None:
+    (height, width), (label_height, label_width) = image_CHW.shape[1:], label_1HW.shape[1:]
+    if (height, width) != (label_height, label_width):
         raise DataError(
-            f"{file} is {image.width}x{image.height} but its label is {label.width}x{label.height}: "
+            f"{file} is {width}x{height} but its label is {label_width}x{label_height}: "
             "re-export the label at the image's size"
         )
 

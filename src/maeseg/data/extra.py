@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
+from torch import Tensor
 
 from maeseg.data.sources import Source, open_source
 from maeseg.data.splits import Split
@@ -24,6 +25,7 @@ class Joined:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.name = " + ".join(source.name for source in sources)
         self.labelled = False
+        self.channels = sources[0].channels
         self._sources = tuple(sources)
         self._starts = list(itertools.accumulate([0] + [len(source) for source in sources]))
 
@@ -46,9 +48,14 @@ class Joined:
         source.check(place)
 
     def image(self, index: int) -> Image.Image:
-        """Read an image, RGB."""
+        """Read an image as a picture."""
         source, place = self._find(index)
         return source.image(place)
+
+    def pixels(self, index: int) -> Tensor:
+        """Read an image as a network does: (C, H, W)."""
+        source, place = self._find(index)
+        return source.pixels(place)
 
     def label(self, index: int) -> Image.Image:
         """Raise a ValueError: the labels of the sources are not used."""
@@ -81,7 +88,9 @@ def add_extra(source: Source, split: Split, extra: str | Sequence[str] | None) -
     names = extra_names(extra)
     if not names:
         return source, split
-    joined = Joined([source, *(open_source(name, labelled=False, option="extra") for name in names)])
+    joined = Joined(
+        [source, *(open_source(name, labelled=False, option="extra", channels=source.channels) for name in names)]
+    )
     seen: set[tuple[object, ...]] = set()
     added = []
     for index in range(len(joined)):

@@ -125,7 +125,7 @@ def check_image(file: Path | bytes, name: str) -> None:
     Raises:
         DataError: As ``read_image`` would.
     """
-    with _opened(io.BytesIO(file) if isinstance(file, bytes) else file, name) as image:
+    with opened(io.BytesIO(file) if isinstance(file, bytes) else file, name) as image:
         _check_mode(image, name)
         if image.format == "PNG":
             image.verify()
@@ -136,9 +136,9 @@ def check_image(file: Path | bytes, name: str) -> None:
 
 
 def _read_rgb(file: Path | io.BytesIO, name: str) -> Image.Image:
-    with _opened(file, name) as opened:
-        opened.load()
-        image = ImageOps.exif_transpose(opened)
+    with opened(file, name) as stored:
+        stored.load()
+        image = ImageOps.exif_transpose(stored)
         _check_mode(image, name)
         if image.mode.startswith("I;16"):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -164,7 +164,7 @@ def read_values(path: Path) -> NDArray[np.int64]:
     Raises:
         DataError: The file cannot be read, or is a colour picture.
     """
-    with _opened(path, str(path)) as image:
+    with opened(path, str(path)) as image:
         values = np.asarray(image.convert("L") if image.mode == "1" else image)
     if values.ndim == 3:
         channels = values[..., :3] if image.mode in ("RGB", "RGBA") else values[..., :1]
@@ -182,7 +182,7 @@ def displayed_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: The file is missing or its header is broken.
     """
-    with _opened(path, str(path)) as image:
+    with opened(path, str(path)) as image:
         width, height = image.size
         # Pillow already swaps a TIFF's size
         turned = image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
@@ -190,8 +190,8 @@ def displayed_size(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(file: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
-    """Open an image; whatever goes wrong inside becomes a DataError that names it."""
+def opened(file: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
+    """Open an image with Pillow; whatever goes wrong inside becomes a DataError that names it."""
     try:
         if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
             raise DataError(f"{name} is not a regular file: remove it")  # a pipe would be waited for without end

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from maeseg.data.files import (
-    SUFFIXES,
     DataError,
     check_image,
     displayed_size,
@@ -16,6 +16,7 @@ from maeseg.data.files import (
     read_values,
     some,
 )
+from maeseg.data.pixels import RGB, picture_of, read_pixels, suffixes
 from maeseg.errors import UserError
 
 LAYOUT = (
@@ -37,15 +38,17 @@ class ImageFolder:
     Args:
         root: The folder.
         labelled: Whether labels are wanted.
+        channels: Of the images; other than 3, they are read as they are stored.
 
     Raises:
         UserError: No such folder, no images, or an image or a label without its partner.
     """
 
-    def __init__(self, root: str | Path, *, labelled: bool) -> None:
+    def __init__(self, root: str | Path, *, labelled: bool, channels: int = RGB) -> None:
         self.root = Path(root)
         self.name = str(root)
         self.labelled = labelled
+        self.channels = channels
         if not self.root.exists():
             raise UserError(f"{root}: no such folder")
         if not self.root.is_dir():
@@ -53,9 +56,9 @@ class ImageFolder:
         label_folders = [name for name in _LABEL_FOLDERS if (self.root / name).is_dir()]
         has_layout = bool(label_folders) and (self.root / "images").is_dir()
         folder = self.root / "images" if has_layout else self.root
-        self._images = [folder / path for path in list_files(folder)]
+        self._images = [folder / path for path in list_files(folder, suffixes(channels))]
         if not self._images:
-            raise UserError(f"{folder}: no images found; looked for {', '.join(SUFFIXES)} at any depth")
+            raise UserError(f"{folder}: no images found; looked for {', '.join(suffixes(channels))} at any depth")
         self._labels: list[Path] = []
         if labelled:
             if not has_layout:
@@ -77,8 +80,12 @@ class ImageFolder:
         return [*image, (self._labels[index], 0)] if self.labelled else image
 
     def image(self, index: int) -> Image.Image:
-        """Read an image, RGB and upright. Raises DataError, naming the file, where it is broken."""
-        return read_image(self._images[index])
+        """Read an image as a picture, RGB and upright. Raises DataError, naming the file, where it is broken."""
+        return read_image(self._images[index]) if self.channels == RGB else picture_of(self.pixels(index))
+
+    def pixels(self, index: int) -> Tensor:
+        """Read an image as a network does: (C, H, W). Raises DataError, naming the file, where it is broken."""
+        return read_pixels(self._images[index], str(self._images[index]), self.channels)
 
     def label(self, index: int) -> Image.Image:
         """Read a label: mode L, 0 background and 1 foreground.
@@ -99,11 +106,15 @@ class ImageFolder:
     def check(self, index: int) -> None:
         """Raise a DataError where an image or its label cannot be used, or their sizes differ."""
         image = self._images[index]
-        check_image(image, str(image))
+        if self.channels == RGB:
+            check_image(image, str(image))
+            width, height = displayed_size(image)
+        else:
+            _, height, width = self.pixels(index).shape
         if not self.labelled:
             return
         label = self._labels[index]
-        (width, height), (label_width, label_height) = displayed_size(image), self.label(index).size
+        label_width, label_height = self.label(index).size
         if (width, height) != (label_width, label_height):
             raise DataError(
                 f"{self.root}: {image.relative_to(self.root)} is {width}x{height} but "

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 from torchvision.datasets import OxfordIIITPet
 
 from maeseg.data.files import DataError, check_image, displayed_size, read_image, read_values, some
+from maeseg.data.pixels import RGB, pixels_of
 from maeseg.errors import UserError
 from maeseg.types import BORDER
 
@@ -36,6 +38,7 @@ class OxfordPets:
     ) -> None:
         self.name = "oxford-pet"
         self.labelled = labelled
+        self.channels = RGB
         folder = Path(root) / "oxford-iiit-pet"
         split = "test" if test else "trainval"
         missing = [name for name in ("images", "annotations") if not (folder / name).is_dir()]
@@ -91,6 +94,10 @@ class OxfordPets:
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB. Raises DataError, naming the file, where it is broken."""
         return read_image(self._images[index])
+
+    def pixels(self, index: int) -> Tensor:
+        """The same as (3, H, W), uint8."""
+        return pixels_of(self.image(index))
 
     def label(self, index: int) -> Image.Image:
         """Read a label: mode L, 0 background, 1 pet, 255 border. Raises DataError for a broken trimap."""

@@ -11,8 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from PIL import Image
+from torch import Tensor
 
-from maeseg.data.files import SUFFIXES, DataError, check_image, decode_image, list_files
+from maeseg.data.files import DataError, decode_image, list_files
+from maeseg.data.pixels import RGB, check_pixels, picture_of, read_pixels, suffixes
 from maeseg.errors import UserError
 
 SHARD_SUFFIX = ".tar"
@@ -34,21 +36,27 @@ class TarShards:
 
     Args:
         root: A shard, or the folder that holds them, at any depth.
+        channels: Of the images; other than 3, they are read as they are stored.
 
     Raises:
         UserError: A shard is damaged, compressed or no tar file, or there is no image in any.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, channels: int = RGB) -> None:
         self.root = Path(root)
         self.name = str(root)
         self.labelled = False
+        self.channels = channels
         self._shards = find_shards(self.root)
         self._members = [
-            _Member(number, *where) for number, shard in enumerate(self._shards) for where in _images_in(shard)
+            _Member(number, *where)
+            for number, shard in enumerate(self._shards)
+            for where in _images_in(shard, suffixes(channels))
         ]
         if not self._members:
-            raise UserError(f"{root}: no images in {len(self._shards)} tar shards; looked for {', '.join(SUFFIXES)}")
+            raise UserError(
+                f"{root}: no images in {len(self._shards)} tar shards; looked for {', '.join(suffixes(channels))}"
+            )
 
     def __len__(self) -> int:
         return len(self._members)
@@ -64,12 +72,16 @@ class TarShards:
         return [(self._shards[member.shard], member.offset)]
 
     def image(self, index: int) -> Image.Image:
-        """Read an image, RGB and upright. Raises DataError, naming shard and member, where it is broken."""
-        return decode_image(*self._content(index))
+        """Read an image as a picture. Raises DataError, naming shard and member, where it is broken."""
+        return decode_image(*self._content(index)) if self.channels == RGB else picture_of(self.pixels(index))
+
+    def pixels(self, index: int) -> Tensor:
+        """Read an image as a network does: (C, H, W). Raises DataError, naming shard and member, where it is broken."""
+        return read_pixels(*self._content(index), self.channels)
 
     def check(self, index: int) -> None:
         """Raise a DataError where an image cannot be read."""
-        check_image(*self._content(index))
+        check_pixels(*self._content(index), self.channels)
 
     def label(self, index: int) -> Image.Image:
         """Raise a ValueError: shards hold no labels."""
@@ -93,16 +105,16 @@ def find_shards(root: Path) -> list[Path]:
     return [root / path for path in list_files(root, (SHARD_SUFFIX,))]
 
 
-def _images_in(shard: Path) -> list[tuple[int, int, str]]:
+def _images_in(shard: Path, wanted: tuple[str, ...]) -> list[tuple[int, int, str]]:
     """Offset, size and name of each sample's image."""
     samples: dict[str, list[tuple[bool, tuple[int, int, str]]]] = {}
     for member in _scan(shard):
         path = PurePosixPath(member.name)
         inside = not path.is_absolute() and not any(part.startswith(".") for part in path.parts)
-        if not inside or not member.isreg() or member.issparse() or not path.name.lower().endswith(SUFFIXES):
+        if not inside or not member.isreg() or member.issparse() or not path.name.lower().endswith(wanted):
             continue
         stem, _, extension = path.name.partition(".")
-        plain = f".{extension.lower()}" in SUFFIXES
+        plain = f".{extension.lower()}" in wanted
         found = (member.offset_data, member.size, str(path))
         samples.setdefault(str(path.with_name(stem)), []).append((plain, found))
     images = []

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
+from torch import Tensor
 
 from maeseg.data.files import list_files
 from maeseg.data.folders import LAYOUT, ImageFolder
 from maeseg.data.pets import OxfordPets
+from maeseg.data.pixels import RGB, suffixes
 from maeseg.data.shards import TarShards, find_shards
 from maeseg.data.synthetic import Synthetic
 from maeseg.errors import UserError, nearest
@@ -23,6 +25,7 @@ class Source(Protocol):
 
     name: str
     labelled: bool
+    channels: int
 
     def __len__(self) -> int: ...
 
@@ -36,14 +39,17 @@ class Source(Protocol):
         """Raise a DataError where image or label cannot be used; quicker than reading them."""
 
     def image(self, index: int) -> Image.Image:
-        """Return an RGB image."""
+        """Return the image as an RGB picture, for people."""
+
+    def pixels(self, index: int) -> Tensor:
+        """Return the image as a network reads it: (C, H, W), uint8 or float32."""
 
     def label(self, index: int) -> Image.Image:
         """Return the label: mode L, the image's size, 0 background, 1 foreground, 255 border."""
 
 
 def open_source(
-    data: str, *, labelled: bool, test: bool = False, download: bool = False, option: str = "data"
+    data: str, *, labelled: bool, test: bool = False, download: bool = False, option: str = "data", channels: int = RGB
 ) -> Source:
     """Open the data that an option names.
 
@@ -54,6 +60,7 @@ def open_source(
         test: The official test split of Oxford-IIIT Pet, or other synthetic images than the training ones.
         download: Fetch Oxford-IIIT Pet where it is missing.
         option: What an error calls the option.
+        channels: Of the images; a folder's may be other than RGB.
 
     Returns:
         The source.
@@ -62,6 +69,8 @@ def open_source(
         UserError: No such data, or it lacks what is wanted.
     """
     kind, _, rest = data.partition(":")
+    if channels != RGB and kind in _NAMES:
+        raise UserError(f"--channels {channels}: the images of --{option} {data} are RGB, 3 channels; leave it out")
     if download and kind != "oxford-pet":
         log.warning("download has no effect on %s: only oxford-pet can be fetched", data)
     if kind == "oxford-pet":
@@ -76,13 +85,13 @@ def open_source(
     if test:
         raise UserError(f"--data {data}: a folder has no test split; give a folder of test images as data instead")
     shards = find_shards(Path(data))
-    if not shards or list_files(Path(data)):
+    if not shards or list_files(Path(data), suffixes(channels)):
         if shards:
             log.warning("%s has images, so its %d tar files are not read", data, len(shards))
-        return ImageFolder(data, labelled=labelled)
+        return ImageFolder(data, labelled=labelled, channels=channels)
     if labelled:
         raise UserError(f"--{option} {data} holds tar shards, and shards have no labels: {LAYOUT}")
-    return TarShards(data)
+    return TarShards(data, channels)
 
 
 def _count(where: str, text: str) -> int:

@@ -19,6 +19,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
+from torch import Tensor
+
+from maeseg.data.pixels import RGB, pixels_of
 
 Array = NDArray[np.float32]
 Points = NDArray[np.float64]  # (n, 2): x, y
@@ -64,6 +67,7 @@ class Synthetic:
     def __init__(self, count: int = 700, size: int = 128, seed: int = 0, *, test: bool = False) -> None:
         self.name = "synthetic"
         self.labelled = True
+        self.channels = RGB
         self.size = size
         self._count = count
         self._seed = (seed, int(test))
@@ -85,6 +89,10 @@ class Synthetic:
     def image(self, index: int) -> Image.Image:
         """Generate an image, RGB."""
         return _image(self._seed, index, self.size).copy()
+
+    def pixels(self, index: int) -> Tensor:
+        """The same as (3, H, W), uint8."""
+        return pixels_of(self.image(index))
 
     def label(self, index: int) -> Image.Image:
         """Generate its label: mode L, 0 background, 1 creature."""

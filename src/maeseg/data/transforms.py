@@ -1,7 +1,7 @@
 """Augmentation and normalisation: image and label move together (torchvision.transforms.v2 with tv_tensors).
 
-A transform takes a ``tv_tensors.Image`` (3, H, W) uint8, alone or with a ``tv_tensors.Mask`` (1, H, W)
-uint8, and gives a float32 tensor normalised by ImageNet's mean and deviation and, for the label, a uint8
+A transform takes a ``tv_tensors.Image`` (C, H, W), uint8 or float32, alone or with a ``tv_tensors.Mask`` (1, H, W)
+uint8, and gives a float32 tensor normalised by each channel's mean and deviation and, for the label, a uint8
 tensor whose values are those that came in: a label is never smoothed.
 """
 
@@ -13,8 +13,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+from maeseg.data.normalisation import IMAGENET, Normalisation
+from maeseg.data.pixels import RGB
 
 
 class _Resize(v2.Resize):  # type: ignore[misc]  # torchvision has no types
@@ -43,8 +43,8 @@ def _like(label: tv_tensors.Mask, values: Tensor) -> tv_tensors.Mask:
     return tv_tensors.wrap(values, like=label)
 
 
-def _normalise() -> list[nn.Module]:
-    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD), v2.ToPureTensor()]
+def _normalise(by: Normalisation) -> list[nn.Module]:
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(by.mean, by.std), v2.ToPureTensor()]
 
 
 def _crop_and_flip(size: tuple[int, int]) -> list[nn.Module]:
@@ -52,23 +52,30 @@ def _crop_and_flip(size: tuple[int, int]) -> list[nn.Module]:
     return [crop, v2.RandomHorizontalFlip()]
 
 
-def pretrain_transform(size: tuple[int, int]) -> v2.Transform:
+def pretrain_transform(size: tuple[int, int], by: Normalisation = IMAGENET) -> v2.Transform:
     """Crop half to all of the area, flip, normalise. ``size`` is (height, width)."""
-    return v2.Compose([*_crop_and_flip(size), *_normalise()])
+    return v2.Compose([*_crop_and_flip(size), *_normalise(by)])
 
 
-def train_transform(size: tuple[int, int]) -> v2.Transform:
-    """Crop half to all of the area, flip, vary colours mildly, normalise. ``size`` is (height, width)."""
-    colour = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
-    return v2.Compose([*_crop_and_flip(size), colour, *_normalise()])
+def train_transform(size: tuple[int, int], by: Normalisation = IMAGENET) -> v2.Transform:
+    """Crop half to all of the area, flip, vary RGB's colours mildly, normalise. ``size`` is (height, width)."""
+    colour = [v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)] if by.channels == RGB else []
+    return v2.Compose([*_crop_and_flip(size), *colour, *_normalise(by)])
 
 
-def eval_transform(size: tuple[int, int]) -> v2.Transform:
+def eval_transform(size: tuple[int, int], by: Normalisation = IMAGENET) -> v2.Transform:
     """Resize to (height, width), whatever the aspect was, and normalise: nothing random."""
-    return v2.Compose([_Resize(size, antialias=True), *_normalise()])
+    return v2.Compose([_Resize(size, antialias=True), *_normalise(by)])
 
 
-def denormalise(images_BCHW: Tensor) -> Tensor:
-    """Undo the normalisation, for pictures. Returns values in 0..1, same shape."""
-    mean, std = (images_BCHW.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return (images_BCHW * std + mean).clamp(0, 1)
+def to_pictures(images_BCHW: Tensor, by: Normalisation = IMAGENET) -> Tensor:
+    """Normalised images as RGB pictures (B, 3, H, W), 0..1.
+
+    RGB gets its own values back. Of other images the first three channels are shown, or the first, each from two
+    deviations below its mean to two above.
+    """
+    if by.channels == RGB:
+        mean, std = (images_BCHW.new_tensor(values).view(3, 1, 1) for values in (by.mean, by.std))
+        return (images_BCHW * std + mean).clamp(0, 1)
+    shown = images_BCHW[:, : 3 if by.channels > RGB else 1]
+    return (shown / 4 + 0.5).clamp(0, 1).expand(-1, 3, -1, -1)

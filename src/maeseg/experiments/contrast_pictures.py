@@ -58,4 +58,5 @@ def _predict(run: Path, source: Source, images: set[int]) -> dict[int, Tensor]:
     """Class maps (H, W) that a run's best network predicts."""
     checkpoint = read_checkpoint(run, "best")
     unet, size = restore_unet(checkpoint), choose_size(checkpoint, None)
-    return {index: predict_image(unet, source.image(index), size) > THRESHOLD for index in images}
+    normalisation = checkpoint.normalisation
+    return {index: predict_image(unet, source.pixels(index), size, normalisation) > THRESHOLD for index in images}

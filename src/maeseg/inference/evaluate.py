@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.sources import Source
 from maeseg.inference.metrics import SegmentationMetrics
 from maeseg.inference.predict import predict_image
@@ -17,6 +18,7 @@ def evaluate_model(
     indices: Sequence[int],
     size: tuple[int, int],
     border: BorderRule,
+    normalisation: Normalisation = IMAGENET,
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
     see: Callable[[int, Tensor], object] | None = None,
 ) -> SegmentationMetrics:
@@ -25,11 +27,12 @@ def evaluate_model(
     One image at a time, so that no figure depends on a batch size, an order or a label that was resized.
 
     Args:
-        model: A segmentation network: images (B, 3, H, W) to logits (B, 1, H, W).
+        model: A segmentation network: normalised images (B, C, H, W) to logits (B, 1, H, W).
         source: Labelled images.
         indices: Which of them, in order.
         size: Height and width to run the network at.
         border: What a border pixel of a label counts as.
+        normalisation: Of the channels.
         progress: Wraps the indices to show how far it is, such as ``rich.progress.track``.
         see: Is given every index with its prediction: the probability of foreground, (H, W), 0..1.
 
@@ -44,7 +47,7 @@ def evaluate_model(
     metrics = SegmentationMetrics(border)
     for index in progress(indices):
         label_HW = pil_to_tensor(source.label(index))[0]
-        probability_HW = predict_image(model, source.image(index), size)
+        probability_HW = predict_image(model, source.pixels(index), size, normalisation)
         metrics.update(probability_HW, label_HW)
         if see:
             see(index, probability_HW)

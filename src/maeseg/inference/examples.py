@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+from torchvision.transforms.v2.functional import to_pil_image
 
+from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.sources import Source
 from maeseg.data.transforms import eval_transform
 from maeseg.inference.reconstruct import reconstruct_images
@@ -24,15 +25,15 @@ def choose_examples(val: Sequence[int]) -> list[int]:
     return [val[place * len(val) // count] for place in range(count)]
 
 
-def load_normalised(image: Image.Image, size: tuple[int, int]) -> Tensor:
+def load_normalised(pixels_CHW: Tensor, size: tuple[int, int], normalisation: Normalisation = IMAGENET) -> Tensor:
     """One image as a network sees it: (C, H, W), resized and normalised."""
-    result: Tensor = eval_transform(size)(tv_tensors.Image(pil_to_tensor(image)))
+    result: Tensor = eval_transform(size, normalisation)(tv_tensors.Image(pixels_CHW))
     return result
 
 
 def write_reconstructions(
     out: Path, network: MaskedAutoencoder, source: Source, indices: Sequence[int], size: tuple[int, int],
-    visible_BYX: Tensor, normalised_target: bool,
+    visible_BYX: Tensor, normalised_target: bool, normalisation: Normalisation = IMAGENET,
 ) -> None:  # fmt: skip
     """Write ``NN_image.png``, ``NN_visible.png`` and ``NN_reconstruction.png`` for each image.
 
@@ -44,12 +45,14 @@ def write_reconstructions(
         size: (height, width) to run the network at.
         visible_BYX: What the network may see of each.
         normalised_target: See :func:`reconstruct_images`.
+        normalisation: Of the channels.
     """
     out.mkdir(parents=True, exist_ok=True)
     network.eval()
-    images_BCHW = torch.stack([load_normalised(source.image(index), size) for index in indices])
+    images_BCHW = torch.stack([load_normalised(source.pixels(index), size, normalisation) for index in indices])
     device = next(network.parameters()).device
-    result = reconstruct_images(network, images_BCHW.to(device), visible_BYX.to(device), normalised_target)
+    seen_and_hidden = (images_BCHW.to(device), visible_BYX.to(device))
+    result = reconstruct_images(network, *seen_and_hidden, normalised_target, normalisation)
     for name in ("image", "visible", "reconstruction"):
         for number, picture_CHW in enumerate(getattr(result, name).cpu()):
             to_pil_image(picture_CHW).save(out / f"{number:02d}_{name}.png")

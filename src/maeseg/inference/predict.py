@@ -17,8 +17,10 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_segmentation_masks
 
-from maeseg.data.files import check_image, some
+from maeseg.data.files import some
 from maeseg.data.folders import ImageFolder
+from maeseg.data.normalisation import IMAGENET, Normalisation
+from maeseg.data.pixels import RGB, check_pixels
 from maeseg.data.transforms import eval_transform
 from maeseg.errors import UserError
 from maeseg.inference.metrics import THRESHOLD
@@ -31,27 +33,28 @@ CONTOUR_COLOUR = (255, 255, 255)
 
 
 @torch.inference_mode()
-def predict_image(model: nn.Module, image: Image.Image, size: tuple[int, int]) -> Tensor:
+def predict_image(
+    model: nn.Module, pixels_CHW: Tensor, size: tuple[int, int], normalisation: Normalisation = IMAGENET
+) -> Tensor:
     """Segment one image.
 
     The image is resized to what the network was trained at, and the logits back to the image's own size,
     both bilinearly. The network runs in evaluation mode on its parameters' device, and is left as it was.
 
     Args:
-        model: A segmentation network: images (B, 3, H, W), normalised by ImageNet's mean and deviation, to
-            logits (B, 1, H, W).
-        image: RGB.
+        model: A segmentation network: normalised images (B, C, H, W) to logits (B, 1, H, W).
+        pixels_CHW: The image, uint8 or float32.
         size: Height and width to run the network at, multiples of its largest stride.
+        normalisation: Of the channels.
 
     Returns:
         Probability of foreground, (H, W) of the image, float32 on the CPU, 0..1.
     """
-    image_CHW = eval_transform(size)(tv_tensors.Image(pil_to_tensor(image)))
+    image_CHW = eval_transform(size, normalisation)(tv_tensors.Image(pixels_CHW))
     device = next(model.parameters()).device
     with _evaluating(model):
         logits_B1HW = model(image_CHW[None].to(device)).float().cpu()
-    own_size = (image.height, image.width)
-    logits_B1HW = F.interpolate(logits_B1HW, own_size, mode="bilinear", antialias=True)
+    logits_B1HW = F.interpolate(logits_B1HW, pixels_CHW.shape[1:], mode="bilinear", antialias=True)
     return logits_B1HW[0, 0].sigmoid()
 
 
@@ -76,11 +79,12 @@ def overlay(image: Image.Image, label_HW: Tensor) -> Image.Image:
     return result
 
 
-def find_images(path: Path) -> tuple[Path, list[Path]]:
+def find_images(path: Path, channels: int = RGB) -> tuple[Path, list[Path]]:
     """Find the images to segment.
 
     Args:
         path: An image file, or a folder of images at any depth.
+        channels: Of the images.
 
     Returns:
         The folder, and the images' paths relative to it, sorted.
@@ -90,16 +94,16 @@ def find_images(path: Path) -> tuple[Path, list[Path]]:
             suffix, so that their predictions would overwrite each other.
     """
     if path.is_file():
-        check_image(path, str(path))
+        check_pixels(path, str(path), channels)
         return path.parent, [Path(path.name)]
-    folder = ImageFolder(path, labelled=False)
+    folder = ImageFolder(path, labelled=False, channels=channels)
     files = [Path(folder.file(index)) for index in range(len(folder))]
     names = Counter(file.with_suffix("") for file in files)
     doubled = [name for name, count in names.items() if count > 1]
     if doubled:
         raise UserError(f"{path}: two images share the name {some(doubled)}: rename one of each")
     for file in show_progress(files, "checking images"):  # before the first prediction is written
-        check_image(path / file, str(path / file))
+        check_pixels(path / file, str(path / file), channels)
     return path, files
 
 

@@ -9,7 +9,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from maeseg.data.transforms import denormalise
+from maeseg.data.normalisation import IMAGENET, Normalisation
+from maeseg.data.transforms import to_pictures
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.patches import patch_statistics, patchify, unpatchify, visible_pixels
 
@@ -18,7 +19,7 @@ HIDDEN_GREY = 0.5
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Three pictures (B, C, H, W) with values in 0..1.
+    """Three pictures (B, 3, H, W) with values in 0..1.
 
     Args:
         image: The original.
@@ -33,8 +34,9 @@ class Reconstruction:
 
 @torch.no_grad()
 def reconstruct_images(
-    network: MaskedAutoencoder, images_BCHW: Tensor, visible_BYX: Tensor, normalised_target: bool
-) -> Reconstruction:
+    network: MaskedAutoencoder, images_BCHW: Tensor, visible_BYX: Tensor, normalised_target: bool,
+    normalisation: Normalisation = IMAGENET,
+) -> Reconstruction:  # fmt: skip
     """Mask, reconstruct, and bring back to pixels.
 
     A network trained on targets normalised per patch predicts neither a patch's brightness nor its contrast. Those
@@ -45,6 +47,7 @@ def reconstruct_images(
         images_BCHW: Images, normalised by the data set's mean and deviation.
         visible_BYX: Visible grid, True = seen.
         normalised_target: Whether it was trained on targets normalised per patch.
+        normalisation: What the images were normalised by.
     """
     patch = images_BCHW.shape[2] // visible_BYX.shape[1]
     predicted_BLP = patchify(network(images_BCHW, visible_BYX).float(), patch)
@@ -53,11 +56,11 @@ def reconstruct_images(
         predicted_BLP = predicted_BLP * std + mean
     predicted_BCHW = unpatchify(predicted_BLP, patch, (visible_BYX.shape[1], visible_BYX.shape[2]))
     seen_B1HW = visible_pixels(visible_BYX, patch)
-    original = denormalise(images_BCHW)
+    original = to_pictures(images_BCHW, normalisation)
     return Reconstruction(
         image=original,
         visible=torch.where(seen_B1HW, original, HIDDEN_GREY),
-        reconstruction=torch.where(seen_B1HW, original, denormalise(predicted_BCHW)),
+        reconstruction=torch.where(seen_B1HW, original, to_pictures(predicted_BCHW, normalisation)),
     )
 
 

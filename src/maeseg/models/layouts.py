@@ -16,6 +16,7 @@ from timm.models.convnext import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
+from maeseg.models.channels import adapt_channels, image_channels
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class EncoderWeights:
         tensors: By the encoder's own keys, every one of them.
         adapted: Those of its keys whose tensor has another shape in the file.
         skipped: Keys of the file that were not used.
+        channels: Those of its keys that were for images of other channels, and of how many.
     """
 
     tensors: dict[str, Tensor]
     adapted: frozenset[str]
     skipped: tuple[str, ...]
+    channels: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -82,16 +85,19 @@ def match_encoder(encoder: nn.Module, offered: Mapping[str, Tensor], origin: str
     for key in own:
         if key.endswith("num_batches_tracked"):  # files of PyTorch before 0.4.1 have none
             tensors.setdefault(key, torch.zeros((), dtype=torch.long))
+    places = {value.data_ptr(): value.shape for value in offered.values()}
+    used = {value.data_ptr() for value in tensors.values()}
+    reshaped = {key for key, value in tensors.items() if places.get(value.data_ptr()) != value.shape}
+    tensors, other_channels = adapt_channels(encoder.state_dict(), tensors, image_channels(encoder))
     if reason := misfit(encoder, own, tensors):
         raise UserError(
             f"{origin} ({layout.name} layout) does not fit the encoder {name}: {reason}; give the --encoder that the "
             "weights belong to"
         )
-    places = {value.data_ptr(): value.shape for value in offered.values()}
-    used = {value.data_ptr() for value in tensors.values()}
     return EncoderWeights(
         tensors=tensors,
-        adapted=frozenset(key for key, value in tensors.items() if places.get(value.data_ptr()) != value.shape),
+        adapted=frozenset(reshaped),
+        channels=other_channels,
         skipped=tuple(key for key, value in offered.items() if value.data_ptr() not in used),
     )
 

@@ -1,12 +1,13 @@
 """Carry weights from one network to another: strictly, and with a report of every key."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
+from maeseg.models.channels import adapt_channels, image_channels
 from maeseg.models.layouts import match_encoder, unet_parts
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 
@@ -17,15 +18,17 @@ class TransferReport:
 
     Args:
         loaded: Keys of the network that were filled as they came.
-        adapted: Keys that were filled with changed values (a factor folded in).
+        adapted: Keys that were filled with changed values (a factor folded in, another number of channels).
         new: Keys of the network that keep their random start.
         skipped: Keys that were offered and not used.
+        channels: Of the adapted keys, those that read the image: its channels there, and here.
     """
 
     loaded: tuple[str, ...]
     adapted: tuple[str, ...]
     new: tuple[str, ...]
     skipped: tuple[str, ...]
+    channels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """One line of counts, and the names of the parts that are new or skipped."""
@@ -36,12 +39,15 @@ class TransferReport:
         return (
             f"{len(self.loaded)} keys loaded, {len(self.adapted)} adapted{parts(self.adapted)}, "
             f"{len(self.new)} new{parts(self.new)}, {len(self.skipped)} skipped{parts(self.skipped)}"
+        ) + "".join(
+            f"; {key} repeated and rescaled from {theirs} to {ours} channels"
+            for key, (theirs, ours) in self.channels.items()
         )
 
 
 def load_strictly(
     network: nn.Module, offered: Mapping[str, Tensor], origin: str, may_be_new: tuple[str, ...] = (),
-    adapted: frozenset[str] = frozenset(),
+    adapted: frozenset[str] = frozenset(), channels: Mapping[str, int] | None = None,
 ) -> TransferReport:  # fmt: skip
     """Load a state dict: every key of the network outside ``may_be_new`` must be offered with its shape.
 
@@ -51,11 +57,13 @@ def load_strictly(
         origin: Where they come from, for error messages.
         may_be_new: First words of keys that may stay at their random start.
         adapted: Keys whose values were changed on the way, for the report.
+        channels: Keys that were for images of other channels, and of how many.
 
     Raises:
         UserError: If a needed key is missing, a shape differs, a number is not finite, or nothing would be loaded.
     """
-    own = network.state_dict()
+    own, channels = network.state_dict(), channels or {}
+    adapted |= channels.keys()
     shared = [key for key in own if key in offered]
     if not shared:
         raise UserError(
@@ -86,6 +94,7 @@ def load_strictly(
         adapted=tuple(key for key in shared if key in adapted),
         new=tuple(new),
         skipped=tuple(key for key in offered if key not in own),
+        channels={key: (theirs, own[key].shape[1]) for key, theirs in channels.items()},
     )
 
 
@@ -95,14 +104,14 @@ def transfer_to_unet(source: MaskedAutoencoder, unet: smp.Unet, origin: str) -> 
     The factor by which densify scales each feature channel is folded into the decoder convolutions that read it,
     so that the U-Net computes what it computed in pre-training.
     """
-    offered = dict(source.state_dict())
+    offered, other_channels = adapt_channels(unet.state_dict(), source.state_dict(), image_channels(unet.encoder))
     deepest, *skips = source.densify.factors()[::-1]  # coarse to fine, as the decoder reads
     keys = [f"decoder.blocks.{number}.conv1.0.weight" for number in range(len(skips))]
     for key, skip in zip(keys, skips, strict=True):
         weight_DCkk = offered[key] = offered[key].clone()
         weight_DCkk[:, weight_DCkk.shape[1] - skip.numel() :] *= skip.view(1, -1, 1, 1)  # the skip's channels come last
     offered[keys[0]][:, : deepest.numel()] *= deepest.view(1, -1, 1, 1)
-    return load_strictly(unet, offered, origin, may_be_new=("segmentation_head",), adapted=frozenset(keys))
+    return load_strictly(unet, offered, origin, ("segmentation_head",), frozenset(keys), other_channels)
 
 
 def load_outside(
@@ -130,6 +139,8 @@ def load_outside(
     named |= {key: offered[theirs] for key, theirs in others.items()}
     filled = {key.split(".")[0] for key in named}
     rest = tuple({key.split(".")[0] for key in own} - filled)
-    report = load_strictly(network, named, origin, rest, frozenset(f"encoder.{key}" for key in found.adapted))
+    channels = {f"encoder.{key}": theirs for key, theirs in found.channels.items()}
+    adapted = frozenset(f"encoder.{key}" for key in found.adapted)
+    report = load_strictly(network, named, origin, rest, adapted, channels)
     used = {theirs for key, theirs in others.items() if key in own}
     return replace(report, skipped=tuple(key for key in found.skipped if key not in used))

@@ -1,5 +1,6 @@
 """Networks out of run folders."""
 
+import math
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
 
+from maeseg.data.normalisation import Normalisation, normalisation_of
 from maeseg.errors import UserError
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.transfer import load_strictly
@@ -21,8 +23,8 @@ from maeseg.training.run import read_facts
 from maeseg.types import BorderRule
 
 PREFIX = "network."
-MAX_WIDTH, MAX_SIDE = 4096, 8192
-"""Widest decoder and largest image that a checkpoint may ask for: a stranger's must not take all of the memory."""
+MAX_WIDTH, MAX_SIDE, MAX_CHANNELS = 4096, 8192, 1024
+"""The most that a checkpoint may ask for: a stranger's must not take all of the memory."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Checkpoint:
         run: The run folder.
         path: The checkpoint's file in it.
         about: How to build the network and what it has seen: verb, encoder, decoder_channels, image_size, data, val
-            (and extra, patch_size, mask_ratio, normalise_target, or border).
+            (and mean, std; extra, patch_size, mask_ratio, normalise_target, or test, border).
         weights: The network's state dict.
         epoch: Epoch that it was written after, from 0.
     """
@@ -43,6 +45,11 @@ class Checkpoint:
     about: dict[str, Any]
     weights: dict[str, Tensor]
     epoch: int
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What its images' channels are normalised by."""
+        return normalisation_of(self.about)
 
 
 def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
@@ -104,6 +111,7 @@ def _is_about(about: Any) -> bool:
         and _whole_numbers(widths) and 3 <= len(widths) <= 5 and max(widths) <= MAX_WIDTH
         and _whole_numbers(size) and len(size) == 2 and max(size) <= MAX_SIDE
         and isinstance(about.get("data"), str)
+        and _is_normalisation(about.get("mean", [0.0]), about.get("std", [1.0]))
         and type(about.get("val")) in (int, float)
         and isinstance(about.get("extra", []), list)
         and (pretrained or about.get("border") in get_args(BorderRule))
@@ -113,13 +121,24 @@ def _is_about(about: Any) -> bool:
     )  # fmt: skip
 
 
+def _is_normalisation(mean: Any, std: Any) -> bool:
+    both = (mean, std)
+    return (
+        all(isinstance(values, list) and all(type(value) is float for value in values) for values in both)
+        and 0 < len(mean) == len(std) <= MAX_CHANNELS
+        and all(math.isfinite(value) for values in both for value in values)
+        and min(std) > 0
+    )
+
+
 def _whole_numbers(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(type(value) is int and value > 0 for value in values)
 
 
 def build_masked_autoencoder(about: dict[str, Any]) -> MaskedAutoencoder:
     """The pre-training network that a checkpoint describes, with random weights."""
-    return MaskedAutoencoder(build_unet(about["encoder"], about["decoder_channels"]))
+    channels = normalisation_of(about).channels
+    return MaskedAutoencoder(build_unet(about["encoder"], about["decoder_channels"], channels), channels)
 
 
 def restore_masked_autoencoder(checkpoint: Checkpoint) -> MaskedAutoencoder:
@@ -143,7 +162,8 @@ def restore_unet(checkpoint: Checkpoint) -> smp.Unet:
     """
     if checkpoint.about["verb"] != "finetune":
         raise UserError(f"{checkpoint.path} is of a {checkpoint.about['verb']} run: give a finetune run")
-    unet = build_unet(checkpoint.about["encoder"], checkpoint.about["decoder_channels"])
+    about, channels = checkpoint.about, checkpoint.normalisation.channels
+    unet = build_unet(about["encoder"], about["decoder_channels"], channels)
     load_strictly(unet, checkpoint.weights, str(checkpoint.path))
     return unet
 

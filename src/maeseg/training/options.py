@@ -7,6 +7,7 @@ from typing import Any
 from maeseg.errors import UserError
 
 RANGES = {
+    "channels": (1, 1024),
     "epochs": (1, math.inf),
     "steps_per_epoch": (1, math.inf),
     "batch_size": (1, math.inf),

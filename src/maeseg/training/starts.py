@@ -8,8 +8,12 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
 
+from maeseg.data.normalisation import Normalisation, measure_normalisation
+from maeseg.data.pixels import RGB
+from maeseg.data.sources import Source
 from maeseg.data.splits import held_out_part
 from maeseg.errors import UserError
+from maeseg.models.channels import adapt_channels, image_channels
 from maeseg.models.layouts import unet_widths
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.transfer import TransferReport, load_outside, load_strictly, transfer_to_unet
@@ -104,6 +108,26 @@ def first_run(starts: Iterable[Start]) -> Checkpoint | None:
     return next((start.run for start in starts if start.run), None)
 
 
+def choose_channels(starts: Iterable[Start], channels: int | None) -> int:
+    """Settle the number of channels: as asked, as the first run has them, or RGB."""
+    run = first_run(starts)
+    return channels or (run.normalisation.channels if run else RGB)
+
+
+def choose_normalisation(starts: Iterable[Start], source: Source, train: Sequence[int]) -> Normalisation:
+    """What images are normalised by: as the first run's were if they have its channels, or else as they are.
+
+    Args:
+        starts: What training starts from.
+        source: The images.
+        train: Those to train on.
+    """
+    run = first_run(starts)
+    if run and run.normalisation.channels == source.channels:
+        return run.normalisation
+    return measure_normalisation(source, train)
+
+
 def check_held_out(start: Start, data: str, val: int | float, test: int | float = 0) -> None:
     """Raise a UserError if a run on the same data has seen images that are to validate or to test now."""
     if start.run is None:
@@ -131,14 +155,14 @@ def start_unet(unet: smp.Unet, start: Start) -> TransferReport:
     with torch.random.fork_rng(devices=[]):  # networks built on the way must not change the draws of the run
         if start.run is None:
             return start_outside(unet, start, decoder=start.transfer != "encoder")
-        if start.transfer == "encoder":
-            theirs = start.run.weights
-            offered = {key: value for key, value in theirs.items() if key.startswith("encoder.")}
-            report = load_strictly(unet, offered, start.origin, ("decoder", "segmentation_head"))
-            return replace(report, skipped=tuple(key for key in theirs if key not in offered))
-        if start.run.about["verb"] == "pretrain":
+        if start.run.about["verb"] == "pretrain" and start.transfer != "encoder":
             return transfer_to_unet(restore_masked_autoencoder(start.run), unet, start.origin)
-        return load_strictly(unet, start.run.weights, start.origin)
+        theirs, others = adapt_channels(unet.state_dict(), start.run.weights, image_channels(unet.encoder))
+        if start.transfer != "encoder":
+            return load_strictly(unet, theirs, start.origin, channels=others)
+        offered = {key: value for key, value in theirs.items() if key.startswith("encoder.")}
+        report = load_strictly(unet, offered, start.origin, ("decoder", "segmentation_head"), channels=others)
+        return replace(report, skipped=tuple(key for key in theirs if key not in offered))
 
 
 def start_autoencoder(network: MaskedAutoencoder, start: Start) -> TransferReport:
@@ -150,7 +174,12 @@ def start_autoencoder(network: MaskedAutoencoder, start: Start) -> TransferRepor
     with torch.random.fork_rng(devices=[]):
         if start.run is None:
             return start_outside(network, start, decoder=False)
-        return load_strictly(network, start.run.weights, start.origin)
+        channels = image_channels(network.encoder)
+        theirs, others = adapt_channels(network.state_dict(), start.run.weights, channels)
+        if start.run.normalisation.channels == channels:
+            return load_strictly(network, theirs, start.origin)
+        theirs = {key: value for key, value in theirs.items() if not key.startswith("head.")}  # it paints them
+        return load_strictly(network, theirs, start.origin, ("head",), channels=others)
 
 
 def start_outside(network: smp.Unet | MaskedAutoencoder, start: Start, decoder: bool) -> TransferReport:

@@ -19,6 +19,7 @@ def compare(
     labels: list[int | float],
     seeds: int | list[int] = 3,
     border: BorderRule = "background",
+    channels: int | None = None,
     encoder: str | None = None,
     decoder_channels: list[int] | None = None,
     image_size: int | list[int] | None = None,
@@ -59,6 +60,8 @@ def compare(
         labels: Shares (floats) and counts (ints) of labelled images.
         seeds: How many seeds, or how many for each entry of ``labels``.
         border: What border pixels count as, in the loss and in the metrics.
+        channels: Channels of the images; by default those of the first pretrain run, or 3. Other than RGB, images are
+            read as they are stored (TIFF, NumPy arrays, grey or RGBA pictures) and normalised by their own statistics.
         encoder: A timm convnet; by default that of the first pretrain run.
         decoder_channels: Widths of the decoder; by default those of the first pretrain run.
         image_size: Side in pixels, or [height, width]; by default that of the first pretrain run.
@@ -108,24 +111,34 @@ def compare(
     from maeseg.training.checkpoints import choose_size
     from maeseg.training.options import check_ranges
     from maeseg.training.run import Run, is_finished, read_metrics
-    from maeseg.training.starts import check_held_out, choose_network, first_run, read_start, start_unet
+    from maeseg.training.starts import (
+        check_held_out,
+        choose_channels,
+        choose_network,
+        first_run,
+        read_start,
+        start_unet,
+    )
     from maeseg.verbs.finetune import finetune
 
     check_ranges(config)
     named = name_inits(inits)
     starts = [read_start(init.weights, init.transfer) for init in named if init.weights]
     encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
+    channels = choose_channels(starts, channels)
     for start in starts:
-        start_unet(build_unet(encoder, decoder_channels), start)
+        start_unet(build_unet(encoder, decoder_channels, channels), start)
         check_held_out(start, data, val, test)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
-    source = open_source(data, labelled=True, download=download)
+    source = open_source(data, labelled=True, download=download, channels=channels)
     split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
     cells = list(plan_cells(named, labels, seeds))
     label_counts = {share: len(label_subset(split.train, share, seed=0)) for share in labels}
 
-    config |= {"encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size)}
+    config |= {
+        "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
+    }  # fmt: skip
     run = Run("compare", config)
     table = run.path / RESULTS
     with run.writing():
@@ -150,6 +163,7 @@ def compare(
                     transfer=cell.init.transfer,
                     labels=cell.labels,
                     border=border,
+                    channels=channels,
                     encoder=encoder,
                     decoder_channels=decoder_channels,
                     image_size=list(size),

@@ -48,13 +48,15 @@ def evaluate(
     unet = restore_unet(saved)
     rule: BorderRule = border or saved.about["border"]
     test = saved.about.get("test", 0)
-    source = open_source(data, labelled=True, test=split == "test" and not test)
+    normalisation = saved.normalisation
+    official = split == "test" and not test
+    source = open_source(data, labelled=True, test=official, channels=normalisation.channels)
     indices = tuple(range(len(source)))
     if split in ("val", "train") or (split == "test" and test):
         indices = getattr(split_indices(len(source), saved.about["val"], test=test), split)
     refuse_bad(source, indices)
     progress = partial(show_progress, description=f"evaluating {split}")
-    metrics = evaluate_model(unet, source, indices, choose_size(saved, None), rule, progress)
+    metrics = evaluate_model(unet, source, indices, choose_size(saved, None), rule, normalisation, progress)
     figures: dict[str, float | int | str] = {
         **metrics.compute(),
         "border": rule,

@@ -15,6 +15,7 @@ def finetune(
     transfer: Transfer = "encoder+decoder",
     labels: int | float = 1.0,
     border: BorderRule = "background",
+    channels: int | None = None,
     encoder: str | None = None,
     decoder_channels: list[int] | None = None,
     image_size: int | list[int] | None = None,
@@ -57,6 +58,8 @@ def finetune(
         labels: Labelled images to train on, a share (0.1) or a count (64); for one seed a smaller set lies within a
             larger one.
         border: What border pixels count as, in the loss and in the metrics.
+        channels: Channels of the images; by default those of ``weights``, or 3. Other than RGB, images are read
+            as they are stored (TIFF, NumPy arrays, grey or RGBA pictures) and normalised by their own statistics.
         encoder: A timm convnet; by default that of ``weights``, or resnet18.
         decoder_channels: Widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or 256, 128,
             64, 32, 16. Five of them make a U-Net whose largest stride is 32, four one of 16.
@@ -117,7 +120,15 @@ def finetune(
     from maeseg.training.options import check_ranges
     from maeseg.training.run import Run, read_metrics
     from maeseg.training.segment import SegmentModule
-    from maeseg.training.starts import check_held_out, choose_network, first_run, read_start, start_unet
+    from maeseg.training.starts import (
+        check_held_out,
+        choose_channels,
+        choose_network,
+        choose_normalisation,
+        first_run,
+        read_start,
+        start_unet,
+    )
     from maeseg.training.trainer import fit, make_trainer
 
     check_ranges(config)
@@ -128,12 +139,14 @@ def finetune(
     encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
-    source = open_source(data, labelled=True, download=download)
+    channels = choose_channels(starts, channels)
+    source = open_source(data, labelled=True, download=download, channels=channels)
     split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
     train = label_subset(split.train, labels, seed)
     L.seed_everything(seed, verbose=False)
-    network = build_unet(encoder, decoder_channels)
-    images = SegmentData(source, train, split.val, size, batch_size, workers, seed, steps_per_epoch)
+    network = build_unet(encoder, decoder_channels, channels)
+    normalisation = choose_normalisation(starts, source, split.train)
+    images = SegmentData(source, train, split.val, size, batch_size, workers, seed, steps_per_epoch, normalisation)
     loaded = start_unet(network, start) if start else None
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
@@ -145,6 +158,7 @@ def finetune(
         "val": val,
         "test": test,
         "border": border,
+        **normalisation.as_dict(),
     }
     module = SegmentModule(
         network, about, border=border, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, loss=loss,
@@ -166,7 +180,9 @@ def finetune(
     )
 
     # Whatever is wrong with the options has been said by now: an error leaves no folder behind.
-    config |= {"encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size)}
+    config |= {
+        "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
+    }  # fmt: skip
     run = Run("finetune", config)
     if run.complete:
         log.info("%s is finished already", out)
@@ -184,7 +200,7 @@ def finetune(
         if index in examples:
             predicted[index] = probability_HW > THRESHOLD
 
-    metrics = evaluate_model(unet, source, split.measured, size, border, see=keep)
+    metrics = evaluate_model(unet, source, split.measured, size, border, normalisation, see=keep)
     figures: dict[str, float | int | str] = {**metrics.compute(), "border": border, "best_epoch": best.epoch + 1}
     if trainer.is_global_zero:
         with run.writing():

@@ -23,7 +23,7 @@ def predict(
     """
     from pathlib import Path
 
-    from maeseg.data.files import read_image
+    from maeseg.data.pixels import picture_of, read_pixels
     from maeseg.inference.outputs import open_output
     from maeseg.inference.predict import find_images, predict_image, write_prediction
     from maeseg.progress import show_progress
@@ -31,9 +31,11 @@ def predict(
 
     saved = read_checkpoint(Path(run), checkpoint)
     unet, size = restore_unet(saved), choose_size(saved, None)
-    folder, names = find_images(Path(images))
+    normalisation = saved.normalisation
+    folder, names = find_images(Path(images), normalisation.channels)
     with open_output(Path(out), overwrite) as target:
         for name in show_progress(names, "segmenting"):
-            image = read_image(folder / name)
-            write_prediction(target, name, image, predict_image(unet, image, size))
+            pixels_CHW = read_pixels(folder / name, str(folder / name), normalisation.channels)
+            probability_HW = predict_image(unet, pixels_CHW, size, normalisation)
+            write_prediction(target, name, picture_of(pixels_CHW), probability_HW)
     return len(names)

@@ -12,6 +12,7 @@ def pretrain(
     data: str,
     out: str,
     extra: list[str] | str | None = None,
+    channels: int | None = None,
     encoder: str | None = None,
     decoder_channels: list[int] | None = None,
     weights: str | None = None,
@@ -50,6 +51,8 @@ def pretrain(
         out: Run folder to write.
         extra: More images, ``PATH``, ``PATH,PATH`` or a list, each like ``data``: they train and never validate; what
             is in ``data`` already is not taken twice.
+        channels: Channels of the images; by default those of ``weights``, or 3. Other than RGB, images are read
+            as they are stored (TIFF, NumPy arrays, grey or RGBA pictures) and normalised by their own statistics.
         encoder: A timm convnet; by default that of ``weights``, or resnet18.
         decoder_channels: Widths of the U-Net's decoder, coarse to fine; by default those of ``weights``, or 256, 128,
             64, 32, 16. Five of them make a U-Net whose largest stride is 32, four one of 16.
@@ -113,7 +116,14 @@ def pretrain(
     from maeseg.training.options import check_ranges
     from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
     from maeseg.training.run import Run
-    from maeseg.training.starts import check_held_out, choose_network, read_start, start_autoencoder
+    from maeseg.training.starts import (
+        check_held_out,
+        choose_channels,
+        choose_network,
+        choose_normalisation,
+        read_start,
+        start_autoencoder,
+    )
     from maeseg.training.trainer import fit, make_trainer
 
     check_ranges(config)
@@ -125,18 +135,20 @@ def pretrain(
     check_patch_size(patch_size, largest_stride(decoder_channels))
     check_image_size(size, patch_size)
     check_mask_ratio(mask_ratio, (size[0] // patch_size, size[1] // patch_size))
-    source = open_source(data, labelled=False, download=download)
+    channels = choose_channels([start] if start else [], channels)
+    source = open_source(data, labelled=False, download=download, channels=channels)
     source, split = add_extra(source, split_indices(len(source), val), extra)
     split, skipped = leave_out_bad(source, split, on_bad_image)
     L.seed_everything(seed, verbose=False)
-    network = MaskedAutoencoder(build_unet(encoder, decoder_channels))
-    images = PretrainData(source, split, size, batch_size, workers, seed)
+    network = MaskedAutoencoder(build_unet(encoder, decoder_channels, channels), channels)
+    normalisation = choose_normalisation([start] if start else [], source, split.train)
+    images = PretrainData(source, split, size, batch_size, workers, seed, normalisation)
     loaded = start_autoencoder(network, start) if start else None
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
         "verb": "pretrain", "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
         "data": data, "extra": extra_names(extra), "val": val, "patch_size": patch_size, "mask_ratio": mask_ratio,
-        "normalise_target": normalise_target,
+        "normalise_target": normalise_target, **normalisation.as_dict(),
     }  # fmt: skip
     module = PretrainModule(
         network, about, patch=patch_size, mask_ratio=mask_ratio, normalise_target=normalise_target, lr=lr,
@@ -151,7 +163,9 @@ def pretrain(
     )  # fmt: skip
 
     # Whatever is wrong with the options has been said by now: an error leaves no folder behind.
-    config |= {"encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size)}
+    config |= {
+        "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
+    }  # fmt: skip
     run = Run("pretrain", config)
     if run.complete:
         log.info("%s is finished already", out)
@@ -163,7 +177,9 @@ def pretrain(
         examples = choose_examples(split.val)
         visible = module.draw_visible(len(examples), size, EXAMPLE_GRIDS)
         with run.writing():
-            write_reconstructions(run.path / "examples", network, source, examples, size, visible, normalise_target)
+            write_reconstructions(
+                run.path / "examples", network, source, examples, size, visible, normalise_target, normalisation
+            )
             final = last_epoch(run.path / "metrics.csv", columns)
             run.finish(
                 final, images=len(split.train), steps=trainer.global_step, parameters=count_parameters(network),

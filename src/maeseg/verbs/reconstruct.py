@@ -34,7 +34,7 @@ def reconstruct(
 
     import torch
 
-    from maeseg.data.files import read_image
+    from maeseg.data.pixels import read_pixels
     from maeseg.inference.examples import load_normalised
     from maeseg.inference.outputs import open_output
     from maeseg.inference.predict import find_images
@@ -51,12 +51,14 @@ def reconstruct(
     grid = (size[0] // patch, size[1] // patch)
     check_mask_ratio(ratio, grid)
     generator = torch.Generator().manual_seed(seed)
-    folder, names = find_images(Path(images))
+    normalisation = saved.normalisation
+    folder, names = find_images(Path(images), normalisation.channels)
     with open_output(Path(out), overwrite) as target:
         for name in show_progress(names, "reconstructing"):
             visible_BYX = random_visible(1, grid, ratio, generator)
-            image_BCHW = load_normalised(read_image(folder / name), size).unsqueeze(0)
-            result = reconstruct_images(network, image_BCHW, visible_BYX, normalised)
+            pixels_CHW = read_pixels(folder / name, str(folder / name), normalisation.channels)
+            image_BCHW = load_normalised(pixels_CHW, size, normalisation).unsqueeze(0)
+            result = reconstruct_images(network, image_BCHW, visible_BYX, normalised, normalisation)
             file = target / name.with_suffix(".png")
             file.parent.mkdir(parents=True, exist_ok=True)
             draw_side_by_side(result, normalised, ratio).savefig(file)

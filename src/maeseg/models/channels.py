@@ -1,0 +1,41 @@
+"""Weights of images with one number of channels in a network for images with another."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+
+def image_channels(encoder: nn.Module) -> int:
+    """Channels of the images that an encoder reads."""
+    return int(encoder.out_channels[0])  # type: ignore[index]
+
+
+def adapt_channels(
+    own: Mapping[str, Tensor], offered: Mapping[str, Tensor], channels: int
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Fit the convolutions that read the image to its number of channels, as segmentation-models-pytorch does.
+
+    The kernels are repeated over the channels and scaled so that their sum stays about the same; for a single channel
+    they are summed.
+
+    Args:
+        own: State dict of the network to fill.
+        offered: Weights under the same keys.
+        channels: Channels of the network's images.
+
+    Returns:
+        What was offered, with the kernels of other channels adapted, and for each of their keys the channels it had.
+    """
+    adapted, before = {}, {}
+    for key, kernel_DCkk in offered.items():
+        wanted = own[key].shape if key in own else kernel_DCkk.shape
+        theirs = kernel_DCkk.shape[1] if kernel_DCkk.ndim == 4 else 0
+        if not theirs or len(wanted) != 4 or wanted[1] != channels or theirs == channels:
+            continue
+        before[key] = theirs
+        if channels == 1:
+            adapted[key] = kernel_DCkk.sum(1, keepdim=True)
+        else:
+            repeated_DCkk = kernel_DCkk.repeat(1, -(-channels // theirs), 1, 1)[:, :channels]
+            adapted[key] = repeated_DCkk * (theirs / channels)
+    return {**offered, **adapted}, before
