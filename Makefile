@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | faults | fuzz: each sets up everything it needs on a fresh machine, in .venv.
+# make demo | test | lint | bench | docs | faults | fuzz: each sets up everything it needs on a fresh machine, in .venv.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 # More threads than cores is slower than one thread each, and two test processes share the machine.
 test test-slow fuzz: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-slow lint format bench faults fuzz clean
+.PHONY: demo test test-slow lint format bench docs faults fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/maeseg demo
@@ -33,6 +33,10 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/pretrain_step.py
 
+# The documentation as a site: open site/index.html.
+docs: $(INSTALLED)
+	$(BIN)/mkdocs build
+
 # Kills runs, fills disks, damages files (10 minutes), and writes what was lost into docs/reliability.md.
 faults: $(INSTALLED)
 	$(BIN)/python tests/faults/campaign.py --write docs/reliability.md
@@ -51,4 +55,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,108 @@
+"""What the documentation says can be done: its commands run, its links lead somewhere, its options are the code's."""
+
+import importlib.util
+import inspect
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+
+from maeseg.cli import VERBS
+from maeseg.data.synthetic import Synthetic
+from tiny_runs import maeseg
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+TRAINING = ["--epochs", "1", "--batch_size", "4", "--workers", "0", "--accelerator", "cpu"]
+SMALLER = {
+    "pretrain": ["--encoder", "test_resnet", "--decoder_channels", "[16, 8, 8, 8, 8]", "--image_size", "64", *TRAINING],
+    "finetune": TRAINING,
+    "compare": ["--labels", "[4]", "--seeds", "1", "--steps_per_epoch", "1", *TRAINING],
+}
+"""Options that make a command of the documentation a matter of seconds; the last one given counts."""
+
+
+def commands(page: Path, block: str) -> list[list[str]]:
+    """The maeseg commands in a page's blocks of a kind."""
+    found = re.findall(rf"```{block}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = "\n".join(found).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("maeseg ")]
+
+
+def lay_out(folder: Path) -> None:
+    """Tiny images where the documentation has the user's."""
+    source = Synthetic(12, 64)
+    for name in ("photos", "labelled/images", "labelled/masks", "new"):
+        (folder / name).mkdir(parents=True)
+    for index in range(12):
+        image, label = source.image(index), source.label(index).point(lambda value: value * 255)
+        image.save(folder / "photos" / f"{index}.png")
+        image.save(folder / "labelled" / "images" / f"{index}.png")
+        label.save(folder / "labelled" / "masks" / f"{index}.png")
+    Image.new("RGB", (80, 60), "grey").save(folder / "new" / "a.jpg")
+
+
+def run_all(words: list[list[str]]) -> None:
+    for _, verb, *options in words:
+        assert maeseg(verb, *options, *SMALLER.get(verb, [])) == 0, f"maeseg {verb} {shlex.join(options)}"
+
+
+def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay_out(tmp_path)
+    words = commands(DOCS / "tutorial.md", "console")
+    assert {verb for _, verb, *_ in words} >= {"pretrain", "compare", "report", "finetune", "evaluate", "predict"}
+    run_all(words)
+    assert (tmp_path / "predictions" / "labels" / "a.png").exists()
+    assert (tmp_path / "runs" / "comparison" / "report.html").exists()
+
+
+def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay_out(tmp_path)
+    words = [each for each in commands(ROOT / "README.md", "") if not any("ROOT" in word for word in each)]
+    assert len(words) >= 5
+    run_all(words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if not link.startswith("http"):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+            assert page.parent != DOCS or (page.parent / link).resolve().is_relative_to(DOCS), (
+                f"{link} is not in the site"
+            )
+
+
+def options_page() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("options_page", DOCS / "options_page.py")
+    assert specification and specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_options_page_has_every_option() -> None:
+    text = options_page().on_page_markdown((DOCS / "options.md").read_text(encoding="utf-8"))
+    for name, verb in VERBS.items():
+        section = text.partition(f"## {name}\n")[2].partition("\n## ")[0]
+        listed = re.findall(r"^\| `--(\w+)` \| .* \| (.+) \|$", section, re.MULTILINE)
+        assert [option for option, _ in listed] == list(inspect.signature(verb).parameters), name
+        assert all(meaning.strip() for _, meaning in listed)
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    mkdocs = pytest.importorskip("mkdocs.commands.build", reason="the site needs maeseg[docs]")
+    from mkdocs.config import load_config
+
+    mkdocs.build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path), strict=True))
+    page = (tmp_path / "options.html").read_text(encoding="utf-8")
+    assert "mask_ratio" in page and "<!-- options -->" not in page
+    pages = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.html")]
+    assert not any(re.search(r'(?:src|href)="https?://(?:fonts|cdn|unpkg)', page) for page in pages)
