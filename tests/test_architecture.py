@@ -18,7 +18,7 @@ SOURCE = ROOT / "src"
 # From low to high; the package itself (maeseg/__init__.py) offers the verbs, so it stands above them.
 TIERS = (
     ("errors", "types"),
-    ("atomic", "parsing", "progress"),
+    ("atomic", "parsing", "processes", "progress"),
     ("labels", "masking", "patches", "scores"),
     ("sparse",),
     ("data",),

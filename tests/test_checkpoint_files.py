@@ -8,7 +8,8 @@ import torch
 
 from maeseg.atomic import written_whole
 from maeseg.errors import UserError
-from maeseg.training.checkpoint_files import WholeCheckpoints, is_whole, newest_whole
+from maeseg.training.checkpoint_files import is_whole, newest_whole
+from maeseg.training.checkpoint_writer import WholeCheckpoints
 from mishaps import full_disk
 
 

@@ -22,7 +22,7 @@ from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import build_unet
 from maeseg.patches import reconstruction_loss
 from maeseg.training.callbacks import EpochTable, Keep, LossWatch, last_epoch
-from maeseg.training.checkpoint_files import WholeCheckpoints
+from maeseg.training.checkpoint_writer import WholeCheckpoints
 from maeseg.training.losses import SegmentationLoss
 from maeseg.training.module import Mean
 from maeseg.training.options import check_ranges

@@ -14,7 +14,6 @@ from dataclasses import fields
 from pathlib import Path
 
 import PIL
-from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
 from maeseg.atomic import write_csv
@@ -22,6 +21,7 @@ from maeseg.data.files import DataError
 from maeseg.data.sources import Source
 from maeseg.data.splits import Split
 from maeseg.errors import UserError
+from maeseg.processes import first_process
 from maeseg.progress import show_progress
 from maeseg.types import OnBadImage
 
@@ -107,7 +107,7 @@ def write_skipped(run: Path, skipped: Skipped, *, resumed: bool) -> None:
         UserError: The resumed run left out other images before.
         OSError: The file cannot be written.
     """
-    if getattr(rank_zero_only, "rank", 0):  # of several processes the first one writes
+    if not first_process():  # of several processes the first one writes
         return
     file = run / SKIPPED
     if resumed and (before := _skipped_before(file)) != set(skipped):

@@ -1,37 +1,17 @@
-"""The files of checkpoints: written whole, checked when they are read, the one before kept."""
+"""The files of checkpoints: checked when they are read, the one before kept."""
 
 import logging
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 
-from maeseg.atomic import written_whole
 from maeseg.errors import UserError
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 log = logging.getLogger(__name__)
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """How Lightning writes a checkpoint: whole or not at all, and ``last.ckpt`` becomes ``previous.ckpt``."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write a checkpoint into a folder that exists: one that has vanished is not made again, as an empty one.
-
-        Raises:
-            OSError: If it cannot be written; what was there before stays.
-        """
-        path = Path(path)
-        with written_whole(path, keep=path.with_name(PREVIOUS) if path.name == LAST else None) as file:
-            try:
-                torch.save(checkpoint, file)
-            except RuntimeError as error:
-                raise _cause(error) from error
 
 
 def is_whole(path: Path) -> bool:
@@ -68,13 +48,3 @@ def newest_whole(folder: Path) -> Path | None:
     if whole and whole != there[0]:
         log.warning("%s is damaged: going on from %s, the one before", there[0], whole.name)
     return whole
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What made PyTorch's writer fail, such as a full disk: it says only that a position was not what it expected."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError):
-            return cause
-        cause = cause.__context__
-    return error

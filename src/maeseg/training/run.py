@@ -29,10 +29,10 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch.utilities import rank_zero_only
 
 from maeseg.atomic import UNFINISHED, write_text
 from maeseg.errors import UserError
+from maeseg.processes import first_process
 from maeseg.training.checkpoint_files import LAST, PREVIOUS, is_whole
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Run:
         self.started = time.monotonic()
         self.seconds_before = 0.0
         self.before: dict[str, Any] = {}
-        if getattr(rank_zero_only, "rank", 0):  # of several processes the first one writes
+        if not first_process():  # of several processes the first one writes
             self.resumed = bool(config["resume"])
             return
         with self.writing():
@@ -171,7 +171,7 @@ class Run:
 
     def begin_training(self, device: str) -> None:
         """Make the folder of the checkpoints, and note what repeats on this kind of device."""
-        if getattr(rank_zero_only, "rank", 0):
+        if not first_process():
             return
         self.checkpoints.mkdir(exist_ok=True)
         self.write_facts(repeats=REPEATS.get(device, REPEATS["other"]))

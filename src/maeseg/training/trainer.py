@@ -15,7 +15,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from maeseg.errors import Terminated, UserError
 from maeseg.training.callbacks import EpochTable, Keep, LossWatch
-from maeseg.training.checkpoint_files import WholeCheckpoints, newest_whole
+from maeseg.training.checkpoint_files import newest_whole
+from maeseg.training.checkpoint_writer import WholeCheckpoints
 from maeseg.training.nonfinite import GradientGuard
 from maeseg.training.run import Run
 from maeseg.training.stopping import Stop, Stopped
