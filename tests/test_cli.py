@@ -37,7 +37,10 @@ OPTIONS = {
         "image_size", "val", "test", *FINETUNE_OPTIONS,
     ],
     "evaluate": ["run", "data", "split", "border", "checkpoint", "out"],
-    "predict": ["run", "images", "out", "checkpoint", "overwrite"],
+    "predict": [
+        "run", "images", "out", "checkpoint", "tile", "overlap", "flips", "probabilities", "overlays", "precision",
+        "on_bad_image", "overwrite",
+    ],
     "reconstruct": ["run", "images", "out", "mask_ratio", "seed", "overwrite"],
     "compare": [
         "data", "out", "inits", "labels", "seeds", "border", "channels", "encoder", "decoder_channels",

@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -12,9 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maeseg.data import files
 from maeseg.data.check import find_bad, leave_out_bad
-from maeseg.data.files import DataError, check_image, list_files, read_image
+from maeseg.data.files import MAX_PIXELS_ALONE, DataError, check_image, displayed_size, list_files, read_image
 from maeseg.data.sources import open_source
 from maeseg.data.splits import split_indices
 from maeseg.errors import UserError
@@ -107,13 +107,14 @@ def test_what_is_refused(tmp_path: Path, name: str, look: Callable[[Path], objec
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_the_largest_image_is_within_the_bound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_largest_image_is_within_the_bound(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(colour("PNG"))
-    monkeypatch.setattr(files, "MAX_PIXELS", 40 * 48)
-    assert read_image(tmp_path / "a.png").size == (48, 40)
-    monkeypatch.setattr(files, "MAX_PIXELS", 40 * 48 - 1)
-    with pytest.raises(DataError, match="has 48 x 40 pixels"):
-        read_image(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", 40 * 48).size == (48, 40)
+    for look in (read_image, displayed_size, partial(check_image, name="a.png")):
+        with pytest.raises(DataError, match="has 48 x 40 pixels"):
+            look(tmp_path / "a.png", most=40 * 48 - 1)
+    (tmp_path / "large.png").write_bytes(png_of(12_000, 12_000))
+    assert displayed_size(tmp_path / "large.png", MAX_PIXELS_ALONE) == (12_000, 12_000)
 
 
 def test_links_and_pipes_do_not_hang(tmp_path: Path) -> None:

@@ -15,9 +15,12 @@ from maeseg.data.folders import ImageFolder
 from maeseg.data.pixels import pixels_of
 from maeseg.data.synthetic import Synthetic
 from maeseg.errors import UserError
+from maeseg.inference import written
 from maeseg.inference.evaluate import evaluate_model
+from maeseg.inference.inputs import Images, find_images
 from maeseg.inference.metrics import SegmentationMetrics
-from maeseg.inference.predict import find_images, overlay, predict_image, write_prediction
+from maeseg.inference.predict import predict_image
+from maeseg.inference.written import Written, in_bytes, overlay
 
 RED_MEAN, RED_STD = 0.485, 0.229  # ImageNet's, written down again
 
@@ -165,6 +168,23 @@ def test_evaluation_wants_labels(tmp_path: Path) -> None:
         evaluate_model(RedIsForeground(), ImageFolder(tmp_path, labelled=False), [0], (32, 32), "ignore")
 
 
+def test_an_overlay_is_the_same_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    label = torch.from_numpy(rng.choice([0, 1, 255], (31, 20), p=[0.5, 0.45, 0.05]).astype(np.uint8))
+    image = Image.fromarray(rng.integers(0, 256, (31, 20, 3), np.uint8))
+    whole = np.asarray(overlay(image.copy(), label))
+    monkeypatch.setattr(written, "_BAND_PIXELS", 20 * 7)
+    assert np.array_equal(whole, np.asarray(overlay(image, label)))
+
+
+def test_bytes_keep_what_is_foreground() -> None:
+    half = torch.tensor(0.5)
+    probability = torch.stack([half, half.nextafter(torch.tensor(1.0)), half.nextafter(torch.tensor(0.0))])
+    assert (in_bytes(probability) > 127).tolist() == (probability > 0.5).tolist() == [False, True, False]
+    every = torch.arange(256) / 255
+    assert in_bytes(every).tolist() == list(range(256))
+
+
 def test_overlay_tints_the_foreground_and_draws_its_contour() -> None:
     label = torch.zeros(40, 40, dtype=torch.uint8)
     label[10:30, 10:30] = 1
@@ -189,7 +209,7 @@ def test_written_predictions_are_labels_again(tmp_path: Path) -> None:
     image_file = tmp_path / "images" / "cats" / "cat.7.jpg"
     image_file.parent.mkdir(parents=True)
     to_pil_image(image).save(image_file)
-    write_prediction(tmp_path, Path("cats/cat.7.jpg"), to_pil_image(image), probability)
+    Written(tmp_path).write(Path("cats/cat.7.jpg"), lambda: to_pil_image(image), in_bytes(probability))
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert written == {"images/cats/cat.7.jpg", "labels/cats/cat.7.png", "overlays/cats/cat.7.png"}
     with Image.open(tmp_path / "labels/cats/cat.7.png") as written_label:
@@ -208,8 +228,8 @@ def touch_images(folder: Path, names: Iterable[str]) -> None:
 def test_finds_one_file_or_a_folder_at_any_depth(tmp_path: Path) -> None:
     touch_images(tmp_path, ["b.png", "a/c.jpg"])
     (tmp_path / "notes.txt").write_text("no image")
-    assert find_images(tmp_path / "b.png") == (tmp_path, [Path("b.png")])
-    assert find_images(tmp_path) == (tmp_path, [Path("a/c.jpg"), Path("b.png")])
+    assert find_images(tmp_path / "b.png") == Images(tmp_path, {Path("b.png"): (8, 8)}, {})
+    assert list(find_images(tmp_path).sizes) == [Path("a/c.jpg"), Path("b.png")]
 
 
 def test_refuses_images_that_differ_only_in_their_suffix(tmp_path: Path) -> None:

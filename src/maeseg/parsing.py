@@ -71,7 +71,7 @@ def kind(annotation: Any) -> str:
         return plain[annotation]
     arguments = get_args(annotation)
     if get_origin(annotation) is Literal:
-        return f"one of {', '.join(arguments)}"
+        return f"one of {', '.join(arguments)}" if len(arguments) > 1 else str(arguments[0])
     if get_origin(annotation) is list:
         return f"a list, such as {'[name, name]' if arguments == (str,) else '[1, 2]'}"
     return " or ".join(dict.fromkeys(kind(argument) for argument in arguments if argument is not type(None)))

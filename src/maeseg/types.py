@@ -25,3 +25,6 @@ OnNonfinite = Literal["stop", "skip"]
 
 OnBadImage = Literal["fail", "skip"]
 """What to do about images that cannot be used: name them before anything starts, or leave them out."""
+
+PredictPrecision = Literal["32-true", "bf16-mixed"]
+"""Arithmetic of prediction, by Lightning's names."""

@@ -23,6 +23,9 @@ FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 100_000_000
 """Largest image that is decoded; as RGB it takes 300 MB of each process that reads images."""
 
+MAX_PIXELS_ALONE = 150_000_000
+"""Largest image that is decoded where one of its kind is held at a time, as in ``predict``: 12,000 x 12,000."""
+
 _ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap width and height
 
 
@@ -78,7 +81,7 @@ def some(names: Sequence[object]) -> str:
     return text if len(names) <= 3 else f"{text} ... ({len(names)} in all)"
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: Path, most: int = MAX_PIXELS) -> Image.Image:
     """Read an image file as 8-bit RGB, upright.
 
     The EXIF orientation is applied; palettes, grey and CMYK are converted; an alpha channel is dropped; of
@@ -86,6 +89,7 @@ def read_image(path: Path) -> Image.Image:
 
     Args:
         path: The file.
+        most: Pixels that it may have.
 
     Returns:
         An RGB image.
@@ -93,15 +97,16 @@ def read_image(path: Path) -> Image.Image:
     Raises:
         DataError: The file is missing, broken, cut short, not an image, too large, or has 32-bit pixels.
     """
-    return _read_rgb(path, str(path))
+    return _read_rgb(path, str(path), most)
 
 
-def decode_image(content: bytes, name: str) -> Image.Image:
+def decode_image(content: bytes, name: str, most: int = MAX_PIXELS) -> Image.Image:
     """Read an image out of bytes, such as a member of a tar file, the way ``read_image`` reads a file.
 
     Args:
         content: What an image file holds.
         name: What an error calls it.
+        most: Pixels that it may have.
 
     Returns:
         An RGB image.
@@ -109,10 +114,10 @@ def decode_image(content: bytes, name: str) -> Image.Image:
     Raises:
         DataError: The bytes are broken, cut short, not an image, too large, or have 32-bit pixels.
     """
-    return _read_rgb(io.BytesIO(content), name)
+    return _read_rgb(io.BytesIO(content), name, most)
 
 
-def check_image(file: Path | bytes, name: str) -> None:
+def check_image(file: Path | bytes, name: str, most: int = MAX_PIXELS) -> None:
     """Look at an image file as quickly as shows whether it can be read: header, size, kind and all of its bytes.
 
     A JPEG is decoded at an eighth of its side (all of its data passes through), of a PNG each chunk's checksum is
@@ -121,11 +126,12 @@ def check_image(file: Path | bytes, name: str) -> None:
     Args:
         file: The file, or what it holds.
         name: What an error calls it.
+        most: Pixels that it may have.
 
     Raises:
         DataError: As ``read_image`` would.
     """
-    with opened(io.BytesIO(file) if isinstance(file, bytes) else file, name) as image:
+    with opened(io.BytesIO(file) if isinstance(file, bytes) else file, name, most) as image:
         _check_mode(image, name)
         if image.format == "PNG":
             image.verify()
@@ -135,16 +141,15 @@ def check_image(file: Path | bytes, name: str) -> None:
         image.load()
 
 
-def _read_rgb(file: Path | io.BytesIO, name: str) -> Image.Image:
-    with opened(file, name) as stored:
-        stored.load()
-        image = ImageOps.exif_transpose(stored)
+def _read_rgb(file: Path | io.BytesIO, name: str, most: int) -> Image.Image:
+    with opened(file, name, most) as image:
+        ImageOps.exif_transpose(image, in_place=True)  # no copy, nor below: a large image would be in memory twice
         _check_mode(image, name)
         if image.mode.startswith("I;16"):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _check_mode(image: Image.Image, name: str) -> None:
@@ -176,13 +181,17 @@ def read_values(path: Path) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def displayed_size(path: Path) -> tuple[int, int]:
+def displayed_size(path: Path, most: int = MAX_PIXELS) -> tuple[int, int]:
     """Read (width, height) as shown, EXIF orientation applied, from the header alone.
+
+    Args:
+        path: The file.
+        most: Pixels that it may have.
 
     Raises:
         DataError: The file is missing or its header is broken.
     """
-    with opened(path, str(path)) as image:
+    with opened(path, str(path), most) as image:
         width, height = image.size
         # Pillow already swaps a TIFF's size
         turned = image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
@@ -190,29 +199,29 @@ def displayed_size(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def opened(file: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
+def opened(file: Path | io.BytesIO, name: str, most: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image with Pillow; whatever goes wrong inside becomes a DataError that names it."""
     try:
         if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
             raise DataError(f"{name} is not a regular file: remove it")  # a pipe would be waited for without end
         # Pillow warns of large images, which are refused below, and of damaged metadata, which are not needed.
         with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise _too_large(name, f"{image.width} x {image.height}")
+            if image.width * image.height > most:
+                raise _too_large(name, f"{image.width} x {image.height}", most)
             yield image
     except DataError:
         raise
     except Image.DecompressionBombError as error:
-        raise _too_large(name, "far too many") from error
+        raise _too_large(name, "far too many", most) from error
     # for a broken file Pillow's readers raise OSError, SyntaxError, ValueError, struct.error, EOFError and
     # more
     except Exception as error:
         raise _unreadable(file, name, error) from error
 
 
-def _too_large(name: str, size: str) -> DataError:
+def _too_large(name: str, size: str, most: int) -> DataError:
     return DataError(
-        f"{name} has {size} pixels, and more than {MAX_PIXELS // 10**6} million are not read: scale it down, or cut it "
+        f"{name} has {size} pixels, and more than {most // 10**6} million are not read: scale it down, or cut it "
         "into pieces"
     )
 

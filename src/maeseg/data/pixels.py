@@ -16,15 +16,25 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
-from maeseg.data.files import MAX_PIXELS, SUFFIXES, DataError, check_image, decode_image, opened, read_image
+from maeseg.data.files import (
+    MAX_PIXELS,
+    MAX_PIXELS_ALONE,
+    SUFFIXES,
+    DataError,
+    check_image,
+    decode_image,
+    displayed_size,
+    opened,
+    read_image,
+)
 
 RGB = 3
 ARRAY_SUFFIX = ".npy"
-MAX_BYTES = 3 * MAX_PIXELS
-"""Largest array that is read: what the largest RGB picture takes."""
+BYTES_A_PIXEL = 3
+"""The largest array that is read takes as many bytes as the largest RGB picture."""
 
+_AT_ONCE = 2**22  # pixels
 _NPY = b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -34,7 +44,7 @@ def suffixes(channels: int) -> tuple[str, ...]:
     return SUFFIXES if channels == RGB else (*SUFFIXES, ARRAY_SUFFIX)
 
 
-def read_pixels(file: Path | bytes, name: str, channels: int) -> Tensor:
+def read_pixels(file: Path | bytes, name: str, channels: int, most: int = MAX_PIXELS) -> Tensor:
     """Read an image as it is stored, upright.
 
     Args:
@@ -42,6 +52,7 @@ def read_pixels(file: Path | bytes, name: str, channels: int) -> Tensor:
             shortest axis is that of the channels.
         name: What an error calls it.
         channels: Number of channels; with 3 it is read as ``read_image`` does, whatever it is stored as.
+        most: Pixels that an RGB picture may have; an array may take as many bytes.
 
     Returns:
         (C, H, W): uint8; or float32, 0..1 where 16 bits are stored, otherwise the values in the file.
@@ -50,30 +61,47 @@ def read_pixels(file: Path | bytes, name: str, channels: int) -> Tensor:
         DataError: The file is broken, too large, has another number of channels, or values that are not finite.
     """
     if channels == RGB:
-        return pixels_of(decode_image(file, name) if isinstance(file, bytes) else read_image(file))
-    values_HWC = _stored(file, name)
+        return pixels_of(decode_image(file, name, most) if isinstance(file, bytes) else read_image(file, most))
+    values_HWC = _stored(file, name, most)
     if values_HWC.shape[2] != channels:
         found = values_HWC.shape[2]
         raise DataError(f"{name} has {found} channels, not {channels}: give --channels {found}, or leave it out")
     return _as_tensor(values_HWC, name)
 
 
-def check_pixels(file: Path | bytes, name: str, channels: int) -> None:
+def check_pixels(file: Path | bytes, name: str, channels: int, most: int = MAX_PIXELS) -> None:
     """Look at an image as quickly as shows whether it can be read.
 
     Raises:
         DataError: As ``read_pixels`` would.
     """
     if channels == RGB:
-        check_image(file, name)
+        check_image(file, name, most)
     else:
-        read_pixels(file, name, channels)
+        read_pixels(file, name, channels, most)
+
+
+def pixels_size(file: Path, channels: int, most: int = MAX_PIXELS) -> tuple[int, int]:
+    """The height and width that ``read_pixels`` would give.
+
+    Raises:
+        DataError: Where the header is broken; not every fault shows there.
+    """
+    if channels == RGB:
+        width, height = displayed_size(file, most)
+    else:
+        _, height, width = read_pixels(file, str(file), channels, most).shape
+    return height, width
 
 
 def pixels_of(picture: Image.Image) -> Tensor:
     """An RGB picture as (3, H, W), uint8."""
-    pixels_CHW: Tensor = pil_to_tensor(picture)
-    return pixels_CHW
+    values_HWC = np.empty((picture.height, picture.width, RGB), np.uint8)
+    rows = max(1, _AT_ONCE // picture.width)
+    for top in range(0, picture.height, rows):  # converting makes copies
+        bottom = min(top + rows, picture.height)
+        values_HWC[top:bottom] = np.asarray(picture.crop((0, top, picture.width, bottom)))
+    return torch.from_numpy(values_HWC).permute(2, 0, 1)
 
 
 def picture_of(pixels_CHW: Tensor) -> Image.Image:
@@ -90,21 +118,62 @@ def picture_of(pixels_CHW: Tensor) -> Image.Image:
     return Image.fromarray(np.broadcast_to(stretched, (*shown.shape[:2], 3)).round().astype(np.uint8))
 
 
-def _stored(file: Path | bytes, name: str) -> NDArray[np.generic]:
+class LargePicture:
+    """An RGB image that is in memory once, as Pillow holds it: 4 bytes a pixel."""
+
+    def __init__(self, picture: Image.Image) -> None:
+        self._picture = picture
+
+    def cut(self, top: int, left: int, bottom: int, right: int) -> Tensor:
+        """A part of it: (C, H, W)."""
+        return pixels_of(self._picture.crop((left, top, right, bottom)))
+
+    def picture(self) -> Image.Image:
+        """The picture itself, not a copy."""
+        return self._picture
+
+
+class LargeArray:
+    """An image of any number of channels, as ``read_pixels`` gives it."""
+
+    def __init__(self, pixels_CHW: Tensor) -> None:
+        self._pixels_CHW = pixels_CHW
+
+    def cut(self, top: int, left: int, bottom: int, right: int) -> Tensor:
+        """A part of it: (C, H, W)."""
+        return self._pixels_CHW[:, top:bottom, left:right]
+
+    def picture(self) -> Image.Image:
+        """An RGB picture of it."""
+        return picture_of(self._pixels_CHW)
+
+
+def open_large(file: Path, channels: int) -> LargePicture | LargeArray:
+    """Read an image that parts are to be cut out of, of up to 150 million pixels.
+
+    Raises:
+        DataError: As ``read_pixels`` would.
+    """
+    if channels == RGB:
+        return LargePicture(read_image(file, MAX_PIXELS_ALONE))
+    return LargeArray(read_pixels(file, str(file), channels, MAX_PIXELS_ALONE))
+
+
+def _stored(file: Path | bytes, name: str, most: int) -> NDArray[np.generic]:
     """The values in a file, (H, W, C)."""
     stream = io.BytesIO(file) if isinstance(file, bytes) else file
     start = file[:6] if isinstance(file, bytes) else _first_bytes(file)
     try:
         if start == _NPY:
-            return _channels_last(_read_array(stream, name), name)
+            return _channels_last(_read_array(stream, name, most), name)
         if start[:4] in _TIFF:
-            return _read_tiff(stream, name)
+            return _read_tiff(stream, name, most)
     except DataError:
         raise
     except Exception as error:  # for damaged bytes both readers raise whatever they stumble over
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{name} cannot be read as an image ({reason}): remove it or replace it") from error
-    with opened(stream, name) as picture:
+    with opened(stream, name, most) as picture:
         picture.load()
         image = ImageOps.exif_transpose(picture)
         image = image.convert({"1": "L", "P": "RGB"}.get(image.mode, image.mode))
@@ -122,21 +191,21 @@ def _first_bytes(file: Path) -> bytes:
         return b""
 
 
-def _read_array(file: Path | io.BytesIO, name: str) -> NDArray[np.generic]:
+def _read_array(file: Path | io.BytesIO, name: str, most: int) -> NDArray[np.generic]:
     with file.open("rb") if isinstance(file, Path) else file as stream:
         version = np.lib.format.read_magic(stream)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = header(stream)
-        _check_bytes(math.prod(shape) * dtype.itemsize, name)
+        _check_bytes(math.prod(shape) * dtype.itemsize, name, most)
         stream.seek(0)
         values: NDArray[np.generic] = np.lib.format.read_array(stream, allow_pickle=False)
     return values
 
 
-def _read_tiff(file: Path | io.BytesIO, name: str) -> NDArray[np.generic]:
+def _read_tiff(file: Path | io.BytesIO, name: str, most: int) -> NDArray[np.generic]:
     with tifffile.TiffFile(file) as tiff:
         series = tiff.series[0]
-        _check_bytes(math.prod(series.shape) * np.dtype(series.dtype).itemsize, name)
+        _check_bytes(math.prod(series.shape) * np.dtype(series.dtype).itemsize, name, most)
         values = np.asarray(series.asarray())
     single = tuple(place for place, axis in enumerate(series.axes) if axis not in "YX" and values.shape[place] == 1)
     axes = "".join(axis for place, axis in enumerate(series.axes) if place not in single)
@@ -153,10 +222,11 @@ def _channels_last(values: NDArray[np.generic], name: str) -> NDArray[np.generic
     return np.moveaxis(values, int(np.argmin(values.shape)), -1)
 
 
-def _check_bytes(size: int, name: str) -> None:
-    if size > MAX_BYTES:
+def _check_bytes(size: int, name: str, most: int) -> None:
+    largest = BYTES_A_PIXEL * most
+    if size > largest:
         raise DataError(
-            f"{name} holds {size // 10**6} MB, and more than {MAX_BYTES // 10**6} MB are not read: cut it into pieces"
+            f"{name} holds {size // 10**6} MB, and more than {largest // 10**6} MB are not read: cut it into pieces"
         )
 
 

@@ -1,7 +1,9 @@
 """What a data source is, and how the ``data`` option names one."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median_low
 from typing import Protocol
 
 from PIL import Image
@@ -92,6 +94,13 @@ def open_source(
     if labelled:
         raise UserError(f"--{option} {data} holds tar shards, and shards have no labels: {LAYOUT}")
     return TarShards(data, channels)
+
+
+def typical_size(source: Source, indices: Sequence[int]) -> tuple[int, int]:
+    """The median height and the median width of images, of up to 16 of them, evenly spread."""
+    chosen = indices[:: -(-len(indices) // 16)]
+    heights, widths = zip(*(source.pixels(index).shape[1:] for index in chosen), strict=True)
+    return median_low(heights), median_low(widths)
 
 
 def _count(where: str, text: str) -> int:

@@ -35,7 +35,7 @@ class Checkpoint:
         run: The run folder.
         path: The checkpoint's file in it.
         about: How to build the network and what it has seen: verb, encoder, decoder_channels, image_size, data, val
-            (and mean, std; extra, patch_size, mask_ratio, normalise_target, or test, border).
+            (and mean, std; extra, patch_size, mask_ratio, normalise_target, or test, border, trained_on).
         weights: The network's state dict.
         epoch: Epoch that it was written after, from 0.
     """
@@ -110,6 +110,7 @@ def _is_about(about: Any) -> bool:
         isinstance(about.get("encoder"), str)
         and _whole_numbers(widths) and 3 <= len(widths) <= 5 and max(widths) <= MAX_WIDTH
         and _whole_numbers(size) and len(size) == 2 and max(size) <= MAX_SIDE
+        and _whole_numbers(about.get("trained_on", [1, 1])) and len(about.get("trained_on", [1, 1])) == 2
         and isinstance(about.get("data"), str)
         and _is_normalisation(about.get("mean", [0.0]), about.get("std", [1.0]))
         and type(about.get("val")) in (int, float)

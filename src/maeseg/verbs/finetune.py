@@ -108,7 +108,7 @@ def finetune(
 
     from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.datamodule import SegmentData
-    from maeseg.data.sources import open_source
+    from maeseg.data.sources import open_source, typical_size
     from maeseg.data.splits import label_subset, split_indices
     from maeseg.experiments.validation import write_validation
     from maeseg.inference.evaluate import evaluate_model
@@ -158,6 +158,7 @@ def finetune(
         "val": val,
         "test": test,
         "border": border,
+        "trained_on": list(typical_size(source, split.train)),
         **normalisation.as_dict(),
     }
     module = SegmentModule(

@@ -2,17 +2,42 @@
 
 from typing import Literal
 
+from maeseg.types import OnBadImage, PredictPrecision
+
 
 def predict(
-    *, run: str, images: str, out: str, checkpoint: Literal["best", "last"] = "best", overwrite: bool = False
+    *,
+    run: str,
+    images: str,
+    out: str,
+    checkpoint: Literal["best", "last"] = "best",
+    tile: int | Literal["auto"] = "auto",
+    overlap: float = 0.25,
+    flips: bool = False,
+    probabilities: bool = False,
+    overlays: bool = True,
+    precision: PredictPrecision = "32-true",
+    on_bad_image: OnBadImage = "fail",
+    overwrite: bool = False,
 ) -> int:
-    """Segment images: a label map of each, at its own size, and an overlay to look at.
+    """Segment images of any size: a label map of each, at its own size, and an overlay to look at.
 
     Args:
-        run: A finetune run.
+        run: A finetune run, or a file that ``maeseg export --format onnx`` wrote.
         images: An image, or a folder of images in any depth.
-        out: Folder to write ``labels/NAME.png`` (0 and 255) and ``overlays/NAME.png`` to.
+        out: Folder to write ``labels/NAME.png`` (0 and 255) and ``overlays/NAME.png`` to; of a GeoTIFF,
+            ``labels/NAME.tif`` that lies where it does.
         checkpoint: The best by validation IoU, or the last.
+        tile: Side in pixels of the overlapping tiles that an image is predicted in, each resized to what the network
+            was trained at; 0 takes every image whole, ``auto`` those whose sides are up to eight times those of the
+            images trained on, and larger ones in tiles of that size.
+        overlap: Share of a tile that its neighbour covers too, up to 0.75.
+        flips: Average the probabilities with those of the mirror image: twice the work.
+        probabilities: Write ``probabilities/NAME.png`` as well: 8 bits, v for a probability of v / 255.
+        overlays: Write the overlays.
+        precision: Of the arithmetic; bf16-mixed is fastest where the processor has it, and moves some labels' edges.
+        on_bad_image: What to do about images that cannot be read, which is found out before anything is written:
+            ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         overwrite: Write into a folder that holds something already.
 
     Returns:
@@ -23,19 +48,21 @@ def predict(
     """
     from pathlib import Path
 
-    from maeseg.data.pixels import picture_of, read_pixels
+    from maeseg.data.check import write_skipped
+    from maeseg.data.files import MAX_PIXELS_ALONE
+    from maeseg.inference.engines import open_engine
+    from maeseg.inference.folder import Segmenter
+    from maeseg.inference.inputs import find_images
     from maeseg.inference.outputs import open_output
-    from maeseg.inference.predict import find_images, predict_image, write_prediction
-    from maeseg.progress import show_progress
-    from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
+    from maeseg.inference.tiles import check_tile
+    from maeseg.inference.written import Written
 
-    saved = read_checkpoint(Path(run), checkpoint)
-    unet, size = restore_unet(saved), choose_size(saved, None)
-    normalisation = saved.normalisation
-    folder, names = find_images(Path(images), normalisation.channels)
+    check_tile(tile, overlap)
+    engine = open_engine(Path(run), checkpoint, precision)
+    found = find_images(Path(images), engine.channels, MAX_PIXELS_ALONE, on_bad_image)
+    segmenter = Segmenter(engine, tile, overlap, flips)
     with open_output(Path(out), overwrite) as target:
-        for name in show_progress(names, "segmenting"):
-            pixels_CHW = read_pixels(folder / name, str(folder / name), normalisation.channels)
-            probability_HW = predict_image(unet, pixels_CHW, size, normalisation)
-            write_prediction(target, name, picture_of(pixels_CHW), probability_HW)
-    return len(names)
+        segmenter.segment(found, Written(target, overlays, probabilities))
+        if found.bad:
+            write_skipped(target, {str(file): reason for file, reason in found.bad.items()}, resumed=False)
+    return len(found.sizes)

@@ -36,8 +36,8 @@ def reconstruct(
 
     from maeseg.data.pixels import read_pixels
     from maeseg.inference.examples import load_normalised
+    from maeseg.inference.inputs import find_images
     from maeseg.inference.outputs import open_output
-    from maeseg.inference.predict import find_images
     from maeseg.inference.reconstruct import draw_side_by_side, reconstruct_images
     from maeseg.masking import check_mask_ratio, random_visible
     from maeseg.progress import show_progress
@@ -52,14 +52,15 @@ def reconstruct(
     check_mask_ratio(ratio, grid)
     generator = torch.Generator().manual_seed(seed)
     normalisation = saved.normalisation
-    folder, names = find_images(Path(images), normalisation.channels)
+    found = find_images(Path(images), normalisation.channels)
     with open_output(Path(out), overwrite) as target:
-        for name in show_progress(names, "reconstructing"):
+        for name in show_progress(found.sizes, "reconstructing"):
             visible_BYX = random_visible(1, grid, ratio, generator)
-            pixels_CHW = read_pixels(folder / name, str(folder / name), normalisation.channels)
+            stored = found.folder / name
+            pixels_CHW = read_pixels(stored, str(stored), normalisation.channels)
             image_BCHW = load_normalised(pixels_CHW, size, normalisation).unsqueeze(0)
             result = reconstruct_images(network, image_BCHW, visible_BYX, normalised, normalisation)
             file = target / name.with_suffix(".png")
             file.parent.mkdir(parents=True, exist_ok=True)
             draw_side_by_side(result, normalised, ratio).savefig(file)
-    return len(names)
+    return len(found.sizes)

@@ -1,0 +1,129 @@
+"""Segment many images: decoding, the network and encoding side by side, in bounded memory.
+
+Axes: C channels, H W pixels.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from maeseg.data.files import MAX_PIXELS_ALONE
+from maeseg.data.pixels import open_large, picture_of, read_pixels
+from maeseg.inference.engines import Engine, probabilities
+from maeseg.inference.geotiff import read_place
+from maeseg.inference.inputs import Images
+from maeseg.inference.tiles import Tiling, choose_tile
+from maeseg.inference.workers import in_order, open_workers, share_out
+from maeseg.inference.written import Written, in_bytes
+from maeseg.progress import show_progress
+
+log = logging.getLogger(__name__)
+
+PIXELS_AT_ONCE = 32 * 2**20
+"""Images that are being worked on have this many pixels together, or there is one alone."""
+
+_BATCH_PIXELS = 8 * 2**20
+
+Batch = list[Path]
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """How images are segmented.
+
+    Args:
+        engine: The network.
+        tile: Side of the tiles in pixels, 0 to take every image whole, or ``auto``; see ``tiles.choose_tile``.
+        overlap: Share of a tile that its neighbour covers too.
+        flips: Average with the mirror image's prediction.
+    """
+
+    engine: Engine
+    tile: int | Literal["auto"] = "auto"
+    overlap: float = 0.25
+    flips: bool = False
+
+    def segment(self, images: Images, written: Written) -> None:
+        """Segment images and write what was found.
+
+        Those that are predicted whole come first, in batches that depend on nothing but the images' order and sizes
+        and the number of cores; each thread reads a batch, predicts it and writes it. Those in tiles follow one by one,
+        and the threads share the tiles. Nothing depends on which thread is faster.
+
+        Args:
+            images: The images.
+            written: What to write, and where.
+
+        Raises:
+            DataError: An image can no longer be read.
+            OSError: A file cannot be written.
+        """
+        workers, at_once = share_out(self.engine.size)
+        tiles = {name: choose_tile(self.tile, size, self.engine.trained_on) for name, size in images.sizes.items()}
+        whole = [name for name, tile in tiles.items() if tile is None]
+        if len(whole) < len(tiles):
+            log.info("%d of %d images are predicted in tiles (--tile)", len(tiles) - len(whole), len(tiles))
+        with open_workers(workers) as pool:
+            batches = _in_batches(whole, images.sizes, min(at_once, -(-len(whole) // workers)))
+            run = partial(self._segment_batch, images, written)
+            done = in_order(pool, run, batches, partial(_pixels, images.sizes), PIXELS_AT_ONCE)
+            for _ in show_progress((name for batch in done for name in batch), "segmenting", len(whole)):
+                pass
+            for name, tile in tiles.items():
+                if tile is not None:
+                    self._segment_alone(images, written, name, tile, pool)
+
+    def _segment_batch(self, images: Images, written: Written, batch: Batch) -> Batch:
+        read = [self._read(images.folder / name) for name in batch]
+        found = probabilities(self.engine, read, self.flips)
+        for name, pixels_CHW, probability_HW in zip(batch, read, found, strict=True):
+            place = read_place(images.folder / name, images.sizes[name])
+            written.write(name, partial(picture_of, pixels_CHW), in_bytes(probability_HW), place)
+        return batch
+
+    def _segment_alone(
+        self, images: Images, written: Written, name: Path, tile: tuple[int, int], pool: Executor
+    ) -> None:
+        image = open_large(images.folder / name, self.engine.channels)
+        tiling = Tiling(images.sizes[name], tile, self.overlap)
+        workers, at_once = share_out(self.engine.size)
+        corners = [tiling.corners[first : first + at_once] for first in range(0, len(tiling.corners), at_once)]
+
+        def segment(corners: Sequence[tuple[int, int]]) -> list[Tensor]:
+            tiles = [tiling.fill(image.cut(*tiling.box(corner))) for corner in corners]
+            return probabilities(self.engine, tiles, self.flips)
+
+        predicted = in_order(pool, segment, corners, lambda _: 1, 2 * workers)
+        shown = show_progress(predicted, f"{name} in tiles", len(corners))
+        map_HW = torch.empty(tiling.image, dtype=torch.uint8)
+        top = 0
+        for rows_HW in tiling.blend(tile_HW for tiles in shown for tile_HW in tiles):
+            map_HW[top : top + len(rows_HW)] = in_bytes(rows_HW)
+            top += len(rows_HW)
+        written.write(name, image.picture, map_HW, read_place(images.folder / name, images.sizes[name]))
+
+    def _read(self, file: Path) -> Tensor:
+        return read_pixels(file, str(file), self.engine.channels, MAX_PIXELS_ALONE)
+
+
+def _pixels(sizes: dict[Path, tuple[int, int]], batch: Batch) -> int:
+    return sum(sizes[name][0] * sizes[name][1] for name in batch)
+
+
+def _in_batches(names: list[Path], sizes: dict[Path, tuple[int, int]], at_once: int) -> Iterator[Batch]:
+    """Neighbours in batches of so many, fewer where they are large."""
+    batch: Batch = []
+    for name in names:
+        if batch and (len(batch) == at_once or _pixels(sizes, [*batch, name]) > _BATCH_PIXELS):
+            yield batch
+            batch = []
+        batch.append(name)
+    if batch:
+        yield batch

@@ -1,0 +1,76 @@
+"""Where on the earth an image lies: read from a GeoTIFF, and given to the maps made of it (extra ``geo``)."""
+
+import logging
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+SUFFIXES = (".tif", ".tiff")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What rasterio says of where an image lies.
+
+    Attributes:
+        crs: The coordinate reference system.
+        transform: From columns and rows to its coordinates.
+    """
+
+    crs: Any
+    transform: Any
+
+
+def read_place(file: Path, size: tuple[int, int]) -> Place | None:
+    """Read where an image lies.
+
+    Args:
+        file: An image file.
+        size: Its height and width as it is segmented; where it was turned to stand upright, its place is not known.
+
+    Returns:
+        None for an image that is no GeoTIFF, or where rasterio is not installed, which is said once.
+    """
+    if file.suffix.lower() not in SUFFIXES or not _is_geotiff(file):
+        return None
+    try:
+        import rasterio
+    except ImportError:
+        _say_missing()
+        return None
+    with rasterio.open(file) as source:
+        if (source.height, source.width) != size:
+            return None
+        return Place(source.crs, source.transform)
+
+
+def write_geotiff(file: Path, values_HW: NDArray[np.uint8], place: Place) -> None:
+    """Write a map of bytes as a GeoTIFF of one band, losslessly compressed."""
+    import rasterio
+
+    height, width = values_HW.shape
+    with rasterio.open(
+        file, "w", driver="GTiff", height=height, width=width, count=1, dtype="uint8", crs=place.crs,
+        transform=place.transform, compress="deflate",
+    ) as target:  # fmt: skip
+        target.write(values_HW, 1)
+
+
+def _is_geotiff(file: Path) -> bool:
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            return bool(tiff.pages.first.is_geotiff)
+    except Exception:  # another format by this suffix, or tags that only Pillow forgives
+        return False
+
+
+@cache
+def _say_missing() -> None:
+    log.warning("rasterio is not installed, so a GeoTIFF's map will not say where it lies: pip install 'maeseg[geo]'")

@@ -1,0 +1,99 @@
+"""The images that a verb is given: found, and each looked at before the first result is written."""
+
+import logging
+import threading
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from maeseg.data.files import MAX_PIXELS, DataError, some
+from maeseg.data.folders import ImageFolder
+from maeseg.data.pixels import RGB, check_pixels, pixels_size
+from maeseg.errors import UserError
+from maeseg.inference.workers import in_order, open_workers
+from maeseg.progress import show_progress
+from maeseg.types import OnBadImage
+
+log = logging.getLogger(__name__)
+
+_LARGE = 2**24  # pixels; one such image is looked at at a time
+_one_large = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images that were found.
+
+    Attributes:
+        folder: Where they lie.
+        sizes: Height and width of each that can be used, by its path relative to the folder, sorted.
+        bad: What is wrong with each of the others, in one line.
+    """
+
+    folder: Path
+    sizes: dict[Path, tuple[int, int]]
+    bad: dict[Path, str]
+
+
+def find_images(
+    path: Path, channels: int = RGB, most: int = MAX_PIXELS, on_bad_image: OnBadImage | None = None
+) -> Images:
+    """Find the images to segment.
+
+    Args:
+        path: An image file, or a folder of images at any depth.
+        channels: Of the images.
+        most: Pixels that one may have.
+        on_bad_image: What to do about those that cannot be used, if the verb gives the choice: ``fail`` or ``skip``.
+
+    Raises:
+        UserError: There is no such path or no image in it, two images differ only in their suffix, so that their
+            predictions would overwrite each other, or an image cannot be used and is not to be skipped.
+    """
+    if path.is_file():
+        folder, files = path.parent, [Path(path.name)]
+    else:
+        source = ImageFolder(path, labelled=False, channels=channels)
+        folder, files = path, [Path(source.file(index)) for index in range(len(source))]
+    names = Counter(file.with_suffix("") for file in files)
+    doubled = [name for name, count in names.items() if count > 1]
+    if doubled:
+        raise UserError(f"{path}: two images share the name {some(doubled)}: rename one of each")
+    with open_workers(torch.get_num_threads()) as pool:
+        look = partial(_look, channels=channels, most=most)
+        looked = in_order(pool, look, [folder / file for file in files], lambda file: 1, 2**10)
+        found = dict(zip(files, show_progress(looked, "checking images", len(files)), strict=True))
+    sizes = {file: what for file, what in found.items() if not isinstance(what, str)}
+    bad = {file: what for file, what in found.items() if isinstance(what, str)}
+    if bad:
+        _complain(path, bad, sizes, on_bad_image)
+    return Images(folder, sizes, bad)
+
+
+def _look(file: Path, channels: int, most: int) -> tuple[int, int] | str:
+    """Height and width of an image, or what is wrong with it."""
+    try:
+        height, width = pixels_size(file, channels, most)
+        with _one_large if height * width > _LARGE else nullcontext():
+            check_pixels(file, str(file), channels, most)
+    except DataError as error:
+        return str(error)
+    return height, width
+
+
+def _complain(
+    path: Path, bad: dict[Path, str], sizes: dict[Path, tuple[int, int]], on_bad_image: OnBadImage | None
+) -> None:
+    first = next(iter(bad.values()))
+    if on_bad_image == "skip":
+        if not sizes:
+            raise UserError(f"--on_bad_image skip leaves no image of {path}: {first}")
+        log.warning("%d images of %s cannot be used and are left out", len(bad), path)
+        return
+    others = f" (and {len(bad) - 1} more cannot be used)" if len(bad) > 1 else ""
+    choice = "; or leave out what cannot be used: --on_bad_image skip" if on_bad_image else ""
+    raise UserError(f"{first}{others}{choice}")

@@ -1,0 +1,69 @@
+"""Threads that share out the work: each decodes, computes and encodes by itself.
+
+On a CPU a convolution on two threads ends when the slower one does, and everything else of an image (decoding,
+resizing, encoding) uses one. So every core gets images of its own: nothing waits for anything.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_MOST_PIXELS = 2**20  # through the network at a time, over all threads; each takes up to 1 KB
+_BATCHED_PIXELS = 2**18  # that are worth that memory: a batch of more is hardly faster on a CPU
+_MOST_AT_ONCE = 8
+
+
+def share_out(size: tuple[int, int]) -> tuple[int, int]:
+    """Settle how many threads predict side by side, and how many images each gives to the network at once.
+
+    Args:
+        size: Height and width that the network runs at.
+    """
+    pixels = size[0] * size[1]
+    workers = max(1, min(torch.get_num_threads(), _MOST_PIXELS // pixels))
+    return workers, max(1, min(_MOST_AT_ONCE, _BATCHED_PIXELS // pixels // workers))
+
+
+@contextmanager
+def open_workers(count: int) -> Iterator[Executor]:
+    """Threads among which the cores are divided; those that have begun something finish it, whatever ends the block."""
+    cores = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, "maeseg", torch.set_num_threads, (max(1, cores // count),))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(cores)  # setting it in a thread sets it for those to come as well
+
+
+def in_order(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], cost: Callable[[Item], int], limit: int
+) -> Iterator[Result]:
+    """Map a function over items in threads, and give the results in the order of the items.
+
+    Args:
+        pool: The threads.
+        function: What to call.
+        items: What to call it with; taken as they are needed.
+        cost: What an item counts.
+        limit: The items that are being worked on, or whose results have not been taken, count this much together at
+            most; an item that counts more is worked on alone.
+    """
+    begun: deque[tuple[Future[Result], int]] = deque()
+    total = 0
+    for item in items:
+        while begun and total + cost(item) > limit:
+            future, done = begun.popleft()
+            yield future.result()
+            total -= done
+        begun.append((pool.submit(function, item), cost(item)))
+        total += cost(item)
+    for future, _ in begun:
+        yield future.result()
