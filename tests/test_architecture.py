@@ -26,13 +26,14 @@ TIERS = (
     ("training",),
     ("inference",),
     ("experiments",),
+    ("exports",),
     ("pages",),
     ("verbs",),
     ("",),
     ("cli", "__main__"),
 )
 TIER = {name: tier for tier, names in enumerate(TIERS) for name in names}
-PAGES_MAY_NOT = {"data", "models", "training", "inference"}  # it reads run folders only
+PAGES_MAY_NOT = {"data", "models", "training", "inference", "exports"}  # it reads run folders only
 
 LIGHT = ("", "cli", "errors", "parsing", "types", "verbs")
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "monai"}

@@ -22,7 +22,8 @@ from maeseg.data.normalisation import IMAGENET, measure_normalisation
 from maeseg.data.pixels import ARRAY_SUFFIX, picture_of, read_pixels
 from maeseg.data.sources import open_source
 from maeseg.data.splits import split_indices
-from maeseg.models.channels import adapt_channels
+from maeseg.models.channels import adapt_channels, image_channels
+from maeseg.models.unet import build_unet
 from maeseg.training.checkpoints import read_checkpoint
 from tiny_runs import NETWORK, TRAINING, maeseg, pretrain
 
@@ -169,6 +170,12 @@ def test_statistics_are_those_of_the_training_images(data: Path) -> None:
     np.testing.assert_allclose(found.mean, pixels.mean(1), rtol=1e-9)
     np.testing.assert_allclose(found.std, pixels.std(1, correction=0), rtol=1e-6)
     assert measure_normalisation(open_source("synthetic:4", labelled=False), [0]) == IMAGENET
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "vgg11_bn", "test_convnext"])
+def test_an_encoder_knows_its_channels(name: str) -> None:
+    with torch.device("meta"):
+        assert image_channels(build_unet(name, [16, 8, 8], CHANNELS).encoder) == CHANNELS
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])

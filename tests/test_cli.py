@@ -42,6 +42,7 @@ OPTIONS = {
         "on_bad_image", "overwrite",
     ],
     "reconstruct": ["run", "images", "out", "mask_ratio", "seed", "overwrite"],
+    "export": ["run", "format", "out", "images", "overwrite"],
     "compare": [
         "data", "out", "inits", "labels", "seeds", "border", "channels", "encoder", "decoder_channels",
         "image_size", "val", "test", *[name for name in FINETUNE_OPTIONS if name != "seed"],

@@ -291,6 +291,23 @@ def test_an_exported_network_predicts_the_same(pictures: Path, tmp_path: Path) -
     assert len(files_in(tmp_path / "out")) == 20
 
 
+def test_a_run_and_its_export_predict_the_same(finetuned: Path, pictures: Path, tmp_path: Path) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    file = tmp_path / "unet.onnx"
+    assert maeseg("export", "--run", finetuned, "--format", "onnx", "--out", file) == 0
+    assert open_engine(file, "best", "32-true").trained_on == (128, 128)
+    found = []
+    for run, out in ((finetuned, tmp_path / "one"), (file, tmp_path / "other")):
+        words = ("predict", "--run", run, "--images", pictures, "--out", out, "--tile", 48, "--probabilities")
+        assert maeseg(*words, "--overlays", "false") == 0
+        found.append(maps(out / "probabilities"))
+    assert len(found[0]) == 10 and found[0].keys() == found[1].keys()
+    for name, values in found[0].items():
+        # an image is resized in 8 bits either way; the last bits of the arithmetic differ
+        assert np.abs(values.astype(int) - found[1][name]).max() <= 1
+
+
 def test_files_that_are_no_exported_network(refused: Refused, pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")

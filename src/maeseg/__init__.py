@@ -5,6 +5,7 @@ from maeseg.verbs.compare import compare
 from maeseg.verbs.demo import demo
 from maeseg.verbs.encoders import encoders
 from maeseg.verbs.evaluate import evaluate
+from maeseg.verbs.export import export
 from maeseg.verbs.finetune import finetune
 from maeseg.verbs.predict import predict
 from maeseg.verbs.pretrain import pretrain
@@ -18,6 +19,7 @@ __all__ = [
     "demo",
     "encoders",
     "evaluate",
+    "export",
     "finetune",
     "predict",
     "pretrain",

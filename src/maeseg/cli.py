@@ -23,6 +23,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         maeseg.evaluate,
         maeseg.predict,
         maeseg.reconstruct,
+        maeseg.export,
         maeseg.compare,
         maeseg.report,
         maeseg.recipe,
@@ -213,6 +214,10 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
             )
         works = sum(not each.refusal for each in result)
         console.print(f"{works} of {len(result)} work, {len(result) - works} are refused")
+    elif verb == "export":
+        console.print(f"written: {result['out']}, and its card {result['card']}", soft_wrap=True)
+        if "largest_difference" in result:
+            console.print(f"largest difference from PyTorch: {result['largest_difference']:.1e} of a probability")
     elif verb in ("predict", "reconstruct"):
         console.print(f"{result} images written to {options['out']}", soft_wrap=True)
     else:

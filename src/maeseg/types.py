@@ -20,6 +20,9 @@ LossName = Literal["dice+ce", "dice"]
 Schedule = Literal["cosine", "constant"]
 """What the learning rate does after warm-up: falls to 0 as a cosine, or stays."""
 
+ExportFormat = Literal["timm", "smp", "onnx", "safetensors"]
+"""What a run's network is written as, for other libraries."""
+
 OnNonfinite = Literal["stop", "skip"]
 """What to do at a step whose loss or gradient is not finite."""
 

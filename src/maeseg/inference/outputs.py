@@ -1,4 +1,4 @@
-"""Folders that pictures are written to."""
+"""Folders and files that are written for the user."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +18,13 @@ def open_output(out: Path, overwrite: bool) -> Iterator[Path]:
     Raises:
         UserError: If it is a file, holds something, or cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file: give a folder")
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise UserError(f"--out {out} is not empty: give another folder or --overwrite")
-    made = not out.exists()
+    made = False
     try:
+        if out.exists() and not out.is_dir():
+            raise UserError(f"--out {out} is a file: give a folder")
+        if out.is_dir() and any(out.iterdir()) and not overwrite:
+            raise UserError(f"--out {out} is not empty: give another folder or --overwrite")
+        made = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
         yield out
     except UserError:
@@ -34,3 +35,14 @@ def open_output(out: Path, overwrite: bool) -> Iterator[Path]:
         raise UserError(
             f"--out {out} cannot be written ({error.strerror or error}): make room, or give another folder"
         ) from error
+
+
+def check_new_file(out: Path, overwrite: bool) -> None:
+    """Raise a UserError if there is something already where a file is to be written, unless it may be replaced."""
+    try:
+        if out.is_dir():
+            raise UserError(f"--out {out} is a folder: give a file")
+        if (out.exists() or out.is_symlink()) and not overwrite:
+            raise UserError(f"--out {out} exists: give another file or --overwrite")
+    except OSError as error:  # a name that is too long
+        raise UserError(f"--out {out} cannot be written ({error.strerror or error}): give another file") from error

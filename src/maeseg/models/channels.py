@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 def image_channels(encoder: nn.Module) -> int:
     """Channels of the images that an encoder reads."""
-    return int(encoder.out_channels[0])  # type: ignore[index]
+    return int(encoder._in_channels)  # type: ignore[arg-type]  # out_channels[0] is 64 in VGG, of its own map of stride 1
 
 
 def adapt_channels(

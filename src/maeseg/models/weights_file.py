@@ -53,6 +53,15 @@ def refuse_code(path: Path, error: pickle.UnpicklingError) -> None:
         ) from error
 
 
+def named_encoder(path: Path) -> str | None:
+    """The encoder that a file of safetensors says it is of, as maeseg's exports do; None where it does not say."""
+    if path.suffix != ".safetensors":
+        return None
+    with safetensors.safe_open(path, "pt") as file:
+        name = (file.metadata() or {}).get("encoder")
+    return name if name and timm.is_model(name) else None
+
+
 def weights_in_folder(folder: Path) -> tuple[Path, str | None] | None:
     """The file of weights in a folder that segmentation-models-pytorch or timm saved, and the encoder it is of.
 

@@ -18,7 +18,13 @@ from maeseg.models.layouts import unet_widths
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.transfer import TransferReport, load_outside, load_strictly, transfer_to_unet
 from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER
-from maeseg.models.weights_file import published_weights, read_weights_file, state_dict_in, weights_in_folder
+from maeseg.models.weights_file import (
+    named_encoder,
+    published_weights,
+    read_weights_file,
+    state_dict_in,
+    weights_in_folder,
+)
 from maeseg.training.checkpoints import Checkpoint, read_checkpoint, restore_masked_autoencoder
 from maeseg.types import Transfer
 
@@ -66,6 +72,7 @@ def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
     if isinstance(own, Mapping) and "about" in own:
         return start_of(read_checkpoint(path), transfer)
     tensors = state_dict_in(content, str(path))
+    encoder = encoder or named_encoder(path)
     return Start(str(path), transfer, tensors=tensors, encoder=encoder, widths=tuple(unet_widths(tensors)))
 
 
