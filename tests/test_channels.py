@@ -120,7 +120,7 @@ def odd(change: str) -> bytes:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("channels", "has 4 channels, not 5: give --channels 4"),
+        ("channels", "has 4 channels, not 5: give images of 5, or train with --channels 4"),
         ("not finite", "values that are not finite"),
         ("pickle", "cannot be read as an image"),
         ("huge", "holds 18000 MB"),

@@ -65,7 +65,9 @@ def read_pixels(file: Path | bytes, name: str, channels: int, most: int = MAX_PI
     values_HWC = _stored(file, name, most)
     if values_HWC.shape[2] != channels:
         found = values_HWC.shape[2]
-        raise DataError(f"{name} has {found} channels, not {channels}: give --channels {found}, or leave it out")
+        raise DataError(
+            f"{name} has {found} channels, not {channels}: give images of {channels}, or train with --channels {found}"
+        )
     return _as_tensor(values_HWC, name)
 
 
