@@ -2,6 +2,7 @@
 
 import json
 import logging
+import struct
 import subprocess
 import sys
 import threading
@@ -367,6 +368,17 @@ def write_geo(rasterio: Any, file: Path) -> Path:
         for band in (1, 2, 3):
             target.write(red if band == 1 else np.zeros_like(red), band)
     return file
+
+
+def test_a_geotiff_with_damaged_tags_gets_a_png_and_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rasterio = pytest.importorskip("rasterio", reason="the extra geo is not installed")
+    file = write_geo(rasterio, tmp_path / "in" / "field.tif")
+    content, compression = file.read_bytes(), struct.pack("<HHI", 259, 3, 1)  # tag, type, count
+    assert content.count(compression) == 1
+    file.write_bytes(content.replace(compression, struct.pack("<HHI", 259, 0, 1)))  # Pillow forgives it
+    segment(Segmenter(red_engine()[0]), tmp_path / "in", tmp_path / "out")
+    assert files_in(tmp_path / "out") == {"labels/field.png", "overlays/field.png"}
+    assert f"{file}: where it lies cannot be read" in caplog.text
 
 
 def test_without_rasterio_a_geotiff_gets_a_png_and_a_word(

@@ -36,7 +36,8 @@ def read_place(file: Path, size: tuple[int, int]) -> Place | None:
         size: Its height and width as it is segmented; where it was turned to stand upright, its place is not known.
 
     Returns:
-        None for an image that is no GeoTIFF, or where rasterio is not installed, which is said once.
+        None for an image that is no GeoTIFF, where its tags are damaged, or where rasterio is not installed; the latter
+        two are said.
     """
     if file.suffix.lower() not in SUFFIXES or not _is_geotiff(file):
         return None
@@ -45,10 +46,12 @@ def read_place(file: Path, size: tuple[int, int]) -> Place | None:
     except ImportError:
         _say_missing()
         return None
-    with rasterio.open(file) as source:
-        if (source.height, source.width) != size:
-            return None
-        return Place(source.crs, source.transform)
+    try:
+        with rasterio.open(file) as source:
+            return Place(source.crs, source.transform) if (source.height, source.width) == size else None
+    except Exception as error:  # for damaged tags rasterio raises its own errors and UnicodeDecodeError
+        log.warning("%s: where it lies cannot be read (%s), so its map is a PNG", file, " ".join(str(error).split()))
+        return None
 
 
 def write_geotiff(file: Path, values_HW: NDArray[np.uint8], place: Place) -> None:
