@@ -9,14 +9,12 @@ from torch import Tensor
 
 from maeseg.data.files import (
     DataError,
-    check_image,
-    displayed_size,
     list_files,
     read_image,
     read_values,
     some,
 )
-from maeseg.data.pixels import RGB, picture_of, read_pixels, suffixes
+from maeseg.data.pixels import RGB, check_pixels, picture_of, read_pixels, suffixes
 from maeseg.errors import UserError
 
 LAYOUT = (
@@ -106,11 +104,7 @@ class ImageFolder:
     def check(self, index: int) -> None:
         """Raise a DataError where an image or its label cannot be used, or their sizes differ."""
         image = self._images[index]
-        if self.channels == RGB:
-            check_image(image, str(image))
-            width, height = displayed_size(image)
-        else:
-            _, height, width = self.pixels(index).shape
+        height, width = check_pixels(image, self.channels)
         if not self.labelled:
             return
         label = self._labels[index]

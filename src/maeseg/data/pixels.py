@@ -71,25 +71,17 @@ def read_pixels(file: Path | bytes, name: str, channels: int, most: int = MAX_PI
     return _as_tensor(values_HWC, name)
 
 
-def check_pixels(file: Path | bytes, name: str, channels: int, most: int = MAX_PIXELS) -> None:
-    """Look at an image as quickly as shows whether it can be read.
+def check_pixels(file: Path, channels: int, most: int = MAX_PIXELS) -> tuple[int, int]:
+    """Look at an image file as quickly as shows whether it can be read.
+
+    Returns:
+        The height and width that ``read_pixels`` gives.
 
     Raises:
         DataError: As ``read_pixels`` would.
     """
     if channels == RGB:
-        check_image(file, name, most)
-    else:
-        read_pixels(file, name, channels, most)
-
-
-def pixels_size(file: Path, channels: int, most: int = MAX_PIXELS) -> tuple[int, int]:
-    """The height and width that ``read_pixels`` would give.
-
-    Raises:
-        DataError: Where the header is broken; not every fault shows there.
-    """
-    if channels == RGB:
+        check_image(file, str(file), most)
         width, height = displayed_size(file, most)
     else:
         _, height, width = read_pixels(file, str(file), channels, most).shape

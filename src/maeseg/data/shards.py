@@ -13,8 +13,8 @@ from typing import NamedTuple
 from PIL import Image
 from torch import Tensor
 
-from maeseg.data.files import DataError, decode_image, list_files
-from maeseg.data.pixels import RGB, check_pixels, picture_of, read_pixels, suffixes
+from maeseg.data.files import DataError, check_image, decode_image, list_files
+from maeseg.data.pixels import RGB, picture_of, read_pixels, suffixes
 from maeseg.errors import UserError
 
 SHARD_SUFFIX = ".tar"
@@ -81,7 +81,10 @@ class TarShards:
 
     def check(self, index: int) -> None:
         """Raise a DataError where an image cannot be read."""
-        check_pixels(*self._content(index), self.channels)
+        if self.channels == RGB:
+            check_image(*self._content(index))
+        else:
+            self.pixels(index)
 
     def label(self, index: int) -> Image.Image:
         """Raise a ValueError: shards hold no labels."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from maeseg.data.files import MAX_PIXELS, DataError, some
+from maeseg.data.files import MAX_PIXELS, DataError, displayed_size, some
 from maeseg.data.folders import ImageFolder
-from maeseg.data.pixels import RGB, check_pixels, pixels_size
+from maeseg.data.pixels import RGB, check_pixels
 from maeseg.errors import UserError
 from maeseg.inference.workers import in_order, open_workers
 from maeseg.progress import show_progress
@@ -77,12 +77,11 @@ def find_images(
 def _look(file: Path, channels: int, most: int) -> tuple[int, int] | str:
     """Height and width of an image, or what is wrong with it."""
     try:
-        height, width = pixels_size(file, channels, most)
-        with _one_large if height * width > _LARGE else nullcontext():
-            check_pixels(file, str(file), channels, most)
+        width, height = displayed_size(file, most) if channels == RGB else (0, 0)
+        with _one_large if width * height > _LARGE else nullcontext():
+            return check_pixels(file, channels, most)
     except DataError as error:
         return str(error)
-    return height, width
 
 
 def _complain(
