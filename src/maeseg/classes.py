@@ -54,7 +54,9 @@ class Classes:
             if not isinstance(name, str) or not 0 < len(name) <= _LONGEST or not name.isprintable():
                 raise ValueError(f"the class {name!r}: a name is a text of up to {_LONGEST} characters")
             if name.startswith(".") or name != name.strip() or _NOT_IN_FILES & set(name):
-                raise ValueError(f"the class {name!r}: a name becomes a file's: leave out {chr(32).join(sorted(_NOT_IN_FILES))}")
+                raise ValueError(
+                    f"the class {name!r}: a name becomes a file's: leave out {' '.join(sorted(_NOT_IN_FILES))}"
+                )
         if len({name.casefold() for name in self.names}) != count:
             raise ValueError("two classes share a name")
         for value in self.values:
@@ -77,12 +79,13 @@ class Classes:
         """The classes that a mean over classes is of: all, or the foreground alone."""
         return range(1 if self == BINARY else 0, len(self.names))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint or JSON."""
-        return {
-            "names": list(self.names), "values": list(self.values), "colours": [list(each) for each in self.colours],
-            "painted": self.painted,
-        }  # fmt: skip
+    @property
+    def about(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint or JSON, under the key ``classes``; of ``BINARY`` nothing has to be said."""
+        if self == BINARY:
+            return {}
+        names, values, colours = list(self.names), list(self.values), [list(colour) for colour in self.colours]
+        return {"classes": {"names": names, "values": values, "colours": colours, "painted": self.painted}}
 
 
 BINARY = Classes(("background", "foreground"), (0, 255), ((0, 0, 0), (255, 120, 0)))

@@ -9,10 +9,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from maeseg.classes import MOST, Classes, border_is_a_class, default_colours
+from maeseg.classes import BINARY, MOST, Classes, border_is_a_class, default_colours
 from maeseg.data.files import DataError, opened, read_values, some
 from maeseg.errors import UserError
-from maeseg.types import BORDER
+from maeseg.types import BORDER, BorderRule
 
 FORMS = (
     "a YAML list of names in the order of the labels' values ([background, road, car]), names with values (road: 1) or "
@@ -48,6 +48,21 @@ def read_classes(file: Path) -> Classes:
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"--classes {file} is no list of classes ({reason}): give {FORMS}") from error
+
+
+def choose_classes(file: str | None) -> Classes:
+    """What ``--classes`` names, or foreground and background.
+
+    Raises:
+        UserError: If it cannot be read or is no list of classes.
+    """
+    return BINARY if file is None else read_classes(Path(file))
+
+
+def check_border(border: BorderRule, classes: Classes) -> None:
+    """Raise a UserError if there is no such class that border pixels could count as."""
+    if border == "foreground" and classes != BINARY:
+        raise UserError("--border foreground: there is no foreground among classes; give background or ignore")
 
 
 def read_class_label(path: Path, classes: Classes) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """Segment many images: decoding, the network and encoding side by side, in bounded memory.
 
-Axes: C channels, H W pixels.
+Axes: C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
 import logging
@@ -21,7 +21,7 @@ from maeseg.inference.geotiff import read_place
 from maeseg.inference.inputs import Images
 from maeseg.inference.tiles import Tiling, choose_tile
 from maeseg.inference.workers import in_order, open_workers, share_out
-from maeseg.inference.written import Written, in_bytes
+from maeseg.inference.written import Written
 from maeseg.progress import show_progress
 
 log = logging.getLogger(__name__)
@@ -83,9 +83,11 @@ class Segmenter:
     def _segment_batch(self, images: Images, written: Written, batch: Batch) -> Batch:
         read = [self._read(images.folder / name) for name in batch]
         found = probabilities(self.engine, read, self.flips)
-        for name, pixels_CHW, probability_HW in zip(batch, read, found, strict=True):
+        for name, pixels_CHW, maps in zip(batch, read, found, strict=True):
             place = read_place(images.folder / name, images.sizes[name])
-            written.write(name, partial(picture_of, pixels_CHW), in_bytes(probability_HW), place)
+            with written.predicting(images.sizes[name]) as prediction:
+                prediction.fill(0, maps)
+                written.write(name, partial(picture_of, pixels_CHW), prediction, place)
         return batch
 
     def _segment_alone(
@@ -98,16 +100,17 @@ class Segmenter:
 
         def segment(corners: Sequence[tuple[int, int]]) -> list[Tensor]:
             tiles = [tiling.fill(image.cut(*tiling.box(corner))) for corner in corners]
-            return probabilities(self.engine, tiles, self.flips)
+            return [torch.stack(list(maps)) for maps in probabilities(self.engine, tiles, self.flips)]
 
         predicted = in_order(pool, segment, corners, lambda _: 1, 2 * workers)
         shown = show_progress(predicted, f"{name} in tiles", len(corners))
-        map_HW = torch.empty(tiling.image, dtype=torch.uint8)
-        top = 0
-        for rows_HW in tiling.blend(tile_HW for tiles in shown for tile_HW in tiles):
-            map_HW[top : top + len(rows_HW)] = in_bytes(rows_HW)
-            top += len(rows_HW)
-        written.write(name, image.picture, map_HW, read_place(images.folder / name, images.sizes[name]))
+        tiles = (tile_KHW for each in shown for tile_KHW in each)
+        place, top = read_place(images.folder / name, images.sizes[name]), 0
+        with written.predicting(tiling.image) as prediction:
+            for rows_KHW in tiling.blend(tiles, self.engine.classes.maps):
+                prediction.fill(top, rows_KHW)
+                top += rows_KHW.shape[1]
+            written.write(name, image.picture, prediction, place)
 
     def _read(self, file: Path) -> Tensor:
         return read_pixels(file, str(file), self.engine.channels, MAX_PIXELS_ALONE)
