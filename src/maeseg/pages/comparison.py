@@ -272,9 +272,10 @@ def _contrasts(compare: Path, classes: Classes) -> list[str]:
 def _classes(compare: Path, comparison: Comparison) -> list[str]:
     """Of classes of the user's own each one's IoU under every init, and which is taken for which."""
     names: tuple[str, ...] = ()
-    lines, matrices = [], []
+    lines: list[list[str]] = []
+    matrices: list[str] = []
     for count in comparison.label_counts:
-        drawn = []
+        drawn: list[str] = []
         for init in comparison.inits:
             read = [read_confusion(compare / row.run) for row in comparison.runs(init, count).values()]
             found = [each for each in read if each]

@@ -62,20 +62,18 @@ class _MeanTimes(nn.Module):
         return result
 
 
-def _loss_of_pixels(name: LossName, mode: str, weights: Sequence[float] | None) -> nn.Module:
+def _loss_of_pixels(name: LossName, mode: str, weights: Sequence[float] | None) -> _MeanTimes:
+    focal = smp.losses.FocalLoss
     if mode == "multiclass":
         if name == "dice+focal":
-            return smp.losses.FocalLoss(mode, ignore_index=BORDER, class_weights=weights and list(weights))
+            return _MeanTimes(focal(mode, ignore_index=BORDER, class_weights=weights and list(weights)))
         # the mean is over all pixels, as that of SoftBCEWithLogitsLoss: over those that count alone it could be nan
         each = torch.tensor(weights) if weights else None
         return _MeanTimes(nn.CrossEntropyLoss(each, ignore_index=BORDER, reduction="none"))
-    if weights is None:
-        if name == "dice+focal":
-            return smp.losses.FocalLoss(mode, ignore_index=BORDER)
-        return smp.losses.SoftBCEWithLogitsLoss(ignore_index=BORDER)
-    background, foreground = weights
+    background, foreground = weights or (1.0, 1.0)
     if name == "dice+focal":
-        share = foreground / (background + foreground)
-        return _MeanTimes(smp.losses.FocalLoss(mode, alpha=share, ignore_index=BORDER), background + foreground)
-    ratio = torch.tensor(foreground / background)
+        alpha = foreground / (background + foreground) if weights else None
+        factor = background + foreground if weights else 1.0
+        return _MeanTimes(focal(mode, alpha=alpha, ignore_index=BORDER), factor)
+    ratio = torch.tensor(foreground / background) if weights else None
     return _MeanTimes(smp.losses.SoftBCEWithLogitsLoss(ignore_index=BORDER, pos_weight=ratio), background)
