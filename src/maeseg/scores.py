@@ -46,8 +46,8 @@ class ImageScores:
         cls, tp: Floats, fp: Floats, fn: Floats, tn: Floats, dice_loss: Floats, boundary_f1: Floats
     ) -> "ImageScores":
         """Foreground and background, from the counts of the foreground; all of shape (M,)."""
-        pairs = [np.stack(pair, axis=-1) for pair in ((tn, tp), (fn, fp), (fp, fn))]
-        return cls(*pairs, dice_loss, boundary_f1, first=1)
+        tp_MK, fp_MK, fn_MK = (np.stack(pair, axis=-1) for pair in ((tn, tp), (fn, fp), (fp, fn)))
+        return cls(tp_MK, fp_MK, fn_MK, dice_loss, boundary_f1, first=1)
 
     def __len__(self) -> int:
         return len(self.tp)
@@ -80,7 +80,8 @@ class ImageScores:
             Each figure, 0 to 1, of shape (R,) or ().
         """
         counted = (self.tp, self.fp, self.fn, self.dice_loss, self.boundary_f1)
-        whole = ImageScores(*(times_RM @ each for each in counted), first=self.first)
+        tp, fp, fn, dice_loss, boundary_f1 = (times_RM @ each for each in counted)
+        whole = ImageScores(tp, fp, fn, dice_loss, boundary_f1, self.first)
         images = times_RM.sum(axis=-1)
         return {
             "accuracy": whole.accuracy,

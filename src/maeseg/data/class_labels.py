@@ -81,9 +81,9 @@ def read_class_label(path: Path, classes: Classes) -> NDArray[np.uint8]:
     """
     if classes.painted:
         with opened(path, str(path)) as image:
-            colours_HW3 = np.asarray(image.convert("RGB")).astype(np.int32)
+            colours_HW3 = np.asarray(image.convert("RGB")).astype(np.int64)
         found_HW = _code(colours_HW3)
-        codes = _code(np.array(classes.colours, dtype=np.int32))
+        codes = _code(np.array(classes.colours, dtype=np.int64))
     else:
         found_HW = read_values(path)
         codes = np.array(classes.values)
@@ -99,9 +99,9 @@ def read_class_label(path: Path, classes: Classes) -> NDArray[np.uint8]:
     return label
 
 
-def _code(colours: NDArray[np.int32]) -> NDArray[np.int32]:
+def _code(colours: NDArray[np.int64]) -> NDArray[np.int64]:
     """Colours (..., 3) as one number each."""
-    code: NDArray[np.int32] = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]
+    code: NDArray[np.int64] = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]
     return code
 
 

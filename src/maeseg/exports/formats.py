@@ -132,11 +132,8 @@ def onnx_export(saved: Checkpoint, unet: smp.Unet, name: str, images: Sequence[P
     Raises:
         UserError: If PyTorch cannot export the network, or the file does not compute what PyTorch does.
     """
-    normalisation, maps, stride = (
-        saved.normalisation,
-        saved.classes.maps,
-        largest_stride(saved.about["decoder_channels"]),
-    )
+    normalisation, maps = saved.normalisation, saved.classes.maps
+    stride = largest_stride(saved.about["decoder_channels"])
     content = onnx_bytes(unet, normalisation, stride, describe(saved))
     height, width = saved.about["image_size"]
     session = open_session(content)

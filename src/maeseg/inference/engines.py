@@ -104,7 +104,12 @@ def open_engine(run: Path, checkpoint: Literal["best", "last"], precision: Predi
     return TorchEngine(restore_unet(saved), size, saved.normalisation, (height, width), precision, saved.classes)
 
 
-def probabilities(engine: Engine, images: Sequence[Tensor], flips: bool = False) -> list[Iterator[Tensor]]:
+def probabilities(engine: Engine, images: Sequence[Tensor], flips: bool = False) -> list[Tensor]:
+    """Segment images as ``probability_maps`` does; of each all of its maps together, (K, H, W)."""
+    return [torch.stack(list(maps)) for maps in probability_maps(engine, images, flips)]
+
+
+def probability_maps(engine: Engine, images: Sequence[Tensor], flips: bool = False) -> list[Iterator[Tensor]]:
     """Segment images, each as a whole, in one batch.
 
     Each is resized to what the network was trained at, and the logits back to its own size, both bilinearly.

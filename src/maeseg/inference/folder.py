@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from maeseg.data.files import MAX_PIXELS_ALONE
 from maeseg.data.pixels import open_large, picture_of, read_pixels
-from maeseg.inference.engines import Engine, probabilities
+from maeseg.inference.engines import Engine, probabilities, probability_maps
 from maeseg.inference.geotiff import read_place
 from maeseg.inference.inputs import Images
 from maeseg.inference.tiles import Tiling, choose_tile
@@ -82,7 +81,7 @@ class Segmenter:
 
     def _segment_batch(self, images: Images, written: Written, batch: Batch) -> Batch:
         read = [self._read(images.folder / name) for name in batch]
-        found = probabilities(self.engine, read, self.flips)
+        found = probability_maps(self.engine, read, self.flips)
         for name, pixels_CHW, maps in zip(batch, read, found, strict=True):
             place = read_place(images.folder / name, images.sizes[name])
             with written.predicting(images.sizes[name]) as prediction:
@@ -100,7 +99,7 @@ class Segmenter:
 
         def segment(corners: Sequence[tuple[int, int]]) -> list[Tensor]:
             tiles = [tiling.fill(image.cut(*tiling.box(corner))) for corner in corners]
-            return [torch.stack(list(maps)) for maps in probabilities(self.engine, tiles, self.flips)]
+            return probabilities(self.engine, tiles, self.flips)
 
         predicted = in_order(pool, segment, corners, lambda _: 1, 2 * workers)
         shown = show_progress(predicted, f"{name} in tiles", len(corners))

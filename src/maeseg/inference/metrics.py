@@ -90,7 +90,7 @@ class SegmentationMetrics:
                 f" {self.classes.maps} maps of one image (K, H, W) at the label's size"
             )
         if not (probability_KHW.is_floating_point() and ((probability_KHW >= 0) & (probability_KHW <= 1)).all()):
-            raise ValueError("probability is not within 0..1: pass squash(logits)")
+            raise ValueError("probability is not within 0..1: pass sigmoid or softmax of logits")
         if not ((label_HW < count) | (label_HW == BORDER)).all():
             values = sorted(set(label_HW.flatten().tolist()))
             raise ValueError(f"label holds {values}: only 0 to {count - 1} and {BORDER} are known")

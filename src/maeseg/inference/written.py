@@ -93,6 +93,7 @@ class Written:
     @contextmanager
     def predicting(self, size: tuple[int, int]) -> Iterator[Prediction]:
         """An image's prediction, to be filled and written; its maps are on the disk, as they may not fit elsewhere."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=self.folder) if self.probabilities else nullcontext() as keep:
             yield Prediction(size, self.classes.maps, keep)
 

@@ -17,7 +17,6 @@ from maeseg.pages.page import (
     drawing,
     facts,
     folded,
-    number,
     pair,
     paragraph,
     picture,
@@ -179,13 +178,13 @@ def _prediction_and_errors(
 
 def calibration_note(classes: Classes) -> str:
     """What the reliability diagram shows."""
-    several = classes != BINARY
-    whose = "the class it predicts with probability p" if several else "the pixels to which it gives probability p"
-    right, sure = ("right", "itself") if several else ("foreground", "foreground")
-    subject = f"where it gives {whose}" if several else f"of {whose}"
+    gives, share, sure = "to which it gives probability p", "foreground", "foreground"
+    if classes != BINARY:
+        gives, share, sure = "whose class it predicts with probability p", "right", "itself"
     return paragraph(
-        f"A network is calibrated if, {subject}, a share p is {right}: on the diagonal. Below it, it is too sure of "
-        f"{sure}. Bins of 0.05, over the pixels of all runs; those with less than one pixel in a thousand are not drawn.",
+        f"A network is calibrated if, of the pixels {gives}, a share p is {share}: on the diagonal. Below it, it is "
+        f"too sure of {sure}. Bins of 0.05, over the pixels of all runs; those with less than one pixel in a thousand "
+        "are not drawn.",
         "note",
     )
 
@@ -212,24 +211,23 @@ def class_table(names: Sequence[str], confusion_KK: Floats) -> str:
     pixels = max(sum(each["pixels"] or 0 for each in every), 1)
     rows = [
         [escape(name), f"{(each['pixels'] or 0) / pixels:.1%}"]
-        + [NOTHING if (value := each[figure]) is None else number(value) for figure in CLASS_FIGURES]
+        + [NOTHING if (value := each[figure]) is None else f"{value:.3f}" for figure in CLASS_FIGURES]
         for name, each in zip(names, every, strict=True)
     ]
     return table(
         ["class", "share of pixels", "IoU", "Dice", "precision", "recall"],
         rows,
-        "Over all pixels of the set, under the border rule. Precision: share of what was predicted as the class that is "
-        "of it; recall: share of the class that was found. A class that is neither in the labels nor predicted has no "
-        "figures, and no part in any mean.",
+        "Over all pixels of the set, under the border rule. Precision: share of what was predicted as the class that "
+        "is of it; recall: share of the class that was found. A class that is neither in the labels nor predicted has "
+        "no figures, and no part in any mean.",
     )
 
 
 def confusion_drawing(confusion: Confusion, name: str = "") -> str:
     """Which class is taken for which, as a picture."""
-    caption = (
-        f"{f'{name}: s' if name else 'S'}hare of each true class's pixels (rows) predicted as each class (columns)."
-    )
-    return drawing(confusion_matrix(confusion.names, confusion.pixels_KK), caption)
+    caption = "Share of each true class's pixels (rows) that is predicted as each class (columns)."
+    caption = f"{name}: {caption}" if name else caption
+    return drawing(confusion_matrix(confusion.names, confusion.pixels_KK), caption, "square")
 
 
 def picture_legend(classes: Classes = BINARY) -> str:

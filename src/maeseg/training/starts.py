@@ -174,7 +174,7 @@ def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> Trans
         if start.run.about["verb"] == "pretrain" and start.transfer != "encoder":
             return transfer_to_unet(restore_masked_autoencoder(start.run), unet, start.origin)
         theirs, others = adapt_channels(unet.state_dict(), start.run.weights, image_channels(unet.encoder))
-        taken = ("encoder",) if start.transfer == "encoder" else ("encoder", "decoder", HEAD)
+        taken: tuple[str, ...] = ("encoder",) if start.transfer == "encoder" else ("encoder", "decoder", HEAD)
         if not _same_classes(start.run.classes, classes):
             taken = tuple(part for part in taken if part != HEAD)
         offered = {key: value for key, value in theirs.items() if key.split(".")[0] in taken}
