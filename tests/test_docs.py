@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import re
 import shlex
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,7 @@ from PIL import Image
 from maeseg.cli import VERBS
 from maeseg.data.synthetic import Synthetic
 from tiny_runs import maeseg
+from class_folders import write_folder
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -59,6 +61,16 @@ def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run_all(words)
     assert (tmp_path / "predictions" / "labels" / "a.png").exists()
     assert (tmp_path / "runs" / "comparison" / "report.html").exists()
+
+
+def test_the_commands_for_classes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "labelled")
+    (tmp_path / "labelled" / "classes.yaml").rename("classes.yaml")
+    shutil.copytree(tmp_path / "labelled" / "images", tmp_path / "new")
+    assert maeseg("pretrain", "--data", "new", "--out", "runs/pretrained", *SMALLER["pretrain"]) == 0
+    run_all(commands(DOCS / "classes.md", "console"))
+    assert (tmp_path / "predictions" / "probabilities" / "00" / "car.png").exists()
 
 
 def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
