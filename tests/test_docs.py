@@ -11,10 +11,10 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
+from class_folders import write_folder
 from maeseg.cli import VERBS
 from maeseg.data.synthetic import Synthetic
 from tiny_runs import maeseg
-from class_folders import write_folder
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
