@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 PIXELS_AT_ONCE = 32 * 2**20
 """Images that are being worked on have this many pixels together, or there is one alone."""
 
+TILE_VALUES = 2**27
+"""Probabilities of tiles that wait to be blended; those of a tile that has more wait alone."""
+
 _BATCH_PIXELS = 8 * 2**20
 
 Batch = list[Path]
@@ -95,13 +98,15 @@ class Segmenter:
         image = open_large(images.folder / name, self.engine.channels)
         tiling = Tiling(images.sizes[name], tile, self.overlap)
         workers, at_once = share_out(self.engine.size)
+        share, values = TILE_VALUES // (2 * workers), self.engine.classes.maps * tile[0] * tile[1]
+        at_once = max(1, min(at_once, share // values))
         corners = [tiling.corners[first : first + at_once] for first in range(0, len(tiling.corners), at_once)]
 
         def segment(corners: Sequence[tuple[int, int]]) -> list[Tensor]:
             tiles = [tiling.fill(image.cut(*tiling.box(corner))) for corner in corners]
             return probabilities(self.engine, tiles, self.flips)
 
-        predicted = in_order(pool, segment, corners, lambda _: 1, 2 * workers)
+        predicted = in_order(pool, segment, corners, lambda each: max(share, len(each) * values), TILE_VALUES)
         shown = show_progress(predicted, f"{name} in tiles", len(corners))
         tiles = (tile_KHW for each in shown for tile_KHW in each)
         place, top = read_place(images.folder / name, images.sizes[name]), 0
