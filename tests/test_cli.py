@@ -41,6 +41,7 @@ OPTIONS = {
         "run", "images", "out", "checkpoint", "tile", "overlap", "flips", "probabilities", "overlays", "precision",
         "on_bad_image", "overwrite",
     ],
+    "suggest": ["run", "images", "out", "count", "labelled", "checkpoint", "overwrite"],
     "reconstruct": ["run", "images", "out", "mask_ratio", "seed", "overwrite"],
     "export": ["run", "format", "out", "images", "overwrite"],
     "compare": [
@@ -133,7 +134,7 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "share for count": ((*PRETRAIN, "--epochs", 1.5), "--epochs 1.5 must be a whole number"),
     "wrong size": ((*PRETRAIN, "--image_size", "big"), "--image_size big must be a whole number or a list"),
     "number for list": ((*PRETRAIN, "--decoder_channels", 5), "--decoder_channels 5 must be a list, such as"),
-    "word for labels": ((*FINETUNE, "--labels", "few"), "--labels few must be a whole number or a number"),
+    "word for labels": ((*FINETUNE, "--labels", "few"), "--labels few is no text file that can be read"),
     "name for names": ((*COMPARE, "--inits", "scratch"), "--inits scratch must be a list, such as [name, name]"),
     "unknown choice": ((*FINETUNE, "--border", "maybe"), "--border maybe must be one of background, ignore, foregr"),
     "not a switch": ((*FINETUNE, "--resume", "perhaps"), "--resume perhaps must be true or false"),

@@ -14,7 +14,7 @@ def finetune(
     out: str,
     weights: str | None = None,
     transfer: Transfer = "encoder+decoder",
-    labels: int | float = 1.0,
+    labels: int | float | str = 1.0,
     classes: str | None = None,
     border: BorderRule = "background",
     channels: int | None = None,
@@ -58,8 +58,8 @@ def finetune(
             a file or folder of weights (in the names of timm, segmentation-models-pytorch, SparK, ConvNeXt or
             EfficientNet-PyTorch), or ``timm`` for those that timm publishes; random weights if left out.
         transfer: What to take from a run, or a U-Net, that training starts from.
-        labels: Labelled images to train on, a share (0.1) or a count (64); for one seed a smaller set lies within a
-            larger one.
+        labels: Labelled images to train on: a share (0.1) or a count (64), for one seed a smaller set within a larger
+            one; or a text file that lists them, one in a line, as ``images/cat_7.jpg``.
         classes: File that lists the labels' classes, background first: a YAML list of names in the order of their
             values (``[background, road, car]``), names with values (``road: 1``) or with the colours that labels are
             painted in (``road: [128, 64, 128]``); or a label that is a PNG with a palette. By default labels have
@@ -121,7 +121,7 @@ def finetune(
     from maeseg.data.class_labels import check_border, choose_classes
     from maeseg.data.datamodule import SegmentData
     from maeseg.data.sources import open_source, typical_size
-    from maeseg.data.splits import label_subset, split_indices
+    from maeseg.data.splits import label_subset, named_subset, split_indices
     from maeseg.experiments.validation import Confusion, write_validation
     from maeseg.inference.evaluate import evaluate_model
     from maeseg.inference.examples import choose_examples, write_predictions
@@ -158,7 +158,10 @@ def finetune(
     channels = choose_channels(starts, channels)
     source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
     split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
-    train = label_subset(split.train, labels, seed)
+    if isinstance(labels, str):
+        train = named_subset(split.train, [source.file(index) for index in split.train], Path(labels))
+    else:
+        train = label_subset(split.train, labels, seed)
     L.seed_everything(seed, verbose=False)
     network = build_unet(encoder, decoder_channels, channels, own.maps)
     normalisation = choose_normalisation(starts, source, split.train)
