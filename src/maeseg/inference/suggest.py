@@ -4,7 +4,8 @@ As in Suggestive Annotation (Yang et al. 2017, arXiv 1706.04737, section 2.3) th
 them the representative ones are chosen: here by k-centre greedy over the encoder's features (Sener and Savarese 2018,
 arXiv 1708.00489, algorithm 1), away from what is labelled already.
 
-Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels, N candidates, M labelled images, P candidates that are unsure enough.
+Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels, N candidates, M labelled images, P
+candidates that are unsure enough.
 """
 
 import math
