@@ -119,13 +119,11 @@ class SegmentationMetrics:
         """
         if not self._images:
             raise ValueError("no image to compute metrics of: call update first")
-        confusions, dice_loss, boundary_f1 = zip(*self._images, strict=True)
-        confusion_MKK = np.stack(confusions)
+        confusion_MKK = np.stack([confusion_KK for confusion_KK, *_ in self._images])
         tp_MK = np.diagonal(confusion_MKK, axis1=1, axis2=2)
         fp_MK, fn_MK = confusion_MKK.sum(axis=1) - tp_MK, confusion_MKK.sum(axis=2) - tp_MK
-        return ImageScores(
-            tp_MK, fp_MK, fn_MK, np.array(dice_loss), np.array(boundary_f1), first=self.classes.measured[0]
-        )
+        dice_loss, boundary_f1 = np.array([means for _, *means in self._images]).T
+        return ImageScores(tp_MK, fp_MK, fn_MK, dice_loss, boundary_f1, first=self.classes.measured[0])
 
     def compute(self) -> dict[str, float]:
         """The figures over all images so far.

@@ -48,7 +48,10 @@ class Prediction:
         self.classes_HW = np.zeros(size, np.uint8)
         self.maps_KHW = None
         if keep is not None:
-            os.posix_fallocate(keep.fileno(), 0, maps * size[0] * size[1])  # or a full disk would end the process
+            length = maps * size[0] * size[1]
+            keep.truncate(length)
+            if hasattr(os, "posix_fallocate"):  # or a full disk would end the process
+                os.posix_fallocate(keep.fileno(), 0, length)
             self.maps_KHW = np.memmap(keep, np.uint8, "r+", shape=(maps, *size))
 
     def fill(self, top: int, maps: Iterable[Tensor]) -> None:
