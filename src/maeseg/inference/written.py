@@ -3,7 +3,6 @@
 Axes: C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -41,18 +40,11 @@ class Prediction:
 
     Attributes:
         classes_HW: uint8, from 0.
-        maps_KHW: As ``in_bytes`` makes them.
     """
 
     def __init__(self, size: tuple[int, int], maps: int, keep: IO[bytes] | None) -> None:
         self.classes_HW = np.zeros(size, np.uint8)
-        self.maps_KHW = None
-        if keep is not None:
-            length = maps * size[0] * size[1]
-            keep.truncate(length)
-            if hasattr(os, "posix_fallocate"):  # or a full disk would end the process
-                os.posix_fallocate(keep.fileno(), 0, length)
-            self.maps_KHW = np.memmap(keep, np.uint8, "r+", shape=(maps, *size))
+        self._maps, self._keep = maps, keep
 
     def fill(self, top: int, maps: Iterable[Tensor]) -> None:
         """Fill rows from ``top`` on.
@@ -66,9 +58,18 @@ class Prediction:
 
     def _kept(self, top: int, maps: Iterable[Tensor]) -> Iterator[Tensor]:
         for number, map_HW in enumerate(maps):
-            if self.maps_KHW is not None:
-                self.maps_KHW[number, top : top + len(map_HW)] = in_bytes(map_HW).numpy()
+            if self._keep is not None:
+                self._keep.seek(number * self.classes_HW.size + top * self.classes_HW.shape[1])
+                self._keep.write(in_bytes(map_HW).numpy().tobytes())
             yield map_HW
+
+    def kept(self) -> Iterator[NDArray[np.uint8]]:
+        """The maps that were kept, (H, W), as ``in_bytes`` makes them, one after the other."""
+        if self._keep is not None:
+            for number in range(self._maps):
+                self._keep.seek(number * self.classes_HW.size)
+                content = self._keep.read(self.classes_HW.size)
+                yield np.frombuffer(content, np.uint8).reshape(self.classes_HW.shape)
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,9 @@ class Written:
             place: Where on the earth it lies, if anybody knows.
         """
         classes, classes_HW = self.classes, prediction.classes_HW
-        if prediction.maps_KHW is not None:
-            maps = dict(zip(classes.names, prediction.maps_KHW, strict=False))
-            for each, map_HW in maps.items():
-                where = name if classes.maps == 1 else name.with_suffix("") / f"{each}.png"
-                self._write_map("probabilities", where, map_HW, place)
+        for each, map_HW in zip(classes.names, prediction.kept(), strict=False):
+            where = name if classes.maps == 1 else name.with_suffix("") / f"{each}.png"
+            self._write_map("probabilities", where, map_HW, place)
         if self.overlays:
             drawn = overlay(picture(), torch.from_numpy(classes_HW), classes.colours)
             # a photograph's file is hardly larger so, and written three times as fast
