@@ -27,6 +27,8 @@ WHOLE_PIXELS = 32 * 2**20
 
 SMALLEST = 32
 
+_ROWS = 32  # blended at a time
+
 
 def check_tile(tile: int | Literal["auto"], overlap: float) -> None:
     """Raise a UserError unless tiles of this side can overlap so."""
@@ -106,10 +108,12 @@ class Tiling:
             for x in self.columns:
                 sums_KHW[..., x : x + width] += next(tiles) * window_HW
             done = below - y  # rows that no further tile reaches
-            blended_KHW = sums_KHW[:, :done] / (weight_H[y:below, None] * weight_W)
-            yield blended_KHW[:, : max(0, image_height - y), :image_width].clamp_(max=1)
-            del blended_KHW  # of many classes it is large
-            sums_KHW = torch.cat([sums_KHW[:, done:], torch.zeros(maps, done, len(weight_W))], dim=1)
+            for first in range(0, min(done, image_height - y), _ROWS):
+                last = min(first + _ROWS, done, image_height - y)
+                blended_KHW = sums_KHW[:, first:last] / (weight_H[y + first : y + last, None] * weight_W)
+                yield blended_KHW[..., :image_width].clamp_(max=1)
+            sums_KHW[:, : height - done] = sums_KHW[:, done:].clone()  # in place: of many classes it is large
+            sums_KHW[:, height - done :] = 0
 
 
 def _starts(length: int, tile: int, overlap: float) -> list[int]:
