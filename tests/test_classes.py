@@ -550,17 +550,18 @@ def test_the_head_of_other_classes_stays_new(run: Path, folder: Path, tmp_path: 
     assert not (tmp_path / "binary" / "confusion.csv").exists()
 
 
-def test_compare_with_a_palette_as_the_list(folder: Path, tmp_path: Path) -> None:
-    painted = tmp_path / "painted"
+def test_compare_with_painted_labels(folder: Path, tmp_path: Path) -> None:
+    painted, weights = tmp_path / "painted", tmp_path / "a.pth"
     shutil.copytree(folder / "images", painted / "images")
     (painted / "labels").mkdir()
     for number in range(12):
         save_painted(class_map(number), painted / "labels" / f"{number:02d}.png")
     (tmp_path / "painted.yaml").write_text(PAINTED)
-    words = ("compare", "--data", painted, "--classes", tmp_path / "painted.yaml", "--inits", "[scratch, a, b]")
-    for name in ("a", "b"):
-        torch.save({f"encoder.{key}": value for key, value in _encoder().items()}, tmp_path / name)
-    words = (*words[:-1], f"[scratch, {tmp_path / 'a'}]", "--labels", "[4]", "--seeds", 2, "--steps_per_epoch", 1)
+    torch.save({f"encoder.{key}": value for key, value in _encoder().items()}, weights)
+    words: tuple[object, ...] = (
+        "compare", "--data", painted, "--classes", tmp_path / "painted.yaml", "--inits", f"[scratch, {weights}]",
+        "--labels", "[4]", "--seeds", 2, "--steps_per_epoch", 1,
+    )  # fmt: skip
     assert maeseg(*words, *NETWORK, *TRAINING, "--epochs", 1, "--out", tmp_path / "out") == 0
     assert maeseg("report", "--run", tmp_path / "out") == 0
     page = (tmp_path / "out" / "report.html").read_text()

@@ -77,8 +77,8 @@ def maps(out: Path) -> dict[str, Any]:
     return {name: np.asarray(Image.open(out / name)) for name in sorted(files_in(out)) if name.endswith(".png")}
 
 
-def segment(segmenter: Segmenter, images: Path, out: Path, **what: bool) -> None:
-    segmenter.segment(find_images(images), Written(out, **what))
+def segment(segmenter: Segmenter, images: Path, out: Path, overlays: bool = True, probabilities: bool = False) -> None:
+    segmenter.segment(find_images(images), Written(out, overlays, probabilities))
 
 
 # --- many images
