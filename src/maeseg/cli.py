@@ -24,6 +24,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         maeseg.predict,
         maeseg.reconstruct,
         maeseg.export,
+        maeseg.app,
         maeseg.compare,
         maeseg.report,
         maeseg.recipe,
@@ -220,5 +221,5 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
             console.print(f"largest difference from PyTorch: {result['largest_difference']:.1e} of a probability")
     elif verb in ("predict", "reconstruct"):
         console.print(f"{result} images written to {options['out']}", soft_wrap=True)
-    else:
+    elif "out" in options:
         console.print(f"run folder: {options['out']}", soft_wrap=True)

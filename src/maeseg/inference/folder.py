@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from maeseg.data.files import MAX_PIXELS_ALONE
-from maeseg.data.pixels import open_large, picture_of, read_pixels
+from maeseg.data.pixels import LargeArray, LargePicture, open_large, picture_of, read_pixels
 from maeseg.inference.engines import Engine, probabilities
 from maeseg.inference.geotiff import read_place
 from maeseg.inference.inputs import Images
@@ -80,6 +80,23 @@ class Segmenter:
                 if tile is not None:
                     self._segment_alone(images, written, name, tile, pool)
 
+    def segment_image(self, image: LargePicture | LargeArray, name: str) -> Tensor:
+        """Segment an image that is in memory, as ``segment`` does one that is alone in its folder.
+
+        Args:
+            image: The image.
+            name: What the progress bar calls it.
+
+        Returns:
+            Its probabilities of foreground in bytes, (H, W), as ``in_bytes`` makes them.
+        """
+        tile = choose_tile(self.tile, image.size, self.engine.trained_on)
+        with open_workers(share_out(self.engine.size)[0]) as pool:
+            if tile is not None:
+                return self._in_tiles(image, name, tile, pool)
+            whole = [image.cut(0, 0, *image.size)]
+            return in_bytes(pool.submit(probabilities, self.engine, whole, self.flips).result()[0])
+
     def _segment_batch(self, images: Images, written: Written, batch: Batch) -> Batch:
         read = [self._read(images.folder / name) for name in batch]
         found = probabilities(self.engine, read, self.flips)
@@ -91,8 +108,15 @@ class Segmenter:
     def _segment_alone(
         self, images: Images, written: Written, name: Path, tile: tuple[int, int], pool: Executor
     ) -> None:
-        image = open_large(images.folder / name, self.engine.channels)
-        tiling = Tiling(images.sizes[name], tile, self.overlap)
+        file = images.folder / name
+        image = open_large(file, str(file), self.engine.channels)
+        map_HW = self._in_tiles(image, str(name), tile, pool)
+        written.write(name, image.picture, map_HW, read_place(file, images.sizes[name]))
+
+    def _in_tiles(
+        self, image: LargePicture | LargeArray, name: str, tile: tuple[int, int], pool: Executor
+    ) -> Tensor:
+        tiling = Tiling(image.size, tile, self.overlap)
         workers, at_once = share_out(self.engine.size)
         corners = [tiling.corners[first : first + at_once] for first in range(0, len(tiling.corners), at_once)]
 
@@ -107,7 +131,7 @@ class Segmenter:
         for rows_HW in tiling.blend(tile_HW for tiles in shown for tile_HW in tiles):
             map_HW[top : top + len(rows_HW)] = in_bytes(rows_HW)
             top += len(rows_HW)
-        written.write(name, image.picture, map_HW, read_place(images.folder / name, images.sizes[name]))
+        return map_HW
 
     def _read(self, file: Path) -> Tensor:
         return read_pixels(file, str(file), self.engine.channels, MAX_PIXELS_ALONE)

@@ -56,9 +56,7 @@ class Written:
         values_HW = map_HW.numpy()
         if self.probabilities:
             self._write_map("probabilities", name, values_HW, place)
-        values_HW >>= 7  # 1 for more than 127; in place, as it may be large
-        values_HW *= 255
-        self._write_map("labels", name, values_HW, place)
+        self._write_map("labels", name, as_label(values_HW), place)
         if self.overlays:
             values_HW >>= 7
             drawn = overlay(picture(), map_HW)
@@ -80,6 +78,13 @@ class Written:
 def in_bytes(probability_HW: Tensor) -> Tensor:
     """Probabilities to bytes, v for v / 255: the nearest, of two the lower, so that 0.5 is 127, which is background."""
     return (probability_HW * 255 - 0.5).ceil().clamp(0, 255).to(torch.uint8)
+
+
+def as_label(map_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Probabilities in bytes to a label, 0 and 255; in place, as it may be large."""
+    map_HW >>= 7  # 1 for more than 127
+    map_HW *= 255
+    return map_HW
 
 
 def overlay(image: Image.Image, label_HW: Tensor) -> Image.Image:

@@ -1,0 +1,117 @@
+"""What the networks say of an image, as the page gets it.
+
+Axes: C channels, H W pixels.
+"""
+
+import base64
+import io
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torchvision.transforms.v2.functional import to_pil_image
+
+from maeseg.data.pixels import open_large, read_pixels
+from maeseg.inference.engines import open_engine
+from maeseg.inference.folder import Segmenter
+from maeseg.inference.reconstruct import NORMALISED_NOTE
+from maeseg.inference.reconstructor import Reconstructor, open_reconstructor
+from maeseg.inference.written import FOREGROUND_COLOUR, as_label
+from maeseg.masking import visible_count
+from maeseg.web.runs import CHECKPOINTS, FoundRun
+
+SHOWN_SIDE = 1600
+"""Pixels; what the page shows of a larger image is scaled down to this."""
+
+
+def segment(run: FoundRun, content: bytes, name: str) -> dict[str, Any]:
+    """Segment an image as ``maeseg predict`` does.
+
+    Args:
+        run: A finetune run.
+        content: What an image file holds.
+        name: What an error calls it.
+
+    Returns:
+        ``label``: the PNG that ``predict`` writes; ``picture`` and ``shown_label``: both at a size to show, the picture
+        as a JPEG; all in base64. ``width``, ``height``, ``foreground`` (its share), ``colour``, ``seconds``.
+
+    Raises:
+        UserError: The run or the image cannot be used.
+    """
+    segmenter = _segmenter(run.path, _changed(run, "segment"))
+    started = time.perf_counter()
+    image = open_large(content, name, segmenter.engine.channels)
+    label_HW = as_label(segmenter.segment_image(image, name).numpy())
+    label, picture = Image.fromarray(label_HW), image.picture()
+    height, width = image.size
+    answer = {
+        "label": in_base64(label, "PNG"),
+        "width": width,
+        "height": height,
+        "foreground": float(label_HW.mean() / 255),
+        "colour": FOREGROUND_COLOUR,
+        "seconds": time.perf_counter() - started,
+    }
+    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    label.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    return answer | {"picture": in_base64(picture, "JPEG"), "shown_label": in_base64(label, "PNG")}
+
+
+def reconstruct(run: FoundRun, content: bytes, name: str, mask_ratio: float | None, seed: int) -> dict[str, Any]:
+    """Mask an image and reconstruct it as ``maeseg reconstruct`` does.
+
+    Args:
+        run: A pretrain run.
+        content: What an image file holds.
+        name: What an error calls it.
+        mask_ratio: Share of patches to hide; as in training if None.
+        seed: Of the visible grid.
+
+    Returns:
+        ``image``, ``visible`` and ``reconstruction``: PNGs in base64, at the network's size. ``mask_ratio``,
+        ``patches``, ``hidden`` (how many of them), ``note`` (what is to be known of the picture), ``seconds``.
+
+    Raises:
+        UserError: The run, the image or the mask ratio cannot be used.
+    """
+    opened = _reconstructor(run.path, _changed(run, "reconstruct"))
+    started = time.perf_counter()
+    ratio = opened.mask_ratio if mask_ratio is None else mask_ratio
+    pixels_CHW = read_pixels(content, name, opened.normalisation.channels)
+    result = opened.reconstruct(pixels_CHW, ratio, torch.Generator().manual_seed(seed))
+    patches = opened.grid[0] * opened.grid[1]
+    pictures = {"image": result.image, "visible": result.visible, "reconstruction": result.reconstruction}
+    return {
+        **{kind: in_base64(to_pil_image(picture_BCHW[0]), "PNG") for kind, picture_BCHW in pictures.items()},
+        "mask_ratio": ratio,
+        "patches": patches,
+        "hidden": patches - visible_count(patches, ratio),
+        "note": NORMALISED_NOTE if opened.normalised_target else "",
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def in_base64(picture: Image.Image, kind: str) -> str:
+    """A picture as the file of a kind, JPEG or PNG, in base64."""
+    stream = io.BytesIO()
+    picture.save(stream, kind, **({"quality": 90} if kind == "JPEG" else {}))
+    return base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def _changed(run: FoundRun, what: str) -> int:
+    """When the network was written, so that a newer one is read again."""
+    return (run.path / "checkpoints" / CHECKPOINTS[what]).stat().st_mtime_ns
+
+
+@lru_cache(maxsize=2)
+def _segmenter(run: Path, changed: int) -> Segmenter:
+    return Segmenter(open_engine(run, "best", "32-true"))
+
+
+@lru_cache(maxsize=2)
+def _reconstructor(run: Path, changed: int) -> Reconstructor:
+    return open_reconstructor(run)
