@@ -113,9 +113,7 @@ class Segmenter:
         map_HW = self._in_tiles(image, str(name), tile, pool)
         written.write(name, image.picture, map_HW, read_place(file, images.sizes[name]))
 
-    def _in_tiles(
-        self, image: LargePicture | LargeArray, name: str, tile: tuple[int, int], pool: Executor
-    ) -> Tensor:
+    def _in_tiles(self, image: LargePicture | LargeArray, name: str, tile: tuple[int, int], pool: Executor) -> Tensor:
         tiling = Tiling(image.size, tile, self.overlap)
         workers, at_once = share_out(self.engine.size)
         corners = [tiling.corners[first : first + at_once] for first in range(0, len(tiling.corners), at_once)]

@@ -2,10 +2,10 @@
 
 
 def app(*, runs: str, port: int = 8000) -> None:
-    """Show runs in a page of your own browser: drop an image and see its mask, what is reconstructed of it, and reports.
+    """Serve a page for the browser on this machine: drop an image, see its mask, reconstruction, and the runs' reports.
 
-    The page is this machine's alone (127.0.0.1): it needs no network and sends nothing anywhere, and an image that it is
-    given stays in memory. Needs the extra ``app``. Ctrl-C ends it.
+    The page is for this machine alone (127.0.0.1); it needs no network, and an image that is dropped on it stays in
+    memory. Needs the extra ``app``. Ctrl-C ends it.
 
     Args:
         runs: A pretrain, finetune or compare run, or a folder that holds such runs in any depth.

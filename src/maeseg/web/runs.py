@@ -49,14 +49,14 @@ class NoSuchRun(UserError):
     """A name that no run has."""
 
 
-def find_runs(root: Path) -> dict[str, FoundRun]:
+def find_runs(root: Path) -> list[FoundRun]:
     """Find the run folders in a folder at any depth, itself included; links and hidden folders are not followed.
 
     Args:
         root: A run folder, or a folder that holds some.
 
     Returns:
-        The runs by name: those that lie higher come first, and of the networks that segment the better ones.
+        Those that lie higher come first, and of the networks that segment the better ones.
 
     Raises:
         UserError: There is none.
@@ -66,11 +66,24 @@ def find_runs(root: Path) -> dict[str, FoundRun]:
     found = [run for path in _run_folders(root) if (run := _look(root, path))]
     if not found:
         raise UserError(
-            f"--runs {root} holds no run: give the folder of a pretrain, finetune or compare run, or one that holds such "
-            "folders"
+            f"--runs {root} holds no run: give the folder of a pretrain, finetune or compare run, or one that holds "
+            "such folders"
         )
     found.sort(key=lambda run: (len(run.path.relative_to(root).parts), -(run.iou or 0), run.name))
-    return {run.name: run for run in found}
+    return found
+
+
+def find_run(root: Path, name: str) -> FoundRun:
+    """Find a run by its name; see ``find_runs``.
+
+    Raises:
+        NoSuchRun: If there is none of this name.
+    """
+    path = next((path for path in _run_folders(root) if _name(root, path) == name), None)
+    run = _look(root, path) if path else None
+    if run is None:
+        raise NoSuchRun(f"there is no run {name!r}: load the page again")
+    return run
 
 
 def _run_folders(root: Path) -> Iterator[Path]:
@@ -81,8 +94,12 @@ def _run_folders(root: Path) -> Iterator[Path]:
             folders[:] = [name for name in folders if name == "runs"]  # a comparison's; nothing else in a run is one
 
 
+def _name(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix() if path != root else path.resolve().name
+
+
 def _look(root: Path, path: Path) -> FoundRun | None:
-    name = path.relative_to(root).as_posix() if path != root else path.resolve().name
+    name = _name(root, path)
     try:
         folder = open_run(path)
         if folder.verb not in (*CAN, "compare"):

@@ -29,13 +29,13 @@ from maeseg.errors import UserError
 from maeseg.pages.html import report_page
 from maeseg.web import answers
 from maeseg.web.guard import Guard
-from maeseg.web.runs import FoundRun, NoSuchRun, find_runs
+from maeseg.web.runs import FoundRun, NoSuchRun, find_run, find_runs
 from maeseg.web.upload import MAX_UPLOAD, read_upload
 
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
-"""A report has its styles and pictures in itself, and no script; whatever else a run's files brought into it is inert."""
+"""A report has its styles and pictures in itself, and no script; what else a run's files may bring into it is inert."""
 
 Result = TypeVar("Result")
 
@@ -53,7 +53,7 @@ class Site:
 
     async def runs(self, request: Request) -> Response:
         """What each tab has to choose from."""
-        found = (await asyncio.to_thread(find_runs, self._root)).values()
+        found = await asyncio.to_thread(find_runs, self._root)
         listed: dict[str, list[dict[str, Any]]] = {
             can: [
                 {"name": run.name, "iou": run.iou, "examples": list(_examples(run))} for run in found if run.can == can
@@ -94,10 +94,9 @@ class Site:
         return Response(page, headers={"Content-Security-Policy": REPORT_POLICY}, media_type="text/html")
 
     async def _run(self, request: Request, able_to: str | None = None) -> FoundRun:
-        name = request.query_params.get("run", "")
-        run = (await asyncio.to_thread(find_runs, self._root)).get(name)
-        if run is None or (able_to and run.can != able_to):
-            raise NoSuchRun(f"{name!r} is no run that can {able_to or 'be shown'}: load the page again")
+        run = await asyncio.to_thread(find_run, self._root, request.query_params.get("run", ""))
+        if able_to and run.can != able_to:
+            raise NoSuchRun(f"{run.name} has no network that can {able_to}: choose another run")
         return run
 
     async def _compute(self, function: Callable[..., Result], *arguments: object) -> Result:

@@ -29,6 +29,5 @@ async def read_upload(request: Request, name: str) -> bytes:
 
 
 def _too_large(name: str, size: str) -> HTTPException:
-    return HTTPException(
-        413, f"{name} has {size}, and the page takes up to {MAX_UPLOAD // 2**20} MB: scale it down, or use maeseg predict"
-    )
+    most = f"the page takes up to {MAX_UPLOAD // 2**20} MB"
+    return HTTPException(413, f"{name} has {size}, and {most}: scale it down, or use maeseg predict")
