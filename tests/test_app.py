@@ -1,4 +1,4 @@
-"""The local page's server: it says what the verbs say, takes nothing too large, and serves nothing but what it means to."""
+"""The local page's server: it says what the verbs say, takes nothing too large, and serves nothing else."""
 
 import asyncio
 import base64
@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -150,10 +151,11 @@ def test_the_report_is_the_one_that_is_written_and_nothing_is_written(runs: Path
     before = files_in(runs)
     answer = client_of(runs).get("/report", params={"run": "comparison"})
     assert files_in(runs) == before
-    assert answer.text == write_report(runs / "comparison").read_text(encoding="utf-8")
+    random = re.compile(r"\b[a-z]{1,2}[0-9a-f]{10}\b")  # matplotlib's names for the parts of a drawing
+    written = write_report(runs / "comparison").read_text(encoding="utf-8")
+    assert random.sub("", answer.text) == random.sub("", written)
     policy = answer.headers["content-security-policy"]
     assert "sandbox;" in policy and "script-src" not in policy and "default-src 'none'" in policy
-    assert "report.html" in {path.name for path in (runs / "comparison").iterdir()}
 
 
 # --- which runs
@@ -239,14 +241,15 @@ def test_links_out_of_a_run_are_not_followed(tmp_path: Path, finetuned: Path) ->
     (run / "checkpoints" / "best.ckpt").symlink_to(finetuned / "checkpoints" / "best.ckpt")
     (run / "examples" / "00_image.png").unlink()
     (run / "examples" / "00_image.png").symlink_to(secret)
+    fake_finetune(tmp_path / "runs" / "whole")
     stranger = fake_finetune(tmp_path / "runs" / "stranger")
     os.replace(stranger / "run.json", tmp_path / "run.json")
     (stranger / "run.json").symlink_to(tmp_path / "run.json")
     client = client_of(tmp_path / "runs")
     listed = client.get("/runs").json()
-    assert [each["name"] for each in listed["report"]] == [] and listed["segment"] == []
+    assert [each["name"] for each in listed["report"]] == ["whole"] and listed["segment"] == []
     (run / "checkpoints" / "best.ckpt").unlink()
-    assert [each["name"] for each in client.get("/runs").json()["report"]] == ["run"]
+    assert [each["name"] for each in client.get("/runs").json()["report"]] == ["run", "whole"]
     assert client.get("/example", params={"run": "run", "number": "00"}).status_code == 404
     report = client.get("/report", params={"run": "run"})
     assert report.status_code == 400 and "outside of the run folder" in report.json()["error"]
@@ -443,7 +446,7 @@ def busy_port() -> Iterator[int]:
 
 def test_a_busy_port(refused: Callable[..., str], finetuned: Path, busy_port: int) -> None:
     said = refused("app", "--runs", finetuned, "--port", busy_port)
-    assert f"--port {busy_port} cannot be had (Address already in use)" in said and f"--port {busy_port + 1}" in said
+    assert f"--port {busy_port} cannot be had (Address already in use)" in said and "or 0 for any that is free" in said
 
 
 @pytest.mark.parametrize("port", [-1, 65536])

@@ -35,7 +35,6 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
-
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,6 +1,7 @@
 """The server: one port of the loopback address."""
 
 import logging
+import os
 import socket
 from pathlib import Path
 
@@ -45,12 +46,13 @@ def listen(port: int) -> socket.socket:
     Raises:
         UserError: If it is no port, taken, or not to be had by this user.
     """
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port {port} is no port: give a number from 1024 to 65535, or 0 for any that is free")
     try:
         return socket.create_server((ADDRESS, port))
-    except OverflowError as error:
-        raise UserError(f"--port {port} is no port: give a number from 1024 to 65535") from error
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
         raise UserError(
-            f"--port {port} cannot be had ({error.strerror or error}): give another, such as --port {port + 1}, or end "
-            "the program that has it"
+            f"--port {port} cannot be had ({reason}): give another, or 0 for any that is free, or end the program that "
+            "has it"
         ) from error
