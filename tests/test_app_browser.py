@@ -25,6 +25,7 @@ from tiny_runs import maeseg
 pytestmark = pytest.mark.slow
 pytest.importorskip("uvicorn", reason="the page needs maeseg[app]")
 
+SIZE = "120 \N{MULTIPLICATION SIGN} 90 pixels"
 DROP = """
 const [text, name, kind] = arguments, files = new DataTransfer();
 files.items.add(new File([Uint8Array.from(atob(text), (each) => each.charCodeAt(0))], name));
@@ -121,7 +122,7 @@ def test_upload_see_the_mask_and_move_the_slider(
 ) -> None:
     assert maeseg("predict", "--run", finetuned, "--images", image, "--out", tmp_path / "out") == 0
     give(page, image)
-    assert facts(page, "segment", "foreground").startswith("120 × 90 pixels")
+    assert facts(page, "segment", "foreground").startswith(SIZE)
     assert page.find_element("id", "image-name").text == "creature.png"
     picture, label = pixels(page, "picture"), pixels(page, "label")[..., 0]
     expected = np.asarray(Image.open(tmp_path / "out" / "labels" / "creature.png"))
@@ -144,7 +145,7 @@ def test_upload_see_the_mask_and_move_the_slider(
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_an_image_is_dropped_or_pasted(page: Any, image: Path, kind: str) -> None:
     page.execute_script(DROP, base64.b64encode(image.read_bytes()).decode(), "dropped.png", kind)
-    assert facts(page, "segment", "foreground").startswith("120 × 90 pixels")
+    assert facts(page, "segment", "foreground").startswith(SIZE)
     assert page.find_element("id", "image-name").text == "dropped.png"
 
 
@@ -204,4 +205,7 @@ def test_what_cannot_be_used_gets_one_line(page: Any, image: Path, tmp_path: Pat
         assert "\n" not in page.find_element("id", "error").text
     give(page, image)
     facts(page, "segment", "foreground")
-    assert not page.find_element("id", "error").is_displayed()
+    assert not page.find_element("id", "error").is_displayed() and page.find_element("id", "overlay").is_displayed()
+    give(page, script)
+    wait_for(page, lambda page: page.find_element("id", "error").is_displayed())
+    assert not page.find_element("id", "overlay").is_displayed()  # it is of another image

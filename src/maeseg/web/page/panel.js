@@ -29,10 +29,14 @@ export class Panel {
     announce("");
     try {
       const answer = await question;
-      if (this.latest === mine) await show(answer);
+      if (this.latest === mine) {
+        await show(answer);
+        this.showResults(true);
+      }
     } catch (error) {
       if (this.latest === mine) {
         this.facts("");
+        this.showResults(false); // they are another image's
         announce(error.message);
       }
     } finally {
@@ -44,8 +48,8 @@ export class Panel {
     this.element.querySelector(".facts").textContent = text;
   }
 
-  showPictures() {
-    this.element.querySelector(".pictures").hidden = false;
+  showResults(shown) {
+    for (const each of this.element.querySelectorAll(".result")) each.hidden = !shown;
   }
 }
 

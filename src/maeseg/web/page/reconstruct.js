@@ -41,7 +41,6 @@ export class ReconstructPanel extends Panel {
         await draw(document.getElementById(id), blobOf(answer[kind], "image/png"));
       this.slider.value = 100 * answer.mask_ratio;
       this.say(answer.mask_ratio);
-      this.showPictures();
       const share = `${answer.hidden} of ${answer.patches} patches hidden`;
       this.facts(`${share} (--mask_ratio ${answer.mask_ratio} --seed ${wanted.seed}); ${seconds(answer.seconds)}`);
       this.element.querySelector(".note").textContent = answer.note;

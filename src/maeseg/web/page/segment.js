@@ -22,7 +22,6 @@ export class SegmentPanel extends Panel {
       this.tint = tinted(label, answer.colour);
       this.blend();
       this.offer(blobOf(answer.label, "image/png"), image.name);
-      this.showPictures();
       const size = `${answer.width} × ${answer.height} pixels`;
       this.facts(`${size}, ${percent(answer.foreground)} of them foreground; ${seconds(answer.seconds)}`);
     });
@@ -46,7 +45,6 @@ export class SegmentPanel extends Panel {
     URL.revokeObjectURL(link.href);
     link.href = URL.createObjectURL(label);
     link.download = `${name.replace(/\.[^.]*$/, "")}.png`;
-    link.hidden = false;
   }
 }
 
