@@ -68,7 +68,8 @@ def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path)
     words = commands(DOCS / "tutorial.md", "console")
-    assert {verb for _, verb, *_ in words} >= {"pretrain", "compare", "report", "finetune", "evaluate", "predict", "app"}
+    verbs = {verb for _, verb, *_ in words}
+    assert verbs >= {"pretrain", "compare", "report", "finetune", "evaluate", "predict", "app"}
     run_all(words)
     assert (tmp_path / "predictions" / "labels" / "a.png").exists()
     assert (tmp_path / "runs" / "comparison" / "report.html").exists()

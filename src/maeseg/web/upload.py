@@ -19,15 +19,15 @@ async def read_upload(request: Request, name: str) -> bytes:
     """
     announced = int(request.headers.get("content-length", 0))  # digits: the server has refused anything else
     if announced > MAX_UPLOAD:
-        raise _too_large(name, f"{announced / 2**20:.0f} MB")
+        raise _too_large(name, f" ({announced / 2**20:.0f} MB)")
     content = bytearray()
     async for part in request.stream():
         content += part
         if len(content) > MAX_UPLOAD:
-            raise _too_large(name, "more")
+            raise _too_large(name)
     return bytes(content)
 
 
-def _too_large(name: str, size: str) -> HTTPException:
+def _too_large(name: str, size: str = "") -> HTTPException:
     most = f"the page takes up to {MAX_UPLOAD // 2**20} MB"
-    return HTTPException(413, f"{name} has {size}, and {most}: scale it down, or use maeseg predict")
+    return HTTPException(413, f"{name} is too large{size}: {most}, so scale it down, or use maeseg predict")

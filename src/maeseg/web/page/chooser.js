@@ -32,8 +32,8 @@ export class Chooser {
 
   give(name, content) {
     if (content.size > this.largest) {
-      const size = `${Math.round(content.size / 2 ** 20)} MB, and the page takes up to ${this.largest / 2 ** 20} MB`;
-      announce(`${name} has ${size}: scale it down, or use maeseg predict`);
+      const [size, most] = [content.size, this.largest].map((bytes) => `${Math.round(bytes / 2 ** 20)} MB`);
+      announce(`${name} is too large (${size}): the page takes up to ${most}, so scale it down, or use maeseg predict`);
       return;
     }
     element("chooser").classList.add("chosen");
