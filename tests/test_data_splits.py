@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from maeseg.data.splits import Split, label_subset, split_indices
+from maeseg.data.splits import Split, label_subset, named_subset, split_indices
 from maeseg.errors import UserError
 
 
@@ -90,6 +92,35 @@ def test_share_and_count_agree() -> None:
 def test_impossible_labels(labels: float | int) -> None:
     with pytest.raises(UserError, match=f"labels {labels}: "):
         label_subset(range(10), labels, 0)
+
+
+NAMES = [f"images/{index}.png" for index in range(10)]
+
+
+@pytest.mark.parametrize(
+    "text", ["images/7.png\nimages/2.png\n", "\ufeffimages/2.png\r\n\r\n images/7.png \nimages/2.png"]
+)
+def test_labels_by_name(text: str, tmp_path: Path) -> None:
+    listing = tmp_path / "listing.txt"
+    listing.write_text(text, encoding="utf-8", newline="")
+    assert named_subset(range(20, 30), NAMES, listing) == (22, 27)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"images/2.png\nimages/99.png", "'images/99.png' is not an image to train on"),
+        (b"\n \n", "lists nothing"),
+        (b"\xff\xfe\x00", "is no text file that can be read"),
+        (None, "is no text file that can be read"),
+    ],
+)
+def test_impossible_lists_of_labels(content: bytes | None, said: str, tmp_path: Path) -> None:
+    listing = tmp_path / "listing.txt"
+    if content is not None:
+        listing.write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        named_subset(range(10), NAMES, listing)
 
 
 def test_negative_seed() -> None:

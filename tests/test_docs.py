@@ -21,6 +21,7 @@ TRAINING = ["--epochs", "1", "--batch_size", "4", "--workers", "0", "--accelerat
 SMALLER = {
     "pretrain": ["--encoder", "test_resnet", "--decoder_channels", "[16, 8, 8, 8, 8]", "--image_size", "64", *TRAINING],
     "finetune": TRAINING,
+    "suggest": ["--count", "4"],
     "compare": ["--labels", "[4]", "--seeds", "1", "--steps_per_epoch", "1", *TRAINING],
 }
 """Options that make a command of the documentation a matter of seconds; the last one given counts."""
@@ -69,10 +70,11 @@ def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     lay_out(tmp_path)
     words = commands(DOCS / "tutorial.md", "console")
     verbs = {verb for _, verb, *_ in words}
-    assert verbs >= {"pretrain", "compare", "report", "finetune", "evaluate", "predict", "app"}
+    assert verbs >= {"pretrain", "compare", "report", "finetune", "evaluate", "predict", "suggest", "app"}
     run_all(words)
     assert (tmp_path / "predictions" / "labels" / "a.png").exists()
     assert (tmp_path / "runs" / "comparison" / "report.html").exists()
+    assert (tmp_path / "suggested" / "contact_sheet.png").exists()
 
 
 def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -514,6 +514,15 @@ def test_labels_are_nested_and_a_comparison_uses_them() -> None:
     assert not every & set(VALIDATION)
 
 
+def test_labels_by_name_are_those_by_number(pretrained: Path, tmp_path: Path) -> None:
+    train = split_indices(24, 0.2).train
+    listing = tmp_path / "listing.txt"
+    listing.write_text("\n".join(Synthetic(24).file(index) for index in label_subset(train, 4, seed=0)))
+    for name, labels in (("number", 4), ("names", listing)):
+        assert finetune(tmp_path / name, pretrained, "--epochs", 1, "--labels", labels) == 0
+    assert same_weights(tmp_path / "number", tmp_path / "names")
+
+
 def test_compare_resumes_where_it_stopped(comparison: Path, pretrained: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     shutil.copytree(comparison, out)

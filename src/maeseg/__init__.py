@@ -13,6 +13,7 @@ from maeseg.verbs.pretrain import pretrain
 from maeseg.verbs.recipe import recipe
 from maeseg.verbs.reconstruct import reconstruct
 from maeseg.verbs.report import report
+from maeseg.verbs.suggest import suggest
 
 __all__ = [
     "UserError",
@@ -28,4 +29,5 @@ __all__ = [
     "recipe",
     "reconstruct",
     "report",
+    "suggest",
 ]

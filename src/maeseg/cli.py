@@ -22,6 +22,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         maeseg.finetune,
         maeseg.evaluate,
         maeseg.predict,
+        maeseg.suggest,
         maeseg.reconstruct,
         maeseg.export,
         maeseg.app,
@@ -219,6 +220,9 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
         console.print(f"written: {result['out']}, and its card {result['card']}", soft_wrap=True)
         if "largest_difference" in result:
             console.print(f"largest difference from PyTorch: {result['largest_difference']:.1e} of a probability")
+    elif verb == "suggest":
+        sheet = Path(options["out"]) / "contact_sheet.png"
+        console.print(f"{len(result)} images to label next: {sheet}", soft_wrap=True)
     elif verb in ("predict", "reconstruct"):
         console.print(f"{result} images written to {options['out']}", soft_wrap=True)
     elif "out" in options:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -102,6 +103,39 @@ def label_subset(train: Sequence[int], labels: float | int, seed: int) -> tuple[
         raise UserError(f"--labels {labels}: there are only {count} labelled training images")
     ordered = sorted(train)
     return _sorted([ordered[place] for place in _shuffle(count, seed, stream=1)[:wanted]])
+
+
+def named_subset(train: Sequence[int], names: Sequence[str], file: Path) -> tuple[int, ...]:
+    """Choose the images whose names a text file lists, one in a line.
+
+    Args:
+        train: Indices to choose from.
+        names: The name of each.
+        file: The list; empty lines do not count.
+
+    Returns:
+        Chosen indices, sorted.
+
+    Raises:
+        UserError: There is no such file, it is empty, or it lists something else than images to train on.
+    """
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"--labels {file} is no text file that can be read: give a share (0.1), a number (64), or a file that "
+            "lists images, one in a line"
+        ) from error
+    wanted = list(filter(None, lines))
+    places = dict(zip(names, train, strict=True))
+    if not wanted:
+        raise UserError(f"--labels {file} lists nothing: give the names of images, one in a line")
+    if strange := [name for name in wanted if name not in places]:
+        raise UserError(
+            f"--labels {file}: {strange[0]!r} is not an image to train on (they are named as {names[0]!r} is; "
+            "what --val and --test hold out does not count)"
+        )
+    return _sorted([places[name] for name in set(wanted)])
 
 
 def _shuffle(count: int, seed: int, stream: int) -> list[int]:

@@ -13,7 +13,7 @@ def finetune(
     out: str,
     weights: str | None = None,
     transfer: Transfer = "encoder+decoder",
-    labels: int | float = 1.0,
+    labels: int | float | str = 1.0,
     border: BorderRule = "background",
     channels: int | None = None,
     encoder: str | None = None,
@@ -55,8 +55,8 @@ def finetune(
             a file or folder of weights (in the names of timm, segmentation-models-pytorch, SparK, ConvNeXt or
             EfficientNet-PyTorch), or ``timm`` for those that timm publishes; random weights if left out.
         transfer: What to take from a run, or a U-Net, that training starts from.
-        labels: Labelled images to train on, a share (0.1) or a count (64); for one seed a smaller set lies within a
-            larger one.
+        labels: Labelled images to train on: a share (0.1) or a count (64), for one seed a smaller set within a larger
+            one; or a text file that lists them, one in a line, as ``images/cat_7.jpg``.
         border: What border pixels count as, in the loss and in the metrics.
         channels: Channels of the images; by default those of ``weights``, or 3. Other than RGB, images are read
             as they are stored (TIFF, NumPy arrays, grey or RGBA pictures) and normalised by their own statistics.
@@ -109,7 +109,7 @@ def finetune(
     from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.datamodule import SegmentData
     from maeseg.data.sources import open_source, typical_size
-    from maeseg.data.splits import label_subset, split_indices
+    from maeseg.data.splits import label_subset, named_subset, split_indices
     from maeseg.experiments.validation import write_validation
     from maeseg.inference.evaluate import evaluate_model
     from maeseg.inference.examples import choose_examples, write_predictions
@@ -142,7 +142,10 @@ def finetune(
     channels = choose_channels(starts, channels)
     source = open_source(data, labelled=True, download=download, channels=channels)
     split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
-    train = label_subset(split.train, labels, seed)
+    if isinstance(labels, str):
+        train = named_subset(split.train, [source.file(index) for index in split.train], Path(labels))
+    else:
+        train = label_subset(split.train, labels, seed)
     L.seed_everything(seed, verbose=False)
     network = build_unet(encoder, decoder_channels, channels)
     normalisation = choose_normalisation(starts, source, split.train)

@@ -1,0 +1,123 @@
+"""Which images to label next: those the network is unsure of, as different from each other as possible.
+
+As in Suggestive Annotation (Yang et al. 2017, arXiv 1706.04737, section 2.3) the unsure ones are found first, and of
+them the representative ones are chosen: here by k-centre greedy over the encoder's features (Sener and Savarese 2018,
+arXiv 1708.00489, algorithm 1), away from what is labelled already.
+
+Axes: B batch, C channels, H W pixels, N candidates, M labelled images, P candidates that are unsure enough.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from maeseg.data.normalisation import Normalisation
+from maeseg.data.pixels import read_pixels
+from maeseg.inference.examples import load_normalised
+from maeseg.inference.inputs import Images
+from maeseg.inference.workers import in_order, open_workers, share_out
+from maeseg.progress import show_progress
+
+UNSURE = 5
+"""Candidates for each image that is to be chosen: the most unsure so many are looked at."""
+
+_COLUMNS = 5
+_THUMBNAIL = 240
+
+
+def look_at(
+    unet: smp.Unet, images: Images, size: tuple[int, int], normalisation: Normalisation
+) -> tuple[Tensor, Tensor]:
+    """What a network makes of many images, each as a whole, in order.
+
+    Args:
+        unet: A fine-tuned network; put in evaluation mode.
+        images: The images.
+        size: Height and width to run the network at.
+        normalisation: Of the channels.
+
+    Returns:
+        For each image the mean of the encoder's deepest map, of length 1, (N, C), and the mean entropy of its
+        pixels in bits, 0..1, (N,).
+    """
+    unet.eval()
+    names = list(images.sizes)
+    workers, at_once = share_out(size)
+    batches = [names[first : first + at_once] for first in range(0, len(names), at_once)]
+
+    def look(batch: Sequence[Path]) -> tuple[Tensor, Tensor]:
+        read = [read_pixels(file, str(file), normalisation.channels) for file in (images.folder / n for n in batch)]
+        return look_at_batch(unet, torch.stack([load_normalised(pixels, size, normalisation) for pixels in read]))
+
+    with open_workers(workers) as pool:
+        done = in_order(pool, look, batches, len, 2 * workers * at_once)
+        features, uncertainties = zip(*show_progress(done, "looking at images", len(batches)), strict=True)
+    return torch.cat(features), torch.cat(uncertainties)
+
+
+@torch.inference_mode()
+def look_at_batch(unet: smp.Unet, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Feature (B, C) and uncertainty (B,) of normalised images, as :func:`look_at` gives them."""
+    maps = unet.encoder(images_BCHW)
+    probability_BHW = unet.segmentation_head(unet.decoder(maps))[:, 0].float().sigmoid()
+    return F.normalize(maps[-1].float().mean((2, 3)), dim=1), entropy(probability_BHW).mean((1, 2))
+
+
+def entropy(probability: Tensor) -> Tensor:
+    """Entropy of foreground against background in bits, 0..1, of probabilities of any shape."""
+    nats: Tensor = torch.special.entr(probability) + torch.special.entr(1 - probability)
+    return nats / math.log(2)
+
+
+def choose(features_NC: Tensor, uncertainty_N: Tensor, labelled_MC: Tensor, count: int) -> list[int]:
+    """Choose images to label: of the unsure ones, each time the farthest from all that are labelled or chosen.
+
+    Args:
+        features_NC: Features of the candidates.
+        uncertainty_N: Of each.
+        labelled_MC: Features of the images that have labels; there may be none.
+        count: How many to choose, 1..N.
+
+    Returns:
+        Places of the chosen ones, in the order in which they were chosen.
+    """
+    pool_P = uncertainty_N.argsort(descending=True, stable=True)[: UNSURE * count]
+    features_PC = features_NC[pool_P].double()
+    if len(labelled_MC):
+        distance_P = torch.cdist(features_PC, labelled_MC.double()).amin(1)
+    else:
+        distance_P = torch.full((len(pool_P),), torch.inf)  # the first is then the most unsure
+    chosen: list[int] = []
+    for _ in range(count):
+        place = int(distance_P.argmax())
+        chosen.append(int(pool_P[place]))
+        distance_P = torch.minimum(distance_P, (features_PC - features_PC[place]).norm(dim=1))
+        distance_P[place] = -torch.inf  # never again, even where all that is left is the same as it
+    return chosen
+
+
+def contact_sheet(files: Sequence[Path], titles: Sequence[str]) -> Figure:
+    """Pictures in rows of five, each with a line above it."""
+    rows = -(-len(files) // _COLUMNS)
+    figure = Figure(figsize=(2.2 * _COLUMNS, 2.4 * rows), dpi=110, layout="constrained")
+    for axes in figure.subplots(rows, _COLUMNS, squeeze=False).flat:
+        axes.axis("off")
+    for axes, file, title in zip(figure.axes, files, titles, strict=False):
+        with Image.open(file) as picture:
+            picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+            axes.imshow(picture)
+        axes.set_title(title, fontsize=7, parse_math=False)
+    return figure
+
+
+def short(name: Path, most: int = 28) -> str:
+    """A name's end, no longer than fits above a picture."""
+    text = name.as_posix()
+    return text if len(text) <= most else f"...{text[3 - most :]}"

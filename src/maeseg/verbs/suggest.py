@@ -1,0 +1,70 @@
+"""The verb ``suggest``."""
+
+from pathlib import Path
+from typing import Literal
+
+
+def suggest(
+    *,
+    run: str,
+    images: str,
+    out: str,
+    count: int = 20,
+    labelled: str | None = None,
+    checkpoint: Literal["best", "last"] = "best",
+    overwrite: bool = False,
+) -> list[Path]:
+    """Suggest which images to label next: ones the network is unsure of, unlike each other and what is labelled.
+
+    Of the images with the most uncertain pixels (five for each that is wanted) those are chosen that lie farthest apart
+    in the encoder's features (k-centre greedy). Each comes with the label that the network would give it, to correct
+    rather than to draw.
+
+    Args:
+        run: A finetune run.
+        images: Folder of images without labels, in any depth.
+        out: Folder to write ``suggestions.csv``, ``contact_sheet.png``, and of each suggested image ``labels/NAME.png``
+            and ``overlays/NAME.png`` to, as ``predict`` writes them.
+        count: How many images to suggest.
+        labelled: Folder of images that have labels already, from which the suggested ones shall differ too.
+        checkpoint: The best by validation IoU, or the last.
+        overwrite: Write into a folder that holds something already.
+
+    Returns:
+        The suggested images, the most wanted first.
+
+    Raises:
+        UserError: If the run, an image or the folder cannot be used, or there are fewer images.
+    """
+    from maeseg.atomic import write_csv
+    from maeseg.errors import UserError
+    from maeseg.inference.engines import TorchEngine
+    from maeseg.inference.folder import Segmenter
+    from maeseg.inference.inputs import Images, find_images
+    from maeseg.inference.outputs import open_output
+    from maeseg.inference.suggest import choose, contact_sheet, look_at, short
+    from maeseg.inference.written import Written
+    from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
+
+    saved = read_checkpoint(Path(run), checkpoint)
+    unet, size, normalisation = restore_unet(saved), choose_size(saved, None), saved.normalisation
+    found = find_images(Path(images), normalisation.channels)
+    names = list(found.sizes)
+    if not 1 <= count <= len(names):
+        raise UserError(f"--count {count}: {images} has {len(names)} images; give 1 to {len(names)}")
+    known = find_images(Path(labelled), normalisation.channels) if labelled else None
+    height, width = saved.about.get("trained_on", size)
+    segmenter = Segmenter(TorchEngine(unet, size, normalisation, (height, width)))
+
+    with open_output(Path(out), overwrite) as target:
+        features_NC, uncertainty_N = look_at(unet, found, size, normalisation)
+        labelled_MC = look_at(unet, known, size, normalisation)[0] if known else features_NC[:0]
+        places = choose(features_NC, uncertainty_N, labelled_MC, count)
+        chosen = [names[place] for place in places]
+        segmenter.segment(Images(found.folder, {name: found.sizes[name] for name in chosen}, {}), Written(target))
+        rows = [(rank, names[place], f"{uncertainty_N[place]:.4f}") for rank, place in enumerate(places, start=1)]
+        write_csv(target / "suggestions.csv", [("rank", "file", "uncertainty"), *rows])
+        overlays = [target / "overlays" / name.with_suffix(".png") for name in chosen]
+        titles = [f"{rank}. {short(name)}" for rank, name in enumerate(chosen, start=1)]
+        contact_sheet(overlays, titles).savefig(target / "contact_sheet.png")
+    return [found.folder / name for name in chosen]
