@@ -110,7 +110,11 @@ def test_the_label_is_the_one_that_predict_writes(
     found = answer.json()
     assert base64.b64decode(found["label"]) == (tmp_path / "out" / "labels" / "image.png").read_bytes()
     label = values_of(found["label"])
-    assert 0 < found["foreground"] < 1 and found["foreground"] == pytest.approx(label.mean() / 255)
+    [foreground] = found["classes"]
+    assert 0 < foreground["share"] < 1 and foreground["share"] == pytest.approx(label.mean() / 255)
+    tint = Image.open(io.BytesIO(base64.b64decode(found["tint"]))).convert("RGBA")
+    assert np.array_equal(np.asarray(tint)[..., 3], label)
+    assert {tuple(colour) for colour in np.asarray(tint)[label == 255]} == {(*foreground["colour"], 255)}
     assert label.shape == (found["height"], found["width"]) == values_of(found["picture"]).shape[:2]
     assert np.array_equal(label, values_of(found["shown_label"]))
 

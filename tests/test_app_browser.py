@@ -122,11 +122,12 @@ def test_upload_see_the_mask_and_move_the_slider(
 ) -> None:
     assert maeseg("predict", "--run", finetuned, "--images", image, "--out", tmp_path / "out") == 0
     give(page, image)
-    assert facts(page, "segment", "foreground").startswith(SIZE)
+    assert facts(page, "segment", "pixels").startswith(SIZE)
     assert page.find_element("id", "image-name").text == "creature.png"
     picture, label = pixels(page, "picture"), pixels(page, "label")[..., 0]
     expected = np.asarray(Image.open(tmp_path / "out" / "labels" / "creature.png"))
     assert np.array_equal(label, expected) and {0, 255} == set(np.unique(label))
+    assert page.find_element("id", "legend").text == f"foreground {100 * label.mean() / 255:.0f} %"
     asked = "return performance.getEntriesByType('resource').length"
     before = page.execute_script(asked)
     shown = {"HOME": 0.0, "END": 1.0}
@@ -145,13 +146,13 @@ def test_upload_see_the_mask_and_move_the_slider(
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_an_image_is_dropped_or_pasted(page: Any, image: Path, kind: str) -> None:
     page.execute_script(DROP, base64.b64encode(image.read_bytes()).decode(), "dropped.png", kind)
-    assert facts(page, "segment", "foreground").startswith(SIZE)
+    assert facts(page, "segment", "pixels").startswith(SIZE)
     assert page.find_element("id", "image-name").text == "dropped.png"
 
 
 def test_a_fresh_mask_and_another_share(page: Any, image: Path) -> None:
     give(page, image)
-    facts(page, "segment", "foreground")
+    facts(page, "segment", "pixels")
     page.find_element("id", "reconstruct-tab").click()
     assert "2 of 4 patches hidden (--mask_ratio 0.6 --seed 0)" in facts(page, "reconstruct", "hidden")
     first, seen = pixels(page, "reconstruction"), pixels(page, "visible")
@@ -172,7 +173,7 @@ def test_a_fresh_mask_and_another_share(page: Any, image: Path) -> None:
 
 def test_an_example_is_at_hand(page: Any) -> None:
     wait_for(page, lambda page: page.find_elements("css selector", "#examples button"))[1].click()
-    facts(page, "segment", "foreground")
+    facts(page, "segment", "pixels")
     assert page.find_element("id", "image-name").text == "example 01"
 
 
@@ -204,7 +205,7 @@ def test_what_cannot_be_used_gets_one_line(page: Any, image: Path, tmp_path: Pat
         wait_for(page, lambda page, words=words: words in page.find_element("id", "error").text)
         assert "\n" not in page.find_element("id", "error").text
     give(page, image)
-    facts(page, "segment", "foreground")
+    facts(page, "segment", "pixels")
     assert not page.find_element("id", "error").is_displayed() and page.find_element("id", "overlay").is_displayed()
     give(page, script)
     wait_for(page, lambda page: page.find_element("id", "error").is_displayed())

@@ -6,11 +6,14 @@ Axes: C channels, H W pixels.
 import base64
 import io
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
@@ -36,8 +39,9 @@ def segment(run: FoundRun, content: bytes, name: str) -> dict[str, Any]:
         name: What an error calls it.
 
     Returns:
-        ``label``: the PNG that ``predict`` writes; ``picture`` and ``shown_label``: both at a size to show, the picture
-        as a JPEG; all in base64. ``width``, ``height``, ``foreground`` (its share), ``colour``, ``seconds``.
+        ``label``: the PNG that ``predict`` writes. At a size to show: ``picture``, a JPEG; ``shown_label``, a PNG;
+        ``tint``, a PNG that is transparent where there is nothing but background. All of these in base64. ``width``,
+        ``height``, ``seconds``; ``classes``: name, colour and share of the pixels of all but the background.
 
     Raises:
         UserError: The run or the image cannot be used.
@@ -52,13 +56,16 @@ def segment(run: FoundRun, content: bytes, name: str) -> dict[str, Any]:
         "label": in_base64(label, "PNG"),
         "width": width,
         "height": height,
-        "foreground": float(label_HW.mean() / 255),
-        "colour": FOREGROUND_COLOUR,
+        "classes": [{"name": "foreground", "colour": FOREGROUND_COLOUR, "share": float(label_HW.mean() / 255)}],
         "seconds": time.perf_counter() - started,
     }
     picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    label.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    return answer | {"picture": in_base64(picture, "JPEG"), "shown_label": in_base64(label, "PNG")}
+    label.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.NEAREST)
+    return answer | {
+        "picture": in_base64(picture, "JPEG"),
+        "shown_label": in_base64(label, "PNG"),
+        "tint": in_base64(tint(np.asarray(label) // 255, [FOREGROUND_COLOUR]), "PNG", transparency=0),
+    }
 
 
 def reconstruct(run: FoundRun, content: bytes, name: str, mask_ratio: float | None, seed: int) -> dict[str, Any]:
@@ -95,10 +102,17 @@ def reconstruct(run: FoundRun, content: bytes, name: str, mask_ratio: float | No
     }
 
 
-def in_base64(picture: Image.Image, kind: str) -> str:
-    """A picture as the file of a kind, JPEG or PNG, in base64."""
+def tint(classes_HW: NDArray[np.uint8], colours: Sequence[tuple[int, int, int]]) -> Image.Image:
+    """Classes from 1 on in their colours; 0 is the palette's first place, to be made transparent."""
+    picture = Image.fromarray(classes_HW)
+    picture.putpalette([part for colour in [(0, 0, 0), *colours] for part in colour])
+    return picture
+
+
+def in_base64(picture: Image.Image, kind: str, **how: int) -> str:
+    """A picture as the file of a kind, JPEG or PNG, in base64; ``how`` is Pillow's."""
     stream = io.BytesIO()
-    picture.save(stream, kind, **({"quality": 90} if kind == "JPEG" else {}))
+    picture.save(stream, kind, **({"quality": 90} if kind == "JPEG" else how))
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 

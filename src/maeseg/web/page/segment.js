@@ -18,12 +18,12 @@ export class SegmentPanel extends Panel {
     if (!image) return;
     this.answer(ask("segment", { run: this.run.name, name: image.name }, image.content), async (answer) => {
       this.picture = await draw(element("picture"), blobOf(answer.picture, "image/jpeg"));
-      const label = await draw(element("label"), blobOf(answer.shown_label, "image/png"));
-      this.tint = tinted(label, answer.colour);
+      await draw(element("label"), blobOf(answer.shown_label, "image/png"));
+      this.tint = await createImageBitmap(blobOf(answer.tint, "image/png"));
       this.blend();
       this.offer(blobOf(answer.label, "image/png"), image.name);
-      const size = `${answer.width} × ${answer.height} pixels`;
-      this.facts(`${size}, ${percent(answer.foreground)} of them foreground; ${seconds(answer.seconds)}`);
+      element("legend").replaceChildren(...answer.classes.map(entry));
+      this.facts(`${answer.width} × ${answer.height} pixels; ${seconds(answer.seconds)}`);
     });
   }
 
@@ -37,7 +37,7 @@ export class SegmentPanel extends Panel {
     const context = canvas.getContext("2d");
     context.drawImage(this.picture, 0, 0);
     context.globalAlpha = share;
-    context.drawImage(this.tint, 0, 0, canvas.width, canvas.height);
+    context.drawImage(this.tint, 0, 0);
   }
 
   offer(label, name) {
@@ -48,16 +48,11 @@ export class SegmentPanel extends Panel {
   }
 }
 
-// A label as a canvas: foreground in a colour, background transparent.
-function tinted(label, [red, green, blue]) {
-  const canvas = new OffscreenCanvas(label.width, label.height);
-  const context = canvas.getContext("2d");
-  context.drawImage(label, 0, 0);
-  const values = context.getImageData(0, 0, label.width, label.height);
-  for (let place = 0; place < values.data.length; place += 4) {
-    const foreground = values.data[place];
-    values.data.set([red, green, blue, foreground], place);
-  }
-  context.putImageData(values, 0, 0);
-  return canvas;
+// A class in the legend: its colour, its name, and its share of the pixels.
+function entry({ name, colour, share }) {
+  const item = document.createElement("li");
+  const swatch = document.createElement("i");
+  swatch.style.background = `rgb(${colour})`;
+  item.append(swatch, `${name} ${percent(share)}`);
+  return item;
 }
