@@ -101,6 +101,11 @@ def facts(page: Any, tab: str, words: str) -> str:
     )
 
 
+def error_with(page: Any, words: str) -> str:
+    """The line of what is wrong, as soon as it has these words."""
+    return str(wait_for(page, lambda page: words in (text := page.find_element("id", "error").text) and text))
+
+
 def pixels(page: Any, canvas: str) -> NDArray[np.uint8]:
     """What a canvas shows, (H, W, 3)."""
     text = page.execute_script("return document.getElementById(arguments[0]).toDataURL()", canvas)
@@ -133,7 +138,7 @@ def test_upload_see_the_mask_and_move_the_slider(
     shown = {"HOME": 0.0, "END": 1.0}
     for key, share in shown.items():
         press(page, "opacity", key)
-        blended = np.where(label[..., None] > 0, np.float32(FOREGROUND_COLOUR) * share + picture * (1 - share), picture)
+        blended = np.where(label[..., None] > 0, np.array(FOREGROUND_COLOUR) * share + picture * (1 - share), picture)
         assert np.abs(pixels(page, "overlay") - blended).max() <= 1, key
     press(page, "opacity", "PAGE_DOWN")
     assert page.find_element("css selector", "#segment output").text == "90 %"
@@ -198,15 +203,14 @@ def test_the_report_is_shown_and_the_keyboard_is_enough(page: Any) -> None:
 def test_what_cannot_be_used_gets_one_line(page: Any, image: Path, tmp_path: Path) -> None:
     script, huge = tmp_path / "cat.jpg", tmp_path / "huge.tif"
     script.write_text("#!/bin/sh\nrm -rf /\n")
-    with huge.open("wb") as file:
-        file.truncate(500 * 2**20)
+    with huge.open("wb") as stream:
+        stream.truncate(500 * 2**20)
     for file, words in ((script, "cat.jpg cannot be read as an image"), (huge, "huge.tif is too large (500 MB)")):
         give(page, file)
-        wait_for(page, lambda page, words=words: words in page.find_element("id", "error").text)
-        assert "\n" not in page.find_element("id", "error").text
+        assert "\n" not in error_with(page, words)
     give(page, image)
     facts(page, "segment", "pixels")
     assert not page.find_element("id", "error").is_displayed() and page.find_element("id", "overlay").is_displayed()
     give(page, script)
-    wait_for(page, lambda page: page.find_element("id", "error").is_displayed())
+    error_with(page, "cat.jpg")
     assert not page.find_element("id", "overlay").is_displayed()  # it is of another image
