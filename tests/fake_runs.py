@@ -65,7 +65,7 @@ def fake_scores(iou: float) -> ImageScores:
     union = area.round()
     tp = (union * np.clip(iou + hard, 0.02, 0.98)).round()
     fp = ((union - tp) / 2).round()
-    return ImageScores(tp, fp, union - tp - fp, 4096 - union, 1 - 2 * tp / (union + tp), tp / union / 2)
+    return ImageScores.of_foreground(tp, fp, union - tp - fp, 4096 - union, 1 - 2 * tp / (union + tp), tp / union / 2)
 
 
 def fake_pretrain(run: Path, *, epochs: int = 8, finished: bool = True) -> Path:

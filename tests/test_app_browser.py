@@ -18,8 +18,8 @@ from PIL import Image
 
 from browser import open_browser, wait_for
 from fake_runs import fake_compare
+from maeseg.classes import BINARY
 from maeseg.data.synthetic import Synthetic
-from maeseg.inference.written import FOREGROUND_COLOUR
 from tiny_runs import maeseg
 
 pytestmark = pytest.mark.slow
@@ -138,7 +138,7 @@ def test_upload_see_the_mask_and_move_the_slider(
     shown = {"HOME": 0.0, "END": 1.0}
     for key, share in shown.items():
         press(page, "opacity", key)
-        blended = np.where(label[..., None] > 0, np.array(FOREGROUND_COLOUR) * share + picture * (1 - share), picture)
+        blended = np.where(label[..., None] > 0, np.array(BINARY.colours[1]) * share + picture * (1 - share), picture)
         assert np.abs(pixels(page, "overlay") - blended).max() <= 1, key
     press(page, "opacity", "PAGE_DOWN")
     assert page.find_element("css selector", "#segment output").text == "90 %"

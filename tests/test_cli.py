@@ -24,7 +24,7 @@ TRAIN_OPTIONS = [
 ]  # fmt: skip
 FINETUNE_OPTIONS = [
     "epochs", "steps_per_epoch", "batch_size", "lr", "layer_decay", "weight_decay", "warmup", "schedule", "loss",
-    *TRAIN_OPTIONS[6:],
+    "class_weights", *TRAIN_OPTIONS[6:],
 ]  # fmt: skip
 OPTIONS = {
     "pretrain": [
@@ -33,7 +33,7 @@ OPTIONS = {
         "normalise_target", "decoder_window", "val", *TRAIN_OPTIONS,
     ],
     "finetune": [
-        "data", "out", "weights", "transfer", "labels", "border", "channels", "encoder", "decoder_channels",
+        "data", "out", "weights", "transfer", "labels", "classes", "border", "channels", "encoder", "decoder_channels",
         "image_size", "val", "test", *FINETUNE_OPTIONS,
     ],
     "evaluate": ["run", "data", "split", "border", "checkpoint", "out"],
@@ -46,7 +46,7 @@ OPTIONS = {
     "export": ["run", "format", "out", "images", "overwrite"],
     "app": ["runs", "port"],
     "compare": [
-        "data", "out", "inits", "labels", "seeds", "border", "channels", "encoder", "decoder_channels",
+        "data", "out", "inits", "labels", "seeds", "classes", "border", "channels", "encoder", "decoder_channels",
         "image_size", "val", "test", *[name for name in FINETUNE_OPTIONS if name != "seed"],
     ],
     "report": ["run"],

@@ -38,7 +38,7 @@ def differ(random: np.random.Generator, seeds: int, images: int, luck: tuple[flo
 def scores_of(iou: Floats, area: Floats) -> ImageScores:
     """Images of which so much was found, and the same again wrongly: IoU = found / area."""
     found = np.clip(iou, 0, 1) * area
-    return ImageScores(found, (area - found) / 2, (area - found) / 2, 4 * area, 1 - iou, iou)
+    return ImageScores.of_foreground(found, (area - found) / 2, (area - found) / 2, 4 * area, 1 - iou, iou)
 
 
 def simulate(random: np.random.Generator, seeds: int, luck: tuple[float, float, float]) -> Comparison:

@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from fake_pets import write_fake_pets
+from maeseg.classes import BINARY
 from maeseg.data.datamodule import MAX_PRETRAIN_VAL, PretrainData, SegmentData
 from maeseg.data.datasets import LabelledImages, UnlabelledImages
 from maeseg.data.pixels import pixels_of
@@ -26,6 +27,7 @@ class Twins:
 
     name = "twins"
     labelled = True
+    classes = BINARY
     channels = 3
 
     def __init__(self, count: int = 6, size: tuple[int, int] = (96, 64)) -> None:

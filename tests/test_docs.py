@@ -4,12 +4,14 @@ import importlib.util
 import inspect
 import re
 import shlex
+import shutil
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from PIL import Image
 
+from class_folders import write_folder
 from maeseg.cli import VERBS, parse
 from maeseg.data.synthetic import Synthetic
 from tiny_runs import maeseg
@@ -75,6 +77,16 @@ def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "predictions" / "labels" / "a.png").exists()
     assert (tmp_path / "runs" / "comparison" / "report.html").exists()
     assert (tmp_path / "suggested" / "contact_sheet.png").exists()
+
+
+def test_the_commands_for_classes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "labelled")
+    (tmp_path / "labelled" / "classes.yaml").rename("classes.yaml")
+    shutil.copytree(tmp_path / "labelled" / "images", tmp_path / "new")
+    assert maeseg("pretrain", "--data", "new", "--out", "runs/pretrained", *SMALLER["pretrain"]) == 0
+    run_all(commands(DOCS / "classes.md", "console"))
+    assert (tmp_path / "predictions" / "probabilities" / "00" / "car.png").exists()
 
 
 def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

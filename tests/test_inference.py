@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
+from maeseg.classes import BINARY
 from maeseg.data.folders import ImageFolder
 from maeseg.data.pixels import pixels_of
 from maeseg.data.synthetic import Synthetic
@@ -50,6 +51,7 @@ class RedSquares:
     name = "red squares"
     labelled = True
     channels = 3
+    classes = BINARY
 
     def __init__(self) -> None:
         self.read: list[int] = []
@@ -90,7 +92,7 @@ def half_red(width: int, height: int) -> torch.Tensor:
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (90, 41), (20, 33)])
 def test_probability_has_the_image_own_size(unet: nn.Module, width: int, height: int) -> None:
     probability = predict_image(unet, half_red(width, height), (64, 96))
-    assert probability.shape == (height, width)
+    assert probability.shape == (1, height, width)
     assert probability.dtype == torch.float32
     assert 0 <= probability.min() < probability.max() <= 1
 
@@ -99,7 +101,7 @@ def test_the_network_sees_the_normalised_image() -> None:
     image = torch.randint(0, 256, (3, 32, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     red = image[0].double() / 255
     expected = ((red - RED_MEAN) / RED_STD).sigmoid()
-    torch.testing.assert_close(predict_image(RedIsForeground(), image, (32, 64)).double(), expected)
+    torch.testing.assert_close(predict_image(RedIsForeground(), image, (32, 64))[0].double(), expected)
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (200, 120), (40, 24)])
@@ -109,7 +111,7 @@ def test_prediction_stays_in_place_when_resized(width: int, height: int) -> None
     assert model.sizes == [(1, 3, 64, 64)]
     expected = torch.zeros(height, width, dtype=torch.bool)
     expected[:, : width // 2] = True
-    assert torch.equal(probability > 0.5, expected)
+    assert torch.equal(probability[0] > 0.5, expected)
 
 
 def test_predicting_leaves_the_network_as_it_was(unet: nn.Module) -> None:
@@ -209,14 +211,17 @@ def test_written_predictions_are_labels_again(tmp_path: Path) -> None:
     image_file = tmp_path / "images" / "cats" / "cat.7.jpg"
     image_file.parent.mkdir(parents=True)
     to_pil_image(image).save(image_file)
-    Written(tmp_path).write(Path("cats/cat.7.jpg"), lambda: to_pil_image(image), in_bytes(probability))
+    to_write = Written(tmp_path)
+    with to_write.predicting((32, 48)) as prediction:
+        prediction.fill(0, probability)
+        to_write.write(Path("cats/cat.7.jpg"), lambda: to_pil_image(image), prediction)
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert written == {"images/cats/cat.7.jpg", "labels/cats/cat.7.png", "overlays/cats/cat.7.png"}
     with Image.open(tmp_path / "labels/cats/cat.7.png") as written_label:
         assert written_label.mode == "L"
         assert set(np.unique(np.asarray(written_label))) == {0, 255}
     label = np.asarray(ImageFolder(tmp_path, labelled=True).label(0))
-    assert np.array_equal(label, (probability > 0.5).numpy())
+    assert np.array_equal(label, (probability[0] > 0.5).numpy())
 
 
 def touch_images(folder: Path, names: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 def of_one(probability: Tensor, label: Tensor, border: BorderRule = "background") -> dict[str, float]:
     metrics = SegmentationMetrics(border)
-    metrics.update(probability, label)
+    metrics.update(probability[None], label)
     return metrics.compute()
 
 
@@ -54,8 +54,8 @@ def test_values_by_hand(border: BorderRule, accuracy: float, iou: float, dice: f
 def test_dataset_figures_pool_pixels_and_per_image_figures_average_images() -> None:
     metrics = SegmentationMetrics("background")
     big, small = square(0, 0, side=40), square(0, 0, side=2, size=8)
-    metrics.update(big.float(), big)  # right: TP 1600
-    metrics.update(torch.zeros(8, 8), small)  # missed: FN 4
+    metrics.update(big.float()[None], big)  # right: TP 1600
+    metrics.update(torch.zeros(1, 8, 8), small)  # missed: FN 4
     found = metrics.compute()
     assert found["iou"] == pytest.approx(1600 / 1604)
     assert found["iou_per_image"] == pytest.approx(0.5)
@@ -130,7 +130,7 @@ def test_agrees_with_the_definitions(border: BorderRule) -> None:
     probabilities, labels = random_images(6)
     metrics = SegmentationMetrics(border)
     for probability, label in zip(probabilities, labels, strict=True):
-        metrics.update(torch.from_numpy(probability), torch.from_numpy(label))
+        metrics.update(torch.from_numpy(probability)[None], torch.from_numpy(label))
     expected = by_definition(probabilities, labels, border)
     assert metrics.compute() == pytest.approx(expected, abs=1e-6)
     assert 0.1 < expected["boundary_f1"] < 0.99  # neither trivially right nor trivially wrong
@@ -203,16 +203,16 @@ def test_no_foreground(border: BorderRule, predicted: float, score: float) -> No
 @pytest.mark.parametrize("border", BORDERS)
 def test_never_nan(border: BorderRule, predicted: float, value: int) -> None:
     metrics = SegmentationMetrics(border)
-    metrics.update(torch.full((8, 8), predicted), torch.full((8, 8), value, dtype=torch.uint8))
+    metrics.update(torch.full((1, 8, 8), predicted), torch.full((8, 8), value, dtype=torch.uint8))
     for figures in (metrics.compute(), *metrics.per_image()):
         assert all(math.isfinite(figure) and 0 <= figure <= 1 for figure in figures.values()), figures
 
 
 def test_an_image_of_border_only_changes_no_pixel_count() -> None:
     metrics = SegmentationMetrics("ignore")
-    metrics.update(PROBABILITY, LABEL)
+    metrics.update(PROBABILITY[None], LABEL)
     before = metrics.compute()
-    metrics.update(torch.rand(8, 8), torch.full((8, 8), 255, dtype=torch.uint8))
+    metrics.update(torch.rand(1, 8, 8), torch.full((8, 8), 255, dtype=torch.uint8))
     after = metrics.compute()
     assert [after[name] for name in ("accuracy", "iou", "dice")] == [
         before[name] for name in ("accuracy", "iou", "dice")
@@ -224,15 +224,15 @@ def test_an_image_of_border_only_changes_no_pixel_count() -> None:
 
 def test_refuses_what_is_not_one_image_with_probabilities() -> None:
     metrics, label = SegmentationMetrics("ignore"), square(2, 2, side=3, size=8)
-    with pytest.raises(ValueError, match=r"\(4, 8\) and label \(8, 8\)"):
-        metrics.update(torch.zeros(4, 8), label)
-    with pytest.raises(ValueError, match="pass one image"):
+    with pytest.raises(ValueError, match=r"\(1, 4, 8\) and label \(8, 8\)"):
+        metrics.update(torch.zeros(1, 4, 8), label)
+    with pytest.raises(ValueError, match="1 maps of one image"):
         metrics.update(torch.zeros(1, 8, 8), label[None])
     with pytest.raises(ValueError, match="sigmoid"):
-        metrics.update(torch.full((8, 8), 3.0), label)
+        metrics.update(torch.full((1, 8, 8), 3.0), label)
     with pytest.raises(ValueError, match="sigmoid"):
-        metrics.update(torch.full((8, 8), torch.nan), label)
+        metrics.update(torch.full((1, 8, 8), torch.nan), label)
     with pytest.raises(ValueError, match=r"\[0, 2\]"):
-        metrics.update(torch.zeros(8, 8), label * 2)
+        metrics.update(torch.zeros(1, 8, 8), label * 2)
     with pytest.raises(ValueError, match="no image"):
         metrics.compute()

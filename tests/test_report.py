@@ -318,7 +318,7 @@ class TestErrors:
     def test_a_label_with_other_values(self, tmp_path: Path) -> None:
         run = fake_finetune(tmp_path / "run")
         Image.fromarray(np.full((8, 8), 7, np.uint8)).save(run / "examples" / "00_label.png")
-        with pytest.raises(UserError, match=r"00_label\.png holds values other than 0, 1 and 255"):
+        with pytest.raises(UserError, match=r"00_label\.png holds values other than 0 to 1 and 255"):
             write_report(run)
 
 

@@ -74,7 +74,9 @@ class TestResults:
 
 class TestValidation:
     FILES = ("a.jpg", 'b, "c"\nd.jpg', "\udcff.png")  # a comma, quotes, a new line, a name that is no UTF-8
-    SCORES = ImageScores(*np.array([[5, 1, 2, 8, 0.1 + 0.2, 1 / 3], [0, 0, 0, 16, 0, 1], [1e7, 3, 0, 2**31, 0.5, 0]]).T)
+    SCORES = ImageScores.of_foreground(
+        *np.array([[5, 1, 2, 8, 0.1 + 0.2, 1 / 3], [0, 0, 0, 16, 0, 1], [1e7, 3, 0, 2**31, 0.5, 0]]).T
+    )
 
     @pytest.fixture
     def run(self, tmp_path: Path) -> Path:

@@ -116,7 +116,7 @@ class TestResampling:
         np.testing.assert_array_equal(luck["one"]["iou"], luck["same"]["iou"])
 
     def test_two_images_are_the_least(self) -> None:
-        one = ImageScores(*np.ones((6, 1)))
+        one = ImageScores.of_foreground(*np.ones((6, 1)))
         assert resample_images({}) == {} and resample_images({"run": one}) == {}
 
 

@@ -23,8 +23,14 @@ def test_entropy_is_shannons_in_bits() -> None:
     probability = torch.rand(7, 9, generator=torch.Generator().manual_seed(0))
     probability[0, :3] = torch.tensor([0.0, 1.0, 0.5])
     both = np.stack([probability.numpy(), 1 - probability.numpy()]).astype(np.float64)
-    np.testing.assert_allclose(entropy(probability), reference_entropy(both, base=2, axis=0), atol=1e-6)
-    assert torch.equal(entropy(torch.tensor([0.0, 0.5, 1.0])), torch.tensor([0.0, 1.0, 0.0]))
+    np.testing.assert_allclose(entropy(probability[None, None])[0], reference_entropy(both, base=2, axis=0), atol=1e-6)
+    assert torch.equal(entropy(torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 1, 3))[0, 0], torch.tensor([0.0, 1.0, 0.0]))
+
+
+def test_entropy_of_several_classes_is_1_where_all_are_as_likely() -> None:
+    probability = torch.randn(2, 5, 7, 9, generator=torch.Generator().manual_seed(0)).softmax(1)
+    np.testing.assert_allclose(entropy(probability), reference_entropy(probability, base=5, axis=1), atol=1e-6)
+    assert entropy(torch.full((1, 4, 1, 1), 0.25)).item() == 1
 
 
 def greedy(features: Tensor, pool: list[int], labelled: Tensor, count: int) -> list[int]:

@@ -27,7 +27,7 @@ def cut(tiling: Tiling, image: Tensor, corner: tuple[int, int]) -> Tensor:
 
 
 def blended(tiling: Tiling, tiles: list[Tensor]) -> Tensor:
-    return torch.cat(list(tiling.blend(iter(tiles))))
+    return torch.cat(list(tiling.blend(iter(tiles))), dim=1)[0]
 
 
 @settings(deadline=None)

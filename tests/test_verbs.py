@@ -141,8 +141,10 @@ def test_validation_is_measured_image_by_image_in_order(finetuned: Path) -> None
     figures = found.scores.over_set(np.ones(len(VALIDATION)))
     assert {name: float(value) for name, value in figures.items()} == {name: final[name] for name in figures}
     assert bins.pixels.sum() == len(VALIDATION) * 128 * 128
-    assert bins.foreground.sum() == found.scores.tp.sum() + found.scores.fn.sum()
-    assert bins.pixels[10:].sum() == pytest.approx(found.scores.tp.sum() + found.scores.fp.sum(), abs=5)  # above 0.5
+    assert bins.foreground.sum() == found.scores.tp[:, 1].sum() + found.scores.fn[:, 1].sum()
+    assert bins.pixels[10:].sum() == pytest.approx(
+        found.scores.tp[:, 1].sum() + found.scores.fp[:, 1].sum(), abs=5
+    )  # above 0.5
 
 
 def test_an_example_is_what_was_measured(finetuned: Path) -> None:
@@ -153,8 +155,8 @@ def test_an_example_is_what_was_measured(finetuned: Path) -> None:
             np.asarray(Image.open(finetuned / "examples" / f"{number:02d}_{kind}.png")) == 1
             for kind in ("label", "prediction")
         )
-        assert (label & predicted).sum() == found.scores.tp[number]
-        assert predicted.sum() == found.scores.tp[number] + found.scores.fp[number]
+        assert (label & predicted).sum() == found.scores.tp[number, 1]
+        assert predicted.sum() == found.scores.tp[number, 1] + found.scores.fp[number, 1]
 
 
 # --- repeating a run

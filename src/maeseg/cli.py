@@ -189,8 +189,13 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
         table = Table(title=f"{verb} {options.get('run') or options.get('out')}")
         table.add_column("figure")
         table.add_column("value", justify="right")
+        of_classes = result.get("classes", {})
         for name, value in result.items():
-            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+            if name != "classes":
+                table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        for name, figures in of_classes.items():
+            value = figures["iou"]
+            table.add_row(f"iou of {name}", "not there" if value is None else f"{value:.4f}")
         console.print(table)
     elif verb == "compare":
         from maeseg.experiments.summary import print_summary

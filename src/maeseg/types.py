@@ -14,8 +14,11 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 Transfer = Literal["encoder+decoder", "encoder"]
 """What is taken from a run that training starts from."""
 
-LossName = Literal["dice+ce", "dice"]
-"""What fine-tuning minimises: soft Dice loss plus cross-entropy, or the first alone."""
+LossName = Literal["dice+ce", "dice+focal", "dice"]
+"""What fine-tuning minimises: soft Dice loss plus cross-entropy or focal loss, or the first alone."""
+
+ClassWeights = Literal["balanced"] | list[float] | None
+"""How much a pixel of each class counts in the loss: inversely to its share of the labels, so much, or alike."""
 
 Schedule = Literal["cosine", "constant"]
 """What the learning rate does after warm-up: falls to 0 as a cosine, or stays."""

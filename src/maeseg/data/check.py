@@ -17,6 +17,7 @@ import PIL
 from torch.utils.data import DataLoader, Dataset
 
 from maeseg.atomic import write_csv
+from maeseg.classes import BINARY
 from maeseg.data.files import DataError
 from maeseg.data.sources import Source
 from maeseg.data.splits import Split
@@ -170,6 +171,8 @@ def _mark(source: Source, index: int) -> str | None:
 def _cache_file(source: Source) -> Path:
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     what = f"{Path(source.name).absolute()}, {source.labelled}, {source.channels}"
+    if source.classes != BINARY:
+        what += f", {source.classes}"
     return root / "maeseg" / "checked" / hashlib.blake2b(what.encode(errors="replace"), digest_size=16).hexdigest()
 
 

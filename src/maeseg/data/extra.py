@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from maeseg.classes import BINARY
 from maeseg.data.sources import Source, open_source
 from maeseg.data.splits import Split
 
@@ -26,6 +27,7 @@ class Joined:
         self.name = " + ".join(source.name for source in sources)
         self.labelled = False
         self.channels = sources[0].channels
+        self.classes = BINARY
         self._sources = tuple(sources)
         self._starts = list(itertools.accumulate([0] + [len(source) for source in sources]))
 

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from maeseg.classes import BINARY, Classes
+from maeseg.data.class_labels import read_class_label
 from maeseg.data.files import (
     DataError,
     list_files,
@@ -29,24 +31,26 @@ _LABEL_FOLDERS = ("masks", "labels")
 class ImageFolder:
     """Images in a folder, at any depth; labelled ones as ``images/`` beside ``masks/`` or ``labels/``.
 
-    Labels are binary: 0 is background, and 1 or 255 (not both in one file) is foreground. Without
-    ``labelled``, all images below the folder are taken; but where ``images/`` stands beside ``masks/`` or
-    ``labels/``, only ``images/``, so that a label is never taken for an image.
+    Labels are binary, 0 is background, and 1 or 255 (not both in one file) is foreground; or have the classes that are
+    given. Without ``labelled``, all images below the folder are taken; but where ``images/`` stands beside ``masks/``
+    or ``labels/``, only ``images/``, so that a label is never taken for an image.
 
     Args:
         root: The folder.
         labelled: Whether labels are wanted.
         channels: Of the images; other than 3, they are read as they are stored.
+        classes: Of the labels.
 
     Raises:
         UserError: No such folder, no images, or an image or a label without its partner.
     """
 
-    def __init__(self, root: str | Path, *, labelled: bool, channels: int = RGB) -> None:
+    def __init__(self, root: str | Path, *, labelled: bool, channels: int = RGB, classes: Classes = BINARY) -> None:
         self.root = Path(root)
         self.name = str(root)
         self.labelled = labelled
         self.channels = channels
+        self.classes = classes
         if not self.root.exists():
             raise UserError(f"{root}: no such folder")
         if not self.root.is_dir():
@@ -86,18 +90,20 @@ class ImageFolder:
         return read_pixels(self._images[index], str(self._images[index]), self.channels)
 
     def label(self, index: int) -> Image.Image:
-        """Read a label: mode L, 0 background and 1 foreground.
+        """Read a label: mode L, 0 background and 1 foreground; or with classes of the user's own, 255 border.
 
         Raises:
-            DataError: The file is broken, or has values other than 0 and 1, or 0 and 255.
+            DataError: The file is broken, or has values other than 0 and 1, or 0 and 255; or one that no class has.
         """
         path = self._labels[index]
+        if self.classes != BINARY:
+            return Image.fromarray(read_class_label(path, self.classes))
         values = read_values(path)
         found = np.unique(values).tolist()
         if not (set(found) <= {0, 1} or set(found) <= {0, 255}):
             raise DataError(
                 f"{path} has the values {some(found)}: a label has 0 for background and 1 (or else 255) for "
-                "foreground, and nothing else; save it losslessly (PNG)"
+                "foreground, and nothing else; save it losslessly (PNG), or name its classes (--classes)"
             )
         return Image.fromarray((values > 0).astype(np.uint8))
 

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets import OxfordIIITPet
 
+from maeseg.classes import BINARY
 from maeseg.data.files import DataError, check_image, displayed_size, read_image, read_values, some
 from maeseg.data.pixels import RGB, pixels_of
 from maeseg.errors import UserError
@@ -39,6 +40,7 @@ class OxfordPets:
         self.name = "oxford-pet"
         self.labelled = labelled
         self.channels = RGB
+        self.classes = BINARY
         folder = Path(root) / "oxford-iiit-pet"
         split = "test" if test else "trainval"
         missing = [name for name in ("images", "annotations") if not (folder / name).is_dir()]

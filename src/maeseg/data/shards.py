@@ -13,6 +13,7 @@ from typing import NamedTuple
 from PIL import Image
 from torch import Tensor
 
+from maeseg.classes import BINARY
 from maeseg.data.files import DataError, check_image, decode_image, list_files
 from maeseg.data.pixels import RGB, picture_of, read_pixels, suffixes
 from maeseg.errors import UserError
@@ -47,6 +48,7 @@ class TarShards:
         self.name = str(root)
         self.labelled = False
         self.channels = channels
+        self.classes = BINARY
         self._shards = find_shards(self.root)
         self._members = [
             _Member(number, *where)

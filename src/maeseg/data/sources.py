@@ -9,6 +9,7 @@ from typing import Protocol
 from PIL import Image
 from torch import Tensor
 
+from maeseg.classes import BINARY, Classes
 from maeseg.data.files import list_files
 from maeseg.data.folders import LAYOUT, ImageFolder
 from maeseg.data.pets import OxfordPets
@@ -28,6 +29,7 @@ class Source(Protocol):
     name: str
     labelled: bool
     channels: int
+    classes: Classes
 
     def __len__(self) -> int: ...
 
@@ -47,12 +49,13 @@ class Source(Protocol):
         """Return the image as a network reads it: (C, H, W), uint8 or float32."""
 
     def label(self, index: int) -> Image.Image:
-        """Return the label: mode L, the image's size, 0 background, 1 foreground, 255 border."""
+        """Return the label: mode L, the image's size, 0 background, 1 foreground (or the other classes), 255 border."""
 
 
 def open_source(
-    data: str, *, labelled: bool, test: bool = False, download: bool = False, option: str = "data", channels: int = RGB
-) -> Source:
+    data: str, *, labelled: bool, test: bool = False, download: bool = False, option: str = "data",
+    channels: int = RGB, classes: Classes = BINARY,
+) -> Source:  # fmt: skip
     """Open the data that an option names.
 
     Args:
@@ -63,6 +66,7 @@ def open_source(
         download: Fetch Oxford-IIIT Pet where it is missing.
         option: What an error calls the option.
         channels: Of the images; a folder's may be other than RGB.
+        classes: Of the labels; a folder's may be other than foreground and background.
 
     Returns:
         The source.
@@ -73,6 +77,11 @@ def open_source(
     kind, _, rest = data.partition(":")
     if channels != RGB and kind in _NAMES:
         raise UserError(f"--channels {channels}: the images of --{option} {data} are RGB, 3 channels; leave it out")
+    if classes != BINARY and kind in _NAMES:
+        raise UserError(
+            f"--{option} {data} has foreground and background, not the classes of {classes.origin}: give a folder "
+            "whose labels have them"
+        )
     if download and kind != "oxford-pet":
         log.warning("download has no effect on %s: only oxford-pet can be fetched", data)
     if kind == "oxford-pet":
@@ -90,7 +99,7 @@ def open_source(
     if not shards or list_files(Path(data), suffixes(channels)):
         if shards:
             log.warning("%s has images, so its %d tar files are not read", data, len(shards))
-        return ImageFolder(data, labelled=labelled, channels=channels)
+        return ImageFolder(data, labelled=labelled, channels=channels, classes=classes)
     if labelled:
         raise UserError(f"--{option} {data} holds tar shards, and shards have no labels: {LAYOUT}")
     return TarShards(data, channels)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
+from maeseg.classes import BINARY
 from maeseg.data.pixels import RGB, pixels_of
 
 Array = NDArray[np.float32]
@@ -68,6 +69,7 @@ class Synthetic:
         self.name = "synthetic"
         self.labelled = True
         self.channels = RGB
+        self.classes = BINARY
         self.size = size
         self._count = count
         self._seed = (seed, int(test))

@@ -26,11 +26,11 @@ class ResultRow:
         steps: Optimiser steps taken.
         best_epoch: Epoch of the checkpoint that the figures belong to.
         accuracy: Share of pixels classified rightly, 0 to 1.
-        iou: Intersection over union of the foreground, over all pixels of the set, 0 to 1.
+        iou: Intersection over union of the foreground, or the mean over classes, over all pixels of the set, 0 to 1.
         iou_per_image: The same for each image, then averaged.
-        dice: Dice score of the foreground, 0 to 1.
+        dice: Dice score of the foreground, or the mean over classes, 0 to 1.
         dice_loss: Soft Dice loss; lower is better.
-        boundary_f1: F1 score of the foreground's boundary, 0 to 1.
+        boundary_f1: F1 score of the boundary of the foreground, or the mean over classes, 0 to 1.
         border: Border rule the figures were taken under.
         seconds: Wall time of the run.
         run: The run's folder, relative to the comparison's.

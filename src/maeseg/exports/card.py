@@ -5,12 +5,13 @@ path the last part is shown only: where files lie on a machine is no business of
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from maeseg.data.pixels import RGB
 from maeseg.experiments.folder import RunFolder
+from maeseg.scores import CLASS_FIGURES
 from maeseg.training.checkpoints import Checkpoint
 from maeseg.training.run import ABOUT_THIS_CALL
 
@@ -104,6 +105,9 @@ def _data(run: RunFolder, saved: Checkpoint) -> str:
     lines.append(f"{held}, {code_span(about['test'])} to test" if about.get("test") else held)
     if "border" in about:
         lines.append(f"- A border pixel of a label counted as: {about['border']}")
+    if saved.classes.maps > 1:
+        told = (f"{code_span(name)} {value}" for name, value in zip(*_names_and_values(saved), strict=True))
+        lines.append(f"- Classes, with what each is in a label: {', '.join(told)}")
     return "\n".join(lines)
 
 
@@ -135,11 +139,33 @@ def _figures(run: RunFolder, saved: Checkpoint, figures: Mapping[str, Any]) -> l
         split = "On the run's test images, which chose nothing"
     else:
         split = "On the run's validation images, which also chose the epoch, so that the figures flatter a little"
+    of_classes = ""
+    if saved.classes.maps > 1:
+        of_classes = " All but accuracy are means over the classes that are there, each counting the same."
     return [
         f"{split}. Border pixels counted as: {code_span(figures.get('border'))}. Figures under another rule cannot be "
-        "compared. Accuracy, IoU and Dice are over all pixels, the others means over images.",
+        f"compared. Accuracy, IoU and Dice are over all pixels, the others means over images.{of_classes}",
         _table(("figure", "value"), numbers),
+        *_class_figures(saved, figures.get("classes")),
     ]
+
+
+def _class_figures(saved: Checkpoint, found: Any) -> list[str]:
+    """A table of each class's figures, as far as the run has them."""
+    if saved.classes.maps == 1 or not isinstance(found, dict):
+        return []
+    rows = []
+    for name in saved.classes.names:
+        each = found.get(name)
+        values = [each.get(figure) if isinstance(each, dict) else None for figure in CLASS_FIGURES]
+        rows.append((code_span(name), *(f"{value:.4f}" if _is_number(value) else "" for value in values)))
+    return [_table(("class", *CLASS_FIGURES), rows)]
+
+
+def _names_and_values(saved: Checkpoint) -> tuple[Sequence[str], Sequence[object]]:
+    classes = saved.classes
+    painted = [f"painted {list(colour)}" for colour in classes.colours]
+    return classes.names, painted if classes.painted else list(classes.values)
 
 
 def _use(saved: Checkpoint) -> str:
@@ -148,14 +174,15 @@ def _use(saved: Checkpoint) -> str:
             "To start training from, on images like those above: it segments nothing yet. BatchNorm's running "
             "statistics are of visible patches; training on whole images replaces them."
         )
+    what = "foreground from background" if saved.classes.maps == 1 else "these classes apart"
     return (
-        "To tell foreground from background in images like those above. On other images nothing was measured: measure "
+        f"To tell {what} in images like those above. On other images nothing was measured: measure "
         "before you rely on it, and let nobody depend on a pixel that no person has looked at."
     )
 
 
-def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
-    return "\n".join(f"| {one} | {other} |" for one, other in [head, ("---", "---"), *rows])
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ("---",) * len(head), *rows])
 
 
 def _is_number(value: object) -> bool:

@@ -17,9 +17,6 @@ from maeseg.exports.parity import largest_difference
 from maeseg.models.unet import largest_stride
 from maeseg.training.checkpoints import Checkpoint
 
-CLASSES = ("background", "foreground")
-"""Names by label value."""
-
 
 @dataclass(frozen=True)
 class Export:
@@ -48,7 +45,11 @@ def describe(saved: Checkpoint) -> dict[str, str]:
         "maeseg_version": version("maeseg"),
     }
     if about["verb"] == "finetune":
-        found |= {"classes": json.dumps(CLASSES), "border": about["border"]}
+        classes = saved.classes
+        found |= {"classes": json.dumps(classes.names), "border": about["border"]}
+        if classes.maps > 1:
+            told = classes.about["classes"]
+            found |= {key: json.dumps(told[key]) for key in ("values", "colours", "painted")}
     if "trained_on" in about:
         found["trained_on"] = json.dumps(about["trained_on"])
     return found
@@ -82,10 +83,11 @@ encoder = timm.create_model("{encoder.name}", features_only=True{options}, check
 
 def smp_export(saved: Checkpoint, unet: smp.Unet, name: str) -> Export:
     """The U-Net as segmentation-models-pytorch saves it: ``config.json`` and ``model.safetensors`` in a folder."""
+    maps = saved.classes.maps
     code = f"""
 import segmentation_models_pytorch as smp
 
-unet = smp.from_pretrained({_quoted(name)}).eval()  # normalised images (B, C, H, W) to logits (B, 1, H, W)
+unet = smp.from_pretrained({_quoted(name)}).eval()  # normalised images (B, C, H, W) to logits (B, {maps}, H, W)
 """
     config = json.dumps({**unet.config, "_model_class": type(unet).__name__}, indent=2, sort_keys=True)
     files = {
@@ -105,6 +107,8 @@ def safetensors_export(saved: Checkpoint, unet: smp.Unet, name: str) -> Export:
         notes.insert(0, "The segmentation head is missing, as pre-training has none: it stays as new.")
     widths, channels = list(saved.about["decoder_channels"]), saved.normalisation.channels
     options = f"encoder_depth={len(widths)}, decoder_channels={widths}, in_channels={channels}"
+    if saved.classes.maps > 1:
+        options += f", classes={saved.classes.maps}"
     code = f"""
 import segmentation_models_pytorch as smp
 from safetensors.torch import load_file
@@ -128,7 +132,8 @@ def onnx_export(saved: Checkpoint, unet: smp.Unet, name: str, images: Sequence[P
     Raises:
         UserError: If PyTorch cannot export the network, or the file does not compute what PyTorch does.
     """
-    normalisation, stride = saved.normalisation, largest_stride(saved.about["decoder_channels"])
+    normalisation, maps = saved.normalisation, saved.classes.maps
+    stride = largest_stride(saved.about["decoder_channels"])
     content = onnx_bytes(unet, normalisation, stride, describe(saved))
     height, width = saved.about["image_size"]
     session = open_session(content)
@@ -140,6 +145,9 @@ def onnx_export(saved: Checkpoint, unet: smp.Unet, name: str, images: Sequence[P
         )
     else:
         reading = 'pixels_BCHW = np.load("image.npy").astype(np.float32)[None]  # (C, H, W) before, values 0..1'
+    result = 'probability_HW = session.run(None, {"image": pixels_BCHW})[0][0, 0]'
+    if maps > 1:
+        result = 'probability_KHW = session.run(None, {"image": pixels_BCHW})[0][0]  # its argmax(0) is the class'
     code = f"""
 import numpy as np
 import onnxruntime
@@ -147,11 +155,12 @@ from PIL import Image
 
 session = onnxruntime.InferenceSession({_quoted(name)})
 {reading}
-probability_HW = session.run(None, {{"image": pixels_BCHW}})[0][0, 0]
+{result}
 """
+    what = "probabilities of foreground" if maps == 1 else "probabilities of the classes, in their order"
     notes = (
         f"Any number of images of any size whose sides are multiples of {stride}, as float32 (B, C, H, W), 0..1; they "
-        "are normalised inside. Out come probabilities of foreground, (B, 1, H, W).",
+        f"are normalised inside. Out come {what}, (B, {maps}, H, W).",
         f"Checked against PyTorch on {len(images)} images: probabilities differ by at most {difference:.1e}.",
     )
     return Export("The U-Net", {name: content}, code, notes), difference

@@ -6,12 +6,15 @@ height and width are free; height and width are multiples of ``stride``. Normali
 was trained at ``image_size`` and is at its best there: resize an image to it, as ``maeseg predict`` does (bilinearly,
 antialiased).
 
-Output ``probability``: float32 (batch, 1, height, width), 0..1, the probability of ``classes[1]`` in each pixel.
+Output ``probability``: float32 (batch, maps, height, width), 0..1: of one map the probability of ``classes[1]`` in each
+pixel; otherwise a map for each of ``classes``, which sum to 1 (softmax), the most probable being the prediction.
 
 metadata_props, texts, those that are no plain word or number in JSON:
 
 ==================  ================================================================================
-``classes``         JSON list of names by label value: ``["background", "foreground"]``
+``classes``         JSON list of names, background first: ``["background", "foreground"]``
+``values``          JSON list of what each class is in a label file; with ``colours`` ([red, green, blue] of each) and
+                    ``painted`` (whether labels are painted in these); not in a file of foreground and background
 ``border``          what border pixels counted as in training: background, foreground or ignore
 ``image_size``      JSON list [height, width] that the network was trained at
 ``trained_on``      JSON list [height, width], the median of the images trained on, before they were resized; not
@@ -41,6 +44,7 @@ from torch import Tensor, nn
 from maeseg.data.normalisation import Normalisation
 from maeseg.errors import UserError
 from maeseg.exports.padding import with_fixed_padding
+from maeseg.labels import squash
 
 INPUT, OUTPUT = "image", "probability"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -49,7 +53,7 @@ LARGEST = 2**31 - 2**20
 
 
 class ProbabilityNetwork(nn.Module):
-    """What the file computes: images (B, C, H, W), 0..1, to probabilities (B, 1, H, W).
+    """What the file computes: images (B, C, H, W), 0..1, to probabilities (B, K, H, W).
 
     Args:
         unet: Normalised images to logits.
@@ -67,8 +71,7 @@ class ProbabilityNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Normalise, segment, squash."""
-        probability: Tensor = self.unet((image - self.mean) / self.std).sigmoid()
-        return probability
+        return squash(self.unet((image - self.mean) / self.std))
 
 
 def check_onnx() -> None:
@@ -128,7 +131,7 @@ def open_session(content: bytes) -> Any:
 
 
 def run_session(session: Any, image_BCHW: Tensor) -> NDArray[np.float32]:
-    """Probabilities (B, 1, H, W) of images (B, C, H, W), 0..1."""
+    """Probabilities (B, K, H, W) of images (B, C, H, W), 0..1."""
     found: NDArray[np.float32] = session.run([OUTPUT], {INPUT: image_BCHW.numpy()})[0]
     return found
 

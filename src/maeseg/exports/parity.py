@@ -19,6 +19,7 @@ from maeseg.experiments.folder import read_examples
 from maeseg.exports.onnx import run_session
 from maeseg.inference.examples import load_normalised
 from maeseg.inference.inputs import find_images
+from maeseg.labels import squash
 from maeseg.progress import show_progress
 
 MOST = 1e-3
@@ -83,9 +84,9 @@ def _difference(
     unet: smp.Unet, session: Any, images: Sequence[Path], size: tuple[int, int], normalisation: Normalisation
 ) -> float:
     pixels = [read_pixels(image, str(image), normalisation.channels) for image in images]
-    expected_B1HW = unet(torch.stack([load_normalised(each, size, normalisation) for each in pixels])).sigmoid()
-    found_B1HW = torch.from_numpy(run_session(session, torch.stack([_scaled(each, size) for each in pixels])))
-    return float((found_B1HW - expected_B1HW).abs().max())
+    expected_BKHW = squash(unet(torch.stack([load_normalised(each, size, normalisation) for each in pixels])))
+    found_BKHW = torch.from_numpy(run_session(session, torch.stack([_scaled(each, size) for each in pixels])))
+    return float((found_BKHW - expected_BKHW).abs().max())
 
 
 def _scaled(pixels_CHW: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,9 +1,9 @@
 """What runs a segmentation network: PyTorch on a run's checkpoint, or ONNX Runtime on an exported file.
 
-Axes: B batch, C channels, H W pixels.
+Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
 
+from maeseg.classes import BINARY, Classes
 from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.transforms import eval_transform
 from maeseg.errors import UserError
 from maeseg.inference.onnx_engine import OnnxEngine
-from maeseg.inference.predict import probability_at
+from maeseg.inference.predict import resized
 from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
 from maeseg.types import PredictPrecision
 
@@ -25,11 +26,13 @@ class Engine(Protocol):
 
     Attributes:
         channels: Of the images that it takes.
+        classes: What it tells apart.
         size: Height and width that it was trained at.
         trained_on: Height and width of the images that it was trained on, before they were resized.
     """
 
     channels: int
+    classes: Classes
     size: tuple[int, int]
     trained_on: tuple[int, int]
 
@@ -37,26 +40,29 @@ class Engine(Protocol):
         """An image, uint8 or float32, as the network takes it: (C, H, W) at ``size``, float32."""
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
-        """Prepared images to logits of foreground, (B, 1, H, W), float32 on the CPU."""
+        """Prepared images to logits (B, K, H, W), float32 on the CPU."""
 
 
 class TorchEngine:
     """A PyTorch network; puts it in evaluation mode.
 
     Args:
-        model: Normalised images (B, C, H, W) to logits (B, 1, H, W).
+        model: Normalised images (B, C, H, W) to logits (B, K, H, W).
         size: Height and width that it was trained at.
         normalisation: Of the channels.
         trained_on: Height and width of the images that it was trained on, before they were resized.
         precision: Of the arithmetic.
+        classes: What it tells apart.
     """
 
     def __init__(
         self, model: nn.Module, size: tuple[int, int], normalisation: Normalisation = IMAGENET,
         trained_on: tuple[int, int] | None = None, precision: PredictPrecision = "32-true",
+        classes: Classes = BINARY,
     ) -> None:  # fmt: skip
         self.model = model.eval().to(memory_format=torch.channels_last)  # a tenth faster on a CPU
         self.channels = normalisation.channels
+        self.classes = classes
         self.size = size
         self.trained_on = trained_on or size
         self._prepare = eval_transform(size, normalisation)
@@ -95,10 +101,15 @@ def open_engine(run: Path, checkpoint: Literal["best", "last"], precision: Predi
     saved = read_checkpoint(run, checkpoint)
     size = choose_size(saved, None)
     height, width = saved.about.get("trained_on", size)
-    return TorchEngine(restore_unet(saved), size, saved.normalisation, (height, width), precision)
+    return TorchEngine(restore_unet(saved), size, saved.normalisation, (height, width), precision, saved.classes)
 
 
 def probabilities(engine: Engine, images: Sequence[Tensor], flips: bool = False) -> list[Tensor]:
+    """Segment images as ``probability_maps`` does; of each all of its maps together, (K, H, W)."""
+    return [torch.stack(list(maps)) for maps in probability_maps(engine, images, flips)]
+
+
+def probability_maps(engine: Engine, images: Sequence[Tensor], flips: bool = False) -> list[Iterator[Tensor]]:
     """Segment images, each as a whole, in one batch.
 
     Each is resized to what the network was trained at, and the logits back to its own size, both bilinearly.
@@ -110,17 +121,38 @@ def probabilities(engine: Engine, images: Sequence[Tensor], flips: bool = False)
             the network has seen in training; it has never seen an image upside down.
 
     Returns:
-        The probability of foreground of each, (H, W), float32, 0..1.
+        Of each image its maps one after the other, (H, W), float32, 0..1: the probability of foreground, or of each
+        class. A map is made when it is asked for, so that not all of a large image's are in memory at a time.
     """
     prepared_BCHW = torch.stack([engine.prepare(image) for image in images])
-    found = _at_own_sizes(engine.logits(prepared_BCHW), images)
+    views = [engine.logits(prepared_BCHW)]
     if flips:
-        mirrored = _at_own_sizes(engine.logits(prepared_BCHW.flip(-1)).flip(-1), images)
-        found = [(one + other) / 2 for one, other in zip(found, mirrored, strict=True)]
-    return found
-
-
-def _at_own_sizes(logits_B1HW: Tensor, images: Sequence[Tensor]) -> list[Tensor]:
+        views.append(engine.logits(prepared_BCHW.flip(-1)).flip(-1))
     return [
-        probability_at(logits_HW, image.shape[1:]) for logits_HW, image in zip(logits_B1HW[:, 0], images, strict=True)
+        _maps([logits_BKHW[number] for logits_BKHW in views], image.shape[1:]) for number, image in enumerate(images)
     ]
+
+
+def _maps(views: Sequence[Tensor], size: Sequence[int]) -> Iterator[Tensor]:
+    """The mean probabilities of several views' logits (K, H, W), map by map, at a size."""
+
+    def at_size(logits_HW: Tensor) -> Tensor:
+        return resized(logits_HW[None, None], size)[0, 0]
+
+    if len(views[0]) == 1:
+        yield _mean([at_size(logits_KHW[0]).sigmoid() for logits_KHW in views])
+        return
+    totals = []  # of softmax, in logarithms
+    for logits_KHW in views:
+        total_HW = at_size(logits_KHW[0])
+        for logits_HW in logits_KHW[1:]:
+            total_HW = torch.logaddexp(total_HW, at_size(logits_HW))
+        totals.append(total_HW)
+    for number in range(len(views[0])):
+        yield _mean(
+            [(at_size(logits_KHW[number]) - total_HW).exp() for logits_KHW, total_HW in zip(views, totals, strict=True)]
+        )
+
+
+def _mean(maps: Sequence[Tensor]) -> Tensor:
+    return maps[0] if len(maps) == 1 else (maps[0] + maps[1]) / 2

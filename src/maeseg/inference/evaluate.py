@@ -27,14 +27,15 @@ def evaluate_model(
     One image at a time, so that no figure depends on a batch size, an order or a label that was resized.
 
     Args:
-        model: A segmentation network: normalised images (B, C, H, W) to logits (B, 1, H, W).
-        source: Labelled images.
+        model: A segmentation network: normalised images (B, C, H, W) to logits (B, K, H, W).
+        source: Labelled images, of the network's classes.
         indices: Which of them, in order.
         size: Height and width to run the network at.
         border: What a border pixel of a label counts as.
         normalisation: Of the channels.
         progress: Wraps the indices to show how far it is, such as ``rich.progress.track``.
-        see: Is given every index with its prediction: the probability of foreground, (H, W), 0..1.
+        see: Is given every index with its prediction: the probability of foreground, or of each class,
+            (K, H, W), 0..1.
 
     Returns:
         The metrics over these images; ``compute()`` and ``per_image()`` read them.
@@ -44,11 +45,11 @@ def evaluate_model(
     """
     if not source.labelled:
         raise ValueError(f"source {source.name} was opened without labels")
-    metrics = SegmentationMetrics(border)
+    metrics = SegmentationMetrics(border, source.classes)
     for index in progress(indices):
         label_HW = pil_to_tensor(source.label(index))[0]
-        probability_HW = predict_image(model, source.pixels(index), size, normalisation)
-        metrics.update(probability_HW, label_HW)
+        probability_KHW = predict_image(model, source.pixels(index), size, normalisation)
+        metrics.update(probability_KHW, label_HW)
         if see:
-            see(index, probability_HW)
+            see(index, probability_KHW)
     return metrics

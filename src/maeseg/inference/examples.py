@@ -59,12 +59,12 @@ def write_reconstructions(
 
 
 def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tensor]) -> None:
-    """Write ``NN_image.png``, ``NN_label.png`` and ``NN_prediction.png`` (0, 1, 255) for each image.
+    """Write ``NN_image.png``, ``NN_label.png`` and ``NN_prediction.png`` (classes from 0, and 255) for each image.
 
     Args:
         out: Folder to write to.
         source: Labelled images.
-        predictions: Index of each image and its predicted class map (H, W), 0 or 1.
+        predictions: Index of each image and its predicted class map (H, W).
     """
     out.mkdir(parents=True, exist_ok=True)
     for number, (index, predicted_HW) in enumerate(predictions.items()):

@@ -1,6 +1,6 @@
 """Segment many images: decoding, the network and encoding side by side, in bounded memory.
 
-Axes: C channels, H W pixels.
+Axes: C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
 import logging
@@ -11,23 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maeseg.data.files import MAX_PIXELS_ALONE
 from maeseg.data.pixels import LargeArray, LargePicture, open_large, picture_of, read_pixels
-from maeseg.inference.engines import Engine, probabilities
+from maeseg.inference.engines import Engine, probabilities, probability_maps
 from maeseg.inference.geotiff import read_place
 from maeseg.inference.inputs import Images
 from maeseg.inference.tiles import Tiling, choose_tile
 from maeseg.inference.workers import in_order, open_workers, share_out
-from maeseg.inference.written import Written, in_bytes
+from maeseg.inference.written import Prediction, Written
 from maeseg.progress import show_progress
 
 log = logging.getLogger(__name__)
 
 PIXELS_AT_ONCE = 32 * 2**20
 """Images that are being worked on have this many pixels together, or there is one alone."""
+
+TILE_VALUES = 2**27
+"""Probabilities of tiles that wait to be blended; those of a tile that has more wait alone."""
 
 _BATCH_PIXELS = 8 * 2**20
 
@@ -80,7 +84,7 @@ class Segmenter:
                 if tile is not None:
                     self._segment_alone(images, written, name, tile, pool)
 
-    def segment_image(self, image: LargePicture | LargeArray, name: str) -> Tensor:
+    def segment_image(self, image: LargePicture | LargeArray, name: str) -> NDArray[np.uint8]:
         """Segment an image that is in memory, as ``segment`` does one that is alone in its folder.
 
         Args:
@@ -88,21 +92,26 @@ class Segmenter:
             name: What the progress bar calls it.
 
         Returns:
-            Its probabilities of foreground in bytes, (H, W), as ``in_bytes`` makes them.
+            The class of each pixel, (H, W), from 0.
         """
+        prediction = Prediction(image.size, self.engine.classes.maps, keep=None)
         tile = choose_tile(self.tile, image.size, self.engine.trained_on)
         with open_workers(share_out(self.engine.size)[0]) as pool:
             if tile is not None:
-                return self._in_tiles(image, name, tile, pool)
-            whole = [image.cut(0, 0, *image.size)]
-            return in_bytes(pool.submit(probabilities, self.engine, whole, self.flips).result()[0])
+                self._fill_from_tiles(prediction, image, name, tile, pool)
+            else:
+                whole = [image.cut(0, 0, *image.size)]
+                prediction.fill(0, pool.submit(probability_maps, self.engine, whole, self.flips).result()[0])
+        return prediction.classes_HW
 
     def _segment_batch(self, images: Images, written: Written, batch: Batch) -> Batch:
         read = [self._read(images.folder / name) for name in batch]
-        found = probabilities(self.engine, read, self.flips)
-        for name, pixels_CHW, probability_HW in zip(batch, read, found, strict=True):
+        found = probability_maps(self.engine, read, self.flips)
+        for name, pixels_CHW, maps in zip(batch, read, found, strict=True):
             place = read_place(images.folder / name, images.sizes[name])
-            written.write(name, partial(picture_of, pixels_CHW), in_bytes(probability_HW), place)
+            with written.predicting(images.sizes[name]) as prediction:
+                prediction.fill(0, maps)
+                written.write(name, partial(picture_of, pixels_CHW), prediction, place)
         return batch
 
     def _segment_alone(
@@ -110,26 +119,29 @@ class Segmenter:
     ) -> None:
         file = images.folder / name
         image = open_large(file, str(file), self.engine.channels)
-        map_HW = self._in_tiles(image, str(name), tile, pool)
-        written.write(name, image.picture, map_HW, read_place(file, images.sizes[name]))
+        with written.predicting(image.size) as prediction:
+            self._fill_from_tiles(prediction, image, str(name), tile, pool)
+            written.write(name, image.picture, prediction, read_place(file, images.sizes[name]))
 
-    def _in_tiles(self, image: LargePicture | LargeArray, name: str, tile: tuple[int, int], pool: Executor) -> Tensor:
-        tiling = Tiling(image.size, tile, self.overlap)
+    def _fill_from_tiles(
+        self, prediction: Prediction, image: LargePicture | LargeArray, name: str, tile: tuple[int, int], pool: Executor
+    ) -> None:
+        tiling, top = Tiling(image.size, tile, self.overlap), 0
         workers, at_once = share_out(self.engine.size)
+        share, values = TILE_VALUES // (2 * workers), self.engine.classes.maps * tile[0] * tile[1]
+        at_once = max(1, min(at_once, share // values))
         corners = [tiling.corners[first : first + at_once] for first in range(0, len(tiling.corners), at_once)]
 
         def segment(corners: Sequence[tuple[int, int]]) -> list[Tensor]:
             tiles = [tiling.fill(image.cut(*tiling.box(corner))) for corner in corners]
             return probabilities(self.engine, tiles, self.flips)
 
-        predicted = in_order(pool, segment, corners, lambda _: 1, 2 * workers)
+        predicted = in_order(pool, segment, corners, lambda each: max(share, len(each) * values), TILE_VALUES)
         shown = show_progress(predicted, f"{name} in tiles", len(corners))
-        map_HW = torch.empty(tiling.image, dtype=torch.uint8)
-        top = 0
-        for rows_HW in tiling.blend(tile_HW for tiles in shown for tile_HW in tiles):
-            map_HW[top : top + len(rows_HW)] = in_bytes(rows_HW)
-            top += len(rows_HW)
-        return map_HW
+        tiles = (tile_KHW for each in shown for tile_KHW in each)
+        for rows_KHW in tiling.blend(tiles, self.engine.classes.maps):
+            prediction.fill(top, rows_KHW)
+            top += rows_KHW.shape[1]
 
     def _read(self, file: Path) -> Tensor:
         return read_pixels(file, str(file), self.engine.channels, MAX_PIXELS_ALONE)

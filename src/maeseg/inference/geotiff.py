@@ -1,6 +1,7 @@
 """Where on the earth an image lies: read from a GeoTIFF, and given to the maps made of it (extra ``geo``)."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+
+from maeseg.classes import Colour
 
 SUFFIXES = (".tif", ".tiff")
 
@@ -54,8 +57,10 @@ def read_place(file: Path, size: tuple[int, int]) -> Place | None:
         return None
 
 
-def write_geotiff(file: Path, values_HW: NDArray[np.uint8], place: Place) -> None:
-    """Write a map of bytes as a GeoTIFF of one band, losslessly compressed."""
+def write_geotiff(
+    file: Path, values_HW: NDArray[np.uint8], place: Place, colours: Mapping[int, Colour] | None = None
+) -> None:
+    """Write a map of bytes as a GeoTIFF of one band, losslessly compressed; its values may have colours."""
     import rasterio
 
     height, width = values_HW.shape
@@ -64,6 +69,8 @@ def write_geotiff(file: Path, values_HW: NDArray[np.uint8], place: Place) -> Non
         transform=place.transform, compress="deflate",
     ) as target:  # fmt: skip
         target.write(values_HW, 1)
+        if colours:
+            target.write_colormap(1, dict(colours))
 
 
 def _is_geotiff(file: Path) -> bool:

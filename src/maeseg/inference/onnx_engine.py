@@ -1,6 +1,6 @@
 """A network that ``maeseg export --format onnx`` wrote, run by ONNX Runtime (extra ``onnx``).
 
-Axes: B batch, C channels, H W pixels.
+Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
 import json
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from maeseg.classes import BINARY, Classes, classes_of
 from maeseg.errors import UserError
 from maeseg.training.checkpoints import MAX_SIDE
 
@@ -20,8 +21,9 @@ NOT_OURS = "give a file that maeseg export --format onnx wrote"
 class OnnxEngine:
     """An exported network; see ``maeseg.inference.engines.Engine``.
 
-    Takes an input (B, C, H, W) of values 0..1, and gives the probability of foreground (B, 1, H, W). Its metadata has
-    ``image_size``, [height, width], and may have ``trained_on``.
+    Takes an input (B, C, H, W) of values 0..1, and gives the probability of foreground (B, 1, H, W), or of each class
+    (B, K, H, W). Its metadata has ``image_size``, [height, width], and may have ``trained_on``; with several classes
+    ``classes``, ``values``, ``colours`` and ``painted``.
 
     Args:
         file: The file.
@@ -53,11 +55,13 @@ class OnnxEngine:
         try:
             [taken] = self._session.get_inputs()
             self._input, (_, self.channels, *_) = taken.name, taken.shape
-            works = self.logits(torch.zeros(2, self.channels, *self.size)).shape == (2, 1, *self.size)
+            _, maps, *sides = self.logits(torch.zeros(2, self.channels, *self.size)).shape
+            self.classes = BINARY if maps == 1 else _classes(about, str(file))
+            works = (maps, *sides) == (self.classes.maps, *self.size)
         except Exception as error:
             raise UserError(f"--run {file} does not segment images: {NOT_OURS}") from error
         if not works:
-            raise UserError(f"--run {file} does not give one map for each image: {NOT_OURS}")
+            raise UserError(f"--run {file} does not give a map of foreground, or one of each class: {NOT_OURS}")
 
     def prepare(self, pixels_CHW: Tensor) -> Tensor:
         """Resize to ``size``, values 0..1; normalisation is in the file."""
@@ -66,9 +70,17 @@ class OnnxEngine:
         return result
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
-        """Prepared images to logits of foreground, (B, 1, H, W)."""
-        [probability_B1HW] = self._session.run(None, {self._input: images_BCHW.contiguous().numpy()})
-        return torch.logit(torch.from_numpy(probability_B1HW), eps=1e-7)
+        """Prepared images to logits, (B, K, H, W); those of several classes are logarithms of probabilities."""
+        [found] = self._session.run(None, {self._input: images_BCHW.contiguous().numpy()})
+        probability_BKHW = torch.from_numpy(found)
+        if probability_BKHW.shape[1] == 1:
+            return torch.logit(probability_BKHW, eps=1e-7)
+        return probability_BKHW.clamp(min=1e-12).log()
+
+
+def _classes(about: dict[str, str], file: str) -> Classes:
+    told = {key: json.loads(about[key]) for key in ("values", "colours", "painted")}
+    return classes_of({"classes": {"names": json.loads(about["classes"]), **told}}, file)
 
 
 def _sides(text: Any) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Segment one image with a trained network, the way it is measured: by itself, as a whole.
 
-Axes: B batch, C channels, H W pixels.
+Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from torchvision import tv_tensors
 
 from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.transforms import eval_transform
+from maeseg.labels import squash
 
 
 @torch.inference_mode()
@@ -25,25 +26,24 @@ def predict_image(
     both bilinearly. The network runs in evaluation mode on its parameters' device, and is left as it was.
 
     Args:
-        model: A segmentation network: normalised images (B, C, H, W) to logits (B, 1, H, W).
+        model: A segmentation network: normalised images (B, C, H, W) to logits (B, K, H, W).
         pixels_CHW: The image, uint8 or float32.
         size: Height and width to run the network at, multiples of its largest stride.
         normalisation: Of the channels.
 
     Returns:
-        Probability of foreground, (H, W) of the image, float32 on the CPU, 0..1.
+        Probability of foreground, or of each class, (K, H, W) of the image, float32 on the CPU, 0..1.
     """
     image_CHW = eval_transform(size, normalisation)(tv_tensors.Image(pixels_CHW))
     device = next(model.parameters()).device
     with _evaluating(model):
-        logits_B1HW = model(image_CHW[None].to(device)).float().cpu()
-    return probability_at(logits_B1HW[0, 0], pixels_CHW.shape[1:])
+        logits_BKHW = model(image_CHW[None].to(device)).float().cpu()
+    return squash(resized(logits_BKHW, pixels_CHW.shape[1:]))[0]
 
 
-def probability_at(logits_HW: Tensor, size: Sequence[int]) -> Tensor:
-    """Logits (H, W) of an image that was resized, to the probability at its own height and width, ``size``."""
-    resized_B1HW = F.interpolate(logits_HW[None, None], tuple(size), mode="bilinear", antialias=True)
-    return resized_B1HW[0, 0].sigmoid()
+def resized(logits_BKHW: Tensor, size: Sequence[int]) -> Tensor:
+    """Logits (B, K, H, W) of images that were resized, at their own height and width, ``size``."""
+    return F.interpolate(logits_BKHW, tuple(size), mode="bilinear", antialias=True)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ As in Suggestive Annotation (Yang et al. 2017, arXiv 1706.04737, section 2.3) th
 them the representative ones are chosen: here by k-centre greedy over the encoder's features (Sener and Savarese 2018,
 arXiv 1708.00489, algorithm 1), away from what is labelled already.
 
-Axes: B batch, C channels, H W pixels, N candidates, M labelled images, P candidates that are unsure enough.
+Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels, N candidates, M labelled images, P
+candidates that are unsure enough.
 """
 
 import math
@@ -23,6 +24,7 @@ from maeseg.data.pixels import read_pixels
 from maeseg.inference.examples import load_normalised
 from maeseg.inference.inputs import Images
 from maeseg.inference.workers import in_order, open_workers, share_out
+from maeseg.labels import squash
 from maeseg.progress import show_progress
 
 UNSURE = 5
@@ -45,7 +47,7 @@ def look_at(
 
     Returns:
         For each image the mean of the encoder's deepest map, of length 1, (N, C), and the mean entropy of its
-        pixels in bits, 0..1, (N,).
+        pixels, 0..1, (N,).
     """
     unet.eval()
     names = list(images.sizes)
@@ -66,14 +68,16 @@ def look_at(
 def look_at_batch(unet: smp.Unet, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Feature (B, C) and uncertainty (B,) of normalised images, as :func:`look_at` gives them."""
     maps = unet.encoder(images_BCHW)
-    probability_BHW = unet.segmentation_head(unet.decoder(maps))[:, 0].float().sigmoid()
-    return F.normalize(maps[-1].float().mean((2, 3)), dim=1), entropy(probability_BHW).mean((1, 2))
+    probability_BKHW = squash(unet.segmentation_head(unet.decoder(maps)).float())
+    return F.normalize(maps[-1].float().mean((2, 3)), dim=1), entropy(probability_BKHW).mean((1, 2))
 
 
-def entropy(probability: Tensor) -> Tensor:
-    """Entropy of foreground against background in bits, 0..1, of probabilities of any shape."""
-    nats: Tensor = torch.special.entr(probability) + torch.special.entr(1 - probability)
-    return nats / math.log(2)
+def entropy(probability_BKHW: Tensor) -> Tensor:
+    """Entropy of each pixel's class, (B, H, W): from 0, certain, to 1, all alike; in bits, of two classes."""
+    if probability_BKHW.shape[1] == 1:
+        probability_BKHW = torch.cat([probability_BKHW, 1 - probability_BKHW], dim=1)
+    nats: Tensor = torch.special.entr(probability_BKHW).sum(dim=1)
+    return nats / math.log(probability_BKHW.shape[1])
 
 
 def choose(features_NC: Tensor, uncertainty_N: Tensor, labelled_MC: Tensor, count: int) -> list[int]:

@@ -4,7 +4,7 @@ MONAI's ``sliding_window_inference`` does the same for an image that is in memor
 and a map of weights: 20 bytes a pixel, 3 GB for 12,000 x 12,000. Here the image stays as it was read, one row of tiles
 is floating point at a time, and the weights, a product of a row's and a column's, are never a map.
 
-Axes: C channels, H W pixels.
+Axes: C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,8 @@ WHOLE_PIXELS = 32 * 2**20
 """Larger images are not predicted whole unless that is asked for: it takes some 25 bytes a pixel."""
 
 SMALLEST = 32
+
+_ROWS = 32  # blended at a time
 
 
 def check_tile(tile: int | Literal["auto"], overlap: float) -> None:
@@ -87,27 +89,31 @@ class Tiling:
             return torch.from_numpy(np.pad(cut_CHW.numpy(), ((0, 0), (0, below), (0, right)), "symmetric"))
         return cut_CHW
 
-    def blend(self, tiles: Iterator[Tensor]) -> Iterator[Tensor]:
+    def blend(self, tiles: Iterator[Tensor], maps: int = 1) -> Iterator[Tensor]:
         """Blend predicted tiles: where they overlap, their mean, weighted by a cosine bell over each tile.
 
         Args:
-            tiles: Probabilities (H, W) of each tile, in the order of ``corners``.
+            tiles: Probabilities (K, H, W) of each tile, in the order of ``corners``.
+            maps: How many of each.
 
         Yields:
-            Rows of the image from top to bottom, a few at a time: probabilities (H, W).
+            Rows of the image from top to bottom, a few at a time: probabilities (K, H, W).
         """
         (image_height, image_width), (height, width) = self.image, self.tile
         bell_H, bell_W = _bell(height), _bell(width)
         weight_H, weight_W = _sum_of_bells(self.rows, bell_H), _sum_of_bells(self.columns, bell_W)
         window_HW = bell_H[:, None] * bell_W
-        sums_HW = torch.zeros(height, len(weight_W))
+        sums_KHW = torch.zeros(maps, height, len(weight_W))
         for y, below in zip(self.rows, [*self.rows[1:], len(weight_H)], strict=True):
             for x in self.columns:
-                sums_HW[:, x : x + width] += next(tiles) * window_HW
+                sums_KHW[..., x : x + width] += next(tiles) * window_HW
             done = below - y  # rows that no further tile reaches
-            blended_HW = sums_HW[:done] / (weight_H[y:below, None] * weight_W)
-            yield blended_HW[: max(0, image_height - y), :image_width].clamp(max=1)
-            sums_HW = torch.cat([sums_HW[done:], torch.zeros(done, len(weight_W))])
+            for first in range(0, min(done, image_height - y), _ROWS):
+                last = min(first + _ROWS, done, image_height - y)
+                blended_KHW = sums_KHW[:, first:last] / (weight_H[y + first : y + last, None] * weight_W)
+                yield blended_KHW[..., :image_width].clamp_(max=1)
+            sums_KHW[:, : height - done] = sums_KHW[:, done:].clone()  # in place: of many classes it is large
+            sums_KHW[:, height - done :] = 0
 
 
 def _starts(length: int, tile: int, overlap: float) -> list[int]:

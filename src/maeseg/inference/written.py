@@ -1,11 +1,14 @@
 """The files that a prediction is written to.
 
-Axes: C channels, H W pixels.
+Axes: C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 import torch
@@ -16,58 +19,117 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_segmentation_masks
 
+from maeseg.classes import BINARY, Classes, Colour
 from maeseg.inference.geotiff import Place, write_geotiff
+from maeseg.labels import class_map
 from maeseg.types import BORDER
 
-FOREGROUND_COLOUR = (255, 120, 0)
 BORDER_COLOUR = (128, 128, 128)
 CONTOUR_COLOUR = (255, 255, 255)
 
 _BAND_PIXELS = 2**18  # drawn at a time: drawing takes some 90 bytes for each
 
 
+class Prediction:
+    """What is kept of an image's maps: the class of each pixel, and if they are wanted the maps in bytes.
+
+    Args:
+        size: Height and width.
+        maps: How many there are.
+        keep: A file to keep them in, or None to keep none.
+
+    Attributes:
+        classes_HW: uint8, from 0.
+    """
+
+    def __init__(self, size: tuple[int, int], maps: int, keep: IO[bytes] | None) -> None:
+        self.classes_HW = np.zeros(size, np.uint8)
+        self._maps, self._keep = maps, keep
+
+    def fill(self, top: int, maps: Iterable[Tensor]) -> None:
+        """Fill rows from ``top`` on.
+
+        Args:
+            top: The first.
+            maps: Probabilities (H, W), 0..1, one after the other; not kept.
+        """
+        found_HW = class_map(self._kept(top, maps)).numpy()
+        self.classes_HW[top : top + len(found_HW)] = found_HW
+
+    def _kept(self, top: int, maps: Iterable[Tensor]) -> Iterator[Tensor]:
+        for number, map_HW in enumerate(maps):
+            if self._keep is not None:
+                self._keep.seek(number * self.classes_HW.size + top * self.classes_HW.shape[1])
+                self._keep.write(in_bytes(map_HW).numpy().tobytes())
+            yield map_HW
+
+    def kept(self) -> Iterator[NDArray[np.uint8]]:
+        """The maps that were kept, (H, W), as ``in_bytes`` makes them, one after the other."""
+        if self._keep is not None:
+            for number in range(self._maps):
+                self._keep.seek(number * self.classes_HW.size)
+                content = self._keep.read(self.classes_HW.size)
+                yield np.frombuffer(content, np.uint8).reshape(self.classes_HW.shape)
+
+
 @dataclass(frozen=True)
 class Written:
     """What is written of each image.
 
-    A label is a grey PNG, 0 background and 255 foreground: any viewer shows it, and a folder of such labels beside
-    ``images/`` is labelled data again. A map of probabilities is one of 8 bits, v for a probability of v / 255: a pixel
-    is foreground exactly where it is above 127. Of a GeoTIFF both are GeoTIFFs that lie where it does.
+    A label is a PNG of the classes' values, with a palette of their colours; of foreground and background a grey one, 0
+    and 255, which any viewer shows. A folder of labels beside ``images/`` is labelled data again. A map of
+    probabilities is a grey PNG, v for a probability of v / 255: a pixel is foreground exactly where it is above 127. Of
+    a GeoTIFF all are GeoTIFFs that lie where it does.
 
     Args:
-        folder: Where to: ``labels/NAME.png``, ``overlays/NAME.png``, ``probabilities/NAME.png``.
+        folder: Where to: ``labels/NAME.png``, ``overlays/NAME.png``, ``probabilities/NAME.png``, or with classes
+            ``probabilities/NAME/CLASS.png``.
         overlays: Whether overlays are.
         probabilities: Whether probabilities are.
+        classes: What is told apart.
     """
 
     folder: Path
     overlays: bool = True
     probabilities: bool = False
+    classes: Classes = BINARY
 
-    def write(self, name: Path, picture: Callable[[], Image.Image], map_HW: Tensor, place: Place | None = None) -> None:
+    @contextmanager
+    def predicting(self, size: tuple[int, int]) -> Iterator[Prediction]:
+        """An image's prediction, to be filled and written; its maps are on the disk, as they may not fit elsewhere."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=self.folder) if self.probabilities else nullcontext() as keep:
+            yield Prediction(size, self.classes.maps, keep)
+
+    def write(
+        self, name: Path, picture: Callable[[], Image.Image], prediction: Prediction, place: Place | None = None
+    ) -> None:
         """Write one image's prediction.
 
         Args:
             name: The image's path relative to where it was found; its folders are kept, its suffix is not.
             picture: Gives the image as an RGB picture, which is drawn upon.
-            map_HW: Its probabilities of foreground in bytes, as ``in_bytes`` makes them; used up.
+            prediction: Filled; used up.
             place: Where on the earth it lies, if anybody knows.
         """
-        values_HW = map_HW.numpy()
-        if self.probabilities:
-            self._write_map("probabilities", name, values_HW, place)
-        self._write_map("labels", name, as_label(values_HW), place)
+        classes, classes_HW = self.classes, prediction.classes_HW
+        for each, map_HW in zip(classes.names, prediction.kept(), strict=False):
+            where = name if classes.maps == 1 else name.with_suffix("") / f"{each}.png"
+            self._write_map("probabilities", where, map_HW, place)
         if self.overlays:
-            values_HW >>= 7
-            drawn = overlay(picture(), map_HW)
+            drawn = overlay(picture(), torch.from_numpy(classes_HW), classes.colours)
             # a photograph's file is hardly larger so, and written three times as fast
             drawn.save(self._file("overlays", name, ".png"), compress_level=1)
+        self._write_map("labels", name, as_label(classes_HW, classes), place, label_colours(classes))
 
-    def _write_map(self, kind: str, name: Path, values_HW: NDArray[np.uint8], place: Place | None) -> None:
+    def _write_map(
+        self, kind: str, name: Path, values_HW: NDArray[np.uint8], place: Place | None,
+        colours: Mapping[int, Colour] | None = None,
+    ) -> None:  # fmt: skip
         if place:
-            write_geotiff(self._file(kind, name, ".tif"), values_HW, place)
+            write_geotiff(self._file(kind, name, ".tif"), values_HW, place, colours)
         else:
-            Image.fromarray(values_HW).save(self._file(kind, name, ".png"))
+            coloured(values_HW, colours).save(self._file(kind, name, ".png"))
 
     def _file(self, kind: str, name: Path, suffix: str) -> Path:
         file = self.folder / kind / name.with_suffix(suffix)
@@ -80,49 +142,66 @@ def in_bytes(probability_HW: Tensor) -> Tensor:
     return (probability_HW * 255 - 0.5).ceil().clamp(0, 255).to(torch.uint8)
 
 
-def as_label(map_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Probabilities in bytes to a label, 0 and 255; in place, as it may be large."""
-    map_HW >>= 7  # 1 for more than 127
-    map_HW *= 255
-    return map_HW
+def as_label(classes_HW: NDArray[np.uint8], classes: Classes) -> NDArray[np.uint8]:
+    """A class map to the values that stand for the classes in a label file; in place, as it may be large."""
+    values = np.array(classes.values, np.uint8)
+    for row_W in classes_HW:
+        row_W[:] = values[row_W]
+    return classes_HW
 
 
-def overlay(image: Image.Image, label_HW: Tensor) -> Image.Image:
+def label_colours(classes: Classes) -> dict[int, Colour] | None:
+    """The palette of label files, by their values; of foreground and background there is none."""
+    return None if classes.maps == 1 else dict(zip(classes.values, classes.colours, strict=True))
+
+
+def coloured(values_HW: NDArray[np.uint8], colours: Mapping[int, Colour] | None) -> Image.Image:
+    """A grey picture of values, or one with a palette of a colour for each."""
+    picture = Image.fromarray(values_HW)
+    if colours:
+        every = [colours.get(value, (0, 0, 0)) for value in range(max(colours) + 1)]
+        picture.putpalette([part for colour in every for part in colour])
+    return picture
+
+
+def overlay(image: Image.Image, label_HW: Tensor, colours: Sequence[Colour] = BINARY.colours) -> Image.Image:
     """Draw a label over its image, in place.
 
     Args:
         image: RGB.
-        label_HW: At the image's size: 0 background, 1 foreground, 255 border.
+        label_HW: At the image's size: 0 background, 1 foreground or the other classes, 255 border.
+        colours: Of the classes.
 
     Returns:
-        The image with the foreground tinted orange, the border grey, and a white contour, two pixels wide,
-        around the foreground.
+        The image with all classes but the background tinted in their colours, the border grey, and a white contour, two
+        pixels wide, around each class.
     """
     width, height = image.size
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         first, last = max(top - 1, 0), min(bottom + 1, height)  # a contour depends on the rows beside its own
-        drawn = _draw(image.crop((0, first, width, last)), label_HW[first:last])
+        drawn = _draw(image.crop((0, first, width, last)), label_HW[first:last], colours)
         image.paste(drawn.crop((0, top - first, width, bottom - first)), (0, top))
     return image
 
 
-def _draw(image: Image.Image, label_HW: Tensor) -> Image.Image:
-    foreground_HW = label_HW == 1
-    classes_CHW = torch.stack([foreground_HW, label_HW == BORDER])
-    drawn = draw_segmentation_masks(
-        pil_to_tensor(image), classes_CHW, alpha=0.4, colors=[FOREGROUND_COLOUR, BORDER_COLOUR]
-    )
-    drawn = draw_segmentation_masks(drawn, _contour(foreground_HW), alpha=1.0, colors=[CONTOUR_COLOUR])
+def _draw(image: Image.Image, label_HW: Tensor, colours: Sequence[Colour]) -> Image.Image:
+    drawn = pil_to_tensor(image)
+    there = [int(value) for value in label_HW.unique() if value]
+    if there:
+        classes_CHW = torch.stack([label_HW == value for value in there])
+        tints = [BORDER_COLOUR if value == BORDER else colours[value] for value in there]
+        drawn = draw_segmentation_masks(drawn, classes_CHW, alpha=0.4, colors=tints)
+    drawn = draw_segmentation_masks(drawn, _contour(label_HW), alpha=1.0, colors=[CONTOUR_COLOUR])
     result: Image.Image = to_pil_image(drawn)
     return result
 
 
-def _contour(foreground_HW: Tensor) -> Tensor:
-    """Pixels on either side of the foreground's boundary, bool (H, W)."""
-    near_foreground, near_background = (
-        F.max_pool2d(side.float()[None], kernel_size=3, stride=1, padding=1)[0] > 0
-        for side in (foreground_HW, ~foreground_HW)
+def _contour(label_HW: Tensor) -> Tensor:
+    """Pixels on either side of a boundary between two classes, bool (H, W); the border counts as background."""
+    classes_1HW = torch.where(label_HW == BORDER, 0, label_HW).float()[None]
+    highest, lowest = (
+        sign * F.max_pool2d(sign * classes_1HW, kernel_size=3, stride=1, padding=1)[0] for sign in (1, -1)
     )
-    return near_foreground & near_background
+    return highest != lowest

@@ -124,7 +124,7 @@ def load_outside(
         offered: A state dict.
         origin: Where it comes from, for error messages.
         decoder: Fill a U-Net's decoder too where the state dict is of a U-Net of segmentation-models-pytorch, and its
-            head where that has one output.
+            head where that has as many outputs.
 
     Raises:
         UserError: If the layout is not recognised, or does not fill the encoder, or the decoder if it has one.

@@ -16,17 +16,20 @@ DECODER_CHANNELS = (256, 128, 64, 32, 16)
 """Widths of the decoder's blocks from coarse to fine, as segmentation-models-pytorch has them."""
 
 
-def build_unet(encoder: str, decoder_channels: Sequence[int] = DECODER_CHANNELS, in_channels: int = 3) -> smp.Unet:
-    """Build a U-Net with random weights and one output channel, the foreground's logit.
+def build_unet(
+    encoder: str, decoder_channels: Sequence[int] = DECODER_CHANNELS, in_channels: int = 3, maps: int = 1
+) -> smp.Unet:
+    """Build a U-Net with random weights.
 
     Args:
         encoder: A timm convnet, such as ``resnet18``.
         decoder_channels: Three to five widths, from the coarsest block to the finest (stride 1). Their number is the
             U-Net's depth: with five the encoder's largest stride is 32, with four it is cut at 16.
         in_channels: Channels of the images.
+        maps: Output channels: one, the foreground's logit, or one for each class.
 
     Returns:
-        ``segmentation_models_pytorch.Unet("tu-" + encoder, classes=1)``: (B, C, H, W) -> logits (B, 1, H, W).
+        ``segmentation_models_pytorch.Unet("tu-" + encoder, classes=maps)``: (B, C, H, W) -> logits (B, maps, H, W).
 
     Raises:
         UserError: If timm has no such encoder, it has no maps of the strides a U-Net needs, or the widths are not three
@@ -48,7 +51,7 @@ def build_unet(encoder: str, decoder_channels: Sequence[int] = DECODER_CHANNELS,
             encoder_weights=None,
             decoder_channels=tuple(decoder_channels),
             in_channels=in_channels,
-            classes=1,
+            classes=maps,
         )
     except (RuntimeError, ValueError, AttributeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -4,6 +4,7 @@ import math
 from html import escape
 from pathlib import Path
 
+from maeseg.classes import BINARY, Classes, classes_of
 from maeseg.errors import UserError
 from maeseg.experiments.comparison import Comparison, read_comparison
 from maeseg.experiments.contrasts import CONTRASTS, Contrast, read_list
@@ -29,7 +30,7 @@ from maeseg.experiments.statistics import (
     paired_differences,
     summarise,
 )
-from maeseg.experiments.validation import read_reliability
+from maeseg.experiments.validation import Confusion, read_confusion, read_reliability
 from maeseg.pages.figures import label_differences, label_efficiency, paired_dots, reliability_diagram
 from maeseg.pages.page import (
     NOTHING,
@@ -46,9 +47,10 @@ from maeseg.pages.page import (
     verdicts,
 )
 from maeseg.pages.sections import (
-    CALIBRATION_NOTE,
     about,
+    calibration_note,
     calibration_table,
+    confusion_drawing,
     contrast_pictures,
     fine_tuning_curves,
     picture_legend,
@@ -57,7 +59,7 @@ from maeseg.pages.sections import (
     reconstruction_pictures,
     segmentation_pictures,
 )
-from maeseg.scores import Reliability
+from maeseg.scores import Reliability, class_figures
 
 _METRIC_HEADS = [f"{words}\u00a0\u2193" if metric in LOWER_IS_BETTER else words for metric, words in METRICS.items()]
 
@@ -67,14 +69,17 @@ def comparison_page(folder: RunFolder) -> str:
     comparison = read_comparison(folder.path)
     body = [_progress(folder, len(comparison.rows)), *_verdict(comparison)]
     if comparison.rows:
+        classes = classes_of(folder.info)
+        of_classes = _classes(folder.path, comparison)
         body += [
             section("Results", _means(comparison, folder), *_differences(comparison)),
+            *([section("Classes", *of_classes)] if of_classes else []),
             section("Labels and IoU", *_label_figures(comparison)),
             section("Time", *_time(comparison)),
             section("Training", *_curves(comparison)),
-            section("Where the networks differ most", *_contrasts(folder.path)),
-            section("Predictions", picture_legend(), *_predictions(folder.path, comparison)),
-            section("Calibration", *_calibration(folder.path, comparison)),
+            section("Where the networks differ most", *_contrasts(folder.path, classes)),
+            section("Predictions", picture_legend(classes), *_predictions(folder.path, comparison, classes)),
+            section("Calibration", *_calibration(folder.path, comparison, classes)),
         ]
     body += [section("Pre-training", *_pretraining(folder)), provenance(folder)]
     return page("maeseg comparison", "Did pre-training pay?", about(folder), body)
@@ -241,7 +246,7 @@ def _time_cell(seconds: float) -> str:
     return NOTHING if math.isnan(seconds) else duration(seconds)
 
 
-def _contrasts(compare: Path) -> list[str]:
+def _contrasts(compare: Path, classes: Classes) -> list[str]:
     contrasts = read_list(compare)
     if not contrasts:
         return [paragraph("The pictures are made when all runs are finished.", "note")]
@@ -251,18 +256,49 @@ def _contrasts(compare: Path) -> list[str]:
             "largest losses. They are extremes, chosen to learn from, not to judge by.",
             "note",
         ),
-        picture_legend(),
+        picture_legend(classes),
     ]
     groups: dict[str, list[Contrast]] = {}
     for each in contrasts:
         heading = f"{each.init} against {each.reference}, {labels(each.label_count)}, seed {each.seed}"
         groups.setdefault(heading, []).append(each)
     for place, (heading, group) in enumerate(groups.items()):
-        parts.append(folded_parts(heading, contrast_pictures(own_file(compare, CONTRASTS), group), opened=place == 0))
+        parts.append(
+            folded_parts(heading, contrast_pictures(own_file(compare, CONTRASTS), group, classes), opened=place == 0)
+        )
     return parts
 
 
-def _calibration(compare: Path, comparison: Comparison) -> list[str]:
+def _classes(compare: Path, comparison: Comparison) -> list[str]:
+    """Of classes of the user's own each one's IoU under every init, and which is taken for which."""
+    names: tuple[str, ...] = ()
+    lines: list[list[str]] = []
+    matrices: list[str] = []
+    for count in comparison.label_counts:
+        drawn: list[str] = []
+        for init in comparison.inits:
+            read = [read_confusion(compare / row.run) for row in comparison.runs(init, count).values()]
+            found = [each for each in read if each]
+            names = names or (found[0].names if found else ())
+            found = [each for each in found if each.names == names]
+            if not found:
+                continue
+            every = [[each["iou"] for each in class_figures(confusion.pixels_KK)] for confusion in found]
+            there = [[iou for iou in of_class if iou is not None] for of_class in zip(*every, strict=True)]
+            spreads = [_spread(Estimate(tuple(ious))) if ious else NOTHING for ious in there]
+            lines.append(["" if drawn else str(count), escape(init), str(len(found)), *spreads])
+            together = sum((each.pixels_KK for each in found[1:]), found[0].pixels_KK)
+            drawn.append(confusion_drawing(Confusion(names, together), init))
+        if drawn:
+            matrices.append(folded_parts(labels(count).capitalize(), pair(*drawn), opened=not matrices))
+    if not lines:
+        return []
+    caption = "IoU of each class over all pixels of the set; mean \u00b1 standard deviation over seeds."
+    heading = subheading("Which class is taken for which, over all seeds")
+    return [table(["labels", "init", "seeds", *names], lines, caption), heading, *matrices]
+
+
+def _calibration(compare: Path, comparison: Comparison, classes: Classes) -> list[str]:
     drawings, lines = [], []
     for count in comparison.label_counts:
         bins: dict[str, Reliability] = {}
@@ -274,11 +310,12 @@ def _calibration(compare: Path, comparison: Comparison) -> list[str]:
                 errors = Estimate(tuple(each.error for each in found))
                 lines.append(["" if len(bins) > 1 else str(count), escape(init), str(errors.n), _spread(errors)])
         if bins:
-            caption = f"{labels(count).capitalize()}: share of foreground among pixels of one predicted probability."
-            drawings.append(drawing(reliability_diagram(bins), caption))
+            what = "foreground" if classes == BINARY else "what is right"
+            caption = f"{labels(count).capitalize()}: share of {what} among pixels of one predicted probability."
+            drawings.append(drawing(reliability_diagram(bins, classes != BINARY), caption))
     if not drawings:
         return [paragraph("The runs left no calibration.csv.", "note")]
-    return [paragraph(CALIBRATION_NOTE, "note"), pair(*drawings), calibration_table(lines)]
+    return [calibration_note(classes), pair(*drawings), calibration_table(lines, classes)]
 
 
 def _curves(comparison: Comparison) -> list[str]:
@@ -296,13 +333,13 @@ def _curves(comparison: Comparison) -> list[str]:
     return [paragraph(note, "note"), *parts]
 
 
-def _predictions(compare: Path, comparison: Comparison) -> list[str]:
+def _predictions(compare: Path, comparison: Comparison, classes: Classes) -> list[str]:
     parts = []
     for count in comparison.label_counts:
         by_init = {init: comparison.runs(init, count) for init in comparison.inits}
         seed = min(min(runs) for runs in by_init.values() if runs)
         runs = {init: read_examples(compare / runs[seed].run) for init, runs in by_init.items() if seed in runs}
-        parts += [subheading(f"{labels(count)}, seed {seed}"), segmentation_pictures(runs)]
+        parts += [subheading(f"{labels(count)}, seed {seed}"), segmentation_pictures(runs, classes)]
     return parts
 
 

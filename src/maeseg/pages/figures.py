@@ -19,7 +19,7 @@ from maeseg.experiments.comparison import Comparison
 from maeseg.experiments.folder import Curves
 from maeseg.experiments.results import SCRATCH
 from maeseg.experiments.statistics import METRICS, Estimate, paired_difference, summarise
-from maeseg.scores import Reliability
+from maeseg.scores import Floats, Reliability
 
 INK = "#010203"
 """Colour of text and axes; nothing else has it. The page puts its own text colour in its place."""
@@ -127,16 +127,45 @@ def paired_dots(comparison: Comparison, metric: str = "iou") -> Figure:
     return figure
 
 
-def reliability_diagram(reliabilities: Mapping[str, Reliability]) -> Figure:
+def confusion_matrix(names: Sequence[str], confusion_KK: Floats) -> Figure:
+    """Share of each true class's pixels (rows) that were predicted as each class (columns).
+
+    Args:
+        names: Of the classes.
+        confusion_KK: Pixels by true and by predicted class.
+    """
+    totals_K1 = confusion_KK.sum(axis=1, keepdims=True)
+    shares_KK = np.divide(confusion_KK, totals_K1, out=np.full_like(confusion_KK, np.nan), where=totals_K1 > 0)
+    side = 2.2 + 0.55 * len(names)
+    figure, axes = _figure("predicted class", "true class", width=side, height=side)
+    axes.imshow(shares_KK, cmap="Blues", vmin=0, vmax=1)
+    axes.grid(visible=False)
+    places, plain = range(len(names)), [_plain(name) for name in names]
+    axes.set_xticks(places, plain, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, plain)
+    for true, predicted in np.ndindex(shares_KK.shape):
+        share = shares_KK[true, predicted]
+        if not math.isnan(share):
+            ink = "white" if share > 0.55 else "#0b1a2a"
+            text = "1" if share > 0.995 else f"{share:.2f}".removeprefix("0")
+            axes.text(predicted, true, text, ha="center", va="center", color=ink, fontsize=9)
+    return figure
+
+
+def reliability_diagram(reliabilities: Mapping[str, Reliability], several: bool = False) -> Figure:
     """Share of foreground against predicted probability, one line per init; on the diagonal the two agree.
 
     Only bins that hold at least one pixel in a thousand are drawn.
 
     Args:
         reliabilities: For each init its bins. A single run needs no name: "".
+        several: Whether the bins are of the predicted class among several.
     """
     colours = init_colours(list(reliabilities))
-    figure, axes = _figure("predicted probability of foreground", "share of foreground", height=4.4)
+    words = ("predicted probability of foreground", "share of foreground")
+    if several:
+        words = ("probability of the predicted class", "share that is right")
+    figure, axes = _figure(*words, height=4.4)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--", alpha=0.6, label="_child_diagonal")
     for init, bins in reliabilities.items():
         drawn = bins.pixels >= max(bins.pixels.sum() / 1000, 1)

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from maeseg.atomic import write_text
+from maeseg.classes import BINARY, Classes, classes_of
 from maeseg.errors import UserError
 from maeseg.experiments.folder import RunFolder, open_run, read_curves, read_examples, read_final
 from maeseg.experiments.statistics import METRICS
-from maeseg.experiments.validation import read_reliability
+from maeseg.experiments.validation import read_confusion, read_reliability
 from maeseg.pages.comparison import comparison_page
 from maeseg.pages.figures import reliability_diagram
 from maeseg.pages.page import drawing, page, paragraph, section, tiles
 from maeseg.pages.sections import (
-    CALIBRATION_NOTE,
     about,
+    calibration_note,
+    class_table,
+    confusion_drawing,
     fine_tuning_curves,
     picture_legend,
     pretraining_curve,
@@ -77,6 +80,7 @@ def _pretrain_page(folder: RunFolder) -> str:
 
 
 def _finetune_page(folder: RunFolder) -> str:
+    classes = classes_of(folder.info)
     body = [
         _unfinished(folder),
         _final(folder, {**METRICS, "best_epoch": "best epoch", "border": "border pixels"}),
@@ -85,19 +89,33 @@ def _finetune_page(folder: RunFolder) -> str:
             paragraph("Solid: validation; dashed: training, on augmented images while the network learns.", "note"),
             fine_tuning_curves({"": [read_curves(folder.path)]}, ("loss", "accuracy", "iou")),
         ),
-        section("Predictions", picture_legend(), segmentation_pictures({folder.name: read_examples(folder.path)})),
-        section("Calibration", *_calibration(folder)),
+        *_classes(folder),
+        section(
+            "Predictions",
+            picture_legend(classes),
+            segmentation_pictures({folder.name: read_examples(folder.path)}, classes),
+        ),
+        section("Calibration", *_calibration(folder, classes)),
         provenance(folder),
     ]
     return page("maeseg fine-tuning", folder.name, about(folder), body)
 
 
-def _calibration(folder: RunFolder) -> list[str]:
+def _classes(folder: RunFolder) -> list[str]:
+    """Of classes of the user's own each one's figures, and which is taken for which."""
+    confusion = read_confusion(folder.path)
+    if not confusion:
+        return []
+    return [section("Classes", class_table(confusion.names, confusion.pixels_KK), confusion_drawing(confusion))]
+
+
+def _calibration(folder: RunFolder, classes: Classes) -> list[str]:
     bins = read_reliability(folder.path)
     if not bins:
         return [paragraph("The run has left no calibration.csv yet.", "note")]
-    caption = f"Share of foreground among pixels of one predicted probability. Expected error {bins.error:.3f}."
-    return [paragraph(CALIBRATION_NOTE, "note"), drawing(reliability_diagram({"": bins}), caption)]
+    what = "foreground" if classes == BINARY else "what is right"
+    caption = f"Share of {what} among pixels of one predicted probability. Expected error {bins.error:.3f}."
+    return [calibration_note(classes), drawing(reliability_diagram({"": bins}, classes != BINARY), caption)]
 
 
 def _final(folder: RunFolder, names: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from maeseg.classes import BINARY, Classes, Colour
 from maeseg.errors import UserError
 from maeseg.pages.figures import INK
 from maeseg.types import BORDER
@@ -20,14 +22,8 @@ FALSE_POSITIVE_COLOUR = (230, 97, 1)
 FALSE_NEGATIVE_COLOUR = (40, 150, 225)
 """Orange and blue differ for every kind of colour-blindness, and from the grey tones of the rest."""
 
-_PALETTE = [
-    BACKGROUND_COLOUR,
-    FOREGROUND_COLOUR,
-    FALSE_POSITIVE_COLOUR,
-    FALSE_NEGATIVE_COLOUR,
-    BORDER_COLOUR,
-]
-_FALSE_POSITIVE, _FALSE_NEGATIVE, _GREY = 2, 3, 4  # indices into the palette; 0 and 1 are the classes
+_ERRORS = (BACKGROUND_COLOUR, FOREGROUND_COLOUR, FALSE_POSITIVE_COLOUR, FALSE_NEGATIVE_COLOUR)
+_FALSE_POSITIVE, _FALSE_NEGATIVE = 2, 3  # indices into these; 0 and 1 are the classes
 
 _LONGEST_SIDE = 400
 """Pixels; the page shows pictures at 170, on fine screens at twice that."""
@@ -35,33 +31,41 @@ _LONGEST_SIDE = 400
 ClassMap = NDArray[np.uint8]
 
 
-def read_class_map(file: Path) -> ClassMap:
-    """Read a class map (H, W) with values 0, 1 and 255 (border).
+def class_colours(classes: Classes) -> Sequence[Colour]:
+    """What classes are drawn in: foreground light and background dark, or colours of their own."""
+    return (BACKGROUND_COLOUR, FOREGROUND_COLOUR) if classes == BINARY else classes.colours
+
+
+def read_class_map(file: Path, classes: Classes = BINARY) -> ClassMap:
+    """Read a class map (H, W): values from 0, as many as there are classes, and 255 (border).
 
     Raises:
         UserError: The file cannot be read or holds other values.
     """
     values = np.asarray(_open(file).convert("L"))
-    if not np.isin(values, (0, 1, BORDER)).all():
-        raise UserError(f"{file} holds values other than 0, 1 and {BORDER}: it is not a class map of finetune")
+    last = len(classes.names) - 1
+    if not ((values <= last) | (values == BORDER)).all():
+        raise UserError(f"{file} holds values other than 0 to {last} and {BORDER}: it is not a class map of finetune")
     return values
 
 
-def class_picture(classes_HW: ClassMap) -> str:
-    """A class map as a data address: foreground light, background dark, border grey."""
-    return _palette_picture(np.where(classes_HW == BORDER, _GREY, classes_HW))
+def class_picture(classes_HW: ClassMap, classes: Classes = BINARY) -> str:
+    """A class map as a data address: each class in its colour, border grey."""
+    return _palette_picture(classes_HW, class_colours(classes))
 
 
-def error_picture(prediction_HW: ClassMap, label_HW: ClassMap) -> str:
+def error_picture(prediction_HW: ClassMap, label_HW: ClassMap, classes: Classes = BINARY) -> str:
     """Where a prediction is wrong, as a data address.
 
-    False positives and false negatives have a colour each; the rest is as in the truth. Pixels that are
-    border in the truth are grey.
+    False positives and false negatives have a colour each; the rest is as in the truth. Of several classes what is
+    wrong has one colour, and the rest is dark. Pixels that are border in the truth are grey.
     """
-    errors = np.where(label_HW == BORDER, _GREY, label_HW)
-    errors = np.where((label_HW == 0) & (prediction_HW == 1), _FALSE_POSITIVE, errors)
-    errors = np.where((label_HW == 1) & (prediction_HW == 0), _FALSE_NEGATIVE, errors)
-    return _palette_picture(errors)
+    wrong = (prediction_HW != label_HW) & (label_HW != BORDER)
+    if classes == BINARY:
+        errors = np.where(wrong, np.where(label_HW == 0, _FALSE_POSITIVE, _FALSE_NEGATIVE), label_HW)
+    else:
+        errors = np.where(label_HW == BORDER, BORDER, np.where(wrong, _FALSE_POSITIVE, 0))
+    return _palette_picture(errors, _ERRORS)
 
 
 def wrong_share(prediction_HW: ClassMap, label_HW: ClassMap) -> float:
@@ -92,9 +96,10 @@ def figure_svg(figure: Figure) -> str:
     return svg[svg.index("<svg") :].replace(INK, "currentColor")
 
 
-def _palette_picture(indices_HW: NDArray[np.integer]) -> str:
+def _palette_picture(indices_HW: NDArray[np.integer], colours: Sequence[Colour]) -> str:
+    indices_HW = np.where(indices_HW == BORDER, len(colours), indices_HW)
     picture = Image.fromarray(indices_HW.astype(np.uint8))  # becomes a palette picture with its palette
-    picture.putpalette([channel for colour in _PALETTE for channel in colour])
+    picture.putpalette([channel for colour in (*colours, BORDER_COLOUR) for channel in colour])
     picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.NEAREST)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)

@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
+from maeseg.classes import BINARY, Classes
 from maeseg.experiments.contrasts import KINDS, Contrast
 from maeseg.experiments.folder import Curves, RunFolder, own_file, read_curves, read_examples
 from maeseg.experiments.sentences import duration
-from maeseg.pages.figures import Quantity, pretraining_loss, training_curves
+from maeseg.experiments.validation import Confusion
+from maeseg.pages.figures import Quantity, confusion_matrix, pretraining_loss, training_curves
 from maeseg.pages.page import (
+    NOTHING,
     drawing,
     facts,
     folded,
@@ -28,12 +32,14 @@ from maeseg.pages.pictures import (
     FALSE_POSITIVE_COLOUR,
     FOREGROUND_COLOUR,
     ClassMap,
+    class_colours,
     class_picture,
     error_picture,
     photograph,
     read_class_map,
     wrong_share,
 )
+from maeseg.scores import CLASS_FIGURES, Floats, class_figures
 
 PICTURES_SHOWN = 6
 """Rows in a grid of pictures: enough to judge by, few enough to keep the page small."""
@@ -99,11 +105,12 @@ def reconstruction_pictures(folder: RunFolder) -> str:
     return note + pictures([], ["original", "visible part", "reconstruction"], rows)
 
 
-def segmentation_pictures(runs: Mapping[str, Examples]) -> str:
+def segmentation_pictures(runs: Mapping[str, Examples], classes: Classes = BINARY) -> str:
     """Image and truth, then prediction and errors under each run, for the images that all of them have.
 
     Args:
         runs: Examples of each run, by the name to show.
+        classes: Of the labels.
     """
     kinds = ("image", "label", "prediction")
     complete = {
@@ -116,13 +123,13 @@ def segmentation_pictures(runs: Mapping[str, Examples]) -> str:
     rows = []
     for number in shared[:PICTURES_SHOWN]:
         first = next(iter(complete.values()))[number]
-        label = read_class_map(first["label"])
-        cells = _image_and_truth(first["image"], label, f"image {number}")
+        label = read_class_map(first["label"], classes)
+        cells = _image_and_truth(first["image"], label, f"image {number}", classes)
         for name, examples in complete.items():
-            prediction = read_class_map(examples[number]["prediction"])
+            prediction = read_class_map(examples[number]["prediction"], classes)
             wrong = wrong_share(prediction, label)
             note = "" if math.isnan(wrong) else f"{wrong:.1%} wrong"
-            cells += _prediction_and_errors(prediction, label, name, f"image {number}", note)
+            cells += _prediction_and_errors(prediction, label, classes, name, f"image {number}", note)
         rows.append(cells)
     return pictures(
         [("", 2), *((name, 2) for name in complete)],
@@ -131,22 +138,24 @@ def segmentation_pictures(runs: Mapping[str, Examples]) -> str:
     )
 
 
-def contrast_pictures(folder: Path, contrasts: Sequence[Contrast]) -> str:
+def contrast_pictures(folder: Path, contrasts: Sequence[Contrast], classes: Classes = BINARY) -> str:
     """Image and truth, then prediction and errors of two networks, for the images on which they differ most.
 
     Args:
         folder: Where the pictures are.
         contrasts: Which they are, all of one pair of inits.
+        classes: Of the labels.
     """
     rows = []
     for each in contrasts:
         files = {kind: own_file(folder, f"{each.pictures}_{kind}.png") for kind in KINDS}
-        label = read_class_map(files["label"])
-        cells = _image_and_truth(files["image"], label, each.file)
+        label = read_class_map(files["label"], classes)
+        cells = _image_and_truth(files["image"], label, each.file, classes)
         for name, kind, iou in (
             (each.reference, "reference", each.reference_iou), (each.init, "prediction", each.iou),
         ):  # fmt: skip
-            cells += _prediction_and_errors(read_class_map(files[kind]), label, name, each.file, f"IoU {iou:.3f}")
+            prediction = read_class_map(files[kind], classes)
+            cells += _prediction_and_errors(prediction, label, classes, name, each.file, f"IoU {iou:.3f}")
         rows.append(cells)
     names = (contrasts[0].reference, contrasts[0].init)
     return pictures(
@@ -154,46 +163,86 @@ def contrast_pictures(folder: Path, contrasts: Sequence[Contrast]) -> str:
     )
 
 
-def _image_and_truth(image: Path, label_HW: ClassMap, name: str) -> list[str]:
-    return [picture(photograph(image), name), picture(class_picture(label_HW), f"truth of {name}")]
+def _image_and_truth(image: Path, label_HW: ClassMap, name: str, classes: Classes) -> list[str]:
+    return [picture(photograph(image), name), picture(class_picture(label_HW, classes), f"truth of {name}")]
 
 
 def _prediction_and_errors(
-    prediction_HW: ClassMap, label_HW: ClassMap, network: str, name: str, note: str
+    prediction_HW: ClassMap, label_HW: ClassMap, classes: Classes, network: str, name: str, note: str
 ) -> list[str]:
     return [
-        picture(class_picture(prediction_HW), f"prediction of {network} for {name}"),
-        picture(error_picture(prediction_HW, label_HW), f"errors of {network} in {name}", note),
+        picture(class_picture(prediction_HW, classes), f"prediction of {network} for {name}"),
+        picture(error_picture(prediction_HW, label_HW, classes), f"errors of {network} in {name}", note),
     ]
 
 
-CALIBRATION_NOTE = (
-    "A network is calibrated if, of the pixels to which it gives probability p, a share p is foreground: on the "
-    "diagonal. Below it, it is too sure of foreground. Bins of 0.05, over the pixels of all runs; those with less "
-    "than one pixel in a thousand are not drawn."
-)
+def calibration_note(classes: Classes) -> str:
+    """What the reliability diagram shows."""
+    gives, share, sure = "to which it gives probability p", "foreground", "foreground"
+    if classes != BINARY:
+        gives, share, sure = "whose class it predicts with probability p", "right", "itself"
+    return paragraph(
+        f"A network is calibrated if, of the pixels {gives}, a share p is {share}: on the diagonal. Below it, it is "
+        f"too sure of {sure}. Bins of 0.05, over the pixels of all runs; those with less than one pixel in a thousand "
+        "are not drawn.",
+        "note",
+    )
 
 
-def calibration_table(rows_html: Sequence[Sequence[str]]) -> str:
+def calibration_table(rows_html: Sequence[Sequence[str]], classes: Classes) -> str:
     """Expected calibration error of each init, with its definition."""
+    what = (
+        "the mean probability of foreground is from the share of foreground"
+        if classes == BINARY
+        else "the mean probability of the predicted class is from the share of pixels that are right"
+    )
     return table(
         ["labels", "init", "seeds", "expected calibration error\u00a0\u2193"],
         rows_html,
-        "Mean over pixels of how far, in their bin, the mean probability of foreground is from the share of foreground "
+        f"Mean over pixels of how far, in their bin, {what} "
         "(Naeini et al. 2015), under the border rule of the runs, at the best epoch by IoU; mean \u00b1 standard "
         "deviation over seeds.",
     )
 
 
-def picture_legend() -> str:
+def class_table(names: Sequence[str], confusion_KK: Floats) -> str:
+    """The figures of each class."""
+    every = class_figures(confusion_KK)
+    pixels = max(sum(each["pixels"] or 0 for each in every), 1)
+    rows = [
+        [escape(name), f"{(each['pixels'] or 0) / pixels:.1%}"]
+        + [NOTHING if (value := each[figure]) is None else f"{value:.3f}" for figure in CLASS_FIGURES]
+        for name, each in zip(names, every, strict=True)
+    ]
+    return table(
+        ["class", "share of pixels", "IoU", "Dice", "precision", "recall"],
+        rows,
+        "Over all pixels of the set, under the border rule. Precision: share of what was predicted as the class that "
+        "is of it; recall: share of the class that was found. A class that is neither in the labels nor predicted has "
+        "no figures, and no part in any mean.",
+    )
+
+
+def confusion_drawing(confusion: Confusion, name: str = "") -> str:
+    """Which class is taken for which, as a picture."""
+    caption = "Share of each true class's pixels (rows) that is predicted as each class (columns)."
+    caption = f"{name}: {caption}" if name else caption
+    return drawing(confusion_matrix(confusion.names, confusion.pixels_KK), caption, "square")
+
+
+def picture_legend(classes: Classes = BINARY) -> str:
     """What the colours of a segmentation grid mean."""
+    border = ("border, in neither count", BORDER_COLOUR)
+    if classes != BINARY:
+        own = zip(classes.names, class_colours(classes), strict=True)
+        return swatches((*own, ("wrong, in errors", FALSE_POSITIVE_COLOUR), border))
     return swatches(
         (
             ("foreground", FOREGROUND_COLOUR),
             ("background", BACKGROUND_COLOUR),
             ("false positive", FALSE_POSITIVE_COLOUR),
             ("false negative", FALSE_NEGATIVE_COLOUR),
-            ("border, in neither count", BORDER_COLOUR),
+            border,
         )
     )
 

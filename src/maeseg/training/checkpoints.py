@@ -12,6 +12,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
 
+from maeseg.classes import Classes, classes_of
 from maeseg.data.normalisation import Normalisation, normalisation_of
 from maeseg.errors import UserError
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
@@ -35,7 +36,7 @@ class Checkpoint:
         run: The run folder.
         path: The checkpoint's file in it.
         about: How to build the network and what it has seen: verb, encoder, decoder_channels, image_size, data, val
-            (and mean, std; extra, patch_size, mask_ratio, normalise_target, or test, border, trained_on).
+            (and mean, std; extra, patch_size, mask_ratio, normalise_target, or test, border, trained_on, classes).
         weights: The network's state dict.
         epoch: Epoch that it was written after, from 0.
     """
@@ -50,6 +51,11 @@ class Checkpoint:
     def normalisation(self) -> Normalisation:
         """What its images' channels are normalised by."""
         return normalisation_of(self.about)
+
+    @property
+    def classes(self) -> Classes:
+        """What its network tells apart."""
+        return classes_of(self.about, str(self.run))
 
 
 def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
@@ -116,6 +122,7 @@ def _is_about(about: Any) -> bool:
         and type(about.get("val")) in (int, float)
         and isinstance(about.get("extra", []), list)
         and (pretrained or about.get("border") in get_args(BorderRule))
+        and (pretrained or _are_classes(about))
         and (not pretrained or _whole_numbers([about.get("patch_size")]))
         and (not pretrained or type(about.get("mask_ratio")) in (int, float))
         and (not pretrained or isinstance(about.get("normalise_target"), bool))
@@ -130,6 +137,14 @@ def _is_normalisation(mean: Any, std: Any) -> bool:
         and all(math.isfinite(value) for values in both for value in values)
         and min(std) > 0
     )
+
+
+def _are_classes(about: dict[str, Any]) -> bool:
+    try:
+        classes_of(about)
+    except ValueError:
+        return False
+    return True
 
 
 def _whole_numbers(values: Any) -> TypeGuard[list[int]]:
@@ -164,7 +179,7 @@ def restore_unet(checkpoint: Checkpoint) -> smp.Unet:
     if checkpoint.about["verb"] != "finetune":
         raise UserError(f"{checkpoint.path} is of a {checkpoint.about['verb']} run: give a finetune run")
     about, channels = checkpoint.about, checkpoint.normalisation.channels
-    unet = build_unet(about["encoder"], about["decoder_channels"], channels)
+    unet = build_unet(about["encoder"], about["decoder_channels"], channels, checkpoint.classes.maps)
     load_strictly(unet, checkpoint.weights, str(checkpoint.path))
     return unet
 

@@ -1,6 +1,12 @@
-"""Dice + cross-entropy (V-Net, Milletari et al. 2016, section 3), from segmentation-models-pytorch."""
+"""Dice + cross-entropy (V-Net, Milletari et al. 2016, section 3) and its variants, from segmentation-models-pytorch.
+
+Axes: B batch, K maps (of foreground, or of each class), H W pixels.
+"""
+
+from collections.abc import Sequence
 
 import segmentation_models_pytorch as smp
+import torch
 from torch import Tensor, nn
 
 from maeseg.labels import apply_border
@@ -8,27 +14,66 @@ from maeseg.types import BORDER, BorderRule, LossName
 
 
 class SegmentationLoss(nn.Module):
-    """Soft Dice loss over the batch plus binary cross-entropy over its pixels.
+    """Soft Dice loss over the batch, the mean over classes, plus a loss of each of its pixels.
 
     Args:
         border: What border pixels count as.
-        name: ``dice`` leaves out the cross-entropy.
+        name: What is added: ``dice+ce`` the cross-entropy, ``dice+focal`` the focal loss (Lin et al. 2017, gamma 2; of
+            several classes each against all others), ``dice`` nothing.
+        maps: Of the network: one, of foreground, or one for each class.
+        weights: Of each class, background first, in what is added.
     """
 
-    def __init__(self, border: BorderRule, name: LossName = "dice+ce") -> None:
+    def __init__(
+        self, border: BorderRule, name: LossName = "dice+ce", maps: int = 1, weights: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
         self.name: LossName = name
         self.border: BorderRule = border
-        self.dice = smp.losses.DiceLoss(mode="binary", ignore_index=BORDER)
-        self.cross_entropy = smp.losses.SoftBCEWithLogitsLoss(ignore_index=BORDER)
+        self.binary = maps == 1
+        mode = "binary" if self.binary else "multiclass"
+        self.dice = smp.losses.DiceLoss(mode=mode, ignore_index=BORDER)
+        self.of_pixels = None if name == "dice" else _loss_of_pixels(name, mode, weights)
 
-    def soft_dice(self, logits_1HW: Tensor, label_HW: Tensor) -> Tensor:
+    def soft_dice(self, logits_KHW: Tensor, label_HW: Tensor) -> Tensor:
         """Soft Dice loss of one image alone."""
-        loss: Tensor = self.dice(logits_1HW[None], apply_border(label_HW, self.border)[None, None].float())
+        loss: Tensor = self.dice(logits_KHW[None], self._target(label_HW[None]))
         return loss
 
-    def forward(self, logits_B1HW: Tensor, label_BHW: Tensor) -> Tensor:
-        """Loss of logits (B, 1, H, W) against labels (B, H, W) in {0, 1, 255}."""
-        target_B1HW = apply_border(label_BHW, self.border).unsqueeze(1).float()
-        loss: Tensor = self.dice(logits_B1HW, target_B1HW)
-        return loss if self.name == "dice" else loss + self.cross_entropy(logits_B1HW, target_B1HW)
+    def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
+        """Loss of logits (B, K, H, W) against labels (B, H, W): 0, 1, other classes, and 255."""
+        target = self._target(label_BHW)
+        loss: Tensor = self.dice(logits_BKHW, target)
+        return loss if self.of_pixels is None else loss + self.of_pixels(logits_BKHW, target)
+
+    def _target(self, label_BHW: Tensor) -> Tensor:
+        """(B, 1, H, W) floating point of foreground alone, otherwise (B, H, W) whole numbers."""
+        label_BHW = apply_border(label_BHW, self.border)
+        return label_BHW.unsqueeze(1).float() if self.binary else label_BHW.long()
+
+
+class _MeanTimes(nn.Module):
+    def __init__(self, loss: nn.Module, factor: float = 1.0) -> None:
+        super().__init__()
+        self.loss, self.factor = loss, factor
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        result: Tensor = self.loss(logits, target).mean() * self.factor
+        return result
+
+
+def _loss_of_pixels(name: LossName, mode: str, weights: Sequence[float] | None) -> _MeanTimes:
+    focal = smp.losses.FocalLoss
+    if mode == "multiclass":
+        if name == "dice+focal":
+            return _MeanTimes(focal(mode, ignore_index=BORDER, class_weights=weights and list(weights)))
+        # the mean is over all pixels, as that of SoftBCEWithLogitsLoss: over those that count alone it could be nan
+        each = torch.tensor(weights) if weights else None
+        return _MeanTimes(nn.CrossEntropyLoss(each, ignore_index=BORDER, reduction="none"))
+    background, foreground = weights or (1.0, 1.0)
+    if name == "dice+focal":
+        alpha = foreground / (background + foreground) if weights else None
+        factor = background + foreground if weights else 1.0
+        return _MeanTimes(focal(mode, alpha=alpha, ignore_index=BORDER), factor)
+    ratio = torch.tensor(foreground / background) if weights else None
+    return _MeanTimes(smp.losses.SoftBCEWithLogitsLoss(ignore_index=BORDER, pos_weight=ratio), background)

@@ -4,7 +4,8 @@ config.yaml    every option; running it again repeats the run
 run.json       verb, status, versions, hardware, what repeats bit by bit, wall time
 metrics.csv    a row per epoch
 metrics.json   the final figures
-validation.csv and calibration.csv: what fine-tuning measured on each validation image, and of its probabilities
+validation.csv, calibration.csv and confusion.csv: what fine-tuning measured on each validation image, of its
+               probabilities, and with classes of the user's own of which is taken for which
 checkpoints/   last.ckpt, and for fine-tuning best.ckpt (by validation IoU); previous.ckpt until the run is finished
 nonfinite.json steps whose loss or gradient was not finite, if there were any
 examples/      pictures of the same images in every run
@@ -57,8 +58,8 @@ REPEATS = {
 }
 """What a second run of the same options gives, by device."""
 OF_A_RUN = (
-    "config.yaml", "run.json", "metrics.csv", "metrics.json", "validation.csv", "calibration.csv", "checkpoints",
-    "examples", "tensorboard", "results.csv", "runs", "contrasts", "report.html", "evaluation-*.json",
+    "config.yaml", "run.json", "metrics.csv", "metrics.json", "validation.csv", "calibration.csv", "confusion.csv",
+    "checkpoints", "examples", "tensorboard", "results.csv", "runs", "contrasts", "report.html", "evaluation-*.json",
     "nonfinite.json", "skipped.csv",
 )  # fmt: skip
 """What maeseg writes into a run folder; one that holds anything else is never deleted."""
@@ -191,6 +192,22 @@ class Run:
         """Add to run.json, replacing it in one step."""
         self.facts.update(more, seconds=round(self.seconds_before + time.monotonic() - self.started, 1))
         write_json(self.path / "run.json", self.facts)
+
+    def write_lasting(self, **facts: Any) -> None:
+        """Add facts that a run keeps from its beginning to its end.
+
+        Raises:
+            UserError: The resumed run was started with others.
+        """
+        if not first_process():
+            return
+        for name, value in facts.items():
+            if self.before.get(name, value) != value:
+                raise UserError(
+                    f"--resume: {self.path} was started with other {name} than --{name} {self.config.get(name)} says: "
+                    "put that file back as it was, or give another --out"
+                )
+        self.write_facts(**facts)
 
     def finish(self, metrics: dict[str, Any], **more: Any) -> None:
         """Write the final figures and mark the run as finished."""

@@ -8,6 +8,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
 
+from maeseg.classes import BINARY, Classes
 from maeseg.data.normalisation import Normalisation, measure_normalisation
 from maeseg.data.pixels import RGB
 from maeseg.data.sources import Source
@@ -30,6 +31,7 @@ from maeseg.types import Transfer
 
 TIMM = "timm"
 """The word for the weights that timm publishes for the encoder."""
+HEAD = "segmentation_head"
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,15 @@ def check_held_out(start: Start, data: str, val: int | float, test: int | float 
         )
 
 
-def start_unet(unet: smp.Unet, start: Start) -> TransferReport:
+def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> TransferReport:
     """Fill a U-Net from a pretrain run (all but the head), a finetune run (all of it) or outside (what there is).
+
+    The head of a network that tells other classes apart is not taken: it stays new.
+
+    Args:
+        unet: What to fill.
+        start: Where from.
+        classes: What the network is to tell apart.
 
     Raises:
         UserError: If the weights do not fit.
@@ -165,11 +174,18 @@ def start_unet(unet: smp.Unet, start: Start) -> TransferReport:
         if start.run.about["verb"] == "pretrain" and start.transfer != "encoder":
             return transfer_to_unet(restore_masked_autoencoder(start.run), unet, start.origin)
         theirs, others = adapt_channels(unet.state_dict(), start.run.weights, image_channels(unet.encoder))
-        if start.transfer != "encoder":
-            return load_strictly(unet, theirs, start.origin, channels=others)
-        offered = {key: value for key, value in theirs.items() if key.startswith("encoder.")}
-        report = load_strictly(unet, offered, start.origin, ("decoder", "segmentation_head"), channels=others)
+        taken: tuple[str, ...] = ("encoder",) if start.transfer == "encoder" else ("encoder", "decoder", HEAD)
+        if not _same_classes(start.run.classes, classes):
+            taken = tuple(part for part in taken if part != HEAD)
+        offered = {key: value for key, value in theirs.items() if key.split(".")[0] in taken}
+        new = tuple(part for part in ("decoder", HEAD) if part not in taken)
+        report = load_strictly(unet, offered, start.origin, new, channels=others)
         return replace(report, skipped=tuple(key for key in theirs if key not in offered))
+
+
+def _same_classes(theirs: Classes, ours: Classes) -> bool:
+    """Whether a head that tells some classes apart tells the others apart: whatever stands for them in label files."""
+    return theirs.names == ours.names and theirs.maps == ours.maps
 
 
 def start_autoencoder(network: MaskedAutoencoder, start: Start) -> TransferReport:

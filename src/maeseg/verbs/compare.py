@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from maeseg.types import BorderRule, LossName, OnBadImage, OnNonfinite, Precision, Schedule
+from maeseg.types import BorderRule, ClassWeights, LossName, OnBadImage, OnNonfinite, Precision, Schedule
 
 if TYPE_CHECKING:
     from maeseg.experiments.results import ResultRow
@@ -18,6 +18,7 @@ def compare(
     inits: list[str],
     labels: list[int | float],
     seeds: int | list[int] = 3,
+    classes: str | None = None,
     border: BorderRule = "background",
     channels: int | None = None,
     encoder: str | None = None,
@@ -34,6 +35,7 @@ def compare(
     warmup: float = 0.1,
     schedule: Schedule = "cosine",
     loss: LossName = "dice+ce",
+    class_weights: ClassWeights = None,
     clip: float = 1.0,
     workers: int = 2,
     precision: Precision = "32-true",
@@ -59,7 +61,12 @@ def compare(
             weights, and ``timm`` for those that timm publishes.
         labels: Shares (floats) and counts (ints) of labelled images.
         seeds: How many seeds, or how many for each entry of ``labels``.
-        border: What border pixels count as, in the loss and in the metrics.
+        classes: File that lists the labels' classes, background first: a YAML list of names in the order of their
+            values (``[background, road, car]``), names with values (``road: 1``) or with the colours that labels are
+            painted in (``road: [128, 64, 128]``); or a label that is a PNG with a palette. By default labels have
+            foreground and background.
+        border: What border pixels, of value 255, count as, in the loss and in the metrics; with ``classes`` background
+            or ignore.
         channels: Channels of the images; by default those of the first pretrain run, or 3. Other than RGB, images are
             read as they are stored (TIFF, NumPy arrays, grey or RGBA pictures) and normalised by their own statistics.
         encoder: A timm convnet; by default that of the first pretrain run.
@@ -78,7 +85,10 @@ def compare(
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps over which the learning rate rises.
         schedule: What the learning rate does then: falls to 0 as a cosine, or stays.
-        loss: What to minimise: soft Dice loss plus cross-entropy, or soft Dice loss alone.
+        loss: What to minimise: soft Dice loss plus cross-entropy, soft Dice loss plus focal loss (for classes that are
+            rare or hard), or soft Dice loss alone.
+        class_weights: How much a pixel of each class counts in the cross-entropy or focal loss, background first:
+            ``balanced`` (inversely to its share of the labels that are trained on) or a list; by default all alike.
         clip: Largest norm of the gradient; 0 for no limit.
         workers: Processes that read images.
         precision: Of the arithmetic.
@@ -101,14 +111,16 @@ def compare(
     """
     config = dict(locals())
     from maeseg.data.check import leave_out_bad, write_skipped
+    from maeseg.data.class_labels import check_border, choose_classes
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
     from maeseg.experiments.comparison import RESULTS, trace_pretraining
     from maeseg.experiments.contrast_pictures import write_contrasts
     from maeseg.experiments.plan import name_inits, plan_cells
-    from maeseg.experiments.results import ResultRow, append_result, read_results
+    from maeseg.experiments.results import RESULT_COLUMNS, ResultRow, append_result, read_results
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
     from maeseg.training.checkpoints import choose_size
+    from maeseg.training.class_weights import check_class_weights
     from maeseg.training.options import check_ranges
     from maeseg.training.run import Run, is_finished, read_metrics
     from maeseg.training.starts import (
@@ -122,16 +134,19 @@ def compare(
     from maeseg.verbs.finetune import finetune
 
     check_ranges(config)
+    own = choose_classes(classes)
+    check_border(border, own)
+    check_class_weights(class_weights, len(own.names), loss)
     named = name_inits(inits)
     starts = [read_start(init.weights, init.transfer) for init in named if init.weights]
     encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
     channels = choose_channels(starts, channels)
     for start in starts:
-        start_unet(build_unet(encoder, decoder_channels, channels), start)
+        start_unet(build_unet(encoder, decoder_channels, channels, own.maps), start, own)
         check_held_out(start, data, val, test)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
-    source = open_source(data, labelled=True, download=download, channels=channels)
+    source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
     split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
     cells = list(plan_cells(named, labels, seeds))
     label_counts = {share: len(label_subset(split.train, share, seed=0)) for share in labels}
@@ -144,6 +159,7 @@ def compare(
     with run.writing():
         weights = {init.name: init.weights for init in named}
         write_skipped(run.path, skipped, resumed=run.begun)
+        run.write_lasting(**own.about)
         run.write_facts(
             inits=weights,
             pretraining=trace_pretraining(weights),
@@ -162,6 +178,7 @@ def compare(
                     weights=cell.init.weights,
                     transfer=cell.init.transfer,
                     labels=cell.labels,
+                    classes=classes,
                     border=border,
                     channels=channels,
                     encoder=encoder,
@@ -178,6 +195,7 @@ def compare(
                     warmup=warmup,
                     schedule=schedule,
                     loss=loss,
+                    class_weights=class_weights,
                     clip=clip,
                     seed=cell.seed,
                     workers=workers,
@@ -201,7 +219,7 @@ def compare(
                     steps=facts["steps"],
                     seconds=facts["seconds"],
                     run=cell.folder,
-                    **figures,
+                    **{name: value for name, value in figures.items() if name in RESULT_COLUMNS},
                 ),
             )
         write_contrasts(run.path, source, split.measured)

@@ -1,6 +1,6 @@
 """The verb ``evaluate``."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from maeseg.errors import UserError
 from maeseg.types import BorderRule
@@ -14,7 +14,7 @@ def evaluate(
     border: BorderRule | None = None,
     checkpoint: Literal["best", "last"] = "best",
     out: str | None = None,
-) -> dict[str, float | int | str]:
+) -> dict[str, Any]:
     """Measure a fine-tuned network: every image exactly once, in order, at its label's own size.
 
     Args:
@@ -28,7 +28,8 @@ def evaluate(
 
     Returns:
         accuracy, iou (over the data set), iou_per_image, dice, dice_loss (soft), boundary_f1, each 0..1, with the
-        border rule, the split and the number of images. ``maeseg.inference.metrics`` defines them.
+        border rule, the split and the number of images; for a run with classes of its own the figures of each in
+        ``classes``. ``maeseg.inference.metrics`` defines them.
 
     Raises:
         UserError: If the run, the data or the output file cannot be used.
@@ -37,6 +38,7 @@ def evaluate(
     from pathlib import Path
 
     from maeseg.data.check import refuse_bad
+    from maeseg.data.class_labels import check_border
     from maeseg.data.sources import open_source
     from maeseg.data.splits import split_indices
     from maeseg.inference.evaluate import evaluate_model
@@ -47,22 +49,25 @@ def evaluate(
     saved = read_checkpoint(Path(run), checkpoint)
     unet = restore_unet(saved)
     rule: BorderRule = border or saved.about["border"]
+    check_border(rule, saved.classes)
     test = saved.about.get("test", 0)
     normalisation = saved.normalisation
     official = split == "test" and not test
-    source = open_source(data, labelled=True, test=official, channels=normalisation.channels)
+    source = open_source(data, labelled=True, test=official, channels=normalisation.channels, classes=saved.classes)
     indices = tuple(range(len(source)))
     if split in ("val", "train") or (split == "test" and test):
         indices = getattr(split_indices(len(source), saved.about["val"], test=test), split)
     refuse_bad(source, indices)
     progress = partial(show_progress, description=f"evaluating {split}")
     metrics = evaluate_model(unet, source, indices, choose_size(saved, None), rule, normalisation, progress)
-    figures: dict[str, float | int | str] = {
+    figures: dict[str, Any] = {
         **metrics.compute(),
         "border": rule,
         "split": split,
         "images": len(indices),
     }
+    if each := metrics.per_class():
+        figures["classes"] = each
     names = [source.file(index) for index in indices]
     per_image = [{"file": name, **image} for name, image in zip(names, metrics.per_image(), strict=True)]
     path = Path(out) if out else Path(run) / f"evaluation-{split}-{rule}.json"

@@ -1,8 +1,9 @@
 """The verb ``finetune``."""
 
 import logging
+from typing import Any
 
-from maeseg.types import BorderRule, LossName, OnBadImage, OnNonfinite, Precision, Schedule, Transfer
+from maeseg.types import BorderRule, ClassWeights, LossName, OnBadImage, OnNonfinite, Precision, Schedule, Transfer
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +15,7 @@ def finetune(
     weights: str | None = None,
     transfer: Transfer = "encoder+decoder",
     labels: int | float | str = 1.0,
+    classes: str | None = None,
     border: BorderRule = "background",
     channels: int | None = None,
     encoder: str | None = None,
@@ -30,6 +32,7 @@ def finetune(
     warmup: float = 0.1,
     schedule: Schedule = "cosine",
     loss: LossName = "dice+ce",
+    class_weights: ClassWeights = None,
     clip: float = 1.0,
     seed: int = 0,
     workers: int = 2,
@@ -42,7 +45,7 @@ def finetune(
     download: bool = False,
     resume: bool = False,
     overwrite: bool = False,
-) -> dict[str, float | int | str]:
+) -> dict[str, Any]:
     """Fine-tune a U-Net for segmentation, from pre-trained weights or from scratch.
 
     Soft Dice loss + cross-entropy (V-Net, Milletari et al. 2016); validation after every epoch; keeps the best
@@ -57,7 +60,12 @@ def finetune(
         transfer: What to take from a run, or a U-Net, that training starts from.
         labels: Labelled images to train on: a share (0.1) or a count (64), for one seed a smaller set within a larger
             one; or a text file that lists them, one in a line, as ``images/cat_7.jpg``.
-        border: What border pixels count as, in the loss and in the metrics.
+        classes: File that lists the labels' classes, background first: a YAML list of names in the order of their
+            values (``[background, road, car]``), names with values (``road: 1``) or with the colours that labels are
+            painted in (``road: [128, 64, 128]``); or a label that is a PNG with a palette. By default labels have
+            foreground and background.
+        border: What border pixels, of value 255, count as, in the loss and in the metrics; with ``classes`` background
+            or ignore.
         channels: Channels of the images; by default those of ``weights``, or 3. Other than RGB, images are read
             as they are stored (TIFF, NumPy arrays, grey or RGBA pictures) and normalised by their own statistics.
         encoder: A timm convnet; by default that of ``weights``, or resnet18.
@@ -77,7 +85,10 @@ def finetune(
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps over which the learning rate rises.
         schedule: What the learning rate does then: falls to 0 as a cosine, or stays.
-        loss: What to minimise: soft Dice loss plus cross-entropy, or soft Dice loss alone.
+        loss: What to minimise: soft Dice loss plus cross-entropy, soft Dice loss plus focal loss (for classes that are
+            rare or hard), or soft Dice loss alone.
+        class_weights: How much a pixel of each class counts in the cross-entropy or focal loss, background first:
+            ``balanced`` (inversely to its share of the labels that are trained on) or a list; by default all alike.
         clip: Largest norm of the gradient; 0 for no limit.
         seed: Of the new weights, the choice of labels, order and augmentation.
         workers: Processes that read images.
@@ -95,7 +106,7 @@ def finetune(
 
     Returns:
         The best checkpoint's figures on the test images, or without any on the validation images, as ``evaluate``
-        gives them, and its epoch, from 1.
+        gives them, and its epoch, from 1; with ``classes`` the figures of each in ``classes``.
 
     Raises:
         UserError: If an option, a file or the folder cannot be used.
@@ -107,16 +118,18 @@ def finetune(
     from torch import Tensor
 
     from maeseg.data.check import leave_out_bad, write_skipped
+    from maeseg.data.class_labels import check_border, choose_classes
     from maeseg.data.datamodule import SegmentData
     from maeseg.data.sources import open_source, typical_size
     from maeseg.data.splits import label_subset, named_subset, split_indices
-    from maeseg.experiments.validation import write_validation
+    from maeseg.experiments.validation import Confusion, write_validation
     from maeseg.inference.evaluate import evaluate_model
     from maeseg.inference.examples import choose_examples, write_predictions
-    from maeseg.inference.metrics import THRESHOLD
+    from maeseg.labels import class_map
     from maeseg.models.unet import build_unet, check_image_size, count_parameters, largest_stride
     from maeseg.training.callbacks import LossWatch
     from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
+    from maeseg.training.class_weights import check_class_weights, choose_class_weights
     from maeseg.training.options import check_ranges
     from maeseg.training.run import Run, read_metrics
     from maeseg.training.segment import SegmentModule
@@ -132,6 +145,9 @@ def finetune(
     from maeseg.training.trainer import fit, make_trainer
 
     check_ranges(config)
+    own = choose_classes(classes)
+    check_border(border, own)
+    check_class_weights(class_weights, len(own.names), loss)
     start = read_start(weights, transfer) if weights else None
     starts = [start] if start else []
     if start:
@@ -140,17 +156,17 @@ def finetune(
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     channels = choose_channels(starts, channels)
-    source = open_source(data, labelled=True, download=download, channels=channels)
+    source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
     split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
     if isinstance(labels, str):
         train = named_subset(split.train, [source.file(index) for index in split.train], Path(labels))
     else:
         train = label_subset(split.train, labels, seed)
     L.seed_everything(seed, verbose=False)
-    network = build_unet(encoder, decoder_channels, channels)
+    network = build_unet(encoder, decoder_channels, channels, own.maps)
     normalisation = choose_normalisation(starts, source, split.train)
     images = SegmentData(source, train, split.val, size, batch_size, workers, seed, steps_per_epoch, normalisation)
-    loaded = start_unet(network, start) if start else None
+    loaded = start_unet(network, start, own) if start else None
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
         "verb": "finetune",
@@ -163,10 +179,12 @@ def finetune(
         "border": border,
         "trained_on": list(typical_size(source, split.train)),
         **normalisation.as_dict(),
+        **own.about,
     }
     module = SegmentModule(
         network, about, border=border, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, loss=loss,
         schedule=schedule, layer_decay=layer_decay,
+        class_weights=choose_class_weights(class_weights, source, train, border),
     )  # fmt: skip
     stages = [("train", ("loss", "accuracy", "iou")), ("val", ("loss", "accuracy", "iou", "dice_loss"))]
     trainer = make_trainer(
@@ -193,6 +211,7 @@ def finetune(
         return read_metrics(run.path)[0]
     with run.writing():
         write_skipped(run.path, skipped, resumed=run.begun)
+        run.write_lasting(**own.about)
     fit(trainer, module, images, run)
 
     best = read_checkpoint(run.path, "best")
@@ -200,16 +219,19 @@ def finetune(
     examples = choose_examples(split.measured)
     predicted: dict[int, Tensor] = {}
 
-    def keep(index: int, probability_HW: Tensor) -> None:  # every image is predicted once
+    def keep(index: int, probability_KHW: Tensor) -> None:  # every image is predicted once
         if index in examples:
-            predicted[index] = probability_HW > THRESHOLD
+            predicted[index] = class_map(probability_KHW)
 
     metrics = evaluate_model(unet, source, split.measured, size, border, normalisation, see=keep)
-    figures: dict[str, float | int | str] = {**metrics.compute(), "border": border, "best_epoch": best.epoch + 1}
+    figures: dict[str, Any] = {**metrics.compute(), "border": border, "best_epoch": best.epoch + 1}
+    if each := metrics.per_class():
+        figures["classes"] = each
     if trainer.is_global_zero:
         with run.writing():
             files = [source.file(index) for index in split.measured]
-            write_validation(run.path, files, metrics.images, metrics.reliability)
+            confusion = Confusion(own.names, metrics.confusion_KK) if classes else None
+            write_validation(run.path, files, metrics.images, metrics.reliability, confusion)
             write_predictions(run.path / "examples", source, predicted)
             run.finish(
                 figures,

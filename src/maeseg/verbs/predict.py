@@ -25,15 +25,16 @@ def predict(
     Args:
         run: A finetune run, or a file that ``maeseg export --format onnx`` wrote.
         images: An image, or a folder of images in any depth.
-        out: Folder to write ``labels/NAME.png`` (0 and 255) and ``overlays/NAME.png`` to; of a GeoTIFF,
-            ``labels/NAME.tif`` that lies where it does.
+        out: Folder to write ``labels/NAME.png`` (0 and 255, or the classes' values with a palette of their colours) and
+            ``overlays/NAME.png`` to; of a GeoTIFF, ``labels/NAME.tif`` that lies where it does.
         checkpoint: The best by validation IoU, or the last.
         tile: Side in pixels of the overlapping tiles that an image is predicted in, each resized to what the network
             was trained at; 0 takes every image whole, ``auto`` those whose sides are up to eight times those of the
             images trained on, and larger ones in tiles of that size.
         overlap: Share of a tile that its neighbour covers too, up to 0.75.
         flips: Average the probabilities with those of the mirror image: twice the work.
-        probabilities: Write ``probabilities/NAME.png`` as well: 8 bits, v for a probability of v / 255.
+        probabilities: Write ``probabilities/NAME.png`` as well, or with classes ``probabilities/NAME/CLASS.png``: 8
+            bits, v for a probability of v / 255.
         overlays: Write the overlays.
         precision: Of the arithmetic; bf16-mixed is fastest where the processor has it, and moves some labels' edges.
         on_bad_image: What to do about images that cannot be read, which is found out before anything is written:
@@ -62,7 +63,7 @@ def predict(
     found = find_images(Path(images), engine.channels, MAX_PIXELS_ALONE, on_bad_image)
     segmenter = Segmenter(engine, tile, overlap, flips)
     with open_output(Path(out), overwrite) as target:
-        segmenter.segment(found, Written(target, overlays, probabilities))
+        segmenter.segment(found, Written(target, overlays, probabilities, engine.classes))
         if found.bad:
             write_skipped(target, {str(file): reason for file, reason in found.bad.items()}, resumed=False)
     return len(found.sizes)

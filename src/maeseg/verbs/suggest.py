@@ -54,14 +54,17 @@ def suggest(
         raise UserError(f"--count {count}: {images} has {len(names)} images; give 1 to {len(names)}")
     known = find_images(Path(labelled), normalisation.channels) if labelled else None
     height, width = saved.about.get("trained_on", size)
-    segmenter = Segmenter(TorchEngine(unet, size, normalisation, (height, width)))
+    segmenter = Segmenter(TorchEngine(unet, size, normalisation, (height, width), classes=saved.classes))
 
     with open_output(Path(out), overwrite) as target:
         features_NC, uncertainty_N = look_at(unet, found, size, normalisation)
         labelled_MC = look_at(unet, known, size, normalisation)[0] if known else features_NC[:0]
         places = choose(features_NC, uncertainty_N, labelled_MC, count)
         chosen = [names[place] for place in places]
-        segmenter.segment(Images(found.folder, {name: found.sizes[name] for name in chosen}, {}), Written(target))
+        segmenter.segment(
+            Images(found.folder, {name: found.sizes[name] for name in chosen}, {}),
+            Written(target, classes=saved.classes),
+        )
         rows = [(rank, names[place], f"{uncertainty_N[place]:.4f}") for rank, place in enumerate(places, start=1)]
         write_csv(target / "suggestions.csv", [("rank", "file", "uncertainty"), *rows])
         overlays = [target / "overlays" / name.with_suffix(".png") for name in chosen]

@@ -6,14 +6,12 @@ Axes: C channels, H W pixels.
 import base64
 import io
 import time
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
@@ -22,7 +20,7 @@ from maeseg.inference.engines import open_engine
 from maeseg.inference.folder import Segmenter
 from maeseg.inference.reconstruct import NORMALISED_NOTE
 from maeseg.inference.reconstructor import Reconstructor, open_reconstructor
-from maeseg.inference.written import FOREGROUND_COLOUR, as_label
+from maeseg.inference.written import as_label, coloured, label_colours
 from maeseg.masking import visible_count
 from maeseg.web.runs import CHECKPOINTS, FoundRun
 
@@ -49,22 +47,29 @@ def segment(run: FoundRun, content: bytes, name: str) -> dict[str, Any]:
     segmenter = _segmenter(run.path, _changed(run, "segment"))
     started = time.perf_counter()
     image = open_large(content, name, segmenter.engine.channels)
-    label_HW = as_label(segmenter.segment_image(image, name).numpy())
-    label, picture = Image.fromarray(label_HW), image.picture()
+    classes = segmenter.engine.classes
+    classes_HW = segmenter.segment_image(image, name)
+    tint = coloured(classes_HW.copy(), dict(enumerate(classes.colours)))
+    shares = np.bincount(classes_HW.ravel(), minlength=len(classes.names)) / classes_HW.size
+    label, picture = coloured(as_label(classes_HW, classes), label_colours(classes)), image.picture()
     height, width = image.size
     answer = {
         "label": in_base64(label, "PNG"),
         "width": width,
         "height": height,
-        "classes": [{"name": "foreground", "colour": FOREGROUND_COLOUR, "share": float(label_HW.mean() / 255)}],
+        "classes": [
+            {"name": name, "colour": colour, "share": float(share)}
+            for name, colour, share in list(zip(classes.names, classes.colours, shares, strict=True))[1:]
+        ],
         "seconds": time.perf_counter() - started,
     }
     picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    label.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.NEAREST)
+    for drawn in (label, tint):
+        drawn.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.NEAREST)
     return answer | {
         "picture": in_base64(picture, "JPEG"),
         "shown_label": in_base64(label, "PNG"),
-        "tint": in_base64(tint(np.asarray(label) // 255, [FOREGROUND_COLOUR]), "PNG", transparency=0),
+        "tint": in_base64(tint, "PNG", transparency=0),
     }
 
 
@@ -100,13 +105,6 @@ def reconstruct(run: FoundRun, content: bytes, name: str, mask_ratio: float | No
         "note": NORMALISED_NOTE if opened.normalised_target else "",
         "seconds": time.perf_counter() - started,
     }
-
-
-def tint(classes_HW: NDArray[np.uint8], colours: Sequence[tuple[int, int, int]]) -> Image.Image:
-    """Classes from 1 on in their colours; 0 is the palette's first place, to be made transparent."""
-    picture = Image.fromarray(classes_HW)
-    picture.putpalette([part for colour in [(0, 0, 0), *colours] for part in colour])
-    return picture
 
 
 def in_base64(picture: Image.Image, kind: str, **how: int) -> str:

@@ -1,0 +1,122 @@
+"""The classes of a segmentation: their names, what stands for them in a label file, and their colours.
+
+Inside, a pixel's class is its place in the list, from 0, and 255 is the border; values and colours are those of files.
+The first class is the background. A network that tells foreground from background (``BINARY``) has one map, the
+foreground's; with classes of the user's own it has a map for each, of two classes too.
+"""
+
+import colorsys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from maeseg.types import BORDER
+
+Colour = tuple[int, int, int]
+
+MOST = 254
+"""Classes; a class map has 8 bits, and one of its values is the border's."""
+
+_LONGEST = 64  # characters of a name, which becomes that of a file
+_NOT_IN_FILES = frozenset('/\\:*?"<>|')
+# Okabe and Ito's, which colour-blind readers tell apart
+_COLOURS: tuple[Colour, ...] = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Two classes or more, in order.
+
+    Attributes:
+        names: Of the classes; also names of files and columns.
+        values: What each is in a label file, 0..255.
+        colours: What each is drawn in.
+        painted: Whether label files are painted in the colours, instead of holding the values.
+        origin: Where the list comes from, for messages.
+
+    Raises:
+        ValueError: If it is no list of classes; says why, of a list from whatever file.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[int, ...]
+    colours: tuple[Colour, ...]
+    painted: bool = False
+    origin: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        if not 2 <= count <= MOST or len(self.values) != count or len(self.colours) != count:
+            raise ValueError(f"{count} classes: give 2 to {MOST}, each once")
+        for name in self.names:
+            if not isinstance(name, str) or not 0 < len(name) <= _LONGEST or not name.isprintable():
+                raise ValueError(f"the class {name!r}: a name is a text of up to {_LONGEST} characters")
+            if name.startswith(".") or name != name.strip() or _NOT_IN_FILES & set(name):
+                raise ValueError(
+                    f"the class {name!r}: a name becomes a file's: leave out {' '.join(sorted(_NOT_IN_FILES))}"
+                )
+        if len({name.casefold() for name in self.names}) != count:
+            raise ValueError("two classes share a name")
+        for value in self.values:
+            if type(value) is not int or not 0 <= value <= 255:
+                raise ValueError(f"the value {value!r}: a whole number from 0 to 255")
+        for colour in self.colours:
+            if len(colour) != 3 or any(type(part) is not int or not 0 <= part <= 255 for part in colour):
+                raise ValueError(f"the colour {list(colour)}: three whole numbers from 0 to 255")
+        kinds = self.colours if self.painted else self.values
+        if len(set(kinds)) != count:
+            raise ValueError(f"two classes share a {'colour' if self.painted else 'value'}")
+
+    @property
+    def maps(self) -> int:
+        """Maps that a network gives: one for each class, or the foreground's alone."""
+        return 1 if self == BINARY else len(self.names)
+
+    @property
+    def measured(self) -> range:
+        """The classes that a mean over classes is of: all, or the foreground alone."""
+        return range(1 if self == BINARY else 0, len(self.names))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint or JSON, under the key ``classes``; of ``BINARY`` nothing has to be said."""
+        if self == BINARY:
+            return {}
+        names, values, colours = list(self.names), list(self.values), [list(colour) for colour in self.colours]
+        return {"classes": {"names": names, "values": values, "colours": colours, "painted": self.painted}}
+
+
+BINARY = Classes(("background", "foreground"), (0, 255), ((0, 0, 0), (255, 120, 0)))
+"""Foreground and background: what there is without a list of classes."""
+
+
+def classes_of(about: Mapping[str, Any], origin: str = "") -> Classes:
+    """The classes that a checkpoint, or a run's facts, tell of; binary where they tell of none.
+
+    Raises:
+        ValueError: If they tell of none that can be.
+    """
+    found = about.get("classes")
+    if found is None:
+        return BINARY
+    try:
+        colours = tuple(tuple(colour) for colour in found["colours"])
+        return Classes(tuple(found["names"]), tuple(found["values"]), colours, bool(found["painted"]), origin)
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"no list of classes: {error!r}") from error
+
+
+def default_colours(count: int) -> tuple[Colour, ...]:
+    """So many colours that can be told apart, the first black."""
+    colours: list[Colour] = [(0, 0, 0), *_COLOURS]
+    for number in range(len(colours), count):  # hues a golden section apart never come close
+        red, green, blue = colorsys.hsv_to_rgb(0.618034 * number % 1, 0.75, 0.95)
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return tuple(colours[:count])
+
+
+def border_is_a_class(classes: Classes) -> bool:
+    """Whether 255 in a label file is a class, and so no border."""
+    return classes.painted or BORDER in classes.values

@@ -1,0 +1,59 @@
+"""How much a pixel of each class counts in the loss."""
+
+import logging
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from maeseg.data.sources import Source
+from maeseg.errors import UserError
+from maeseg.labels import apply_border
+from maeseg.progress import show_progress
+from maeseg.types import BORDER, BorderRule, ClassWeights, LossName
+
+log = logging.getLogger(__name__)
+
+
+def check_class_weights(given: ClassWeights, count: int, loss: LossName) -> None:
+    """Raise a UserError unless they are ``balanced`` or a positive number for each class, and the loss has a use."""
+    if given is None:
+        return
+    if loss == "dice":
+        raise UserError(
+            f"--class_weights {given} has no use with --loss dice, which counts every class alike: leave it out, "
+            "or give --loss dice+ce"
+        )
+    numbers = given if isinstance(given, list) else [1.0] * count
+    if len(numbers) != count or not all(math.isfinite(number) and number > 0 for number in numbers):
+        raise UserError(f"--class_weights {given} must be balanced, or a number above 0 for each of {count} classes")
+
+
+def choose_class_weights(
+    given: ClassWeights, source: Source, train: Sequence[int], border: BorderRule
+) -> list[float] | None:
+    """Settle the weights: as given, or such that all classes weigh the same in the labels that are trained on.
+
+    Args:
+        given: ``balanced``, a number for each class, or None for no weights.
+        source: Labelled images.
+        train: Those to train on.
+        border: What their border pixels count as.
+
+    Returns:
+        A weight for each class, background first. ``balanced``: all pixels over those of the class, over the number of
+        classes; 1 for a class without any.
+    """
+    if given != "balanced":
+        return given
+    names = source.classes.names
+    pixels = np.zeros(len(names))
+    for index in show_progress(train, "counting the classes' pixels"):
+        label = apply_border(pil_to_tensor(source.label(index)), border)
+        pixels += torch.bincount(label[label != BORDER].long(), minlength=len(names)).numpy()
+    weights = [float(pixels.sum() / len(names) / each) if each else 1.0 for each in pixels]
+    shown = ", ".join(f"{name} {weight:.4g}" for name, weight in zip(names, weights, strict=True))
+    log.info("class weights: %s", shown)
+    return weights
