@@ -28,6 +28,7 @@ TIERS = (
     ("experiments",),
     ("exports",),
     ("pages",),
+    ("web",),
     ("verbs",),
     ("",),
     ("cli", "__main__"),

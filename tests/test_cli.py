@@ -44,6 +44,7 @@ OPTIONS = {
     "suggest": ["run", "images", "out", "count", "labelled", "checkpoint", "overwrite"],
     "reconstruct": ["run", "images", "out", "mask_ratio", "seed", "overwrite"],
     "export": ["run", "format", "out", "images", "overwrite"],
+    "app": ["runs", "port"],
     "compare": [
         "data", "out", "inits", "labels", "seeds", "classes", "border", "channels", "encoder", "decoder_channels",
         "image_size", "val", "test", *[name for name in FINETUNE_OPTIONS if name != "seed"],

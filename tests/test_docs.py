@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from class_folders import write_folder
-from maeseg.cli import VERBS
+from maeseg.cli import VERBS, parse
 from maeseg.data.synthetic import Synthetic
 from tiny_runs import maeseg
 
@@ -49,8 +49,21 @@ def lay_out(folder: Path) -> None:
     Image.new("RGB", (80, 60), "grey").save(folder / "new" / "a.jpg")
 
 
+def look_at_page(words: list[str]) -> None:
+    """What the server would offer, as a server never ends."""
+    testclient = pytest.importorskip("starlette.testclient", reason="the page needs maeseg[app]")
+    from maeseg.web.site import make_site
+
+    _, options = parse(["app", *words])
+    offered = testclient.TestClient(make_site(Path(options["runs"])), base_url="http://127.0.0.1").get("/runs").json()
+    assert offered["segment"] and offered["reconstruct"] and offered["report"]
+
+
 def run_all(words: list[list[str]]) -> None:
     for _, verb, *options in words:
+        if verb == "app":
+            look_at_page(options)
+            continue
         assert maeseg(verb, *options, *SMALLER.get(verb, [])) == 0, f"maeseg {verb} {shlex.join(options)}"
 
 
@@ -58,15 +71,8 @@ def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path)
     words = commands(DOCS / "tutorial.md", "console")
-    assert {verb for _, verb, *_ in words} >= {
-        "pretrain",
-        "compare",
-        "report",
-        "finetune",
-        "evaluate",
-        "predict",
-        "suggest",
-    }
+    verbs = {verb for _, verb, *_ in words}
+    assert verbs >= {"pretrain", "compare", "report", "finetune", "evaluate", "predict", "suggest", "app"}
     run_all(words)
     assert (tmp_path / "predictions" / "labels" / "a.png").exists()
     assert (tmp_path / "runs" / "comparison" / "report.html").exists()

@@ -1,6 +1,7 @@
 """Pre-train a U-Net on your own unlabelled images, then segment with a fraction of the labels."""
 
 from maeseg.errors import UserError
+from maeseg.verbs.app import app
 from maeseg.verbs.compare import compare
 from maeseg.verbs.demo import demo
 from maeseg.verbs.encoders import encoders
@@ -16,6 +17,7 @@ from maeseg.verbs.suggest import suggest
 
 __all__ = [
     "UserError",
+    "app",
     "compare",
     "demo",
     "encoders",

@@ -25,6 +25,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         maeseg.suggest,
         maeseg.reconstruct,
         maeseg.export,
+        maeseg.app,
         maeseg.compare,
         maeseg.report,
         maeseg.recipe,
@@ -229,5 +230,5 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
         console.print(f"{len(result)} images to label next: {sheet}", soft_wrap=True)
     elif verb in ("predict", "reconstruct"):
         console.print(f"{result} images written to {options['out']}", soft_wrap=True)
-    else:
+    elif "out" in options:
         console.print(f"run folder: {options['out']}", soft_wrap=True)

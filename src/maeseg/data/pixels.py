@@ -61,7 +61,7 @@ def read_pixels(file: Path | bytes, name: str, channels: int, most: int = MAX_PI
         DataError: The file is broken, too large, has another number of channels, or values that are not finite.
     """
     if channels == RGB:
-        return pixels_of(decode_image(file, name, most) if isinstance(file, bytes) else read_image(file, most))
+        return pixels_of(_picture(file, name, most))
     values_HWC = _stored(file, name, most)
     if values_HWC.shape[2] != channels:
         found = values_HWC.shape[2]
@@ -113,10 +113,15 @@ def picture_of(pixels_CHW: Tensor) -> Image.Image:
 
 
 class LargePicture:
-    """An RGB image that is in memory once, as Pillow holds it: 4 bytes a pixel."""
+    """An RGB image that is in memory once, as Pillow holds it: 4 bytes a pixel.
+
+    Attributes:
+        size: Height and width.
+    """
 
     def __init__(self, picture: Image.Image) -> None:
         self._picture = picture
+        self.size = (picture.height, picture.width)
 
     def cut(self, top: int, left: int, bottom: int, right: int) -> Tensor:
         """A part of it: (C, H, W)."""
@@ -128,10 +133,15 @@ class LargePicture:
 
 
 class LargeArray:
-    """An image of any number of channels, as ``read_pixels`` gives it."""
+    """An image of any number of channels, as ``read_pixels`` gives it.
+
+    Attributes:
+        size: Height and width.
+    """
 
     def __init__(self, pixels_CHW: Tensor) -> None:
         self._pixels_CHW = pixels_CHW
+        self.size = (pixels_CHW.shape[1], pixels_CHW.shape[2])
 
     def cut(self, top: int, left: int, bottom: int, right: int) -> Tensor:
         """A part of it: (C, H, W)."""
@@ -142,15 +152,24 @@ class LargeArray:
         return picture_of(self._pixels_CHW)
 
 
-def open_large(file: Path, channels: int) -> LargePicture | LargeArray:
+def open_large(file: Path | bytes, name: str, channels: int) -> LargePicture | LargeArray:
     """Read an image that parts are to be cut out of, of up to 150 million pixels.
+
+    Args:
+        file: The file, or what it holds.
+        name: What an error calls it.
+        channels: Number of channels.
 
     Raises:
         DataError: As ``read_pixels`` would.
     """
     if channels == RGB:
-        return LargePicture(read_image(file, MAX_PIXELS_ALONE))
-    return LargeArray(read_pixels(file, str(file), channels, MAX_PIXELS_ALONE))
+        return LargePicture(_picture(file, name, MAX_PIXELS_ALONE))
+    return LargeArray(read_pixels(file, name, channels, MAX_PIXELS_ALONE))
+
+
+def _picture(file: Path | bytes, name: str, most: int) -> Image.Image:
+    return decode_image(file, name, most) if isinstance(file, bytes) else read_image(file, most)
 
 
 def _stored(file: Path | bytes, name: str, most: int) -> NDArray[np.generic]:

@@ -11,16 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maeseg.data.files import MAX_PIXELS_ALONE
-from maeseg.data.pixels import open_large, picture_of, read_pixels
+from maeseg.data.pixels import LargeArray, LargePicture, open_large, picture_of, read_pixels
 from maeseg.inference.engines import Engine, probabilities, probability_maps
 from maeseg.inference.geotiff import read_place
 from maeseg.inference.inputs import Images
 from maeseg.inference.tiles import Tiling, choose_tile
 from maeseg.inference.workers import in_order, open_workers, share_out
-from maeseg.inference.written import Written
+from maeseg.inference.written import Prediction, Written
 from maeseg.progress import show_progress
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,26 @@ class Segmenter:
                 if tile is not None:
                     self._segment_alone(images, written, name, tile, pool)
 
+    def segment_image(self, image: LargePicture | LargeArray, name: str) -> NDArray[np.uint8]:
+        """Segment an image that is in memory, as ``segment`` does one that is alone in its folder.
+
+        Args:
+            image: The image.
+            name: What the progress bar calls it.
+
+        Returns:
+            The class of each pixel, (H, W), from 0.
+        """
+        prediction = Prediction(image.size, self.engine.classes.maps, keep=None)
+        tile = choose_tile(self.tile, image.size, self.engine.trained_on)
+        with open_workers(share_out(self.engine.size)[0]) as pool:
+            if tile is not None:
+                self._fill_from_tiles(prediction, image, name, tile, pool)
+            else:
+                whole = [image.cut(0, 0, *image.size)]
+                prediction.fill(0, pool.submit(probability_maps, self.engine, whole, self.flips).result()[0])
+        return prediction.classes_HW
+
     def _segment_batch(self, images: Images, written: Written, batch: Batch) -> Batch:
         read = [self._read(images.folder / name) for name in batch]
         found = probability_maps(self.engine, read, self.flips)
@@ -95,8 +117,16 @@ class Segmenter:
     def _segment_alone(
         self, images: Images, written: Written, name: Path, tile: tuple[int, int], pool: Executor
     ) -> None:
-        image = open_large(images.folder / name, self.engine.channels)
-        tiling = Tiling(images.sizes[name], tile, self.overlap)
+        file = images.folder / name
+        image = open_large(file, str(file), self.engine.channels)
+        with written.predicting(image.size) as prediction:
+            self._fill_from_tiles(prediction, image, str(name), tile, pool)
+            written.write(name, image.picture, prediction, read_place(file, images.sizes[name]))
+
+    def _fill_from_tiles(
+        self, prediction: Prediction, image: LargePicture | LargeArray, name: str, tile: tuple[int, int], pool: Executor
+    ) -> None:
+        tiling, top = Tiling(image.size, tile, self.overlap), 0
         workers, at_once = share_out(self.engine.size)
         share, values = TILE_VALUES // (2 * workers), self.engine.classes.maps * tile[0] * tile[1]
         at_once = max(1, min(at_once, share // values))
@@ -109,12 +139,9 @@ class Segmenter:
         predicted = in_order(pool, segment, corners, lambda each: max(share, len(each) * values), TILE_VALUES)
         shown = show_progress(predicted, f"{name} in tiles", len(corners))
         tiles = (tile_KHW for each in shown for tile_KHW in each)
-        place, top = read_place(images.folder / name, images.sizes[name]), 0
-        with written.predicting(tiling.image) as prediction:
-            for rows_KHW in tiling.blend(tiles, self.engine.classes.maps):
-                prediction.fill(top, rows_KHW)
-                top += rows_KHW.shape[1]
-            written.write(name, image.picture, prediction, place)
+        for rows_KHW in tiling.blend(tiles, self.engine.classes.maps):
+            prediction.fill(top, rows_KHW)
+            top += rows_KHW.shape[1]
 
     def _read(self, file: Path) -> Tensor:
         return read_pixels(file, str(file), self.engine.channels, MAX_PIXELS_ALONE)

@@ -3,7 +3,7 @@
 Axes: C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,23 +120,16 @@ class Written:
             drawn = overlay(picture(), torch.from_numpy(classes_HW), classes.colours)
             # a photograph's file is hardly larger so, and written three times as fast
             drawn.save(self._file("overlays", name, ".png"), compress_level=1)
-        values = np.array(classes.values, np.uint8)
-        for row_W in classes_HW:  # in place, as it may be large
-            row_W[:] = values[row_W]
-        self._write_map("labels", name, classes_HW, place, palette=classes.maps > 1)
+        self._write_map("labels", name, as_label(classes_HW, classes), place, label_colours(classes))
 
     def _write_map(
-        self, kind: str, name: Path, values_HW: NDArray[np.uint8], place: Place | None, palette: bool = False
-    ) -> None:
-        colours = dict(zip(self.classes.values, self.classes.colours, strict=True)) if palette else None
+        self, kind: str, name: Path, values_HW: NDArray[np.uint8], place: Place | None,
+        colours: Mapping[int, Colour] | None = None,
+    ) -> None:  # fmt: skip
         if place:
             write_geotiff(self._file(kind, name, ".tif"), values_HW, place, colours)
-            return
-        picture = Image.fromarray(values_HW)
-        if colours:
-            every = [colours.get(value, (0, 0, 0)) for value in range(max(colours) + 1)]
-            picture.putpalette([part for colour in every for part in colour])
-        picture.save(self._file(kind, name, ".png"))
+        else:
+            coloured(values_HW, colours).save(self._file(kind, name, ".png"))
 
     def _file(self, kind: str, name: Path, suffix: str) -> Path:
         file = self.folder / kind / name.with_suffix(suffix)
@@ -147,6 +140,28 @@ class Written:
 def in_bytes(probability_HW: Tensor) -> Tensor:
     """Probabilities to bytes, v for v / 255: the nearest, of two the lower, so that 0.5 is 127, which is background."""
     return (probability_HW * 255 - 0.5).ceil().clamp(0, 255).to(torch.uint8)
+
+
+def as_label(classes_HW: NDArray[np.uint8], classes: Classes) -> NDArray[np.uint8]:
+    """A class map to the values that stand for the classes in a label file; in place, as it may be large."""
+    values = np.array(classes.values, np.uint8)
+    for row_W in classes_HW:
+        row_W[:] = values[row_W]
+    return classes_HW
+
+
+def label_colours(classes: Classes) -> dict[int, Colour] | None:
+    """The palette of label files, by their values; of foreground and background there is none."""
+    return None if classes.maps == 1 else dict(zip(classes.values, classes.colours, strict=True))
+
+
+def coloured(values_HW: NDArray[np.uint8], colours: Mapping[int, Colour] | None) -> Image.Image:
+    """A grey picture of values, or one with a palette of a colour for each."""
+    picture = Image.fromarray(values_HW)
+    if colours:
+        every = [colours.get(value, (0, 0, 0)) for value in range(max(colours) + 1)]
+        picture.putpalette([part for colour in every for part in colour])
+    return picture
 
 
 def overlay(image: Image.Image, label_HW: Tensor, colours: Sequence[Colour] = BINARY.colours) -> Image.Image:

@@ -40,6 +40,17 @@ def write_report(run: Path) -> Path:
     Raises:
         UserError: It is no such folder, or a file in it is broken.
     """
+    report = run / "report.html"
+    write_text(report, report_page(run), errors="replace")
+    return report
+
+
+def report_page(run: Path) -> str:
+    """A run folder's report, of what there is in it now; nothing is written.
+
+    Raises:
+        UserError: It is no such folder, or a file in it is broken.
+    """
     folder = open_run(run)
     pages: dict[str, Callable[[RunFolder], str]] = {
         "pretrain": _pretrain_page,
@@ -51,13 +62,10 @@ def write_report(run: Path) -> Path:
             f"{run} is the folder of {folder.verb or 'no verb'}, which has no report: give the folder of a "
             f"{', '.join(pages)} run"
         )
-    report = run / "report.html"
     try:
-        page = pages[folder.verb](folder)
+        return pages[folder.verb](folder)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise UserError(f"{run} holds what maeseg does not write ({error!r}): repeat the run") from error
-    write_text(report, page, errors="replace")
-    return report
 
 
 def _pretrain_page(folder: RunFolder) -> str:

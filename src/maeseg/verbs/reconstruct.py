@@ -35,32 +35,24 @@ def reconstruct(
     import torch
 
     from maeseg.data.pixels import read_pixels
-    from maeseg.inference.examples import load_normalised
     from maeseg.inference.inputs import find_images
     from maeseg.inference.outputs import open_output
-    from maeseg.inference.reconstruct import draw_side_by_side, reconstruct_images
-    from maeseg.masking import check_mask_ratio, random_visible
+    from maeseg.inference.reconstruct import draw_side_by_side
+    from maeseg.inference.reconstructor import open_reconstructor
+    from maeseg.masking import check_mask_ratio
     from maeseg.progress import show_progress
-    from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_masked_autoencoder
 
-    saved = read_checkpoint(Path(run), "last")
-    network = restore_masked_autoencoder(saved).eval()
-    size, patch = choose_size(saved, None), saved.about["patch_size"]
-    ratio = saved.about["mask_ratio"] if mask_ratio is None else mask_ratio
-    normalised = saved.about["normalise_target"]
-    grid = (size[0] // patch, size[1] // patch)
-    check_mask_ratio(ratio, grid)
+    opened = open_reconstructor(Path(run))
+    ratio = opened.mask_ratio if mask_ratio is None else mask_ratio
+    check_mask_ratio(ratio, opened.grid)
     generator = torch.Generator().manual_seed(seed)
-    normalisation = saved.normalisation
-    found = find_images(Path(images), normalisation.channels)
+    channels = opened.normalisation.channels
+    found = find_images(Path(images), channels)
     with open_output(Path(out), overwrite) as target:
         for name in show_progress(found.sizes, "reconstructing"):
-            visible_BYX = random_visible(1, grid, ratio, generator)
             stored = found.folder / name
-            pixels_CHW = read_pixels(stored, str(stored), normalisation.channels)
-            image_BCHW = load_normalised(pixels_CHW, size, normalisation).unsqueeze(0)
-            result = reconstruct_images(network, image_BCHW, visible_BYX, normalised, normalisation)
+            result = opened.reconstruct(read_pixels(stored, str(stored), channels), ratio, generator)
             file = target / name.with_suffix(".png")
             file.parent.mkdir(parents=True, exist_ok=True)
-            draw_side_by_side(result, normalised, ratio).savefig(file)
+            draw_side_by_side(result, opened.normalised_target, ratio).savefig(file)
     return len(found.sizes)
