@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from class_folders import write_folder
 from fake_runs import fake_compare, fake_finetune, fake_pretrain
 from maeseg.data.pixels import pixels_of
 from maeseg.data.synthetic import Synthetic
@@ -27,7 +28,7 @@ from maeseg.inference.reconstruct import reconstruct_images
 from maeseg.masking import random_visible
 from maeseg.pages.html import write_report
 from maeseg.training.checkpoints import read_checkpoint, restore_masked_autoencoder
-from tiny_runs import files_in, maeseg
+from tiny_runs import NETWORK, TRAINING, files_in, maeseg
 
 pytest.importorskip("uvicorn", reason="the page needs maeseg[app]")
 testclient = pytest.importorskip("starlette.testclient", reason="the page needs maeseg[app]")
@@ -467,3 +468,27 @@ def test_without_the_extra(refused: Callable[..., str], finetuned: Path, monkeyp
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else found(name))
     assert "needs uvicorn: pip install 'maeseg[app]'" in refused("app", "--runs", finetuned)
+
+
+# --- several classes
+
+
+def test_several_classes_are_tinted_and_counted(tmp_path: Path) -> None:
+    folder, run = write_folder(tmp_path / "data"), tmp_path / "run"
+    words = ("finetune", "--data", folder, "--classes", folder / "classes.yaml", "--out", run, *NETWORK, *TRAINING)
+    assert maeseg(*words, "--data", folder, "--batch_size", 4, "--epochs", 1) == 0
+    image = folder / "images" / "00.png"
+    assert maeseg("predict", "--run", run, "--images", image, "--out", tmp_path / "out") == 0
+    found = client_of(run).post("/segment", params={"run": "run"}, content=image.read_bytes()).json()
+    assert base64.b64decode(found["label"]) == (tmp_path / "out" / "labels" / "00.png").read_bytes()
+    saved = read_checkpoint(run)
+    place = {value: number for number, value in enumerate(saved.classes.values)}
+    classes = np.vectorize(place.get)(values_of(found["label"]))
+    assert [each["name"] for each in found["classes"]] == list(saved.classes.names[1:])
+    for number, each in enumerate(found["classes"], 1):
+        assert each["share"] == pytest.approx((classes == number).mean())
+        assert tuple(each["colour"]) == saved.classes.colours[number]
+    tint = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["tint"]))).convert("RGBA"))
+    assert np.array_equal(tint[..., 3] == 255, classes > 0)
+    assert np.array_equal(tint[classes > 0][:, :3], np.array(saved.classes.colours)[classes[classes > 0]])
+    assert len(np.unique(classes)) > 1
