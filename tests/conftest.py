@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)  # tests run in several processes on few cores
+settings.register_profile("maeseg", deadline=None)  # a slow machine is no failure
+settings.load_profile("maeseg")
 
 
 @pytest.fixture(scope="session", autouse=True)

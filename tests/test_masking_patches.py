@@ -11,7 +11,7 @@ from maeseg.patches import patch_statistics, patchify, reconstruction_loss, unpa
 # The visible grid.
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(
     batch=st.integers(1, 5),
     grid=st.tuples(st.integers(1, 9), st.integers(2, 9)),
@@ -70,7 +70,7 @@ def test_a_grid_of_one_patch_is_refused() -> None:
 # Patches and the loss.
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(
     batch=st.integers(1, 3),
     channels=st.integers(1, 4),

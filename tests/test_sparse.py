@@ -211,7 +211,7 @@ def test_convolution(kernel: tuple[int, int]) -> None:
     assert compared >= 8
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120, derandomize=True)
 @given(data=st.data())
 def test_convolution_of_any_geometry_is_exact_or_refused(data: st.DataObject) -> None:
     def draw(*values: Any) -> Any:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -30,7 +30,6 @@ def blended(tiling: Tiling, tiles: list[Tensor]) -> Tensor:
     return torch.cat(list(tiling.blend(iter(tiles))), dim=1)[0]
 
 
-@settings(deadline=None)
 @given(sides, sides, st.integers(1, 40), st.integers(1, 40), overlaps)
 def test_tiles_cover_an_image_and_overlap_enough(
     height: int, width: int, rows: int, columns: int, share: float
@@ -46,7 +45,6 @@ def test_tiles_cover_an_image_and_overlap_enough(
             assert first < second and (second - first == 1 or first + side - second >= int(side * share))
 
 
-@settings(deadline=None)
 @given(sides, sides, st.integers(1, 40), st.integers(1, 40), overlaps)
 def test_tiles_of_an_image_blend_into_that_image(
     height: int, width: int, rows: int, columns: int, share: float
