@@ -114,6 +114,7 @@ def collect(asked: argparse.Namespace) -> None:
         axes.plot(asked.labels, scores, marker=".", linestyle="", color=colour, alpha=0.5)
     axes.set(xscale="log", xlabel="labels", ylabel="IoU on validation images")
     axes.set_xticks(asked.labels, [str(count) for count in asked.labels])
+    axes.minorticks_off()
     axes.legend()
     figure.savefig(asked.out / "curve.png")
     for count in asked.labels:
