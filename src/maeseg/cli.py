@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with terminable():
             verb, options = parse(list(sys.argv[1:] if argv is None else argv))
-            logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+            logging.basicConfig(format="%(message)s", stream=sys.stderr)
+            logging.getLogger("maeseg").setLevel(logging.INFO)  # of other libraries, warnings alone
             tune_allocator()
             result = VERBS[verb](**options)
     except UserError as error:
