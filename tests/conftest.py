@@ -1,5 +1,6 @@
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +43,18 @@ def finetuned(pretrained: Path) -> Path:
     out = pretrained.with_name("finetuned")
     assert tiny_runs.finetune(out, pretrained) == 0
     return out
+
+
+@pytest.fixture
+def refused(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command line that must be refused; returns the one line it says."""
+    import tiny_runs
+
+    def run(*words: object) -> str:
+        capfd.readouterr()
+        assert tiny_runs.maeseg(*words) == 2
+        lines = capfd.readouterr().err.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("maeseg: "), lines
+        return lines[0]
+
+    return run

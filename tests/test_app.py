@@ -430,20 +430,6 @@ def test_one_image_at_a_time_and_the_rest_is_answered_meanwhile(
 
 
 @pytest.fixture
-def refused(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command line that must end in one line; returns it."""
-
-    def run(*words: object) -> str:
-        capfd.readouterr()
-        assert maeseg(*words) == 2
-        said = capfd.readouterr().err
-        assert said.count("\n") == 1
-        return said
-
-    return run
-
-
-@pytest.fixture
 def busy_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         yield taken.getsockname()[1]

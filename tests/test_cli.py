@@ -108,19 +108,6 @@ def test_kinds_in_plain_words(annotation: object, words: str) -> None:
 # --- bad input
 
 
-@pytest.fixture
-def refused(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command line that must be refused; returns the one line it says."""
-
-    def run(*words: object) -> str:
-        assert maeseg(*words) == 2
-        lines = capfd.readouterr().err.splitlines()
-        assert len(lines) == 1 and lines[0].startswith("maeseg: "), lines
-        return lines[0]
-
-    return run
-
-
 PRETRAIN = ("pretrain", "--out", "OUT", *NETWORK, *TRAINING, "--epochs", 1)
 FINETUNE = ("finetune", "--out", "OUT", "--weights", "PRE", *TRAINING, "--epochs", 1)
 COMPARE = ("compare", "--out", "OUT", "--inits", "[scratch, PRE]", "--labels", "[4]", *TRAINING, "--epochs", 1)

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +52,9 @@ def exported(finetuned: Path, pretrained: Path, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture
-def refused(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def refused(refused: Callable[..., str]) -> Callable[..., str]:
     """Run an export that must be refused; returns the one line it says."""
-
-    def run(*words: object) -> str:
-        capfd.readouterr()
-        assert maeseg("export", *words) == 2
-        [line] = capfd.readouterr().err.splitlines()
-        assert line.startswith("maeseg: ")
-        return line
-
-    return run
+    return partial(refused, "export")
 
 
 def randomised(unet: Any) -> Any:

@@ -40,20 +40,6 @@ Refused = Callable[..., str]
 
 
 @pytest.fixture
-def refused(capfd: pytest.CaptureFixture[str]) -> Refused:
-    """Run a command line that must end in one line; returns it."""
-
-    def run(*words: object) -> str:
-        capfd.readouterr()
-        assert maeseg(*words) == 2
-        said = capfd.readouterr().err
-        assert said.count("\n") == 1
-        return said
-
-    return run
-
-
-@pytest.fixture
 def threads() -> Iterator[None]:
     """Two threads, whatever the machine has."""
     before = torch.get_num_threads()
