@@ -496,7 +496,7 @@ def test_evaluate_repeats_the_figures_and_the_report_shows_them(run: Path, folde
 
 def test_predict_with_pytorch_and_onnx(run: Path, folder: Path, tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package)
+        pytest.importorskip(package, reason="ONNX needs maeseg[onnx]")
     file = tmp_path / "unet.onnx"
     assert maeseg("export", "--run", run, "--format", "onnx", "--out", file) == 0
     card = (tmp_path / "unet.onnx.md").read_text()

@@ -264,8 +264,8 @@ def test_an_image_that_breaks_meanwhile_is_one_line(pictures: Path, tmp_path: Pa
 
 
 def test_an_exported_network_predicts_the_same(pictures: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime", reason="ONNX needs maeseg[onnx]")
+    pytest.importorskip("onnx", reason="ONNX needs maeseg[onnx]")
     file = write_red_onnx(tmp_path / "red.onnx", trained_on=json.dumps([20, 30]))
     engine = open_engine(file, "best", "32-true")
     assert (engine.channels, engine.size, engine.trained_on) == (3, (32, 32), (20, 30))
@@ -280,7 +280,7 @@ def test_an_exported_network_predicts_the_same(pictures: Path, tmp_path: Path) -
 
 def test_a_run_and_its_export_predict_the_same(finetuned: Path, pictures: Path, tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package)
+        pytest.importorskip(package, reason="ONNX needs maeseg[onnx]")
     file = tmp_path / "unet.onnx"
     assert maeseg("export", "--run", finetuned, "--format", "onnx", "--out", file) == 0
     assert open_engine(file, "best", "32-true").trained_on == (128, 128)
@@ -296,8 +296,8 @@ def test_a_run_and_its_export_predict_the_same(finetuned: Path, pictures: Path, 
 
 
 def test_files_that_are_no_exported_network(refused: Refused, pictures: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime", reason="ONNX needs maeseg[onnx]")
+    onnx = pytest.importorskip("onnx", reason="ONNX needs maeseg[onnx]")
     words = ("predict", "--images", pictures, "--out", tmp_path / "out", "--run")
     assert "x.onnx does not exist" in refused(*words, tmp_path / "x.onnx")
     broken = tmp_path / "broken.onnx"

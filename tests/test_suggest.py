@@ -1,6 +1,7 @@
 """Which images are suggested for labelling, and what comes with them."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from maeseg.data.synthetic import Synthetic
 from maeseg.inference.suggest import UNSURE, choose, entropy, short
+from red_network import write_red_onnx
 from tiny_runs import maeseg
 
 
@@ -128,3 +130,11 @@ def test_bad_input(
     assert maeseg("suggest", "--run", finetuned, "--images", pool, "--out", tmp_path / "out", *given) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_network_has_no_features(refused: Callable[..., str], pool: Path, tmp_path: Path) -> None:
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason="ONNX needs maeseg[onnx]")
+    file = write_red_onnx(tmp_path / "red.onnx")
+    said = refused("suggest", "--run", file, "--images", pool, "--out", tmp_path / "out", "--count", 2)
+    assert "red.onnx has no encoder to look into: give the finetune run" in said

@@ -19,9 +19,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from maeseg.data.normalisation import Normalisation
 from maeseg.data.pixels import read_pixels
-from maeseg.inference.examples import load_normalised
+from maeseg.inference.engines import TorchEngine
 from maeseg.inference.inputs import Images
 from maeseg.inference.workers import in_order, open_workers, share_out
 from maeseg.labels import squash
@@ -34,29 +33,25 @@ _COLUMNS = 5
 _THUMBNAIL = 240
 
 
-def look_at(
-    unet: smp.Unet, images: Images, size: tuple[int, int], normalisation: Normalisation
-) -> tuple[Tensor, Tensor]:
+def look_at(engine: TorchEngine, images: Images) -> tuple[Tensor, Tensor]:
     """What a network makes of many images, each as a whole, in order.
 
     Args:
-        unet: A fine-tuned network; put in evaluation mode.
+        engine: A fine-tuned U-Net.
         images: The images.
-        size: Height and width to run the network at.
-        normalisation: Of the channels.
 
     Returns:
         For each image the mean of the encoder's deepest map, of length 1, (N, C), and the mean entropy of its
         pixels, 0..1, (N,).
     """
-    unet.eval()
     names = list(images.sizes)
-    workers, at_once = share_out(size)
+    workers, at_once = share_out(engine.size)
     batches = [names[first : first + at_once] for first in range(0, len(names), at_once)]
 
     def look(batch: Sequence[Path]) -> tuple[Tensor, Tensor]:
-        read = [read_pixels(file, str(file), normalisation.channels) for file in (images.folder / n for n in batch)]
-        return look_at_batch(unet, torch.stack([load_normalised(pixels, size, normalisation) for pixels in read]))
+        files = [images.folder / name for name in batch]
+        prepared = [engine.prepare(read_pixels(file, str(file), engine.channels)) for file in files]
+        return look_at_batch(engine.model, torch.stack(prepared))
 
     with open_workers(workers) as pool:
         done = in_order(pool, look, batches, len, 2 * workers * at_once)

@@ -38,33 +38,29 @@ def suggest(
     """
     from maeseg.atomic import write_csv
     from maeseg.errors import UserError
-    from maeseg.inference.engines import TorchEngine
+    from maeseg.inference.engines import TorchEngine, open_engine
     from maeseg.inference.folder import Segmenter
     from maeseg.inference.inputs import Images, find_images
     from maeseg.inference.outputs import open_output
     from maeseg.inference.suggest import choose, contact_sheet, look_at, short
     from maeseg.inference.written import Written
-    from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
 
-    saved = read_checkpoint(Path(run), checkpoint)
-    unet, size, normalisation = restore_unet(saved), choose_size(saved, None), saved.normalisation
-    found = find_images(Path(images), normalisation.channels)
+    engine = open_engine(Path(run), checkpoint, "32-true")
+    if not isinstance(engine, TorchEngine):
+        raise UserError(f"--run {run} has no encoder to look into: give the finetune run that it was exported from")
+    found = find_images(Path(images), engine.channels)
     names = list(found.sizes)
     if not 1 <= count <= len(names):
         raise UserError(f"--count {count}: {images} has {len(names)} images; give 1 to {len(names)}")
-    known = find_images(Path(labelled), normalisation.channels) if labelled else None
-    height, width = saved.about.get("trained_on", size)
-    segmenter = Segmenter(TorchEngine(unet, size, normalisation, (height, width), classes=saved.classes))
+    known = find_images(Path(labelled), engine.channels) if labelled else None
 
     with open_output(Path(out), overwrite) as target:
-        features_NC, uncertainty_N = look_at(unet, found, size, normalisation)
-        labelled_MC = look_at(unet, known, size, normalisation)[0] if known else features_NC[:0]
+        features_NC, uncertainty_N = look_at(engine, found)
+        labelled_MC = look_at(engine, known)[0] if known else features_NC[:0]
         places = choose(features_NC, uncertainty_N, labelled_MC, count)
         chosen = [names[place] for place in places]
-        segmenter.segment(
-            Images(found.folder, {name: found.sizes[name] for name in chosen}, {}),
-            Written(target, classes=saved.classes),
-        )
+        wanted = Images(found.folder, {name: found.sizes[name] for name in chosen}, {})
+        Segmenter(engine).segment(wanted, Written(target, classes=engine.classes))
         rows = [(rank, names[place], f"{uncertainty_N[place]:.4f}") for rank, place in enumerate(places, start=1)]
         write_csv(target / "suggestions.csv", [("rank", "file", "uncertainty"), *rows])
         overlays = [target / "overlays" / name.with_suffix(".png") for name in chosen]
