@@ -591,6 +591,24 @@ def test_a_run_goes_on_only_with_the_same_classes(run: Path, folder: Path, tmp_p
     assert "was started with other classes" in refused(capsys, *words, "--resume")
 
 
+@pytest.mark.parametrize("verb", ["finetune", "compare"])
+def test_labels_of_nothing_but_background_and_border(verb: str, tmp_path: Path, capsys: Any) -> None:
+    for number in range(6):
+        for name, value in (("images", 90), ("masks", 255)):  # 0 and 255, as two classes are often drawn
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            picture = Image.new("L", (64, 64))
+            picture.paste(value, (8, 8, 40, 40))
+            picture.save(tmp_path / "data" / name / f"{number}.png")
+    (tmp_path / "list.yaml").write_text("[background, cell]")
+    more = ("--inits", "[scratch]", "--labels", "[2]", "--seeds", 1) if verb == "compare" else ()
+    said = refused(
+        capsys, verb, "--data", tmp_path / "data", "--classes", tmp_path / "list.yaml", "--out", tmp_path / "out",
+        *NETWORK, *TRAINING, *more,
+    )  # fmt: skip
+    assert "has anything but background and the border, 255; if 255 is a class" in said
+    assert "{background: 0, cell: 255}" in said and not (tmp_path / "out").exists()
+
+
 def test_what_cannot_be_said_of_classes(run: Path, folder: Path, tmp_path: Path, capsys: Any) -> None:
     words: tuple[object, ...] = ("finetune", "--data", folder, "--out", tmp_path / "out", *NETWORK, *TRAINING)
     (tmp_path / "few.yaml").write_text("[background, road]")

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import PIL
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,7 +25,7 @@ from maeseg.data.splits import Split
 from maeseg.errors import UserError
 from maeseg.processes import first_process
 from maeseg.progress import show_progress
-from maeseg.types import OnBadImage
+from maeseg.types import BORDER, OnBadImage
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,23 @@ def refuse_bad(source: Source, indices: Sequence[int]) -> None:
     """Raise a UserError naming the first image, or label, that cannot be used."""
     if bad := find_bad(source, indices):
         raise UserError(_summary(bad))
+
+
+def refuse_mere_background(source: Source, indices: Sequence[int]) -> None:
+    """Raise a UserError if no label has a class of the user's own but the first: then the list fits other labels.
+
+    So it is where labels are 0 and 255, and the list counts on: 255 is the border unless a class has it.
+    """
+    if source.classes == BINARY:
+        return
+    for index in indices:
+        if np.setdiff1d(np.asarray(source.label(index)), (0, BORDER)).size:
+            return
+    names = source.classes.names
+    raise UserError(
+        f"--classes {source.classes.origin}: no label of {source.name} to train on has anything but {names[0]} and the "
+        f"border, 255; if 255 is a class, say so: {{{names[0]}: 0, {names[1]}: 255}}"
+    )
 
 
 def find_bad(source: Source, indices: Sequence[int]) -> dict[int, str]:

@@ -110,7 +110,7 @@ def compare(
         UserError: If an option, a file or a folder cannot be used; checked for every run before the first starts.
     """
     config = dict(locals())
-    from maeseg.data.check import leave_out_bad, write_skipped
+    from maeseg.data.check import leave_out_bad, refuse_mere_background, write_skipped
     from maeseg.data.class_labels import check_border, choose_classes
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
@@ -148,6 +148,7 @@ def compare(
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
     split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
+    refuse_mere_background(source, split.train)
     cells = list(plan_cells(named, labels, seeds))
     label_counts = {share: len(label_subset(split.train, share, seed=0)) for share in labels}
 

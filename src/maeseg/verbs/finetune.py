@@ -117,7 +117,7 @@ def finetune(
     import lightning as L
     from torch import Tensor
 
-    from maeseg.data.check import leave_out_bad, write_skipped
+    from maeseg.data.check import leave_out_bad, refuse_mere_background, write_skipped
     from maeseg.data.class_labels import check_border, choose_classes
     from maeseg.data.datamodule import SegmentData
     from maeseg.data.sources import open_source, typical_size
@@ -158,6 +158,7 @@ def finetune(
     channels = choose_channels(starts, channels)
     source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
     split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
+    refuse_mere_background(source, split.train)
     if isinstance(labels, str):
         train = named_subset(split.train, [source.file(index) for index in split.train], Path(labels))
     else:
