@@ -216,6 +216,17 @@ def test_processes_find_the_same(tmp_path: Path) -> None:
     assert said[64] == f"{tmp_path}/64.png cannot be read as an image (not an image): remove it or replace it"
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes to cores")
+def test_no_more_processes_than_cores_that_this_one_may_use(tmp_path: Path) -> None:
+    source = open_source(str(pictures(tmp_path, 71, (64,))), labelled=False)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert list(find_bad(source, range(71))) == [64]  # PyTorch warns of more processes than cores: an error here
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def test_bad_images_in_shards(tmp_path: Path) -> None:
     write_shard(
         tmp_path / "a.tar", {"one.jpg": encoded(1), "two.jpg": encoded(2)[:300], "three.png": encoded(3, "PNG")}

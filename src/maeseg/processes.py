@@ -1,4 +1,6 @@
-"""Which of several processes that train together this one is."""
+"""Which of several processes that train together this one is, and how many cores are its own."""
+
+import os
 
 
 def first_process() -> bool:
@@ -6,3 +8,10 @@ def first_process() -> bool:
     from lightning.pytorch.utilities import rank_zero_only  # takes seconds to import, and 100 MB
 
     return not getattr(rank_zero_only, "rank", 0)
+
+
+def usable_cores() -> int:
+    """Of how many cores this process may make use: a scheduler or a container often grants fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS and Windows do not tell

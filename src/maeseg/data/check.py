@@ -23,7 +23,7 @@ from maeseg.data.files import DataError
 from maeseg.data.sources import Source
 from maeseg.data.splits import Split
 from maeseg.errors import UserError
-from maeseg.processes import first_process
+from maeseg.processes import first_process, usable_cores
 from maeseg.progress import show_progress
 from maeseg.types import BORDER, OnBadImage
 
@@ -159,7 +159,7 @@ class _Checks(Dataset[str | None]):
 
 
 def _check(source: Source, indices: Sequence[int]) -> list[tuple[int, str | None]]:
-    workers = min(os.cpu_count() or 1, 8) if len(indices) > _FEW else 0
+    workers = min(usable_cores(), 8) if len(indices) > _FEW else 0
     batches = DataLoader(_Checks(source, indices), _FEW, num_workers=workers, collate_fn=list)
     if workers:
         log.info("checking %d images of %s", len(indices), source.name)
