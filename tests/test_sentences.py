@@ -123,6 +123,11 @@ class TestSaving:
             f"With 32 labels the pre-trained network reaches IoU 0.534; from scratch that takes {end}"
         )
 
+    def test_an_interval_of_one_label_count_that_says_nothing_is_left_out(self) -> None:
+        comparison = comparison_of({("scratch", 32): [0.5], ("a", 32): [0.534]})
+        saving = LabelSaving("a", "scratch", 32, 0.534, math.inf, (32.0, math.inf), 32, 32)
+        assert saving_sentence(saving, comparison).endswith("takes more than the largest tried, 32.")
+
     def test_named(self) -> None:
         comparison = comparison_of({("scratch", 32): [0.5], ("a", 32): [0.534], ("b", 32): [0.5]})
         saving = LabelSaving("a", "scratch", 32, 0.534, 40, (33, 60), 16, 256)

@@ -110,6 +110,8 @@ def _saving_interval(saving: LabelSaving) -> str:
         return f" (95 % interval: more than {saving.largest})"
     if high <= saving.smallest:
         return f" (95 % interval: at most {saving.smallest})"
+    if saving.smallest == saving.largest:
+        return ""  # one label count was tried, and the interval reaches to both sides of it: it says nothing
     lower = f"at most {saving.smallest}" if low <= saving.smallest else f"{low:.0f}"
     upper = f"more than {saving.largest}" if math.isinf(high) else f"{high:.0f}"
     return f" (95 % interval {lower} to {upper})"
