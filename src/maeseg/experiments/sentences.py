@@ -191,8 +191,9 @@ def scope_sentence(comparison: Comparison) -> str:
     if comparison.images:
         luck += f" and other images of the same kind as the {comparison.images} measured"
     return (
-        f"Runs are paired by seed and by image. A 95 % interval speaks of {luck}, not of other data, networks or "
-        "numbers of steps; each one stands alone. A verdict needs two seeds and an interval that excludes zero."
+        f"Runs are paired by seed and by image. A 95 % interval speaks of {luck}, not of other data, networks, "
+        "learning rates or numbers of steps; each one stands alone. A verdict needs two seeds and an interval that "
+        "excludes zero."
     )
 
 
