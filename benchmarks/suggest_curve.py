@@ -91,7 +91,7 @@ def simulate(asked: argparse.Namespace, strategy: str, seed: int) -> None:
         maeseg.finetune(
             data=asked.data, out=str(run), weights=asked.weights, labels=str(listing), val=asked.val, seed=seed,
             epochs=asked.epochs, steps_per_epoch=asked.steps_per_epoch, precision=asked.precision, workers=0,
-            resume=True,
+            lr=5e-4, resume=True,
         )  # fmt: skip
         previous = run
 

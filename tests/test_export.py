@@ -369,7 +369,7 @@ def test_a_card_tells_what_the_run_folder_does(exported: Path, finetuned: Path, 
             assert f"| `{name}` | {value:.4f} |" in card
     assert "validation images, which also chose the epoch" in card and "Border pixels counted as: `background`" in card
     assert "Labelled images that it was trained on: 19" in card
-    assert f"From `{pretrained.name}` (`" in card and "| `lr` | `0.0005` |" in card
+    assert f"From `{pretrained.name}` (`" in card and "| `lr` | `0.0015` |" in card
     assert str(finetuned.parent) not in card and "name a licence here" in card
     card = (exported / "pre" / "encoder.safetensors.md").read_text()
     figures = json.loads((pretrained / "metrics.json").read_text())

@@ -280,7 +280,7 @@ def test_resume_with_another_option_is_refused(
     finetuned: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert finetune(finetuned, pretrained, "--resume", "--lr", 0.25) == 2
-    assert "--lr 0.0005, not 0.25" in one_line(capsys)
+    assert "--lr 0.0015, not 0.25" in one_line(capsys)
 
 
 def test_resuming_a_finished_run_changes_nothing(finetuned: Path, pretrained: Path) -> None:
