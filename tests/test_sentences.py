@@ -51,6 +51,11 @@ class TestDifference:
             "With 32 labels there is no evidence that pre-training helped or hurt: IoU 0.550 against 0.500"
         )
 
+    def test_an_end_a_hair_below_zero_keeps_its_sign(self) -> None:
+        comparison = comparison_of({("scratch", 32): [0.5, 0.5, 0.5], ("a", 32): [0.5059, 0.5099, 0.5139]})
+        assert "there is no evidence" in said(comparison, "a", 32)
+        assert "+0.010, 95 % interval -0.000 to +0.020" in said(comparison, "a", 32)
+
     def test_says_what_the_interval_is_from(self) -> None:
         scores = {("scratch", 32): [0.5, 0.51], ("a", 32): [0.6, 0.61]}
         assert "from 2 seeds and 40 images" in said(comparison_of(scores, images=True), "a", 32)

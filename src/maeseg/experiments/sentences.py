@@ -79,7 +79,8 @@ def _certainty(difference: Estimate) -> str:
     }
     if difference.scope == "nothing":
         return "one seed gives no interval"
-    return f"95 % interval {low:+z.3f} to {high:+z.3f} {sources[difference.scope]}"
+    # -0.000 keeps its sign: an end a hair below zero is why there is no evidence
+    return f"95 % interval {low:+.3f} to {high:+.3f} {sources[difference.scope]}"
 
 
 def saving_sentence(saving: LabelSaving, comparison: Comparison) -> str:

@@ -186,7 +186,7 @@ def _difference(paired: PairedDifference) -> str:
     if not paired.seeds:
         return NOTHING
     low, high = paired.difference.interval
-    ends = "one seed" if math.isnan(low) else f"{low:+z.3f} to {high:+z.3f}"
+    ends = "one seed" if math.isnan(low) else f"{low:+.3f} to {high:+.3f}"  # -0.000 keeps its sign, as in sentences
     return f'<span class="tone {tone(paired.verdict)}">{paired.difference.mean:+z.3f}</span><br><small>{ends}</small>'
 
 
