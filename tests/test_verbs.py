@@ -333,7 +333,7 @@ def test_a_full_disk_from_the_start(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_the_best_epoch_before_a_stop_stays_the_best(finetuned: Path, tmp_path: Path) -> None:
     # The rate rises until it destroys what the weights knew, so the first of three epochs is the best.
-    options = (*TRAINING, "--weights", finetuned, "--epochs", 3, "--lr", 0.02, "--warmup", 1.0, "--labels", 8)
+    options = (*TRAINING, "--weights", finetuned, "--epochs", 3, "--lr", 0.05, "--warmup", 1.0, "--labels", 8)
     with stopped_at("epoch 1/3"):
         assert maeseg("finetune", "--out", tmp_path / "stopped", *options) == 130
     moved = (tmp_path / "stopped").rename(tmp_path / "moved")
