@@ -195,3 +195,10 @@ def test_scope_names_the_images_where_they_are_known() -> None:
     scores = {("scratch", 8): [0.3, 0.31], ("a", 8): [0.4, 0.41]}
     assert "other images of the same kind as the 40 measured" in scope_sentence(comparison_of(scores, images=True))
     assert "other images" not in scope_sentence(comparison_of(scores))
+
+
+def test_scope_says_that_seeds_were_added_after_a_look() -> None:
+    seen = replace(comparison_of({("scratch", 8): [0.3, 0.31], ("a", 8): [0.4, 0.41]}), looks=(4, 8))
+    assert scope_sentence(seen).endswith(
+        "Seeds were added when 4 and 8 runs were known: the intervals know nothing of that look."
+    )

@@ -20,6 +20,7 @@ from maeseg.data.splits import label_subset, split_indices
 from maeseg.data.synthetic import Synthetic
 from maeseg.experiments.comparison import read_comparison
 from maeseg.experiments.contrasts import KINDS, choose_contrasts, read_list
+from maeseg.experiments.sentences import scope_sentence
 from maeseg.experiments.validation import read_reliability, read_validation
 from mishaps import full_disk
 from tiny_runs import DATA, TRAINING, WIDTHS, curves, files_in, finetune, maeseg, pretrain, same_weights, weights_of
@@ -546,6 +547,75 @@ def test_compare_resumes_where_it_stopped(comparison: Path, pretrained: Path, tm
         for folder in (out, comparison)
     )
     assert again == first
+
+
+def test_a_comparison_grows_by_inits_labels_and_seeds(comparison: Path, pretrained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "comparison"
+    shutil.copytree(comparison, out)
+    before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*") if path.is_file()}
+    known = len(results(out))
+    more = {"--labels": "[8, 4, 0.5]", "--seeds": "[1, 2, 2]"}
+    inits = f"[scratch, {pretrained}, '{pretrained}:encoder']"
+    words = [*COMPARISON]
+    for name, value in more.items():
+        words[words.index(name) + 1] = value
+    assert maeseg("compare", "--out", out, "--inits", inits, *words, "--resume") == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # what was there is not run again
+    names = ("scratch", "pretrained", "pretrained-encoder")
+    assert [(row["init"], row["labels"], int(row["seed"])) for row in results(out)] == [
+        (init, labels, seed) for labels, seeds in (("8", 1), ("4", 2), ("0.5", 2)) for seed in range(seeds)
+        for init in names
+    ]  # fmt: skip
+    facts = read_json(out / "run.json")
+    assert (facts["status"], facts["planned"], facts["looks"]) == ("finished", 15, [known])
+    assert read_json(out / "metrics.json") == {"runs": 15}
+    assert read_list(out) == choose_contrasts(read_comparison(out))
+    assert maeseg("report", "--run", out) == 0
+    assert f"Seeds were added when {known} runs were known" in (out / "report.html").read_text()
+    assert yaml.safe_load((out / "config.yaml").read_text())["seeds"] == [1, 2, 2]
+
+
+def test_inits_and_labels_alone_are_added_without_a_look(comparison: Path, pretrained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "comparison"
+    shutil.copytree(comparison, out)
+    words = [*COMPARISON]
+    words[words.index("--labels") + 1], words[words.index("--seeds") + 1] = "[4, 0.5, 8]", "[1, 2, 1]"
+    assert maeseg("compare", "--out", out, "--inits", f"[scratch, {pretrained}]", *words, "--resume") == 0
+    assert read_json(out / "run.json")["looks"] == [] and len(results(out)) == 8
+    assert "Seeds were added" not in scope_sentence(read_comparison(out))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--inits", "[scratch]", "labels 4, seed 0 from"),
+        ("--labels", "[4, 0.25]", "labels 0.5, seed 0 from scratch"),
+        ("--seeds", "[1, 1]", "labels 0.5, seed 1 from scratch"),
+        ("--lr", "0.25", "--lr 0.0015, not 0.25"),
+    ],
+)
+def test_a_comparison_gives_up_none_of_its_runs(
+    option: str, value: str, said: str, comparison: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in comparison.iterdir() if path.is_file()}
+    words = ["--inits", f"[scratch, {pretrained}]", *COMPARISON, "--lr", "1.5e-3"]
+    words[words.index(option) + 1] = value
+    assert maeseg("compare", "--out", comparison, *words, "--resume") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "--resume" in line and said in line
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("text", ["{}", "inits: 3", "inits: [scratch]\nlabels: {4: 1}\nseeds: [x]"])
+def test_a_comparison_whose_config_is_damaged_is_refused(
+    text: str, comparison: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "comparison"
+    shutil.copytree(comparison, out)
+    (out / "config.yaml").write_text(text)
+    assert maeseg("compare", "--out", out, "--inits", f"[scratch, {pretrained}]", *COMPARISON, "--resume") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "config.yaml there lacks inits, labels, seeds" in line
 
 
 def test_compare_prints_its_table(comparison: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,12 +55,14 @@ class Comparison:
         validations: What each run measured on each validation image, by the run's folder; runs may lack it.
         curves: The runs' metrics.csv, by the run's folder; runs may lack it.
         pretrainings: Inits that are training runs.
+        looks: How many runs were known each time that seeds were added.
     """
 
     rows: Sequence[ResultRow]
     validations: Mapping[str, Validation] = field(default_factory=dict)
     curves: Mapping[str, Curves] = field(default_factory=dict)
     pretrainings: Mapping[str, Pretraining] = field(default_factory=dict)
+    looks: Sequence[int] = ()
 
     @cached_property
     def inits(self) -> list[str]:
@@ -130,7 +132,8 @@ def read_comparison(folder: Path) -> Comparison:
     Raises:
         UserError: It is no run folder, or a file in it is broken.
     """
-    facts = open_run(folder).info.get("pretraining")
+    info = open_run(folder).info
+    facts, looks = info.get("pretraining"), info.get("looks")
     rows = read_results(folder / RESULTS) if own_file(folder, RESULTS).is_file() else []
     for row in rows:
         own_file(folder, row.run)
@@ -143,6 +146,7 @@ def read_comparison(folder: Path) -> Comparison:
             str(init): Pretraining(each["seconds"], each["started_from"])
             for init, each in (facts.items() if isinstance(facts, dict) else ())
         },
+        looks=looks if isinstance(looks, list) else (),
     )
 
 

@@ -1,8 +1,9 @@
 """The runs of a comparison: every initialisation with the same labels, seeds and steps."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from maeseg.errors import UserError
 from maeseg.experiments.results import SCRATCH
@@ -10,6 +11,8 @@ from maeseg.types import Transfer
 
 ENCODER_ONLY = ":encoder"
 """Ends an initialisation of which the encoder alone is transferred."""
+GROWS = ("inits", "labels", "seeds")
+"""Options of which a comparison that is resumed may be given more."""
 
 
 @dataclass(frozen=True)
@@ -96,3 +99,37 @@ def plan_cells(inits: Sequence[Init], labels: Sequence[int | float], seeds: int 
         for seed in range(count):
             for init in inits:
                 yield Cell(init, share, seed)
+
+
+def planned_before(options: Mapping[str, Any]) -> list[Cell]:
+    """Every run that a comparison of these options has.
+
+    Raises:
+        UserError: They are not those of a comparison.
+    """
+    try:
+        return list(plan_cells(name_inits(options["inits"]), options["labels"], options["seeds"]))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"--resume: config.yaml there lacks {', '.join(GROWS)}: restore it, or give another") from error
+
+
+def refuse_fewer(before: Sequence[Cell], now: Sequence[Cell]) -> None:
+    """Refuse to go on with a comparison without a run that it has, or from other weights of that name.
+
+    Raises:
+        UserError: Naming the run.
+    """
+    kept = {cell.folder: cell.init for cell in now}
+    for cell in before:
+        if kept.get(cell.folder) != cell.init:
+            start = cell.init.weights or cell.init.name
+            raise UserError(
+                f"--resume: this comparison has labels {cell.labels}, seed {cell.seed} from {start}: give all of its "
+                "--inits, --labels and --seeds, and more if you like, or another --out"
+            )
+
+
+def adds_seeds(before: Sequence[Cell], now: Sequence[Cell]) -> bool:
+    """Whether an init gets more seeds with labels of which it has some."""
+    folders, tried = {cell.folder for cell in before}, {(cell.init, cell.labels) for cell in before}
+    return any((cell.init, cell.labels) in tried and cell.folder not in folders for cell in now)

@@ -191,10 +191,14 @@ def scope_sentence(comparison: Comparison) -> str:
     luck = "other seeds (new weights, labels drawn, order)"
     if comparison.images:
         luck += f" and other images of the same kind as the {comparison.images} measured"
+    looked = ""
+    if comparison.looks:
+        known = _series(map(str, comparison.looks))
+        looked = f" Seeds were added when {known} runs were known: the intervals know nothing of that look."
     return (
         f"Runs are paired by seed and by image. A 95 % interval speaks of {luck}, not of other data, networks, "
         "learning rates or numbers of steps; each one stands alone. A verdict needs two seeds and an interval that "
-        "excludes zero."
+        f"excludes zero.{looked}"
     )
 
 

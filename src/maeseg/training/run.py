@@ -22,7 +22,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -67,6 +67,9 @@ SAME_MACHINE = ("cpu", "threads", "device")
 SAME_VERSIONS = ("torch", "torchvision", "timm")
 """What a run's last bits depend on, besides its options."""
 
+MayDiffer = Callable[[Mapping[str, Any]], tuple[str, ...]]
+"""From the options that a run was started with to those that may be others now."""
+
 
 class Run:
     """A run folder that is being written.
@@ -74,6 +77,7 @@ class Run:
     Args:
         verb: Which command writes it.
         config: Every option of the command, plain values.
+        may_differ: Says which options may be others when the run is resumed; may refuse the ones of now.
 
     Raises:
         UserError: If the folder holds something and neither ``resume`` nor ``overwrite`` is set, if it is not a run
@@ -82,21 +86,24 @@ class Run:
     Attributes:
         path: The folder.
         resumed: Whether it held this run already.
-        complete: Whether that had come to its end.
+        complete: Whether that had come to its end, with the options of now.
+        before: Its run.json of before; empty if there was none.
+        options_before: Its config.yaml of before; the same.
     """
 
-    def __init__(self, verb: str, config: dict[str, Any]) -> None:
+    def __init__(self, verb: str, config: dict[str, Any], may_differ: MayDiffer = lambda before: ()) -> None:
         self.verb, self.config = verb, json.loads(json.dumps(config))
         self.path = Path(config["out"])
         self.resumed = self.complete = False
         self.started = time.monotonic()
         self.seconds_before = 0.0
         self.before: dict[str, Any] = {}
+        self.options_before: dict[str, Any] = {}
         if not first_process():  # of several processes the first one writes
             self.resumed = bool(config["resume"])
             return
         with self.writing():
-            self._open(resume=config["resume"], overwrite=config["overwrite"])
+            self._open(may_differ, resume=config["resume"], overwrite=config["overwrite"])
             self.path.mkdir(parents=True, exist_ok=True)
             # Whoever runs the file again must not thereby replace this folder.
             options = {name: value for name, value in self.config.items() if name not in ("resume", "overwrite")}
@@ -110,7 +117,7 @@ class Run:
             if not self.complete:
                 self.write_facts()
 
-    def _open(self, resume: bool, overwrite: bool) -> None:
+    def _open(self, may_differ: MayDiffer, resume: bool, overwrite: bool) -> None:
         if resume and overwrite:
             raise UserError("--resume and --overwrite contradict each other: give one of them")
         if self.path.exists() and not self.path.is_dir():
@@ -135,14 +142,17 @@ class Run:
             shutil.rmtree(self.path)
             return
         before = read_config(self.path)
-        for name, value in self.config.items():
-            if name not in ABOUT_THIS_CALL and before.get(name) != value:
+        changed = [name for name, value in self.config.items() if before.get(name) != value]
+        allowed = may_differ(before)
+        for name in changed:
+            if name not in (*ABOUT_THIS_CALL, *allowed):
                 raise UserError(
-                    f"--resume: {self.path} was started with --{name} {before.get(name)}, not {value}: "
+                    f"--resume: {self.path} was started with --{name} {before.get(name)}, not {self.config[name]}: "
                     "resume it with the same options, or give another --out"
                 )
-        self.resumed, self.complete = True, is_finished(self.path)
-        self.before, self.seconds_before = facts, float(facts.get("seconds", 0.0))
+        self.resumed = True
+        self.complete = is_finished(self.path) and not any(name in allowed for name in changed)
+        self.before, self.options_before, self.seconds_before = facts, before, float(facts.get("seconds", 0.0))
 
     @property
     def begun(self) -> bool:

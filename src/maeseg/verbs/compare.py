@@ -1,7 +1,8 @@
 """The verb ``compare``."""
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from maeseg.types import BorderRule, ClassWeights, LossName, OnBadImage, OnNonfinite, Precision, Schedule
 
@@ -101,7 +102,8 @@ def compare(
         on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
             ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
-        resume: Skip the runs that are finished, go on with the one that was stopped.
+        resume: Skip the runs that are finished, go on with the one that was stopped. More inits, labels or seeds than
+            before add their runs; the report says so if seeds were added when some were known.
         overwrite: Replace the comparison in ``out``.
 
     Returns:
@@ -117,7 +119,7 @@ def compare(
     from maeseg.data.splits import label_subset, split_indices
     from maeseg.experiments.comparison import RESULTS, trace_pretraining
     from maeseg.experiments.contrast_pictures import write_contrasts
-    from maeseg.experiments.plan import name_inits, plan_cells
+    from maeseg.experiments.plan import GROWS, adds_seeds, name_inits, plan_cells, planned_before, refuse_fewer
     from maeseg.experiments.results import RESULT_COLUMNS, ResultRow, append_result, read_results
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
     from maeseg.training.checkpoints import choose_size
@@ -156,8 +158,16 @@ def compare(
     config |= {
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
     }  # fmt: skip
-    run = Run("compare", config)
+
+    def may_differ(before: Mapping[str, Any]) -> tuple[str, ...]:
+        refuse_fewer(planned_before(before), cells)
+        return GROWS
+
+    run = Run("compare", config, may_differ)
     table = run.path / RESULTS
+    looks = run.before.get("looks", [])
+    if table.exists() and adds_seeds(planned_before(run.options_before), cells):
+        looks = [*looks, len(read_results(table))]
     with run.writing():
         weights = {init.name: init.weights for init in named}
         write_skipped(run.path, skipped, resumed=run.begun)
@@ -166,6 +176,7 @@ def compare(
             inits=weights,
             pretraining=trace_pretraining(weights),
             planned=len(cells),
+            looks=looks,
             split={"train": len(split.train), "val": len(split.val), "test": len(split.test)},
         )
         for number, cell in enumerate(cells, start=1):
