@@ -110,7 +110,9 @@ def planned_before(options: Mapping[str, Any]) -> list[Cell]:
     try:
         return list(plan_cells(name_inits(options["inits"]), options["labels"], options["seeds"]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"--resume: config.yaml there lacks {', '.join(GROWS)}: restore it, or give another") from error
+        raise UserError(
+            f"--resume: config.yaml there lacks {', '.join(GROWS)}: restore it, or give another --out"
+        ) from error
 
 
 def refuse_fewer(before: Sequence[Cell], now: Sequence[Cell]) -> None:

@@ -88,7 +88,6 @@ class Run:
         resumed: Whether it held this run already.
         complete: Whether that had come to its end, with the options of now.
         before: Its run.json of before; empty if there was none.
-        options_before: Its config.yaml of before; the same.
     """
 
     def __init__(self, verb: str, config: dict[str, Any], may_differ: MayDiffer = lambda before: ()) -> None:
@@ -98,7 +97,6 @@ class Run:
         self.started = time.monotonic()
         self.seconds_before = 0.0
         self.before: dict[str, Any] = {}
-        self.options_before: dict[str, Any] = {}
         if not first_process():  # of several processes the first one writes
             self.resumed = bool(config["resume"])
             return
@@ -152,7 +150,7 @@ class Run:
                 )
         self.resumed = True
         self.complete = is_finished(self.path) and not any(name in allowed for name in changed)
-        self.before, self.options_before, self.seconds_before = facts, before, float(facts.get("seconds", 0.0))
+        self.before, self.seconds_before = facts, float(facts.get("seconds", 0.0))
 
     @property
     def begun(self) -> bool:

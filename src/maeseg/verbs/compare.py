@@ -119,7 +119,7 @@ def compare(
     from maeseg.data.splits import label_subset, split_indices
     from maeseg.experiments.comparison import RESULTS, trace_pretraining
     from maeseg.experiments.contrast_pictures import write_contrasts
-    from maeseg.experiments.plan import GROWS, adds_seeds, name_inits, plan_cells, planned_before, refuse_fewer
+    from maeseg.experiments.plan import GROWS, Cell, adds_seeds, name_inits, plan_cells, planned_before, refuse_fewer
     from maeseg.experiments.results import RESULT_COLUMNS, ResultRow, append_result, read_results
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
     from maeseg.training.checkpoints import choose_size
@@ -158,15 +158,17 @@ def compare(
     config |= {
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
     }  # fmt: skip
+    cells_before: list[Cell] = []
 
-    def may_differ(before: Mapping[str, Any]) -> tuple[str, ...]:
-        refuse_fewer(planned_before(before), cells)
+    def may_differ(options: Mapping[str, Any]) -> tuple[str, ...]:
+        cells_before.extend(planned_before(options))
+        refuse_fewer(cells_before, cells)
         return GROWS
 
     run = Run("compare", config, may_differ)
     table = run.path / RESULTS
     looks = run.before.get("looks", [])
-    if table.exists() and adds_seeds(planned_before(run.options_before), cells):
+    if adds_seeds(cells_before, cells) and table.exists():
         looks = [*looks, len(read_results(table))]
     with run.writing():
         weights = {init.name: init.weights for init in named}
