@@ -1,5 +1,9 @@
 """Recipes: every shipped one parses and dry-runs, one runs for real, and a wrong one says what is wrong."""
 
+import csv
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +55,35 @@ def test_a_recipe_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert maeseg(*command) == 2  # the folder is not empty
     assert maeseg(*command, "--resume") == 0
     assert (tmp_path / "out" / "pretrained" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_two_processes_follow_a_recipe_together(tmp_path: Path) -> None:
+    together = {"accelerator": "cpu", "devices": 2}
+    content = yaml.safe_load(TINY)
+    content["steps"] = [
+        {verb: {**options, **together} if verb in ("pretrain", "compare") else options}
+        for step in content["steps"]
+        for verb, options in step.items()
+    ]
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))
+    out = tmp_path / "out" / "comparison"
+
+    def follow(*more: str) -> list[dict[str, str]]:
+        words = ("recipe", "--file", tmp_path / "tiny.yaml", "--data", "synthetic:24", "--out", tmp_path / "out", *more)
+        done = subprocess.run(
+            [sys.executable, "-m", "maeseg", *map(str, words)],
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("step 1 of 3") == done.stdout.count("report.html") == 1  # one speaks
+        with (out / "results.csv").open() as file:
+            return [{**row, "seconds": ""} for row in csv.DictReader(file)]
+
+    first = follow()
+    assert len(first) == 3 * 2
+    shutil.rmtree(out / "runs" / "pretrained-4-seed1")
+    assert follow("--resume") == first  # only that run is trained again, by both
 
 
 @pytest.mark.parametrize(

@@ -578,6 +578,7 @@ def test_a_comparison_grows_by_inits_labels_and_seeds(comparison: Path, pretrain
 def test_inits_and_labels_alone_are_added_without_a_look(comparison: Path, pretrained: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     shutil.copytree(comparison, out)
+    (out / "run.json").write_text(json.dumps({**read_json(out / "run.json"), "looks": 7}))  # damaged
     words = [*COMPARISON]
     words[words.index("--labels") + 1], words[words.index("--seeds") + 1] = "[4, 0.5, 8]", "[1, 2, 1]"
     assert maeseg("compare", "--out", out, "--inits", f"[scratch, {pretrained}]", *words, "--resume") == 0

@@ -47,12 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         for SIGTERM.
     """
     options: dict[str, Any] = {}
+    speaks = os.environ.get("LOCAL_RANK", "0") == "0"  # with several devices one process does
     # Lines, not tracebacks: whatever else goes wrong is a bug, and shows itself as one.
     try:
         with terminable():
             verb, options = parse(list(sys.argv[1:] if argv is None else argv))
             logging.basicConfig(format="%(message)s", stream=sys.stderr)
-            logging.getLogger("maeseg").setLevel(logging.INFO)  # of other libraries, warnings alone
+            # Of other libraries, warnings alone.
+            logging.getLogger("maeseg").setLevel(logging.INFO if speaks else logging.WARNING)
             tune_allocator()
             result = VERBS[verb](**options)
     except UserError as error:
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Terminated) as error:
         print(f"maeseg: stopped{'; go on with --resume' if 'resume' in options else ''}", file=sys.stderr)
         return EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # with several devices one process speaks
+    if speaks:
         show(verb, options, result)
     return 0
 

@@ -1,4 +1,4 @@
-"""Which of several processes that train together this one is, and how many cores are its own."""
+"""Which of several processes that train together this one is, what they wait for, and how many cores it may use."""
 
 import os
 
@@ -8,6 +8,14 @@ def first_process() -> bool:
     from lightning.pytorch.utilities import rank_zero_only  # takes seconds to import, and 100 MB
 
     return not getattr(rank_zero_only, "rank", 0)
+
+
+def wait_for_first() -> None:
+    """Where several processes have trained together, wait until each is here: what the first one wrote is there."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
 
 
 def usable_cores() -> int:

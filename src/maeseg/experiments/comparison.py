@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from maeseg.experiments.folder import Curves, open_run, own_file, read_curves
 from maeseg.experiments.resampling import resample_images
@@ -133,7 +134,7 @@ def read_comparison(folder: Path) -> Comparison:
         UserError: It is no run folder, or a file in it is broken.
     """
     info = open_run(folder).info
-    facts, looks = info.get("pretraining"), info.get("looks")
+    facts = info.get("pretraining")
     rows = read_results(folder / RESULTS) if own_file(folder, RESULTS).is_file() else []
     for row in rows:
         own_file(folder, row.run)
@@ -146,8 +147,14 @@ def read_comparison(folder: Path) -> Comparison:
             str(init): Pretraining(each["seconds"], each["started_from"])
             for init, each in (facts.items() if isinstance(facts, dict) else ())
         },
-        looks=looks if isinstance(looks, list) else (),
+        looks=read_looks(info),
     )
+
+
+def read_looks(info: Mapping[str, Any]) -> list[int]:
+    """How many runs were known each time that seeds were added, of a comparison's run.json; older ones do not say."""
+    looks = info.get("looks")
+    return looks if isinstance(looks, list) else []
 
 
 def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, float | str | None]]:

@@ -99,6 +99,7 @@ class Run:
         self.before: dict[str, Any] = {}
         if not first_process():  # of several processes the first one writes
             self.resumed = bool(config["resume"])
+            self.complete = self.resumed and is_finished(self.path)
             return
         with self.writing():
             self._open(may_differ, resume=config["resume"], overwrite=config["overwrite"])
@@ -198,6 +199,8 @@ class Run:
 
     def write_facts(self, **more: Any) -> None:
         """Add to run.json, replacing it in one step."""
+        if not first_process():
+            return
         self.facts.update(more, seconds=round(self.seconds_before + time.monotonic() - self.started, 1))
         write_json(self.path / "run.json", self.facts)
 
@@ -207,8 +210,6 @@ class Run:
         Raises:
             UserError: The resumed run was started with others.
         """
-        if not first_process():
-            return
         for name, value in facts.items():
             if self.before.get(name, value) != value:
                 raise UserError(

@@ -121,6 +121,7 @@ def quiet(loggers: Sequence[str] = ("lightning.pytorch", "lightning.fabric")) ->
         ".*does not have many workers.*",
         ".*smaller than the logging interval.*",
         ".*``compute`` method of metric .* was called before the ``update`` method.*",  # its state is a checkpoint's
+        "Grad strides do not match bucket view strides.*",  # several devices: of how a 1x1 kernel lies in memory
         ".*LeafSpec.* is deprecated.*",  # Lightning 2.6 with PyTorch 2.14, inside its combined loader
     ):
         warnings.filterwarnings("ignore", message)

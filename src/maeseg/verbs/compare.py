@@ -117,11 +117,12 @@ def compare(
     from maeseg.data.class_labels import check_border, choose_classes
     from maeseg.data.sources import open_source
     from maeseg.data.splits import label_subset, split_indices
-    from maeseg.experiments.comparison import RESULTS, trace_pretraining
+    from maeseg.experiments.comparison import RESULTS, read_looks, trace_pretraining
     from maeseg.experiments.contrast_pictures import write_contrasts
     from maeseg.experiments.plan import GROWS, Cell, adds_seeds, name_inits, plan_cells, planned_before, refuse_fewer
     from maeseg.experiments.results import RESULT_COLUMNS, ResultRow, append_result, read_results
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
+    from maeseg.processes import first_process, wait_for_first
     from maeseg.training.checkpoints import choose_size
     from maeseg.training.class_weights import check_class_weights
     from maeseg.training.options import check_ranges
@@ -167,7 +168,7 @@ def compare(
 
     run = Run("compare", config, may_differ)
     table = run.path / RESULTS
-    looks = run.before.get("looks", [])
+    looks = read_looks(run.before)
     if adds_seeds(cells_before, cells) and table.exists():
         looks = [*looks, len(read_results(table))]
     with run.writing():
@@ -222,6 +223,8 @@ def compare(
                     on_bad_image=on_bad_image,
                     resume=resume,
                 )
+            if not first_process():  # of several processes the first one writes
+                continue
             figures, facts = read_metrics(folder)
             append_result(
                 table,
@@ -237,6 +240,8 @@ def compare(
                     **{name: value for name, value in figures.items() if name in RESULT_COLUMNS},
                 ),
             )
-        write_contrasts(run.path, source, split.measured)
-        run.finish({"runs": len(cells)})
+        if first_process():
+            write_contrasts(run.path, source, split.measured)
+            run.finish({"runs": len(cells)})
+    wait_for_first()
     return read_results(table)

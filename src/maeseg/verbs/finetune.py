@@ -128,6 +128,7 @@ def finetune(
     from maeseg.inference.examples import choose_examples, write_predictions
     from maeseg.labels import class_map
     from maeseg.models.unet import build_unet, check_image_size, count_parameters, largest_stride
+    from maeseg.processes import wait_for_first
     from maeseg.training.callbacks import LossWatch
     from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
     from maeseg.training.class_weights import check_class_weights, choose_class_weights
@@ -242,4 +243,5 @@ def finetune(
                 parameters=count_parameters(unet),
                 transfer=str(loaded) if loaded else None,
             )
+    wait_for_first()
     return figures

@@ -112,6 +112,7 @@ def pretrain(
         count_parameters,
         largest_stride,
     )
+    from maeseg.processes import wait_for_first
     from maeseg.training.callbacks import LossWatch, last_epoch
     from maeseg.training.options import check_ranges
     from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
@@ -185,3 +186,4 @@ def pretrain(
                 final, images=len(split.train), steps=trainer.global_step, parameters=count_parameters(network),
                 transfer=str(loaded) if loaded else None,
             )  # fmt: skip
+    wait_for_first()

@@ -47,6 +47,7 @@ def recipe(
         UserError: If the recipe, an option, a file or a folder cannot be used.
     """
     from maeseg.experiments.recipes import check_network, read_recipe
+    from maeseg.processes import first_process
 
     switches = {"resume": resume, "overwrite": overwrite}
     steps = read_recipe(Path(file), STEPS, data, Path(out), variables or {}, switches)
@@ -56,6 +57,8 @@ def recipe(
         return []
     reports = []
     for number, step in enumerate(steps, start=1):
+        if step.verb in ("evaluate", "report") and not first_process():
+            continue  # several processes train together; the rest the first one does
         log.info("step %d of %d: %s %s", number, len(steps), step.verb, step.options.get("out") or "")
         result = STEPS[step.verb](**step.options)
         if step.verb == "report":
