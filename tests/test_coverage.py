@@ -1,6 +1,7 @@
 """How often a 95 % interval holds the truth, where the truth is known: few seeds, either kind of luck."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,23 @@ def test_paired_differences(seeds: int, luck: str) -> None:
         assert covered >= LEAST, metric
         if luck in ("seeds", "images"):  # where one kind of luck rules, the interval is exact
             assert covered <= 1 - (1 - 0.95) / 4, metric
+
+
+def test_seeds_added_after_a_look_make_false_verdicts() -> None:
+    """As many as docs/method.md says: three seeds, and three more where the first three show nothing."""
+    random, first, either = np.random.default_rng(0), 0, 0
+    for _ in range(REPEATS):
+        six = simulate(random, 6, LUCK["seeds"])
+        three = replace(six, rows=[row for row in six.rows if row.seed < 3])
+        wrong = [not _holds_truth(paired_difference(each, "a", "scratch", 8)) for each in (three, six)]
+        first, either = first + wrong[0], either + any(wrong)
+    assert 1 - first / REPEATS >= LEAST
+    assert 0.06 < either / REPEATS < 0.12
+
+
+def _holds_truth(difference: PairedDifference) -> bool:
+    low, high = difference.difference.interval
+    return low <= 0.03 <= high
 
 
 def test_one_t_for_both_would_be_twice_too_wide() -> None:
