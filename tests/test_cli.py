@@ -157,6 +157,8 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "share of labels": ((*FINETUNE, "--labels", 1.5), "labels 1.5: a share lies above 0 and up to 1"),
     "no accelerator": ((*FINETUNE, "--accelerator", "gup"), "--accelerator gup"),
     "devices": ((*FINETUNE, "--devices", "lots"), "--devices lots"),
+    "accelerator of a comparison": ((*COMPARE, "--accelerator", "gup"), "--accelerator gup"),
+    "devices of a comparison": ((*COMPARE, "--devices", 0), "--devices 0"),
     "no such weights": ((*FINETUNE, "--weights", "nowhere"), "nowhere does not exist"),
     "other encoder": ((*FINETUNE, "--encoder", "resnet18"), "is of the encoder test_resnet, not resnet18"),
     "other widths": ((*FINETUNE, "--decoder_channels", "[8, 8, 8, 8, 8]"), "has decoder widths [32, 16, 16, 8, 8]"),

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
@@ -53,13 +54,26 @@ def make_trainer(
     interactive = sys.stderr.isatty()  # elsewhere a line per epoch is shown instead of a bar
     if interactive:
         callbacks.append(TQDMProgressBar(leave=False))
+    return _trainer(
+        accelerator, devices, precision, max_epochs=epochs, callbacks=callbacks, plugins=WholeCheckpoints(),
+        num_sanity_val_steps=0, logger=TensorBoardLogger(out, name="", version="tensorboard"), default_root_dir=out,
+        enable_model_summary=False, enable_progress_bar=interactive, log_every_n_steps=10,
+    )  # fmt: skip
+
+
+def check_devices(accelerator: str, devices: int | str, precision: str) -> None:
+    """Refuse what ``make_trainer`` would.
+
+    Raises:
+        UserError: If the accelerator is not there or the precision does not exist.
+    """
+    quiet()
+    _trainer(accelerator, devices, precision, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+def _trainer(accelerator: str, devices: int | str, precision: str, **more: Any) -> L.Trainer:
     try:
-        return L.Trainer(
-            accelerator=accelerator, devices=devices, precision=precision, max_epochs=epochs,  # type: ignore[arg-type]
-            callbacks=callbacks, plugins=WholeCheckpoints(), num_sanity_val_steps=0,
-            logger=TensorBoardLogger(out, name="", version="tensorboard"), default_root_dir=out,
-            enable_model_summary=False, enable_progress_bar=interactive, log_every_n_steps=10,
-        )  # fmt: skip
+        return L.Trainer(accelerator=accelerator, devices=devices, precision=precision, **more)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError, L.fabric.utilities.exceptions.MisconfigurationException) as error:
         raise UserError(
             f"--accelerator {accelerator} --devices {devices} --precision {precision}: {str(error).splitlines()[0]} "

@@ -135,9 +135,11 @@ def compare(
         read_start,
         start_unet,
     )
+    from maeseg.training.trainer import check_devices
     from maeseg.verbs.finetune import finetune
 
     check_ranges(config)
+    check_devices(accelerator, devices, precision)
     own = choose_classes(classes)
     check_border(border, own)
     check_class_weights(class_weights, len(own.names), loss)
