@@ -58,7 +58,12 @@ def test_a_recipe_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.slow
-def test_two_processes_follow_a_recipe_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "starter",
+    [("-m", "maeseg"), ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "maeseg")],
+    ids=["the first starts the second", "torchrun"],
+)
+def test_two_processes_follow_a_recipe_together(starter: tuple[str, ...], tmp_path: Path) -> None:
     together = {"accelerator": "cpu", "devices": 2}
     content = yaml.safe_load(TINY)
     content["steps"] = [
@@ -72,7 +77,7 @@ def test_two_processes_follow_a_recipe_together(tmp_path: Path) -> None:
     def follow(*more: str) -> list[dict[str, str]]:
         words = ("recipe", "--file", tmp_path / "tiny.yaml", "--data", "synthetic:24", "--out", tmp_path / "out", *more)
         done = subprocess.run(
-            [sys.executable, "-m", "maeseg", *map(str, words)],
+            [sys.executable, *starter, *map(str, words)],
             capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
