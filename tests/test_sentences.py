@@ -185,7 +185,8 @@ class TestTime:
         assert prices(TestPace.comparison(self.OURS, self.THEIRS)) == []
 
     @pytest.mark.parametrize(
-        ("seconds", "words"), [(41.6, "42 s"), (200, "3 min 20 s"), (3599.9, "1 h 0 min"), (4350, "1 h 12 min")]
+        ("seconds", "words"),
+        [(41.6, "42 s"), (200, "3 min 20 s"), (3599.9, "1 h 0 min"), (4350, "1 h 12 min"), (7918, "2 h 12 min")],
     )
     def test_durations(self, seconds: float, words: str) -> None:
         assert duration(seconds) == words
