@@ -15,12 +15,12 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 HEADER = ("Result:", "Split:", "Border:", "Hardware:", "Wall time:", "Commit:")
 
 TINY = """
-variables: {start: scratch}
+variables: {start: scratch, steps: 1}
 steps:
   - pretrain: {out: pretrained, encoder: test_resnet, decoder_channels: [16, 8, 8, 8, 8], image_size: 64, epochs: 1,
       batch_size: 8, workers: 0}
   - compare: {out: comparison, inits: [$start, pretrained, "pretrained:encoder"], labels: [4], seeds: 2, epochs: 1,
-      steps_per_epoch: 1, batch_size: 4, workers: 0}
+      steps_per_epoch: $steps, batch_size: 4, workers: 0}
   - report: {run: comparison}
 """
 
@@ -120,8 +120,17 @@ def test_a_wrong_recipe(
     assert not out.exists()
 
 
-def test_an_unknown_variable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ("{stard: x}", "did you mean start?"),
+        ("{steps: 0}", "--steps_per_epoch 0 is out of range"),
+        ("{steps: few}", "--steps_per_epoch few must be a whole number"),
+    ],
+)
+def test_a_wrong_variable(tmp_path: Path, capsys: pytest.CaptureFixture[str], variables: str, words: str) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     command = ("recipe", "--file", tmp_path / "tiny.yaml", "--data", "synthetic:24", "--out", tmp_path / "out")
-    assert maeseg(*command, "--variables", "{stard: x}") == 2
-    assert "did you mean start?" in capsys.readouterr().err
+    assert maeseg(*command, "--variables", "{steps: 3}", "--dry-run") == 0
+    assert maeseg(*command, "--variables", variables) == 2
+    assert words in capsys.readouterr().err

@@ -46,7 +46,7 @@ class Step:
 
 
 def read_recipe(
-    file: Path, verbs: Mapping[str, Callable[..., Any]], data: str, out: Path, variables: Mapping[str, str],
+    file: Path, verbs: Mapping[str, Callable[..., Any]], data: str, out: Path, variables: Mapping[str, Any],
     switches: Mapping[str, bool],
 ) -> list[Step]:  # fmt: skip
     """Read a recipe and fill in what it leaves open; every option of every step is checked.

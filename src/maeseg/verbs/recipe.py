@@ -22,7 +22,7 @@ def recipe(
     file: str,
     data: str,
     out: str,
-    variables: dict[str, str] | None = None,
+    variables: dict[str, int | float | str] | None = None,
     dry_run: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -35,7 +35,7 @@ def recipe(
         file: The recipe, such as ``recipes/pets128.yaml``.
         data: What it runs on: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder.
         out: Folder of all that it writes.
-        variables: Values for the variables that the recipe names, such as ``{imagenet: weights.pth}``.
+        variables: Values for the variables that the recipe names, such as ``{imagenet: weights.pth, epochs: 9}``.
         dry_run: Check everything, run nothing.
         resume: Skip the steps that are finished, go on with the one that was stopped.
         overwrite: Replace what the steps wrote to ``out`` before.
