@@ -13,6 +13,7 @@ from fake_pets import write_fake_pets
 from maeseg.classes import BINARY
 from maeseg.data.datamodule import MAX_PRETRAIN_VAL, PretrainData, SegmentData
 from maeseg.data.datasets import LabelledImages, UnlabelledImages
+from maeseg.data.facts import ImageFacts, Part
 from maeseg.data.pixels import pixels_of
 from maeseg.data.samplers import EpochSampler, TrainLoader
 from maeseg.data.sources import open_source
@@ -43,8 +44,14 @@ class Twins:
     def places(self, index: int) -> list[tuple[Path, int]]:
         return []
 
-    def check(self, index: int) -> None:
-        pass
+    def part(self, index: int) -> Part | None:
+        return None
+
+    def group(self, index: int) -> str | None:
+        return None
+
+    def check(self, index: int) -> ImageFacts:
+        return ImageFacts(self.file(index), *self.size)
 
     def label(self, index: int) -> Image.Image:
         height, width = self.size

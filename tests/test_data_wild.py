@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maeseg.data.check import find_bad, leave_out_bad
+from maeseg.data.check import leave_out_bad
+from maeseg.data.facts import ImageFacts
 from maeseg.data.files import MAX_PIXELS_ALONE, DataError, check_image, displayed_size, list_files, read_image
 from maeseg.data.sources import open_source
 from maeseg.data.splits import split_indices
+from maeseg.data.survey import survey
 from maeseg.errors import UserError
 from tar_shards import encoded, write_shard
 from tiny_runs import NETWORK, TRAINING, maeseg
@@ -110,11 +112,11 @@ def test_what_is_refused(tmp_path: Path, name: str, look: Callable[[Path], objec
 def test_the_largest_image_is_within_the_bound(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(colour("PNG"))
     assert read_image(tmp_path / "a.png", 40 * 48).size == (48, 40)
-    for look in (read_image, displayed_size, partial(check_image, name="a.png")):
+    for look in (read_image, partial(displayed_size, name="a.png"), partial(check_image, name="a.png")):
         with pytest.raises(DataError, match="has 48 x 40 pixels"):
             look(tmp_path / "a.png", most=40 * 48 - 1)
     (tmp_path / "large.png").write_bytes(png_of(12_000, 12_000))
-    assert displayed_size(tmp_path / "large.png", MAX_PIXELS_ALONE) == (12_000, 12_000)
+    assert displayed_size(tmp_path / "large.png", "large.png", MAX_PIXELS_ALONE) == (12_000, 12_000)
 
 
 def test_links_and_pipes_do_not_hang(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_links_and_pipes_do_not_hang(tmp_path: Path) -> None:
     (tmp_path / "round").mkdir()
     (tmp_path / "round" / "again").symlink_to("..")
     source = open_source(str(tmp_path), labelled=False)
-    said = {source.file(index): reason for index, reason in find_bad(source, range(len(source))).items()}
+    said = {source.file(index): reason for index, reason in survey(source, range(len(source))).faults.items()}
     assert set(said) == {"endless.jpg", "loop.jpg", "nowhere.jpg", "pipe.jpg"}
     assert "is not a regular file" in said["pipe.jpg"] and "is not a regular file" in said["endless.jpg"]
     assert "does not exist" in said["nowhere.jpg"]
@@ -180,17 +182,17 @@ def test_what_was_sound_is_not_looked_at_again_unless_it_changed(
     looked: list[int] = []
     check = source.check
 
-    def noted(index: int) -> None:
+    def noted(index: int) -> ImageFacts:
         looked.append(index)
-        check(index)
+        return check(index)
 
     monkeypatch.setattr(source, "check", noted)
-    assert list(find_bad(source, range(5))) == [3] and looked == [0, 1, 2, 3, 4]
+    assert list(survey(source, range(5)).faults) == [3] and looked == [0, 1, 2, 3, 4]
     looked.clear()
-    assert list(find_bad(source, range(5))) == [3] and looked == [3]
+    assert list(survey(source, range(5)).faults) == [3] and looked == [3]
     (tmp_path / "data" / "01.png").write_bytes(b"cut")
     looked.clear()
-    assert list(find_bad(source, range(5))) == [1, 3] and looked == [1, 3]
+    assert list(survey(source, range(5)).faults) == [1, 3] and looked == [1, 3]
     assert len(list((tmp_path / "cache" / "maeseg" / "checked").iterdir())) == 1
 
 
@@ -200,18 +202,18 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_costs_time_only(
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
     source = open_source(str(pictures(tmp_path / "data", 3, (1,))), labelled=False)
-    assert list(find_bad(source, range(3))) == [1]
+    assert list(survey(source, range(3)).faults) == [1]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert list(find_bad(source, range(3))) == [1]
+    assert list(survey(source, range(3)).faults) == [1]
     [cache] = (tmp_path / "cache" / "maeseg" / "checked").iterdir()
     cache.write_bytes(b"\xff\xfe")
-    assert list(find_bad(source, range(3))) == [1]
+    assert list(survey(source, range(3)).faults) == [1]
 
 
 def test_processes_find_the_same(tmp_path: Path) -> None:
     bad = (0, 64, 70)
     source = open_source(str(pictures(tmp_path, 71, bad)), labelled=False)
-    said = find_bad(source, range(71))
+    said = survey(source, range(71)).faults
     assert tuple(said) == bad
     assert said[64] == f"{tmp_path}/64.png cannot be read as an image (not an image): remove it or replace it"
 
@@ -222,7 +224,8 @@ def test_no_more_processes_than_cores_that_this_one_may_use(tmp_path: Path) -> N
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        assert list(find_bad(source, range(71))) == [64]  # PyTorch warns of more processes than cores: an error here
+        # PyTorch warns of more processes than cores: an error here
+        assert list(survey(source, range(71)).faults) == [64]
     finally:
         os.sched_setaffinity(0, cores)
 
@@ -232,7 +235,7 @@ def test_bad_images_in_shards(tmp_path: Path) -> None:
         tmp_path / "a.tar", {"one.jpg": encoded(1), "two.jpg": encoded(2)[:300], "three.png": encoded(3, "PNG")}
     )
     source = open_source(str(tmp_path), labelled=False)
-    said = find_bad(source, range(3))
+    said = survey(source, range(3)).faults
     assert list(said) == [1] and f"{tmp_path}/a.tar/two.jpg cannot be read" in said[1]
 
 

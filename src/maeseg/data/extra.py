@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from maeseg.classes import BINARY
+from maeseg.data.facts import ImageFacts, Part
 from maeseg.data.sources import Source, open_source
 from maeseg.data.splits import Split
 
@@ -44,10 +45,20 @@ class Joined:
         source, place = self._find(index)
         return source.places(place)
 
-    def check(self, index: int) -> None:
-        """Raise a DataError where an image cannot be read."""
+    def part(self, index: int) -> Part | None:
+        """Return the part that the image's own source puts it in."""
         source, place = self._find(index)
-        source.check(place)
+        return source.part(place)
+
+    def group(self, index: int) -> str | None:
+        """Return the image's group in its own source."""
+        source, place = self._find(index)
+        return source.group(place)
+
+    def check(self, index: int) -> ImageFacts:
+        """Return the image's facts; raise a DataError where it cannot be read."""
+        source, place = self._find(index)
+        return source.check(place)
 
     def image(self, index: int) -> Image.Image:
         """Read an image as a picture."""

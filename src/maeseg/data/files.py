@@ -181,17 +181,18 @@ def read_values(path: Path) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def displayed_size(path: Path, most: int = MAX_PIXELS) -> tuple[int, int]:
+def displayed_size(file: Path | bytes, name: str, most: int = MAX_PIXELS) -> tuple[int, int]:
     """Read (width, height) as shown, EXIF orientation applied, from the header alone.
 
     Args:
-        path: The file.
+        file: The file, or what it holds.
+        name: What an error calls it.
         most: Pixels that it may have.
 
     Raises:
         DataError: The file is missing or its header is broken.
     """
-    with opened(path, str(path), most) as image:
+    with opened(io.BytesIO(file) if isinstance(file, bytes) else file, name, most) as image:
         width, height = image.size
         # Pillow already swaps a TIFF's size
         turned = image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)

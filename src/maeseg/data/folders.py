@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maeseg.classes import BINARY, Classes
 from maeseg.data.class_labels import read_class_label
+from maeseg.data.facts import ImageFacts, Part, digest_file
 from maeseg.data.files import (
     DataError,
     list_files,
@@ -107,12 +108,21 @@ class ImageFolder:
             )
         return Image.fromarray((values > 0).astype(np.uint8))
 
-    def check(self, index: int) -> None:
-        """Raise a DataError where an image or its label cannot be used, or their sizes differ."""
+    def part(self, index: int) -> Part | None:
+        """Return None: all images of the folder are one data set."""
+        return None
+
+    def group(self, index: int) -> str | None:
+        """Return None: all images of the folder are one data set."""
+        return None
+
+    def check(self, index: int) -> ImageFacts:
+        """Return an image's facts; raise a DataError where it or its label cannot be used, or their sizes differ."""
         image = self._images[index]
         height, width = check_pixels(image, self.channels)
+        facts = ImageFacts(digest_file(image), height, width)
         if not self.labelled:
-            return
+            return facts
         label = self._labels[index]
         label_width, label_height = self.label(index).size
         if (width, height) != (label_width, label_height):
@@ -121,6 +131,7 @@ class ImageFolder:
                 f"{label.relative_to(self.root)} is {label_width}x{label_height}: "
                 "re-export the label at the image's size"
             )
+        return facts
 
 
 def _pair(root: Path, images: list[Path], label_folder: str) -> list[Path]:

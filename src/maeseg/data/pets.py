@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.datasets import OxfordIIITPet
 
 from maeseg.classes import BINARY
+from maeseg.data.facts import ImageFacts, Part, digest_file
 from maeseg.data.files import DataError, check_image, displayed_size, read_image, read_values, some
 from maeseg.data.pixels import RGB, pixels_of
 from maeseg.errors import UserError
@@ -86,12 +87,22 @@ class OxfordPets:
         image = [(self._images[index], 0)]
         return [*image, (self._labels[index], 0)] if self.labelled else image
 
-    def check(self, index: int) -> None:
-        """Raise a DataError where an image or its trimap cannot be used, or their sizes differ."""
+    def part(self, index: int) -> Part | None:
+        """Return None: the official split is chosen when the source is opened."""
+        return None
+
+    def group(self, index: int) -> str | None:
+        """Return None: the official split is chosen when the source is opened."""
+        return None
+
+    def check(self, index: int) -> ImageFacts:
+        """Return an image's facts; raise a DataError where it or its trimap cannot be used, or their sizes differ."""
         image = self._images[index]
         check_image(image, str(image))
-        if self.labelled and displayed_size(image) != self.label(index).size:
+        width, height = displayed_size(image, str(image))
+        if self.labelled and (width, height) != self.label(index).size:
             raise DataError(f"{image} and {self._labels[index]} differ in size: unpack both archives again")
+        return ImageFacts(digest_file(image), height, width)
 
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB. Raises DataError, naming the file, where it is broken."""

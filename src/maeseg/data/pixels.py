@@ -82,7 +82,7 @@ def check_pixels(file: Path, channels: int, most: int = MAX_PIXELS) -> tuple[int
     """
     if channels == RGB:
         check_image(file, str(file), most)
-        width, height = displayed_size(file, most)
+        width, height = displayed_size(file, str(file), most)
     else:
         _, height, width = read_pixels(file, str(file), channels, most).shape
     return height, width

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from maeseg.classes import BINARY
-from maeseg.data.files import DataError, check_image, decode_image, list_files
+from maeseg.data.facts import ImageFacts, Part, digest
+from maeseg.data.files import DataError, check_image, decode_image, displayed_size, list_files
 from maeseg.data.pixels import RGB, picture_of, read_pixels, suffixes
 from maeseg.errors import UserError
 
@@ -81,12 +82,23 @@ class TarShards:
         """Read an image as a network does: (C, H, W). Raises DataError, naming shard and member, where it is broken."""
         return read_pixels(*self._content(index), self.channels)
 
-    def check(self, index: int) -> None:
-        """Raise a DataError where an image cannot be read."""
+    def part(self, index: int) -> Part | None:
+        """Return None: shards have no parts or groups of their own."""
+        return None
+
+    def group(self, index: int) -> str | None:
+        """Return None: shards have no parts or groups of their own."""
+        return None
+
+    def check(self, index: int) -> ImageFacts:
+        """Return an image's facts; raise a DataError where it cannot be read."""
+        content, name = self._content(index)
         if self.channels == RGB:
-            check_image(*self._content(index))
+            check_image(content, name)
+            width, height = displayed_size(content, name)
         else:
-            self.pixels(index)
+            _, height, width = read_pixels(content, name, self.channels).shape
+        return ImageFacts(digest(content), height, width)
 
     def label(self, index: int) -> Image.Image:
         """Raise a ValueError: shards hold no labels."""

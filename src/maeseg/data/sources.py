@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from maeseg.classes import BINARY, Classes
+from maeseg.data.facts import ImageFacts, Part
 from maeseg.data.files import list_files
 from maeseg.data.folders import LAYOUT, ImageFolder
 from maeseg.data.pets import OxfordPets
@@ -39,8 +40,14 @@ class Source(Protocol):
     def places(self, index: int) -> list[tuple[Path, int]]:
         """Return the files that hold image and label, each with the byte it begins at; empty for a generated image."""
 
-    def check(self, index: int) -> None:
-        """Raise a DataError where image or label cannot be used; quicker than reading them."""
+    def part(self, index: int) -> Part | None:
+        """Return the part that the data set itself puts the image in; None where it has no parts of its own."""
+
+    def group(self, index: int) -> str | None:
+        """Return the group of images (a video, a slide, a patient) that must stay in one part; None for no group."""
+
+    def check(self, index: int) -> ImageFacts:
+        """Return the image's facts; raise a DataError where image or label cannot be used. Quicker than reading."""
 
     def image(self, index: int) -> Image.Image:
         """Return the image as an RGB picture, for people."""

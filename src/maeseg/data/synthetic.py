@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from maeseg.classes import BINARY
+from maeseg.data.facts import ImageFacts, Part, digest
 from maeseg.data.pixels import RGB, pixels_of
 
 Array = NDArray[np.float32]
@@ -85,8 +86,17 @@ class Synthetic:
         """Return an empty list: there is no file."""
         return []
 
-    def check(self, index: int) -> None:
-        """Do nothing: there is no file that could be broken."""
+    def part(self, index: int) -> Part | None:
+        """Return None: generated images belong together in no way."""
+        return None
+
+    def group(self, index: int) -> str | None:
+        """Return None: generated images belong together in no way."""
+        return None
+
+    def check(self, index: int) -> ImageFacts:
+        """Return the facts of an image, without generating it: it cannot be broken."""
+        return ImageFacts(digest(f"synthetic {self._seed} {index} {self.size}".encode()), self.size, self.size)
 
     def image(self, index: int) -> Image.Image:
         """Generate an image, RGB."""

@@ -77,7 +77,7 @@ def find_images(
 def _look(file: Path, channels: int, most: int) -> tuple[int, int] | str:
     """Height and width of an image, or what is wrong with it."""
     try:
-        width, height = displayed_size(file, most) if channels == RGB else (0, 0)
+        width, height = displayed_size(file, str(file), most) if channels == RGB else (0, 0)
         with _one_large if width * height > _LARGE else nullcontext():
             return check_pixels(file, channels, most)
     except DataError as error:
