@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from class_folders import COLOURS, NAMES, PAINTED, VALUES, YAML, class_map, image, save_painted, write_folder
 from maeseg.classes import BINARY, Classes, classes_of, default_colours
-from maeseg.data.class_labels import read_class_label, read_classes
+from maeseg.data.class_labels import read_classes
 from maeseg.data.files import DataError
 from maeseg.data.folders import ImageFolder
+from maeseg.data.label_files import decode_label
+from maeseg.data.label_rules import rule_of
 from maeseg.errors import UserError
 from maeseg.experiments.resampling import resample_images
 from maeseg.experiments.validation import Confusion, read_confusion, read_validation, write_validation
@@ -117,6 +119,10 @@ def test_a_list_that_is_not_there_or_a_png_without_a_palette(tmp_path: Path) -> 
 
 
 # --- labels
+
+
+def read_class_label(file: Path, classes: Classes) -> np.ndarray:
+    return rule_of(classes).read(decode_label(file), str(file))
 
 
 def labels_in(tmp_path: Path, text: str) -> list[np.ndarray]:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maeseg.errors import UserError
@@ -48,6 +47,8 @@ class DataError(UserError):
 def list_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """List the image files of a folder, at any depth, sorted; hidden files and folders are left out.
 
+    Links to folders are followed; a folder that is reached twice, as in a circle, is listed once.
+
     Args:
         folder: Where to look.
         suffixes: Of what is listed, in lower case.
@@ -65,14 +66,27 @@ def list_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]
         raise DataError(f"folder {error.filename} may not be read: {error.strerror}") from error
 
     found = []
-    for where, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen: set[tuple[int, int]] = set()
+    for where, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and _is_new(Path(where) / name, seen)]
         found += [
             (Path(where) / name).relative_to(folder)
             for name in files
             if name.lower().endswith(suffixes) and not name.startswith(".")
         ]
     return sorted(found)
+
+
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder was not reached before; it is from now on."""
+    try:
+        status = folder.stat()
+    except OSError:  # a link to nowhere
+        return False
+    place = (status.st_dev, status.st_ino)
+    new = place not in seen
+    seen.add(place)
+    return new
 
 
 def some(names: Sequence[object]) -> str:
@@ -155,30 +169,6 @@ def _read_rgb(file: Path | io.BytesIO, name: str, most: int) -> Image.Image:
 def _check_mode(image: Image.Image, name: str) -> None:
     if image.mode in ("I", "F"):
         raise DataError(f"{name} has 32-bit pixels, whose range is unknown: export it with 8 bits per channel")
-
-
-def read_values(path: Path) -> NDArray[np.int64]:
-    """Read a label file's raw pixel values: palette indices, not colours.
-
-    Args:
-        path: The file: palette, grey (8 or 16 bits), 1 bit (0 and 255), or RGB whose channels are all equal.
-
-    Returns:
-        ``(H, W)`` integers.
-
-    Raises:
-        DataError: The file cannot be read, or is a colour picture.
-    """
-    with opened(path, str(path)) as image:
-        values = np.asarray(image.convert("L") if image.mode == "1" else image)
-    if values.ndim == 3:
-        channels = values[..., :3] if image.mode in ("RGB", "RGBA") else values[..., :1]
-        if (channels != channels[..., :1]).any():
-            raise DataError(
-                f"{path} is a colour picture ({image.mode}), not a label: export one channel of class values"
-            )
-        values = channels[..., 0]
-    return values.astype(np.int64)
 
 
 def displayed_size(file: Path | bytes, name: str, most: int = MAX_PIXELS) -> tuple[int, int]:

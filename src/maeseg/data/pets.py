@@ -12,7 +12,8 @@ from torchvision.datasets import OxfordIIITPet
 
 from maeseg.classes import BINARY
 from maeseg.data.facts import ImageFacts, Part, digest_file
-from maeseg.data.files import DataError, check_image, displayed_size, read_image, read_values, some
+from maeseg.data.files import DataError, check_image, displayed_size, read_image, some
+from maeseg.data.label_files import decode_label, values_of
 from maeseg.data.pixels import RGB, pixels_of
 from maeseg.errors import UserError
 from maeseg.types import BORDER
@@ -115,7 +116,9 @@ class OxfordPets:
     def label(self, index: int) -> Image.Image:
         """Read a label: mode L, 0 background, 1 pet, 255 border. Raises DataError for a broken trimap."""
         path = self._labels[index]
-        values = read_values(path)
+        values = values_of(decode_label(path))
+        if values is None:
+            raise DataError(f"{path} is a color picture: a trimap has 1 pet, 2 background, 3 border")
         if values.min() < 1 or values.max() > 3:
             found = np.unique(values).tolist()
             raise DataError(f"{path} has the values {some(found)}: a trimap has 1 pet, 2 background, 3 border")

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from maeseg.classes import BINARY, Classes
+from maeseg.data.description import is_description, read_description
 from maeseg.data.facts import ImageFacts, Part
 from maeseg.data.files import list_files
 from maeseg.data.folders import LAYOUT, ImageFolder
@@ -95,6 +96,9 @@ def open_source(
         return OxfordPets(rest or "data", labelled=labelled, test=test, download=download)
     if kind == "synthetic":
         return Synthetic(_count(f"--{option} {data}", rest), test=test) if rest else Synthetic(test=test)
+    if is_description(data):
+        description = read_description(Path(data))
+        return ImageFolder(description, labelled=labelled, channels=channels, classes=classes)
     if not Path(data).exists():
         raise UserError(
             f"--{option} {data}: no such folder{nearest(kind, _NAMES)}; give oxford-pet, oxford-pet:ROOT, "
@@ -110,6 +114,20 @@ def open_source(
     if labelled:
         raise UserError(f"--{option} {data} holds tar shards, and shards have no labels: {LAYOUT}")
     return TarShards(data, channels)
+
+
+def is_named(data: str) -> bool:
+    """Whether the ``data`` option names a data set, and no file or folder."""
+    return data.partition(":")[0] in _NAMES
+
+
+def described_channels(data: str) -> int | None:
+    """Channels of the images that a description names, if ``data`` is one and it does.
+
+    Raises:
+        UserError: The description cannot be read.
+    """
+    return read_description(Path(data)).channels if is_description(data) else None
 
 
 def typical_size(source: Source, indices: Sequence[int]) -> tuple[int, int]:
