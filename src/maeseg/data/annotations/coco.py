@@ -14,12 +14,7 @@ from maeseg.data.files import DataError
 T = TypeVar("T")
 
 MOST_BYTES = 2**30
-"""Size of a file that is read; COCO's own has 450 MB."""
-
-
-def looks_like_coco(content: bytes) -> bool:
-    """Tell from a JSON file's bytes if it may be COCO."""
-    return b'"images"' in content and b'"annotations"' in content
+"""Size of a JSON file that is read; COCO's own has 450 MB."""
 
 
 def is_coco(content: Any) -> bool:

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from maeseg.data.annotations.coco import MOST_BYTES as MOST_JSON
-from maeseg.data.annotations.coco import is_coco, looks_like_coco, read_coco
+from maeseg.data.annotations.coco import is_coco, read_coco
 from maeseg.data.annotations.collector import Collector
 from maeseg.data.annotations.content import parse_json, parse_xml, read_content
 from maeseg.data.annotations.cvat import MOST_BYTES as MOST_XML
 from maeseg.data.annotations.cvat import is_cvat, read_cvat
-from maeseg.data.annotations.labelme import add_labelme, is_labelme, looks_like_labelme
+from maeseg.data.annotations.labelme import add_labelme, is_labelme
 from maeseg.data.annotations.mat import find_mat
 from maeseg.data.annotations.protocol import Annotations
 from maeseg.data.annotations.yolo import find_yolo
 from maeseg.data.files import DataError, list_files, some
+
+_KEYS = (b'"shapes"', b'"imagePath"', b'"images"', b'"annotations"')
 
 
 def find_annotations(path: Path) -> Annotations | None:
@@ -45,26 +48,28 @@ def find_annotations(path: Path) -> Annotations | None:
 
 def _read_json(path: Path, folder: Path, files: list[Path]) -> Annotations | None:
     """LabelMe's files, one for each image, or one of COCO."""
-    collector, others, cocos = Collector(path, "LabelMe"), 0, []
+    collector, coco, others = Collector(path, "LabelMe"), dict[Path, Any](), 0
     for file in files:
-        content = read_content(folder / file, MOST_JSON)
-        if looks_like_labelme(content) and is_labelme(parsed := parse_json(content, folder / file)):
-            add_labelme(collector, folder / file, PurePosixPath(file.parent.as_posix()), parsed)
-        elif looks_like_coco(content):
-            cocos.append(file)
+        content = _parse_if_ours(folder / file, always=folder / file == path)
+        if is_labelme(content):
+            add_labelme(collector, folder / file, PurePosixPath(file.parent.as_posix()), content)
+        elif is_coco(content):
+            coco[file] = content
         else:
             others += 1
-    if collector.count_images() and not cocos:
+        if len(coco) + (collector.count_images() > 0) > 1:
+            named = some([*coco, *(["LabelMe's files"] if collector.count_images() else [])])
+            raise DataError(f"{path} has several sets of annotations ({named}): name the one that counts")
+    if collector.count_images():
         collector.remarks["other .json files left out"] += others
         return collector.finish()
-    if len(cocos) + (collector.count_images() > 0) > 1:
-        raise DataError(f"{path} has several files of annotations ({some(cocos)}): name the one that counts")
-    return _open_coco(folder / cocos[0]) if cocos else None
+    return next((read_coco(folder / file, content) for file, content in coco.items()), None)
 
 
-def _open_coco(path: Path) -> Annotations | None:
-    content = parse_json(read_content(path, MOST_JSON), path)
-    return read_coco(path, content) if is_coco(content) else None
+def _parse_if_ours(path: Path, always: bool) -> Any:
+    """Parse a JSON file with a word of LabelMe's or COCO's, so that a damaged one is noticed; None for others."""
+    content = read_content(path, MOST_JSON)
+    return parse_json(content, path) if always or any(key in content for key in _KEYS) else None
 
 
 def _read_xml(path: Path, folder: Path, files: list[Path]) -> Annotations | None:
@@ -81,7 +86,7 @@ def _read_xml(path: Path, folder: Path, files: list[Path]) -> Annotations | None
         if root is not None and is_cvat(root):
             found[file] = root
     if len(found) > 1:
-        raise DataError(f"{path} has several files of annotations ({some(list(found))}): name the one that counts")
+        raise DataError(f"{path} has several sets of annotations ({some(list(found))}): name the one that counts")
     return next((read_cvat(folder / file, root) for file, root in found.items()), None)
 
 

@@ -15,16 +15,8 @@ from maeseg.data.annotations.polygons import ellipse, rectangle
 from maeseg.data.annotations.runs import bitmap_runs
 from maeseg.data.files import DataError, opened
 
-MOST_BYTES = 2**28
-"""Size of a file that is read; it may hold the image, which is not decoded."""
-
 WITHOUT_AREA = ("point", "points", "line", "lines", "linestrip")
 """Shapes that cover nothing and are left out."""
-
-
-def looks_like_labelme(content: bytes) -> bool:
-    """Tell from a JSON file's bytes if it may be LabelMe's."""
-    return b'"shapes"' in content and b'"imagePath"' in content
 
 
 def is_labelme(content: Any) -> bool:

@@ -58,6 +58,8 @@ def parse_mat5(content: bytes) -> dict[str, Value]:
         if kind == _MATRIX:
             name, value = _read_matrix(data, order, 0)
             variables[name] = value
+    if not variables:
+        raise ValueError("it has no variables")
     return variables
 
 
