@@ -10,6 +10,7 @@ import yaml
 from numpy.typing import NDArray
 
 from maeseg.classes import BINARY, MOST, Classes, border_is_a_class, default_colours
+from maeseg.colors import told_apart
 from maeseg.data.files import DataError, opened, read_values, some
 from maeseg.errors import UserError
 from maeseg.types import BORDER, BorderRule
@@ -131,7 +132,7 @@ def _of_palette(file: Path) -> Classes:
     return Classes(
         names=tuple(map(str, range(count))),
         values=tuple(range(count)),
-        colours=tuple((int(red), int(green), int(blue)) for red, green, blue in colours[:count]),
+        colours=told_apart([(int(red), int(green), int(blue)) for red, green, blue in colours[:count]]),
         origin=str(file),
     )
 
