@@ -25,6 +25,7 @@ _CELL = (2.2, 2.4)  # inches
 _DPI = 110
 _THUMBNAIL = 240  # pixels; a cell's width
 _LETTER = 0.075  # inches that a letter of a legend takes, at most
+_LEGEND_ROWS = 32  # in a picture of the legend alone
 
 
 def contact_sheet(pictures: Iterable[Image.Image], titles: Sequence[str], legend: Sequence[Entry] = ()) -> Image.Image:
@@ -77,7 +78,8 @@ def label_contact_sheet(source: Source, indices: Sequence[int], titles: Sequence
 
 def legend_picture(classes: Classes) -> Image.Image:
     """Draw the legend of the classes' colors alone, the background left out."""
-    width = min(8.0, 2 + _LETTER * max(len(name) for name, _ in classes.legend))
+    columns = -(-len(classes.legend) // _LEGEND_ROWS)
+    width = _legend_column(classes.legend) * columns + 0.5
     figure = Figure(figsize=(width, _legend_height(classes.legend, width)), dpi=_DPI, layout="constrained")
     _draw_legend(figure, classes.legend)
     return _rendered(figure)
@@ -93,7 +95,8 @@ def _draw_legend(figure: Figure, legend: Sequence[Entry]) -> None:
     if len(legend) < 2:
         return
     patches = [
-        Patch(facecolor=(red / 255, green / 255, blue / 255), edgecolor="gray") for _, (red, green, blue) in legend
+        Patch(facecolor=(red / 255, green / 255, blue / 255), edgecolor="black", linewidth=0.5)
+        for _, (red, green, blue) in legend
     ]
     columns = _legend_columns(legend, float(figure.get_figwidth()))
     drawn = figure.legend(
@@ -105,14 +108,17 @@ def _draw_legend(figure: Figure, legend: Sequence[Entry]) -> None:
 
 
 def _legend_columns(legend: Sequence[Entry], width: float) -> int:
-    longest = max(len(name) for name, _ in legend)
-    return max(1, min(len(legend), int(width / (0.6 + _LETTER * longest))))
+    return max(1, min(len(legend), int(width / _legend_column(legend))))
+
+
+def _legend_column(legend: Sequence[Entry]) -> float:
+    return 0.6 + _LETTER * max(len(name) for name, _ in legend)
 
 
 def _legend_height(legend: Sequence[Entry], width: float) -> float:
     if len(legend) < 2:
         return 0.0
-    return 0.2 + 0.19 * -(-len(legend) // _legend_columns(legend, width))
+    return 0.2 + 0.175 * -(-len(legend) // _legend_columns(legend, width))
 
 
 def _plain(text: str) -> str:

@@ -16,6 +16,7 @@ from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.sources import Source
 from maeseg.data.transforms import eval_transform
 from maeseg.inference.contact_sheet import legend_picture
+from maeseg.inference.inputs import evenly_spread
 from maeseg.inference.reconstruct import reconstruct_images
 from maeseg.inference.written import coloured
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
@@ -25,9 +26,8 @@ EXAMPLES = 8
 
 
 def choose_examples(val: Sequence[int]) -> list[int]:
-    """Eight validation images, evenly spread: files sorted by name usually begin with one class."""
-    count = min(EXAMPLES, len(val))
-    return [val[place * len(val) // count] for place in range(count)]
+    """Eight validation images, evenly spread."""
+    return evenly_spread(val, min(EXAMPLES, len(val)))
 
 
 def load_normalised(pixels_CHW: Tensor, size: tuple[int, int], normalisation: Normalisation = IMAGENET) -> Tensor:

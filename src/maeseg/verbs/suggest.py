@@ -41,7 +41,7 @@ def suggest(
     from maeseg.inference.contact_sheet import contact_sheet, short
     from maeseg.inference.engines import TorchEngine, open_engine
     from maeseg.inference.folder import Segmenter
-    from maeseg.inference.inputs import Images, find_images
+    from maeseg.inference.inputs import Images, check_count, find_images
     from maeseg.inference.outputs import open_output
     from maeseg.inference.suggest import choose, look_at
     from maeseg.inference.written import Written, open_overlay
@@ -51,8 +51,7 @@ def suggest(
         raise UserError(f"--run {run} has no encoder to look into: give the finetune run that it was exported from")
     found = find_images(Path(images), engine.channels)
     names = list(found.sizes)
-    if not 1 <= count <= len(names):
-        raise UserError(f"--count {count}: {images} has {len(names)} images; give 1 to {len(names)}")
+    check_count(count, len(names), Path(images))
     known = find_images(Path(labelled), engine.channels) if labelled else None
 
     with open_output(Path(out), overwrite) as target:
