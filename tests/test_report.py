@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from fake_runs import fake_compare, fake_finetune, fake_pretrain, picture, result_row
+from maeseg.colors import BORDER_COLOR
 from maeseg.errors import UserError
 from maeseg.experiments.comparison import Comparison, Pretraining
 from maeseg.experiments.folder import Curves, read_curves
@@ -36,7 +37,6 @@ from maeseg.pages.figures import (
 from maeseg.pages.html import write_report
 from maeseg.pages.pictures import (
     BACKGROUND_COLOUR,
-    BORDER_COLOUR,
     FALSE_NEGATIVE_COLOUR,
     FALSE_POSITIVE_COLOUR,
     FOREGROUND_COLOUR,
@@ -425,7 +425,7 @@ class TestPictures:
         prediction = np.array([[1, 0, 0, 1, 0, 1]], np.uint8)
         drawn = [tuple(colour) for colour in pixels(error_picture(prediction, label))[0]]
         assert drawn[:2] == [FALSE_POSITIVE_COLOUR, FALSE_NEGATIVE_COLOUR]
-        assert drawn[3:] == [FOREGROUND_COLOUR, BORDER_COLOUR, BORDER_COLOUR]
+        assert drawn[3:] == [FOREGROUND_COLOUR, BORDER_COLOR, BORDER_COLOR]
         assert wrong_share(prediction, label) == 0.5
 
     def test_an_exact_prediction_has_no_error(self) -> None:

@@ -5,17 +5,19 @@ The first class is the background. A network that tells foreground from backgrou
 foreground's; with classes of the user's own it has a map for each, of two classes too.
 """
 
-import colorsys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from maeseg.colors import BLACK, Color, distinct_colors
 from maeseg.types import BORDER
 
-Colour = tuple[int, int, int]
+Colour = Color
 Range = tuple[int, int]
 """Lowest and highest value, both included."""
+Codes = tuple[tuple[Range, ...], ...]
+"""Ranges of what stands for each class in a label file."""
 
 MOST = 254
 """Classes; a class map has 8 bits, and one of its values is the border's."""
@@ -23,10 +25,6 @@ MOST = 254
 _HIGHEST = 2**24 - 1  # a value of a label file, or a colour as 0xRRGGBB
 _LONGEST = 64  # characters of a name, which becomes that of a file
 _NOT_IN_FILES = frozenset('/\\:*?"<>|')
-# Okabe and Ito's, which colour-blind readers tell apart
-_COLOURS: tuple[Colour, ...] = (
-    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
-)  # fmt: skip
 
 
 def one(code: int) -> Range:
@@ -67,7 +65,7 @@ class Classes:
     values: tuple[int, ...]
     colours: tuple[Colour, ...]
     painted: bool = False
-    members: tuple[tuple[Range, ...], ...] = ()
+    members: Codes = ()
     ignored: tuple[Range, ...] = ()
     origin: str = field(default="", compare=False, repr=False)
 
@@ -101,7 +99,7 @@ class Classes:
                 raise ValueError(f"two classes share {self._code_name(after)}")
 
     @property
-    def codes(self) -> tuple[tuple[Range, ...], ...]:
+    def codes(self) -> Codes:
         """Ranges of what stands for each class in a label file: of values, or of colours as 0xRRGGBB."""
         if self.painted:
             return tuple((one(pack(colour)),) for colour in self.colours)
@@ -127,6 +125,11 @@ class Classes:
     def measured(self) -> range:
         """The classes that a mean over classes is of: all, or the foreground alone."""
         return range(1 if self == BINARY else 0, len(self.names))
+
+    @property
+    def legend(self) -> tuple[tuple[str, Colour], ...]:
+        """Names and colours of what is tinted in an overlay: all but the background."""
+        return tuple(zip(self.names, self.colours, strict=True))[1:]
 
     @property
     def about(self) -> dict[str, Any]:
@@ -167,11 +170,7 @@ def classes_of(about: Mapping[str, Any], origin: str = "") -> Classes:
 
 def default_colours(count: int) -> tuple[Colour, ...]:
     """So many colours that can be told apart, the first black."""
-    colours: list[Colour] = [(0, 0, 0), *_COLOURS]
-    for number in range(len(colours), count):  # hues a golden section apart never come close
-        red, green, blue = colorsys.hsv_to_rgb(0.618034 * number % 1, 0.75, 0.95)
-        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return tuple(colours[:count])
+    return (BLACK, *distinct_colors(min(count, MOST + 1) - 1))  # of more there is no list
 
 
 def _range(values: Any) -> Range:

@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from maeseg.classes import BINARY, MOST, Classes, Range, default_colours, one, pack
+from maeseg.colors import told_apart
 from maeseg.data.files import DataError, opened
 from maeseg.errors import UserError
 from maeseg.types import BORDER, BorderRule
@@ -77,7 +78,7 @@ def _of_palette(file: Path) -> Classes:
     return Classes(
         names=tuple(map(str, range(count))),
         values=tuple(range(count)),
-        colours=tuple((int(red), int(green), int(blue)) for red, green, blue in colours[:count]),
+        colours=told_apart([(int(red), int(green), int(blue)) for red, green, blue in colours[:count]]),
         origin=str(file),
     )
 

@@ -28,7 +28,7 @@ from typing import Any, get_args
 
 import yaml
 
-from maeseg.classes import BINARY, Classes, Range, unpack
+from maeseg.classes import BINARY, Classes, Codes, Range, unpack
 from maeseg.data.class_labels import parse_classes, parse_ranges
 from maeseg.data.label_files import Reading
 from maeseg.data.label_rules import LabelRule, Orientation, write_range
@@ -70,7 +70,7 @@ class DataDescription:
     annotations: str | None = None
     pairing: str | None = None
     classes: Classes | None = None
-    codes: tuple[tuple[Range, ...], ...] | None = None
+    codes: Codes | None = None
     border: tuple[Range, ...] | None = None
     threshold: float | None = None
     reading: Reading | None = None
@@ -138,7 +138,9 @@ def describe(given: Mapping[Any, Any], base: Path, origin: str) -> DataDescripti
             raise UserError(f"{origin}: {key} says nothing about a data set{nearest(str(key), known)}")
     values = {name: _checked(name, given[name], origin) for name in known if given.get(name) is not None}
     values["path"] = base / values.get("path", ".")
-    values["classes"], values["codes"], values["border"] = _classes(given, origin)
+    values["classes"], values["codes"], values["border"], painted = _classes(given, origin)
+    if painted:
+        values.setdefault("reading", "colors")
     return DataDescription(**{**values, "origin": origin})
 
 
@@ -161,20 +163,20 @@ def _checked(name: str, value: Any, origin: str) -> Any:
 
 def _classes(
     given: Mapping[Any, Any], origin: str
-) -> tuple[Classes | None, tuple[tuple[Range, ...], ...] | None, tuple[Range, ...] | None]:
-    """The classes; and of background and foreground, which are ``BINARY``, what stands for them in the files."""
+) -> tuple[Classes | None, Codes | None, tuple[Range, ...] | None, bool]:
+    """The classes; of background and foreground, ``BINARY``, what stands for them; and whether labels are painted."""
     listed, ignore = given.get("classes", given.get("names")), given.get("ignore")
     try:
         if listed is None:
-            return None, None, None if ignore is None else parse_ranges(ignore)
+            return None, None, None if ignore is None else parse_ranges(ignore), False
         if isinstance(listed, dict) and all(type(key) is int for key in listed):  # names: {0: background, 1: cat}
             listed = {name: value for value, name in listed.items()}
         found = parse_classes(listed, origin, ignore)
     except ValueError as error:
         raise UserError(f"{origin}: classes: {error}") from error
     if found.names == BINARY.names:
-        return BINARY, found.codes, found.border_codes
-    return found, None, None
+        return BINARY, found.codes, found.border_codes, found.painted
+    return found, None, None, found.painted
 
 
 def group_pattern(groups: str, origin: str) -> "re.Pattern[str]":
@@ -191,19 +193,20 @@ def group_pattern(groups: str, origin: str) -> "re.Pattern[str]":
         ) from error
 
 
-def write_description(description: DataDescription, rule: LabelRule | None, base: Path) -> str:
+def write_description(description: DataDescription, rule: LabelRule | None, classes: Classes, base: Path) -> str:
     """A description as YAML, with what was found of the labels filled in.
 
     Args:
         description: What is described already.
         rule: How the labels are read; None without labels.
+        classes: What they tell apart.
         base: Folder of the file, which ``path`` becomes relative to.
     """
     lines: dict[str, Any] = {"path": os.path.relpath(description.path, base)}
     for name in ("images", "masks", "annotations", "pairing"):
         lines[name] = getattr(description, name)
     if rule:
-        lines |= _rule_lines(description.classes or BINARY, rule)
+        lines |= _rule_lines(classes, rule)
     lines["resize_masks"] = description.resize_masks or None
     for name in ("train", "val", "test", "groups", "channels"):
         lines[name] = getattr(description, name)

@@ -1,6 +1,5 @@
 """A folder of the user's own images, with or without labels, as found or as described in ``data.yaml``."""
 
-import functools
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -11,12 +10,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from maeseg.classes import BINARY, Classes
+from maeseg.classes import BINARY, Classes, Codes
+from maeseg.data.annotations import read_labelmap
+from maeseg.data.class_labels import parse_classes
 from maeseg.data.description import DataDescription
 from maeseg.data.facts import ImageFacts, Part, digest_file
 from maeseg.data.files import DataError, list_files, read_image, some
-from maeseg.data.label_files import LabelFacts, decode_label, label_facts_from, look_at_label
+from maeseg.data.label_files import LabelFacts, Reading, label_facts_from
 from maeseg.data.label_rules import LabelRule, choose_rule
+from maeseg.data.label_sources import (
+    AnnotatedLabels,
+    LabelFiles,
+    LabelSource,
+    annotated_classes,
+    match_annotations,
+    open_annotations,
+)
 from maeseg.data.layouts import LABEL_SUFFIXES, Layout, Pair, describe_spare, find_layout
 from maeseg.data.looking import Look, look_at
 from maeseg.data.parts import groups_of, parts_of
@@ -67,25 +76,54 @@ class ImageFolder:
         self.classes = _agreed(self.description, classes)
         self.layout = _layout(self.description, channels)
         self._pairs: Sequence[Pair] = self.layout.pairs
-        if labelled:
-            self._pairs = [pair for pair in self._pairs if pair.label]
-            _refuse_unpaired(self.layout, self.description)
-        else:
+        self._codes, self._reading = self.description.codes, self.description.reading
+        self._labels: LabelSource | None = self._open_labels() if labelled else None
+        if not labelled:
             _say_left_out(self.layout, self.root, channels)
         self._parts = parts_of(self.description, self._pairs)
         self._groups = groups_of(self.description, [self.file(index) for index in range(len(self))])
         self.labels: Look[LabelFacts] = Look({}, {})
         self.rule = LabelRule()
-        if labelled:
-            self.labels = _look_at_labels(self._pairs, self.name)
-            self.rule = self._choose_rule()
+        if self._labels:
+            self.labels = self._look_at_labels(self._labels)
+            self.rule = self._choose_rule(self._labels)
 
-    def _choose_rule(self) -> LabelRule:
+    def _open_labels(self) -> LabelSource:
+        """The labels, of the images that have one; the others are left out from here on."""
         described = self.description
+        beside = any(pair.label for pair in self._pairs) or self.layout.spare
+        if described.annotations or not beside:
+            annotations = open_annotations(self.root, described.annotations, self.name)
+            if annotations is not None:
+                files = match_annotations(annotations, self.root, self._pairs)
+                _say_labelled(len(files), len(self._pairs), self.root)
+                if described.classes is None:
+                    self.classes, self._codes = annotated_classes(annotations, self.classes, self.name)
+                chosen = sorted(files)
+                self._pairs = [self._pairs[index] for index in chosen]
+                both = [(files[index], pair.image) for index, pair in zip(chosen, self._pairs, strict=True)]
+                return AnnotatedLabels(annotations, both)
+        _refuse_unpaired(self.layout, described)
+        self._pairs = [pair for pair in self._pairs if pair.label]
+        _say_labelled(len(self._pairs), len(self.layout.pairs), self.root)
+        if described.classes is None and self.classes == BINARY:
+            self.classes, self._codes, self._reading = _colored_classes(self.root, self._codes, self._reading)
+        return LabelFiles(self.root, self._pairs)
+
+    def _look_at_labels(self, labels: LabelSource) -> Look[LabelFacts]:
+        places = {
+            index: [*where, (self._pairs[index].image, 0)] if (where := labels.places(index)) else []
+            for index in range(len(self))
+        }
+        name = f"labels of {Path(self.name).absolute()}"
+        return look_at(labels.look, places, name, label_facts_from, f"labels of {self.name}")
+
+    def _choose_rule(self, labels: LabelSource) -> LabelRule:
+        described = self.description
+        facts = {labels.name(index): each for index, each in self.labels.facts.items()}
         return choose_rule(
-            {self._label_name(index): facts for index, facts in self.labels.facts.items()}, self.classes, self.name,
-            threshold=described.threshold, reading=described.reading, orientation=described.orientation,
-            codes=described.codes, border=described.border,
+            facts, self.classes, self.name, threshold=described.threshold, reading=self._reading,
+            orientation=described.orientation, codes=self._codes, border=described.border,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -98,7 +136,7 @@ class ImageFolder:
     def places(self, index: int) -> list[tuple[Path, int]]:
         """Return the file of the image and, where labelled, of the label; each begins at byte 0."""
         image = [(self._pairs[index].image, 0)]
-        return [*image, (self._label_file(index), 0)] if self.labelled else image
+        return [*image, *self._labels.places(index)] if self._labels else image
 
     def image(self, index: int) -> Image.Image:
         """Read an image as a picture, RGB and upright. Raises DataError, naming the file, where it is broken."""
@@ -134,8 +172,8 @@ class ImageFolder:
         """Return an image's facts; raise a DataError where it or its label cannot be used, or their sizes differ."""
         image = self._pairs[index].image
         height, width = check_pixels(image, self.channels)
-        if self.labelled:
-            self._check_label(index, (height, width))
+        if self._labels:
+            self._check_label(self._labels.name(index), index, (height, width))
         return ImageFacts(digest_file(image), height, width)
 
     def label_shares(self) -> Counter[int]:
@@ -143,7 +181,7 @@ class ImageFolder:
         fitting = (facts for facts in self.labels.facts.values() if self.rule.fits(facts))
         return sum((self.rule.shares(facts) for facts in fitting), Counter[int]())
 
-    def _check_label(self, index: int, size: tuple[int, int]) -> None:
+    def _check_label(self, name: str, index: int, size: tuple[int, int]) -> None:
         if fault := self.labels.faults.get(index):
             raise DataError(fault)
         facts = self.labels.facts[index]
@@ -154,23 +192,17 @@ class ImageFolder:
             height, width = width, height
         if size != (height, width) and not self.description.resize_masks:
             raise DataError(
-                f"{self.root}: {self.file(index)} is {size[1]}x{size[0]} but {self._label_name(index)} is "
+                f"{self.root}: {self.file(index)} is {size[1]}x{size[0]} but {name} is "
                 f"{width}x{height}: re-export the label at the image's size, or add resize_masks: true to the data "
                 "set's description"
             )
 
     def _class_map(self, index: int) -> NDArray[np.uint8]:
-        file = self._label_file(index)
+        if self._labels is None:
+            raise ValueError(f"source {self.name} was opened without labels")
         facts = self.labels.facts.get(index)
-        return self.rule.read(decode_label(file), str(file), facts.image_turned if facts else 1)
-
-    def _label_file(self, index: int) -> Path:
-        label = self._pairs[index].label
-        assert label is not None  # a labelled folder holds pairs alone
-        return label
-
-    def _label_name(self, index: int) -> str:
-        return self._label_file(index).relative_to(self.root).as_posix()
+        name = str(self.root / self._labels.name(index))
+        return self.rule.read(self._labels.picture(index), name, facts.image_turned if facts else 1)
 
 
 def _agreed(description: DataDescription, classes: Classes) -> Classes:
@@ -229,22 +261,34 @@ def _refuse_unpaired(layout: Layout, description: DataDescription) -> None:
             f"{root} has no labels: {LAYOUT}; found {len(layout.pairs)} images in {some(folders)}, and no labels "
             "beside them: name their folder, masks: FOLDER, in the data set's description"
         )
-    if labelled < len(layout.pairs):
+
+
+def _say_labelled(labelled: int, every: int, root: Path) -> None:
+    if labelled < every:
         log.info(
-            "%s: %d of %d images have labels; the other %d can be pre-trained on", root, labelled, len(layout.pairs),
-            len(layout.pairs) - labelled,
-        )  # fmt: skip
+            "%s: %d of %d images have labels; the other %d can be pre-trained on",
+            root,
+            labelled,
+            every,
+            every - labelled,
+        )
 
 
-def _look_at_labels(pairs: Sequence[Pair], name: str) -> Look[LabelFacts]:
-    both = [(pair.label, pair.image) for pair in pairs if pair.label]
-    places = {index: [(label, 0), (image, 0)] for index, (label, image) in enumerate(both)}
-    cache = f"labels of {Path(name).absolute()}"
-    return look_at(functools.partial(_look_at_pair, both), places, cache, label_facts_from, f"labels of {name}")
-
-
-def _look_at_pair(pairs: Sequence[tuple[Path, Path]], index: int) -> LabelFacts:
-    return look_at_label(*pairs[index])
+def _colored_classes(
+    root: Path, codes: Codes | None, reading: Reading | None
+) -> tuple[Classes, Codes | None, Reading | None]:
+    """The classes of a data set's own list of colors (CVAT's ``labelmap.txt``), or foreground and background."""
+    file = root / "labelmap.txt"
+    if codes or not file.is_file():
+        return BINARY, codes, reading
+    colors = read_labelmap(file)
+    names = sorted(colors, key=lambda name: name != "background")
+    try:
+        found = parse_classes({name: list(colors[name]) for name in names}, str(file))
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from error
+    binary = len(names) == 2 and names[0] == "background"
+    return (BINARY, found.codes, "colors") if binary else (found, None, reading)
 
 
 def describe_labels(source: ImageFolder) -> str:

@@ -14,6 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from maeseg.data.annotations.mat import read_mat_label
 from maeseg.data.files import MAX_PIXELS, DataError, opened
 
 Reading = Literal["values", "shown", "alpha", "colors"]
@@ -21,11 +22,6 @@ Reading = Literal["values", "shown", "alpha", "colors"]
 colors as 0xRRGGBB."""
 
 _ORIENTATION = 0x0112  # the EXIF tag
-_TRANSPOSES = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
 _MOST_VALUES = 512  # kept of one label; more are counted alone
 _PAGED = ("TIFF", "GIF", "WEBP", "PNG")
 _FEW_BITS = {"L;2": 85, "L;4": 17}  # by Pillow's name of the kind of gray: what it multiplies the stored values by
@@ -56,8 +52,10 @@ def decode_label(path: Path) -> LabelPicture:
     Raises:
         DataError: It cannot be read, or holds several pages.
     """
+    if path.suffix.lower() == ".mat":
+        return plain_label(read_mat_label(path))
     if path.suffix.lower() == ".npy":
-        return _plain(_load_array(path))
+        return plain_label(_load_array(path))
     try:
         with opened(path, str(path)) as image:
             return _decoded(image, path)
@@ -76,7 +74,7 @@ def _decoded(image: Image.Image, path: Path) -> LabelPicture:
     turned = int(image.getexif().get(_ORIENTATION, 1)) if image.format != "TIFF" else _tiff_orientation(image)
     lossy = image.format in _LOSSY
     opacity = _opacity(image)
-    few_bits = _FEW_BITS.get(str(image.tile[0][3])) if image.format == "PNG" and image.tile else None
+    few_bits = _FEW_BITS.get(str(getattr(image, "tile", [[""] * 4])[0][3])) if image.format == "PNG" else None
     image.load()
     image = ImageOps.exif_transpose(image)
     if few_bits:  # Pillow stretches these over 0 to 255; a label's classes are the values that are stored
@@ -112,7 +110,8 @@ def _opacity(image: Image.Image) -> NDArray[np.uint8] | None:
     return alpha
 
 
-def _plain(values_HW: NDArray[np.generic]) -> LabelPicture:
+def plain_label(values_HW: NDArray[np.generic]) -> LabelPicture:
+    """A label of values (H, W) alone."""
     return LabelPicture(values_HW, None, None, lossy=False, turned=1)
 
 
@@ -142,7 +141,7 @@ def _decode_tiff(path: Path) -> LabelPicture | None:
         raise
     except Exception:  # damaged: what Pillow complained of is said
         return None
-    return _plain(values) if values.ndim == 2 and values.dtype.kind in "uif" else None
+    return plain_label(values) if values.ndim == 2 and values.dtype.kind in "uif" else None
 
 
 def _reason(error: Exception) -> str:
@@ -293,17 +292,13 @@ def label_facts_from(values: Mapping[str, Any]) -> LabelFacts:
     return LabelFacts(**given)
 
 
-def look_at_label(path: Path, image: Path | None) -> LabelFacts:
-    """Take the facts of a label file.
+def label_facts(label: LabelPicture, image: Path | None) -> LabelFacts:
+    """Take the facts of a label.
 
     Args:
-        path: The file.
+        label: The label, decoded.
         image: Its image, whose orientation tag counts.
-
-    Raises:
-        DataError: It cannot be read.
     """
-    label = decode_label(path)
     values_HW, shown_HW, alpha_HW = values_of(label), shown_of(label), alpha_of(label)
     if shown_HW is not None and values_HW is not None and (shown_HW == values_HW).all():
         shown_HW = None

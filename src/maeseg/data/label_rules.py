@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from maeseg.classes import BINARY, Classes, Range, one, unpack
+from maeseg.classes import BINARY, Classes, Codes, Range, one, unpack
 from maeseg.data.files import DataError, some
 from maeseg.data.label_files import READINGS, LabelFacts, LabelPicture, Reading, Tally, turn_label
 from maeseg.errors import UserError
@@ -40,7 +40,7 @@ class LabelRule:
     """
 
     reading: Reading = "values"
-    codes: tuple[tuple[Range, ...], ...] = ((one(0),), (one(1),))
+    codes: Codes = ((one(0),), (one(1),))
     border: tuple[Range, ...] = ()
     threshold: float | None = None
     orientation: Orientation = "applied"
@@ -181,7 +181,7 @@ class Question(UserError):
 def choose_rule(
     labels: Mapping[str, LabelFacts], classes: Classes, root: str, *, threshold: float | None = None,
     reading: Reading | None = None, orientation: Orientation | None = None,
-    codes: tuple[tuple[Range, ...], ...] | None = None, border: tuple[Range, ...] | None = None,
+    codes: Codes | None = None, border: tuple[Range, ...] | None = None,
 ) -> LabelRule:  # fmt: skip
     """Find the convention of a folder's labels.
 
@@ -206,7 +206,7 @@ def choose_rule(
     if threshold is not None:
         return LabelRule(chosen, threshold=threshold, orientation=turned)
     if codes:
-        return LabelRule(chosen, codes, border or (), None, turned, "the description")
+        return LabelRule(chosen, codes, border or (), None, turned, root)
     return _find_binary(labels, chosen, turned, border or (), root)
 
 

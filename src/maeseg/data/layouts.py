@@ -125,6 +125,12 @@ def find_layout(
     return Layout(_with_parts(pairs), tuple(root / name.path for name in spare), left_out)
 
 
+def read_key(path: PurePosixPath) -> tuple[tuple[str, ...], str]:
+    """A file's folders and stem, without what marks it as an image or a label: the same for both of a pair."""
+    name = _read_name(Path(path), None, None)
+    return name.folders, name.stem
+
+
 def plain(text: str) -> str:
     """A name in one spelling: composed Unicode, no capitals."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())

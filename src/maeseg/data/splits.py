@@ -138,6 +138,12 @@ def named_subset(train: Sequence[int], names: Sequence[str], file: Path) -> tupl
     return _sorted([places[name] for name in set(wanted)])
 
 
+def spread(indices: Sequence[int], most: int) -> tuple[int, ...]:
+    """Choose at most so many of sorted indices, evenly spread: files sorted by name usually begin with one class."""
+    count = min(most, len(indices))
+    return tuple(indices[place * len(indices) // count] for place in range(count))
+
+
 def _shuffle(count: int, seed: int, stream: int) -> list[int]:
     if seed < 0:
         raise UserError(f"--seed {seed}: a seed is 0 or more")

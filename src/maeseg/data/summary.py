@@ -9,6 +9,7 @@ from statistics import median_low
 from maeseg.data.facts import ImageFacts
 from maeseg.data.files import some
 from maeseg.data.folders import ImageFolder, describe_labels
+from maeseg.data.label_rules import Question
 from maeseg.data.sources import Source
 from maeseg.data.survey import Survey
 from maeseg.types import BORDER
@@ -24,11 +25,13 @@ class Summary:
 
     Attributes:
         lines: A heading and what to say of it, in order.
-        faults: What is wrong with each image or label that cannot be used.
+        faults: What is wrong with the first ten images or labels that cannot be used.
+        question: What has to be said before the labels can be read; None where they can.
     """
 
     lines: Mapping[str, str]
     faults: Sequence[str]
+    question: Question | None = None
 
 
 def summarize(source: Source, found: Survey) -> Summary:

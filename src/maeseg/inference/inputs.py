@@ -3,10 +3,12 @@
 import logging
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -19,6 +21,8 @@ from maeseg.progress import show_progress
 from maeseg.types import OnBadImage
 
 log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 _LARGE = 2**24  # pixels; one such image is looked at at a time
 _one_large = threading.Lock()
@@ -40,8 +44,9 @@ class Images:
 
 
 def find_images(
-    path: Path, channels: int = RGB, most: int = MAX_PIXELS, on_bad_image: OnBadImage | None = None
-) -> Images:
+    path: Path, channels: int = RGB, most: int = MAX_PIXELS, on_bad_image: OnBadImage | None = None,
+    count: int | None = None,
+) -> Images:  # fmt: skip
     """Find the images to segment.
 
     Args:
@@ -49,16 +54,21 @@ def find_images(
         channels: Of the images.
         most: Pixels that one may have.
         on_bad_image: What to do about those that cannot be used, if the verb gives the choice: ``fail`` or ``skip``.
+        count: Take so many, evenly spread, and look at no other; by default all.
 
     Raises:
-        UserError: There is no such path or no image in it, two images differ only in their suffix, so that their
-            predictions would overwrite each other, or an image cannot be used and is not to be skipped.
+        UserError: There is no such path, no image in it or fewer than are to be taken, two images differ only in their
+            suffix, so that their predictions would overwrite each other, or an image cannot be used and is not to be
+            skipped.
     """
     if path.is_file():
         folder, files = path.parent, [Path(path.name)]
     else:
         source = ImageFolder(path, labelled=False, channels=channels)
         folder, files = path, [Path(source.file(index)) for index in range(len(source))]
+    if count is not None:
+        check_count(count, len(files), path)
+        files = evenly_spread(files, count)
     names = Counter(file.with_suffix("") for file in files)
     doubled = [name for name, count in names.items() if count > 1]
     if doubled:
@@ -72,6 +82,17 @@ def find_images(
     if bad:
         _complain(path, bad, sizes, on_bad_image)
     return Images(folder, sizes, bad)
+
+
+def check_count(count: int, there: int, path: Path) -> None:
+    """Raise a UserError unless so many images can be taken of those that are there."""
+    if not 1 <= count <= there:
+        raise UserError(f"--count {count}: {path} has {there} images; give 1 to {there}")
+
+
+def evenly_spread(items: Sequence[Item], count: int) -> list[Item]:
+    """So many items, evenly spread: files sorted by name usually begin with one class."""
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 def _look(file: Path, channels: int, most: int) -> tuple[int, int] | str:

@@ -34,6 +34,7 @@ def check(
     Raises:
         UserError: If the data cannot be used, or its labels can be read in two ways; the message names the line to add.
     """
+    from dataclasses import replace
     from pathlib import Path
 
     from maeseg.atomic import write_text
@@ -41,11 +42,12 @@ def check(
     from maeseg.data.class_labels import choose_classes
     from maeseg.data.description import write_description
     from maeseg.data.folders import ImageFolder
+    from maeseg.data.splits import spread
     from maeseg.data.summary import summarize
     from maeseg.data.survey import survey
     from maeseg.errors import UserError
+    from maeseg.inference.contact_sheet import save_sheet
     from maeseg.inference.outputs import check_new_file
-    from maeseg.inference.sheet import save_label_sheet
 
     pictured = Path(sheet) if sheet else Path(write).with_suffix(".png") if write else None
     if write:
@@ -55,13 +57,18 @@ def check(
     source, question = open_to_check(data, add or {}, choose_classes(classes), channels)
     if write and not isinstance(source, ImageFolder):
         raise UserError(f"--write {write}: {data} needs no description: leave it out")
-    found = summarize(source, survey(source))
+    facts = survey(source)
+    found = summarize(source, facts)
     if question is None and write and isinstance(source, ImageFolder):
         rule = source.rule if source.labelled else None
         try:
             write_text(Path(write), write_description(source.description, rule, source.classes, Path(write).parent))
         except OSError as error:
             raise UserError(f"--write {write} cannot be written ({error.strerror or error}): name another") from error
+    lines = dict(found.lines)
     if pictured:
-        save_label_sheet(source, pictured)
-    return found.then(next_command(data, source, write), question, pictured)
+        save_sheet(source, spread(sorted(facts.facts), 10), pictured)
+        lines["to look at"] = str(pictured)
+    if question is None:
+        lines["next"] = next_command(data, source, write)
+    return replace(found, lines=lines, question=question)

@@ -121,6 +121,7 @@ def compare(
     from maeseg.experiments.contrast_pictures import write_contrasts
     from maeseg.experiments.plan import GROWS, Cell, adds_seeds, name_inits, plan_cells, planned_before, refuse_fewer
     from maeseg.experiments.results import RESULT_COLUMNS, ResultRow, append_result, read_results
+    from maeseg.experiments.sentences import plan_sentence
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
     from maeseg.processes import first_process, wait_for_first
     from maeseg.training.checkpoints import choose_size
@@ -184,6 +185,8 @@ def compare(
             looks=looks,
             split={"train": len(split.train), "val": len(split.val), "test": len(split.test)},
         )
+        if len(named) > 1:
+            log.info("%s", plan_sentence({label_counts[cell.labels]: cell.seed + 1 for cell in cells}))
         for number, cell in enumerate(cells, start=1):
             folder = run.path / cell.folder
             if not (resume and is_finished(folder)):

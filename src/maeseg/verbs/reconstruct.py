@@ -6,6 +6,7 @@ def reconstruct(
     run: str,
     images: str,
     out: str,
+    count: int | None = None,
     mask_ratio: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -20,6 +21,7 @@ def reconstruct(
         run: A pretrain run.
         images: An image, or a folder of images in any depth.
         out: Folder to write ``NAME.png`` to.
+        count: How many images to take, evenly spread over the folder; by default all.
         mask_ratio: Share of patches to hide; by default as in training.
         seed: Of the masks.
         overwrite: Write into a folder that holds something already.
@@ -47,7 +49,7 @@ def reconstruct(
     check_mask_ratio(ratio, opened.grid)
     generator = torch.Generator().manual_seed(seed)
     channels = opened.normalisation.channels
-    found = find_images(Path(images), channels)
+    found = find_images(Path(images), channels, count=count)
     with open_output(Path(out), overwrite) as target:
         for name in show_progress(found.sizes, "reconstructing"):
             stored = found.folder / name
