@@ -9,10 +9,10 @@ import yaml
 
 from maeseg.classes import BINARY, Classes
 from maeseg.data.description import SUFFIXES, DataDescription, describe, is_description, read_description_lines
-from maeseg.data.folders import ImageFolder
+from maeseg.data.folders import ImageFolder, NoLabels
 from maeseg.data.label_rules import Question
 from maeseg.data.pixels import RGB
-from maeseg.data.sources import Source, is_named, open_source
+from maeseg.data.sources import Source, is_named, is_shards, open_source
 from maeseg.errors import UserError
 
 
@@ -33,17 +33,16 @@ def open_to_check(
     Raises:
         UserError: There is no such data, or a line says something that cannot be.
     """
-    if is_named(data) or (Path(data).exists() and not Path(data).is_dir() and not is_description(data)):
+    if is_named(data) or is_shards(data, channels or RGB):
         return open_source(data, labelled=is_named(data), channels=channels or RGB, classes=classes), None
     description = described(data, add)
     channels = channels or description.channels or RGB
-    images = ImageFolder(description, labelled=False, channels=channels)
-    if all(pair.label is None for pair in images.layout.pairs) and not images.layout.spare:
-        return images, None
     try:
         return ImageFolder(description, labelled=True, channels=channels, classes=classes), None
+    except NoLabels:
+        return ImageFolder(description, labelled=False, channels=channels), None
     except Question as question:
-        return images, question
+        return ImageFolder(description, labelled=False, channels=channels), question
 
 
 def described(data: str, add: Mapping[str, Any]) -> DataDescription:

@@ -202,7 +202,8 @@ def write_description(description: DataDescription, rule: LabelRule | None, clas
         classes: What they tell apart.
         base: Folder of the file, which ``path`` becomes relative to.
     """
-    lines: dict[str, Any] = {"path": os.path.relpath(description.path, base)}
+    path = description.path
+    lines: dict[str, Any] = {"path": str(path) if path.is_absolute() else os.path.relpath(path, base)}
     for name in ("images", "masks", "annotations", "pairing"):
         lines[name] = getattr(description, name)
     if rule:

@@ -48,6 +48,10 @@ _NOT_READ = (
 log = logging.getLogger(__name__)
 
 
+class NoLabels(UserError):
+    """A folder in which no label was found."""
+
+
 class ImageFolder:
     """Images in a folder, at any depth, and their labels where labels are wanted.
 
@@ -257,7 +261,7 @@ def _refuse_unpaired(layout: Layout, description: DataDescription) -> None:
         )
     if not labelled:
         folders = sorted({pair.image.relative_to(root).parent.as_posix() for pair in layout.pairs})
-        raise UserError(
+        raise NoLabels(
             f"{root} has no labels: {LAYOUT}; found {len(layout.pairs)} images in {some(folders)}, and no labels "
             "beside them: name their folder, masks: FOLDER, in the data set's description"
         )

@@ -71,10 +71,10 @@ def decode_label(path: Path) -> LabelPicture:
 def _decoded(image: Image.Image, path: Path) -> LabelPicture:
     if image.format in _PAGED and getattr(image, "n_frames", 1) > 1:
         raise DataError(f"{path} has {_pages(image)} pages: export one label of one page for each image")
+    few_bits = _few_bits(image)
     turned = int(image.getexif().get(_ORIENTATION, 1)) if image.format != "TIFF" else _tiff_orientation(image)
     lossy = image.format in _LOSSY
     opacity = _opacity(image)
-    few_bits = _FEW_BITS.get(str(getattr(image, "tile", [[""] * 4])[0][3])) if image.format == "PNG" else None
     image.load()
     image = ImageOps.exif_transpose(image)
     if few_bits:  # Pillow stretches these over 0 to 255; a label's classes are the values that are stored
@@ -87,6 +87,12 @@ def _decoded(image: Image.Image, path: Path) -> LabelPicture:
     if image.mode not in ("L", "LA", "RGB", "RGBA", "I", "F") and not image.mode.startswith("I;16"):
         image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
     return LabelPicture(np.asarray(image), None, None, lossy, turned)
+
+
+def _few_bits(image: Image.Image) -> int | None:
+    """Factor that Pillow multiplies the values of a gray PNG of 2 or 4 bits by; asked before anything is decoded."""
+    tiles = getattr(image, "tile", None)
+    return _FEW_BITS.get(str(tiles[0][3])) if image.format == "PNG" and tiles else None
 
 
 def _pages(image: Image.Image) -> int:

@@ -106,9 +106,8 @@ def open_source(
         )
     if test:
         raise UserError(f"--data {data}: a folder has no test split; give a folder of test images as data instead")
-    shards = find_shards(Path(data))
-    if not shards or list_files(Path(data), suffixes(channels)):
-        if shards:
+    if not is_shards(data, channels):
+        if shards := find_shards(Path(data)):
             log.warning("%s has images, so its %d tar files are not read", data, len(shards))
         return ImageFolder(data, labelled=labelled, channels=channels, classes=classes)
     if labelled:
@@ -119,6 +118,12 @@ def open_source(
 def is_named(data: str) -> bool:
     """Whether the ``data`` option names a data set, and no file or folder."""
     return data.partition(":")[0] in _NAMES
+
+
+def is_shards(data: str, channels: int) -> bool:
+    """Whether ``data`` is a tar shard, or a folder of such and of no images."""
+    path = Path(data)
+    return path.exists() and bool(find_shards(path)) and not (path.is_dir() and list_files(path, suffixes(channels)))
 
 
 def described_channels(data: str) -> int | None:

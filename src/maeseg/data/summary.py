@@ -9,9 +9,9 @@ from statistics import median_low
 from maeseg.data.facts import ImageFacts
 from maeseg.data.files import some
 from maeseg.data.folders import ImageFolder, describe_labels
-from maeseg.data.label_rules import Question
 from maeseg.data.sources import Source
 from maeseg.data.survey import Survey
+from maeseg.errors import UserError
 from maeseg.types import BORDER
 
 NEAR_EMPTY = 0.001
@@ -31,7 +31,7 @@ class Summary:
 
     lines: Mapping[str, str]
     faults: Sequence[str]
-    question: Question | None = None
+    question: UserError | None = None
 
 
 def summarize(source: Source, found: Survey) -> Summary:
@@ -76,9 +76,9 @@ def _sizes(facts: Iterable[ImageFacts]) -> dict[str, str]:
 
 def _layout(source: ImageFolder) -> dict[str, str]:
     lines = {}
-    every, labelled = len(source.layout.pairs), sum(pair.label is not None for pair in source.layout.pairs)
-    if source.labelled and labelled < every:
-        lines["labeled"] = f"{labelled} of {every} images; the other {every - labelled} can be pre-trained on"
+    every = len(source.layout.pairs)
+    if source.labelled and len(source) < every:
+        lines["labeled"] = f"{len(source)} of {every} images; the other {every - len(source)} can be pre-trained on"
     for folder, count in (source.layout.left_out or {}).items():
         if not source.labelled:
             lines["left out"] = f"{count} files of {folder}/, which are labels"
@@ -109,7 +109,7 @@ def _parts(source: Source) -> dict[str, str]:
     groups = {group for index in range(len(source)) if (group := source.group(index))}
     lines = {}
     if parts:
-        lines["parts"] = ", ".join(f"{count} {part}" for part, count in parts.items())
+        lines["parts"] = ", ".join(f"{parts[part]} {part}" for part in ("train", "val", "test") if parts[part])
     if groups:
         lines["groups"] = f"{len(groups)}: {some(sorted(groups))}"
     return lines

@@ -58,8 +58,13 @@ def check(
     if write and not isinstance(source, ImageFolder):
         raise UserError(f"--write {write}: {data} needs no description: leave it out")
     facts = survey(source)
+    refusal: UserError | None = question
+    if not facts.facts:
+        refusal = UserError(
+            f"{data} has no image, with its label, that can be used: {next(iter(facts.faults.values()))}"
+        )
     found = summarize(source, facts)
-    if question is None and write and isinstance(source, ImageFolder):
+    if refusal is None and write and isinstance(source, ImageFolder):
         rule = source.rule if source.labelled else None
         try:
             write_text(Path(write), write_description(source.description, rule, source.classes, Path(write).parent))
@@ -69,6 +74,6 @@ def check(
     if pictured:
         save_sheet(source, spread(sorted(facts.facts), 10), pictured)
         lines["to look at"] = str(pictured)
-    if question is None:
+    if refusal is None:
         lines["next"] = next_command(data, source, write)
-    return replace(found, lines=lines, question=question)
+    return replace(found, lines=lines, question=refusal)
