@@ -19,10 +19,11 @@ from maeseg.data.files import MAX_PIXELS, DataError
 BACKGROUND_NAMES = frozenset({"background", "_background_"})
 """Names, in lower case, of what is drawn as background; a hole in what is below."""
 
-IGNORED_NAMES = frozenset({"ignore", "__ignore__"})
-"""Names, in lower case, of what is drawn as ignored."""
+CROWD = "COCO's crowds"
+"""Name of shapes that are ignored because they are crowds."""
 
-CROWD = "__ignore__"
+IGNORED_NAMES = frozenset({"ignore", "__ignore__", CROWD.lower()})
+"""Names, in lower case, of what is drawn as ignored."""
 
 log = logging.getLogger(__name__)
 
@@ -199,8 +200,8 @@ class Collector:
         remarks = [f"{len(self._shape_image)} shapes", f"classes: {', '.join(annotations.names[:20]) or 'none'}"]
         if bare.any():
             remarks.append(f"images without a shape, all background: {bare.sum()}")
-        if ignored := sorted(name for name in self._names if name.lower() in IGNORED_NAMES):
-            remarks.append(f"not counted: {', '.join(ignored)}")
+        if ignored := sorted(name for name in self._names if name.lower() in IGNORED_NAMES and name != CROWD):
+            remarks.append(f"ignored: {', '.join(ignored)}")
         remarks += [f"{count} {remark}" for remark, count in sorted(self.remarks.items()) if count]
         log.info("%s: %s, %d images, %s", self.origin, self.format, len(self._sizes), "; ".join(remarks))
 
