@@ -275,6 +275,13 @@ def test_one_file_of_labelmes_is_enough(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first_label(write_json(tmp_path / "a.json", content)), expected())
 
 
+def test_nothing_but_rectangles_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = labelme_content("a.png", shape("cat", [[13, 10], [3, 2]], "rectangle"))
+    np.testing.assert_array_equal(first_label(write_json(tmp_path / "a.json", content)), expected(dog=1))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "all shapes are rectangles" in caplog.text
+
+
 # CVAT
 
 

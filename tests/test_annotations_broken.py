@@ -182,6 +182,11 @@ def test_labelme_that_is_refused(change: Callable[[dict[str, Any]], Any], said: 
     assert said in message and str(tmp_path / "a.json") in message
 
 
+def test_annotations_without_a_class_are_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", labelme_content("a.png", shape("_background_", pairs(CAT))))
+    assert "(LabelMe) has no shape of any class" in refusal(tmp_path)
+
+
 def test_labelmes_image_twice(tmp_path: Path) -> None:
     shutil.copy(write_labelme(tmp_path) / "a.json", tmp_path / "labelme" / "c.json")
     assert "c.json: the image 'a.png' is there twice" in refusal(tmp_path / "labelme")

@@ -25,6 +25,9 @@ CROWD = "COCO's crowds"
 IGNORED_NAMES = frozenset({"ignore", "__ignore__", CROWD.lower()})
 """Names, in lower case, of what is drawn as ignored."""
 
+RECTANGLES = "rectangles filled"
+"""Remark on shapes that may be the outline of an object, or a box around it."""
+
 log = logging.getLogger(__name__)
 
 
@@ -142,11 +145,14 @@ class Collector:
             as_shares: Points are shares of the image, not pixels.
 
         Raises:
-            DataError: There is no image, or a coordinate that cannot be right.
+            DataError: There is no image or no class, or a coordinate that cannot be right.
         """
         if not self._images:
             raise DataError(f"{self.origin} ({self.format}) describes no image: name another file")
+        self._warn_of_boxes()
         classes = [name for name in (sorted(self._names) if names is None else names) if not is_special(name)]
+        if not classes:
+            raise DataError(f"{self.origin} ({self.format}) has no shape of any class: draw some, or name another file")
         annotations = ShapeAnnotations(
             origin=self.origin,
             names=tuple(classes),
@@ -157,6 +163,13 @@ class Collector:
         )
         self._report(annotations)
         return annotations
+
+    def _warn_of_boxes(self) -> None:
+        if 0 < len(self._shape_image) == self.remarks[RECTANGLES]:
+            log.warning(
+                "%s: all shapes are rectangles: as boxes around objects they would be wrong labels",
+                self.origin,
+            )
 
     def _points_P2(self, as_shares: bool) -> NDArray[np.float32]:
         points_P2 = np.array(self._points, np.float32).reshape(-1, 2)
