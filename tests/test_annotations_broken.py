@@ -141,7 +141,7 @@ SEGMENTS = {"file_name": "a.png", "image_id": 7, "segments_info": [{"id": 1, "ca
         (set_in("images", 1, "id", to=7), "image number 2: the id 7 is there twice"),
         (set_in("images", 1, "file_name", to="./a.png"), "the image 'a.png' is there twice"),
         (set_in("images", 1, "file_name", to=""), "file_name is '', not a text"),
-        (set_in("images", 0, "height", to=10**6), "a size of 30 x 1000000" if WIDTH > 100 else "but the image has"),
+        (set_in("images", 0, "height", to=10**6), "a size of 30 x 20, but the image has 30 x 1000000"),
         (set_in("images", 0, "height", to=10**9), "an image has 1 to 100 million pixels"),
         (set_in("images", 0, "height", to="high"), "height is 'high', not a whole number"),
         (set_in("images", to=[]), "is not among the images"),
@@ -180,6 +180,11 @@ def test_labelme_that_is_refused(change: Callable[[dict[str, Any]], Any], said: 
     change(content)
     message = refusal(write_json(tmp_path / "a.json", content))
     assert said in message and str(tmp_path / "a.json") in message
+
+
+def test_annotations_without_a_class_are_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", labelme_content("a.png", shape("_background_", pairs(CAT))))
+    assert "(LabelMe) has no shape of any class" in refusal(tmp_path)
 
 
 def test_labelmes_image_twice(tmp_path: Path) -> None:

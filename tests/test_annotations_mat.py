@@ -117,7 +117,7 @@ def deep(levels: int) -> bytes:
     ("content", "said"),
     [
         (b"", "no MATLAB file"),
-        (b"MATLAB 7.3 MAT-file".ljust(128) + bytes(400), r"7\.3 \(HDF5\), which is not read: save it with -v7"),
+        (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", r"7\.3 \(HDF5\), which is not read: save it"),
         (b"\x89HDF\r\n\x1a\n" + bytes(200), r"7\.3"),
         (bytes(200), "no MATLAB file"),
         (mat_file(bytes(3)), "cut short"),

@@ -28,6 +28,9 @@ def read_coco(path: Path, content: Any) -> ShapeAnnotations:
     Classes are the categories in the order of their ids. Larger annotations are drawn first, so that small ones stay
     visible where they overlap; crowds are drawn before all, as ignored. Images without annotations are background.
 
+    CVAT marks every mask as a crowd (Datumaro: ``is_crowd = mask is not None``). So an annotation with ``attributes``,
+    which CVAT always writes, is no crowd, and none is where all are marked.
+
     Args:
         path: Of the file, for messages.
         content: The parsed JSON.
@@ -42,11 +45,12 @@ def read_coco(path: Path, content: Any) -> ShapeAnnotations:
     collector = Collector(path, "COCO")
     images = _read_images(collector, content["images"])
     categories = _read_categories(path, content.get("categories"), content["annotations"])
+    some_are_objects = any(not each.get("iscrowd") for each in content["annotations"])
     for place, annotation in enumerate(content["annotations"]):
         with locating(f"{path}: annotation {annotation.get('id', f'number {place + 1}')!r}"):
             image = _known(images, annotation, "image_id", "images")
             category = _known(categories, annotation, "category_id", "categories")
-            collector.add_shape(image, CROWD if annotation.get("iscrowd") else category)
+            collector.add_shape(image, CROWD if _is_crowd(collector, annotation, some_are_objects) else category)
             _add_segmentation(collector, image, annotation["segmentation"])
     return collector.finish(list(categories.values()), by_area=True)
 
@@ -122,6 +126,14 @@ def _known(known: dict[Hashable, T], annotation: dict[str, Any], name: str, amon
     if identity not in known:
         raise ValueError(f"its {name} {identity!r} is not among the {among}")
     return known[identity]
+
+
+def _is_crowd(collector: Collector, annotation: dict[str, Any], some_are_objects: bool) -> bool:
+    if not annotation.get("iscrowd"):
+        return False
+    is_crowd = some_are_objects and "attributes" not in annotation
+    collector.remarks["crowds ignored" if is_crowd else "marked as crowds taken as objects (CVAT marks all masks)"] += 1
+    return is_crowd
 
 
 def _add_segmentation(collector: Collector, image: int, segmentation: Any) -> None:

@@ -19,10 +19,14 @@ from maeseg.data.files import MAX_PIXELS, DataError
 BACKGROUND_NAMES = frozenset({"background", "_background_"})
 """Names, in lower case, of what is drawn as background; a hole in what is below."""
 
-IGNORED_NAMES = frozenset({"ignore", "__ignore__"})
+CROWD = "COCO's crowds"
+"""Name of shapes that are ignored because they are crowds."""
+
+IGNORED_NAMES = frozenset({"ignore", "__ignore__", CROWD.lower()})
 """Names, in lower case, of what is drawn as ignored."""
 
-CROWD = "__ignore__"
+RECTANGLES = "rectangles filled"
+"""Remark on shapes that may be the outline of an object, or a box around it."""
 
 log = logging.getLogger(__name__)
 
@@ -141,11 +145,14 @@ class Collector:
             as_shares: Points are shares of the image, not pixels.
 
         Raises:
-            DataError: There is no image, or a coordinate that cannot be right.
+            DataError: There is no image or no class, or a coordinate that cannot be right.
         """
         if not self._images:
             raise DataError(f"{self.origin} ({self.format}) describes no image: name another file")
+        self._warn_of_boxes()
         classes = [name for name in (sorted(self._names) if names is None else names) if not is_special(name)]
+        if not classes:
+            raise DataError(f"{self.origin} ({self.format}) has no shape of any class: draw some, or name another file")
         annotations = ShapeAnnotations(
             origin=self.origin,
             names=tuple(classes),
@@ -156,6 +163,13 @@ class Collector:
         )
         self._report(annotations)
         return annotations
+
+    def _warn_of_boxes(self) -> None:
+        if 0 < len(self._shape_image) == self.remarks[RECTANGLES]:
+            log.warning(
+                "%s: all shapes are rectangles: as boxes around objects they would be wrong labels",
+                self.origin,
+            )
 
     def _points_P2(self, as_shares: bool) -> NDArray[np.float32]:
         points_P2 = np.array(self._points, np.float32).reshape(-1, 2)
@@ -199,8 +213,8 @@ class Collector:
         remarks = [f"{len(self._shape_image)} shapes", f"classes: {', '.join(annotations.names[:20]) or 'none'}"]
         if bare.any():
             remarks.append(f"images without a shape, all background: {bare.sum()}")
-        if ignored := sorted(name for name in self._names if name.lower() in IGNORED_NAMES):
-            remarks.append(f"not counted: {', '.join(ignored)}")
+        if ignored := sorted(name for name in self._names if name.lower() in IGNORED_NAMES and name != CROWD):
+            remarks.append(f"ignored: {', '.join(ignored)}")
         remarks += [f"{count} {remark}" for remark, count in sorted(self.remarks.items()) if count]
         log.info("%s: %s, %d images, %s", self.origin, self.format, len(self._sizes), "; ".join(remarks))
 

@@ -34,6 +34,21 @@ def read_content(path: Path, most: int) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def read_start(path: Path, count: int) -> bytes:
+    """Read the first bytes of a file; nothing of a pipe or device.
+
+    Raises:
+        DataError: It may not be read.
+    """
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as stream:
+            return stream.read(count)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def parse_json(content: bytes, path: Path) -> Any:
     """Parse JSON.
 

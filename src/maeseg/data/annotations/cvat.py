@@ -6,7 +6,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from maeseg.data.annotations.collector import Collector
+from maeseg.data.annotations.collector import RECTANGLES, Collector
 from maeseg.data.annotations.content import locating, text
 from maeseg.data.annotations.polygons import ellipse, rectangle, turned
 from maeseg.data.annotations.runs import bitmap_runs, counted_runs, whole_counts
@@ -89,7 +89,7 @@ def _add_polygon(collector: Collector, image: int, shape: Element) -> None:
 def _add_box(collector: Collector, image: int, shape: Element) -> None:
     corners = rectangle(*(_number(shape, name) for name in ("xtl", "ytl", "xbr", "ybr")))
     collector.add_polygon(turned(corners, _number(shape, "rotation", "0")).ravel().tolist())
-    collector.remarks["boxes filled"] += 1
+    collector.remarks[RECTANGLES] += 1
 
 
 def _add_ellipse(collector: Collector, image: int, shape: Element) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maeseg.data.annotations.collector import Collector, image_name
+from maeseg.data.annotations.collector import RECTANGLES, Collector, image_name
 from maeseg.data.annotations.content import field, locating, text, whole
 from maeseg.data.annotations.polygons import ellipse, rectangle
 from maeseg.data.annotations.runs import bitmap_runs
@@ -56,7 +56,7 @@ def _add_shape(collector: Collector, path: Path, image: int, shape: Any) -> None
     points_P2 = np.array(field(shape, "points"), dtype=np.float64).reshape(-1, 2)
     collector.add_shape(image, name)
     if kind == "rectangle":
-        collector.remarks["rectangles filled"] += 1
+        collector.remarks[RECTANGLES] += 1
     if kind == "mask":
         bitmap_HW = _decode_bitmap(path, field(shape, "mask"))
         left, top = _corner(points_P2)

@@ -24,6 +24,7 @@ Value: TypeAlias = "Numbers | dict[str, list[Value]] | list[Value] | None"
 MOST_INFLATED = 2**28
 """Bytes that a file's compressed variables may have together."""
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _DEEPEST = 8
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _NUMERIC = 1, 2, range(6, 16)
@@ -44,7 +45,7 @@ def parse_mat5(content: bytes) -> dict[str, Value]:
     Raises:
         ValueError: It is damaged, of another version, or grows too large.
     """
-    if content.startswith((b"\x89HDF", b"MATLAB 7.3")):
+    if content.startswith(_HDF5) or content[512:].startswith(_HDF5):  # after a header of MATLAB's
         raise ValueError("it is of MATLAB 7.3 (HDF5), which is not read: save it with -v7")
     if len(content) < 128 or content[126:128] not in (b"IM", b"MI"):
         raise ValueError("it is no MATLAB file of version 5 to 7: save it with -v7")
@@ -99,7 +100,7 @@ def _read_matrix(data: memoryview, order: _Order, depth: int) -> tuple[str, Valu
         return "", None
     elements = _elements(data, order)
     head = list(itertools.islice(elements, 3))
-    if len(head) < 3 or len(head[0][1]) != 8 or head[1][0] != 5:
+    if len(head) < 3 or len(head[0][1]) != 8 or head[1][0] not in (5, 6):
         raise ValueError("an array without its size or name")
     (flags,) = struct.unpack_from(order + "I", head[0][1])
     shape = np.frombuffer(head[1][1], order + "i4").tolist()

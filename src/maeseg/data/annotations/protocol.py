@@ -13,7 +13,7 @@ class Annotations(Protocol):
     """Labels of many images; pickles, so that loader processes can read them.
 
     Attributes:
-        names: Classes, background not among them; empty where the format has values and no names (MATLAB).
+        names: Classes, background not among them; empty only where the format has values and no names (MATLAB).
         files: Names of the images, each once, in the file's order: relative, with forward slashes. YOLO and MATLAB
             give no suffix, as there a label has its image's name. For matching only, never for opening: a name may
             lead outside of the folder.

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from maeseg.data.annotations.collector import Collector
-from maeseg.data.annotations.content import locating, read_content, text
+from maeseg.data.annotations.content import locating, read_content, read_start, text
 from maeseg.data.annotations.shapes import ShapeAnnotations
 from maeseg.data.files import DataError
 
@@ -19,12 +19,12 @@ TOLERANCE = 0.01
 """Coordinates may lie so far outside of 0 to 1, as ultralytics has it; others are pixels."""
 
 _OTHERS = re.compile(r"(readme.*|classes|labelmap|labels|names|notes|train.*|val.*|test.*)\.txt", re.IGNORECASE)
-_NUMBERS = re.compile(rb"\s*\d+(\s+[-+.\deE]+){4,}\s*")
+_NUMBERS = re.compile(rb"\s*\d+([ \t]+[-+.\deE]+){4}")
 
 
-def looks_like_yolo(content: bytes) -> bool:
-    """Tell from a text file's first line if it may be YOLO's."""
-    return _NUMBERS.fullmatch(content.lstrip().split(b"\n", 1)[0][:100_000]) is not None
+def looks_like_yolo(path: Path) -> bool:
+    """Tell from a text file's start if it may be YOLO's."""
+    return _NUMBERS.match(read_start(path, 1000)) is not None
 
 
 def find_yolo(root: Path, files: list[Path]) -> ShapeAnnotations | None:
@@ -41,13 +41,13 @@ def find_yolo(root: Path, files: list[Path]) -> ShapeAnnotations | None:
     Raises:
         DataError: A file is damaged or has boxes, a class has no name, or ``data.yaml`` is damaged.
     """
-    contents = [(file, read_content(root / file, MOST_BYTES)) for file in files]
-    if not any(looks_like_yolo(content) for _, content in contents):
+    if not any(looks_like_yolo(root / file) for file in files):
         return None
     collector = Collector(root, "YOLO")
     names, largest = _read_names(root), -1
-    for file, content in contents:
-        if not looks_like_yolo(content) and content.strip() and _OTHERS.fullmatch(file.name):
+    for file in files:
+        content = read_content(root / file, MOST_BYTES)
+        if content.strip() and _OTHERS.fullmatch(file.name) and not looks_like_yolo(root / file):
             continue
         largest = max([largest, *_add_file(collector, root / file, _image_of(file), content, names)])
     if names is None:
