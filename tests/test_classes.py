@@ -534,7 +534,8 @@ def test_predict_with_pytorch_and_onnx(run: Path, folder: Path, tmp_path: Path) 
     assert maeseg(*words, "--run", file, "--out", tmp_path / "onnx") == 0
     names = files_in(tmp_path / "torch")
     assert names == files_in(tmp_path / "onnx") == {
-        "labels/large.png", "overlays/large.png", "legend.png", "predictions.csv", *(f"probabilities/large/{name}.png" for name in NAMES)
+        "labels/large.png", "overlays/large.png", "legend.png", "predictions.csv",
+        *(f"probabilities/large/{name}.png" for name in NAMES),
     }  # fmt: skip
     for name in NAMES:
         one, other = (
