@@ -416,6 +416,19 @@ def test_predict_on_a_full_disk(
     assert f"--out {tmp_path / 'out'} cannot be written" in one_line(capsys)
 
 
+def test_a_table_that_the_disk_has_no_room_for_is_not_there(
+    finetuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(30):
+        Image.new("RGB", (4, 4)).save(tmp_path / "in" / f"{number:040d}.png")
+    words = ("predict", "--run", finetuned, "--images", tmp_path / "in", "--out", tmp_path / "out", "--overlays", False)
+    with full_disk(left=2000):
+        assert maeseg(*words) == 2
+    assert f"--out {tmp_path / 'out'} cannot be written (File too large)" in one_line(capsys)
+    assert files_in(tmp_path / "out") == {f"labels/{number:040d}.png" for number in range(30)}
+
+
 def test_reconstruct_some_images_evenly_spread(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,9 +21,11 @@ FOREGROUND_COLOUR = (240, 240, 236)
 FALSE_POSITIVE_COLOUR = (230, 97, 1)
 FALSE_NEGATIVE_COLOUR = (40, 150, 225)
 """Orange and blue differ for every kind of colour-blindness, and from the grey tones of the rest."""
+WRONG_COLOR = FOREGROUND_COLOUR
+"""What is wrong where there are several classes: no class has nearly this color by default, as some have orange."""
 
 _ERRORS = (BACKGROUND_COLOUR, FOREGROUND_COLOUR, FALSE_POSITIVE_COLOUR, FALSE_NEGATIVE_COLOUR)
-_FALSE_POSITIVE, _FALSE_NEGATIVE = 2, 3  # indices into these; 0 and 1 are the classes
+_WRONG, _FALSE_POSITIVE, _FALSE_NEGATIVE = 1, 2, 3  # indices into these; 0 and 1 are the classes
 
 _LONGEST_SIDE = 400
 """Pixels; the page shows pictures at 170, on fine screens at twice that."""
@@ -65,7 +67,7 @@ def error_picture(prediction_HW: ClassMap, label_HW: ClassMap, classes: Classes 
     if classes == BINARY:
         errors = np.where(wrong, np.where(label_HW == 0, _FALSE_POSITIVE, _FALSE_NEGATIVE), label_HW)
     else:
-        errors = np.where(label_HW == BORDER, BORDER, np.where(wrong, _FALSE_POSITIVE, 0))
+        errors = np.where(label_HW == BORDER, BORDER, np.where(wrong, _WRONG, 0))
     return _palette_picture(errors, _ERRORS)
 
 

@@ -31,6 +31,7 @@ from maeseg.pages.pictures import (
     FALSE_NEGATIVE_COLOUR,
     FALSE_POSITIVE_COLOUR,
     FOREGROUND_COLOUR,
+    WRONG_COLOR,
     ClassMap,
     class_colours,
     class_picture,
@@ -235,7 +236,7 @@ def picture_legend(classes: Classes = BINARY) -> str:
     border = ("border, in neither count", BORDER_COLOR)
     if classes != BINARY:
         own = zip(classes.names, class_colours(classes), strict=True)
-        return swatches((*own, ("wrong, in errors", FALSE_POSITIVE_COLOUR), border))
+        return swatches((*own, ("wrong, in errors", WRONG_COLOR), border))
     return swatches(
         (
             ("foreground", FOREGROUND_COLOUR),

@@ -41,12 +41,14 @@ def reconstruct(
     from maeseg.inference.outputs import open_output
     from maeseg.inference.reconstruct import draw_side_by_side
     from maeseg.inference.reconstructor import open_reconstructor
-    from maeseg.masking import check_mask_ratio
+    from maeseg.masking import check_mask_ratio, visible_count
     from maeseg.progress import show_progress
 
     opened = open_reconstructor(Path(run))
     ratio = opened.mask_ratio if mask_ratio is None else mask_ratio
     check_mask_ratio(ratio, opened.grid)
+    patches = opened.grid[0] * opened.grid[1]
+    hidden = patches - visible_count(patches, ratio)
     generator = torch.Generator().manual_seed(seed)
     channels = opened.normalisation.channels
     found = find_images(Path(images), channels, count=count)
@@ -56,5 +58,5 @@ def reconstruct(
             result = opened.reconstruct(read_pixels(stored, str(stored), channels), ratio, generator)
             file = target / name.with_suffix(".png")
             file.parent.mkdir(parents=True, exist_ok=True)
-            draw_side_by_side(result, opened.normalised_target, ratio).savefig(file)
+            draw_side_by_side(result, opened.normalised_target, hidden, patches).savefig(file)
     return len(found.sizes)
