@@ -15,6 +15,7 @@ from maeseg.data.sources import Source
 from maeseg.data.splits import held_out_part
 from maeseg.errors import UserError
 from maeseg.models.channels import adapt_channels, image_channels
+from maeseg.models.encoder_search import recognise
 from maeseg.models.layouts import unet_widths
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.transfer import TransferReport, load_outside, load_strictly, transfer_to_unet
@@ -90,6 +91,8 @@ def choose_network(
 ) -> tuple[str, list[int]]:
     """Settle encoder and decoder widths: as asked, as the starts have them, or the defaults.
 
+    A file that does not name its encoder is of the default one if that fits, or else of the one that is found to fit.
+
     Raises:
         UserError: If what was asked contradicts a start, or two of them differ. One that only gives its encoder may
             have other widths.
@@ -109,6 +112,9 @@ def choose_network(
             )
         decoder_channels = start.widths
     others = next((start.widths for start in starts if start.widths), None)
+    unnamed = next((start for start in starts if start.tensors is not None), None)
+    if encoder is None and unnamed and unnamed.tensors is not None:
+        encoder = recognise(unnamed.tensors, unnamed.origin, DEFAULT_ENCODER)
     return encoder or DEFAULT_ENCODER, list(decoder_channels or others or DECODER_CHANNELS)
 
 

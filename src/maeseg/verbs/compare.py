@@ -122,6 +122,7 @@ def compare(
     from maeseg.experiments.plan import GROWS, Cell, adds_seeds, name_inits, plan_cells, planned_before, refuse_fewer
     from maeseg.experiments.results import RESULT_COLUMNS, ResultRow, append_result, read_results
     from maeseg.experiments.sentences import plan_sentence
+    from maeseg.models.trial import trial_pass
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
     from maeseg.processes import first_process, wait_for_first
     from maeseg.training.checkpoints import choose_size
@@ -153,6 +154,7 @@ def compare(
         check_held_out(start, data, val, test)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
+    trial_pass(build_unet(encoder, decoder_channels, channels, own.maps), size)
     source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
     split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
     refuse_mere_background(source, split.train)
