@@ -4,19 +4,21 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from maeseg.classes import BINARY, Classes
 from maeseg.data.class_labels import read_class_label
+from maeseg.data.conversion import FULL
+from maeseg.data.facts import check_pixels
 from maeseg.data.files import (
     DataError,
     list_files,
-    read_image,
     read_values,
     some,
 )
-from maeseg.data.pixels import RGB, check_pixels, picture_of, read_pixels, suffixes
+from maeseg.data.pixels import RGB, nodata_mask, picture_of, read_image, read_pixels, suffixes
 from maeseg.errors import UserError
 
 LAYOUT = (
@@ -41,6 +43,9 @@ class ImageFolder:
         channels: Of the images; other than 3, they are read as they are stored.
         classes: Of the labels.
 
+    Attributes:
+        largest: The value of 16 bits that images are scaled by.
+
     Raises:
         UserError: No such folder, no images, or an image or a label without its partner.
     """
@@ -50,6 +55,7 @@ class ImageFolder:
         self.name = str(root)
         self.labelled = labelled
         self.channels = channels
+        self.largest = FULL
         self.classes = classes
         if not self.root.exists():
             raise UserError(f"{root}: no such folder")
@@ -83,11 +89,17 @@ class ImageFolder:
 
     def image(self, index: int) -> Image.Image:
         """Read an image as a picture, RGB and upright. Raises DataError, naming the file, where it is broken."""
-        return read_image(self._images[index]) if self.channels == RGB else picture_of(self.pixels(index))
+        if self.channels != RGB:
+            return picture_of(self.pixels(index))
+        return read_image(self._images[index], largest=self.largest)
 
     def pixels(self, index: int) -> Tensor:
         """Read an image as a network does: (C, H, W). Raises DataError, naming the file, where it is broken."""
-        return read_pixels(self._images[index], str(self._images[index]), self.channels)
+        return read_pixels(self._images[index], str(self._images[index]), self.channels, largest=self.largest)
+
+    def nodata(self, index: int) -> NDArray[np.bool_] | None:
+        """Find an image's pixels without data, (H, W); None if there are none."""
+        return nodata_mask(self._images[index], str(self._images[index]), self.channels)
 
     def label(self, index: int) -> Image.Image:
         """Read a label: mode L, 0 background and 1 foreground; or with classes of the user's own, 255 border.
@@ -110,7 +122,8 @@ class ImageFolder:
     def check(self, index: int) -> None:
         """Raise a DataError where an image or its label cannot be used, or their sizes differ."""
         image = self._images[index]
-        height, width = check_pixels(image, self.channels)
+        facts = check_pixels(image, str(image), self.channels)
+        height, width = facts.height, facts.width
         if not self.labelled:
             return
         label = self._labels[index]

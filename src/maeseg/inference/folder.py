@@ -118,7 +118,7 @@ class Segmenter:
         self, images: Images, written: Written, name: Path, tile: tuple[int, int], pool: Executor
     ) -> None:
         file = images.folder / name
-        image = open_large(file, str(file), self.engine.channels)
+        image = open_large(file, str(file), self.engine.channels, self.engine.largest)
         with written.predicting(image.size) as prediction:
             self._fill_from_tiles(prediction, image, str(name), tile, pool)
             written.write(name, image.picture, prediction, read_place(file, images.sizes[name]))
@@ -144,7 +144,7 @@ class Segmenter:
             top += rows_KHW.shape[1]
 
     def _read(self, file: Path) -> Tensor:
-        return read_pixels(file, str(file), self.engine.channels, MAX_PIXELS_ALONE)
+        return read_pixels(file, str(file), self.engine.channels, MAX_PIXELS_ALONE, self.engine.largest)
 
 
 def _pixels(sizes: dict[Path, tuple[int, int]], batch: Batch) -> int:

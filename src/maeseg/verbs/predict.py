@@ -60,7 +60,7 @@ def predict(
 
     check_tile(tile, overlap)
     engine = open_engine(Path(run), checkpoint, precision)
-    found = find_images(Path(images), engine.channels, MAX_PIXELS_ALONE, on_bad_image)
+    found = find_images(Path(images), engine.channels, MAX_PIXELS_ALONE, on_bad_image, engine.largest)
     segmenter = Segmenter(engine, tile, overlap, flips)
     with open_output(Path(out), overwrite) as target:
         segmenter.segment(found, Written(target, overlays, probabilities, engine.classes))
