@@ -29,6 +29,7 @@ class Twins:
     labelled = True
     classes = BINARY
     channels = 3
+    largest = 65535
 
     def __init__(self, count: int = 6, size: tuple[int, int] = (96, 64)) -> None:
         self.count = count
@@ -44,6 +45,9 @@ class Twins:
         return []
 
     def check(self, index: int) -> None:
+        pass
+
+    def nodata(self, index: int) -> None:
         pass
 
     def label(self, index: int) -> Image.Image:

@@ -51,6 +51,7 @@ class RedSquares:
     name = "red squares"
     labelled = True
     channels = 3
+    largest = 65535
     classes = BINARY
 
     def __init__(self) -> None:
@@ -66,6 +67,9 @@ class RedSquares:
         return []
 
     def check(self, index: int) -> None:
+        pass
+
+    def nodata(self, index: int) -> None:
         pass
 
     def image(self, index: int) -> Image.Image:

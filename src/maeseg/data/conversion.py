@@ -50,7 +50,7 @@ def as_rgb(stored: Stored, name: str, largest: int) -> NDArray[np.uint8]:
         missing_HW1 = missing_HWC.all(axis=2, keepdims=True)
         eight_HWC = _filled(eight_HWC, np.broadcast_to(missing_HW1, eight_HWC.shape))
     if stored.colors == "cmyk":
-        return np.asarray(Image.fromarray(np.ascontiguousarray(eight_HWC), "CMYK").convert("RGB"))
+        eight_HWC = np.asarray(Image.frombytes("CMYK", stored.size[::-1], eight_HWC.tobytes()).convert("RGB"))
     eight_HWC = np.repeat(eight_HWC, RGB, axis=2) if eight_HWC.shape[2] == 1 else eight_HWC
     return np.require(eight_HWC, np.uint8, ["C", "W"])
 

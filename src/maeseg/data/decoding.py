@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from maeseg.data import arrays, tiff
 from maeseg.data.files import open_bytes, open_picture
 from maeseg.data.png import has_deep_colors, read_deep_colors
-from maeseg.data.stored import Colors, Stored, stored_of, upright
+from maeseg.data.stored import RGB, Colors, Stored, stored_of, upright
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
@@ -107,8 +107,8 @@ def _decode_picture(stream: BinaryIO, name: str, most: int, quick: bool) -> Deco
         animated = picture.format != "MPO" and getattr(picture, "is_animated", False)
         if deep:
             stream.seek(0)
-            colors: Colors = "rgb" if picture.mode in ("RGB", "RGBA") else "gray"
             values_HWC = upright(read_deep_colors(stream), orientation)
+            colors: Colors = "rgb" if values_HWC.shape[2] >= RGB else "gray"
             return Decoded(Stored(values_HWC, colors), size, animated)
         if quick and picture.format == "JPEG":
             picture.draft("RGB", (1, 1))

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from typing import BinaryIO
 
 import numpy as np
@@ -43,18 +44,34 @@ def _sort_chunks(stream: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
     kept, left_out, place = [(0, len(SIGNATURE))], False, len(SIGNATURE)
     while True:
         stream.seek(place)
-        head = stream.read(8 + 32)
+        head = stream.read(8)
         if len(head) < 8:
             break
-        length, kind = struct.unpack(">I4s", head[:8])
+        length, kind = struct.unpack(">I4s", head)
         size = 12 + length  # with the head and the checksum
-        if kind == _PROFILE or (kind in _TEXTS and not (head[8:].startswith(_ORIENTED) and length <= _LONGEST)):
+        if kind == _PROFILE or (kind in _TEXTS and not _is_wanted(kind, stream.read(min(length, _LONGEST + 1)))):
             left_out = True
         else:
             kept.append((place, size))
         place += size
     stream.seek(0)
     return kept, left_out
+
+
+def _is_wanted(kind: bytes, text: bytes) -> bool:
+    """Tell whether a text may say how the picture is turned, and is short, also when it is decompressed."""
+    if not text.startswith(_ORIENTED) or len(text) > _LONGEST:
+        return False
+    _, _, rest = text.partition(b"\0")
+    if kind == b"tEXt" or (kind == b"iTXt" and rest[:1] == b"\0"):
+        return True
+    packed = rest[1:] if kind == b"zTXt" else rest[2:].split(b"\0", 2)[-1]  # after the language and its keyword
+    inflater = zlib.decompressobj()
+    try:
+        inflater.decompress(packed, _LONGEST)
+    except zlib.error:
+        return False
+    return not inflater.unconsumed_tail
 
 
 def has_deep_colors(stream: BinaryIO) -> bool:
