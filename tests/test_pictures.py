@@ -95,7 +95,11 @@ def read(content: bytes, channels: int) -> Array:
 
 KINDS = [(1, "uint8"), (3, "uint8"), (4, "uint8"), (13, "uint8"), (1, "uint16"), (3, "uint16"), (5, "uint16"),
          (1, "int16"), (2, "uint32"), (1, "float32"), (5, "float64")]  # fmt: skip
-LAYOUTS = [{"interleave": "pixel"}, {"interleave": "band"}, {"tiled": True, "blockxsize": 16, "blockysize": 32}]
+LAYOUTS: list[dict[str, Any]] = [
+    {"interleave": "pixel"},
+    {"interleave": "band"},
+    {"tiled": True, "blockxsize": 16, "blockysize": 32},
+]
 
 
 @pytest.mark.parametrize("codec", ["none", "lzw", "deflate", "zstd", "packbits", "lzma"])
@@ -124,8 +128,10 @@ def test_jpeg_in_tiff(count: int, options: dict[str, str]) -> None:
     )
 
 
-PLACES = [{}, {"byteorder": ">"}, {"bigtiff": True}, {"bigtiff": True, "byteorder": ">"}, {"rowsperstrip": 5},
-          {"compression": "zlib", "predictor": True}, {"compression": "zlib"}, {"tile": (16, 16)}]  # fmt: skip
+PLACES: list[dict[str, Any]] = [
+    {}, {"byteorder": ">"}, {"bigtiff": True}, {"bigtiff": True, "byteorder": ">"}, {"rowsperstrip": 5},
+    {"compression": "zlib", "predictor": True}, {"compression": "zlib"}, {"tile": (16, 16)},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
