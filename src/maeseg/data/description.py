@@ -35,6 +35,7 @@ from maeseg.data.label_rules import LabelRule, Orientation, write_range
 from maeseg.errors import UserError, nearest
 
 SUFFIXES = (".yaml", ".yml")
+_OF_YOLO = ("names", "nc")  # YOLO's classes begin without background; the reader of its annotations takes them
 _LONGEST = 2**20  # bytes
 
 
@@ -134,7 +135,7 @@ def describe(given: Mapping[Any, Any], base: Path, origin: str) -> DataDescripti
     """
     known = [each.name for each in fields(DataDescription) if each.name not in ("origin", "codes", "border")]
     for key in given:
-        if key not in (*known, "ignore", "names"):
+        if key not in (*known, "ignore", *_OF_YOLO):
             raise UserError(f"{origin}: {key} says nothing about a data set{nearest(str(key), known)}")
     values = {name: _checked(name, given[name], origin) for name in known if given.get(name) is not None}
     values["path"] = base / values.get("path", ".")
@@ -165,12 +166,10 @@ def _classes(
     given: Mapping[Any, Any], origin: str
 ) -> tuple[Classes | None, Codes | None, tuple[Range, ...] | None, bool]:
     """The classes; of background and foreground, ``BINARY``, what stands for them; and whether labels are painted."""
-    listed, ignore = given.get("classes", given.get("names")), given.get("ignore")
+    listed, ignore = given.get("classes"), given.get("ignore")
     try:
         if listed is None:
             return None, None, None if ignore is None else parse_ranges(ignore), False
-        if isinstance(listed, dict) and all(type(key) is int for key in listed):  # names: {0: background, 1: cat}
-            listed = {name: value for value, name in listed.items()}
         found = parse_classes(listed, origin, ignore)
     except ValueError as error:
         raise UserError(f"{origin}: classes: {error}") from error

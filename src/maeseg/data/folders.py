@@ -13,9 +13,10 @@ from torch import Tensor
 from maeseg.classes import BINARY, Classes, Codes
 from maeseg.data.annotations import read_labelmap
 from maeseg.data.class_labels import parse_classes
+from maeseg.data.conversion import FULL
 from maeseg.data.description import DataDescription
 from maeseg.data.facts import ImageFacts, Part, digest_file
-from maeseg.data.files import DataError, list_files, read_image, some
+from maeseg.data.files import DataError, list_files, some
 from maeseg.data.label_files import LabelFacts, Reading, label_facts_from
 from maeseg.data.label_rules import LabelRule, choose_rule
 from maeseg.data.label_sources import (
@@ -29,7 +30,8 @@ from maeseg.data.label_sources import (
 from maeseg.data.layouts import LABEL_SUFFIXES, Layout, Pair, describe_spare, find_layout
 from maeseg.data.looking import Look, look_at
 from maeseg.data.parts import groups_of, parts_of
-from maeseg.data.pixels import RGB, check_pixels, picture_of, read_pixels, suffixes
+from maeseg.data.pixel_facts import check_pixels
+from maeseg.data.pixels import RGB, nodata_mask, picture_of, read_image, read_pixels, suffixes
 from maeseg.errors import UserError
 from maeseg.types import BORDER
 
@@ -65,6 +67,9 @@ class ImageFolder:
         channels: Of the images; other than 3, they are read as they are stored.
         classes: Of the labels; ``BINARY`` for those of the description, or foreground and background.
 
+    Attributes:
+        largest: The value of 16 bits that images are scaled by.
+
     Raises:
         UserError: No such folder, no images, a label without its image, or labels that can be read in two ways.
     """
@@ -77,6 +82,7 @@ class ImageFolder:
         self.name = self.description.origin or str(self.root)
         self.labelled = labelled
         self.channels = channels
+        self.largest = FULL
         self.classes = _agreed(self.description, classes)
         self.layout = _layout(self.description, channels)
         self._pairs: Sequence[Pair] = self.layout.pairs
@@ -144,12 +150,19 @@ class ImageFolder:
 
     def image(self, index: int) -> Image.Image:
         """Read an image as a picture, RGB and upright. Raises DataError, naming the file, where it is broken."""
-        return read_image(self._pairs[index].image) if self.channels == RGB else picture_of(self.pixels(index))
+        if self.channels != RGB:
+            return picture_of(self.pixels(index))
+        return read_image(self._pairs[index].image, largest=self.largest)
 
     def pixels(self, index: int) -> Tensor:
         """Read an image as a network does: (C, H, W). Raises DataError, naming the file, where it is broken."""
         file = self._pairs[index].image
-        return read_pixels(file, str(file), self.channels)
+        return read_pixels(file, str(file), self.channels, largest=self.largest)
+
+    def nodata(self, index: int) -> NDArray[np.bool_] | None:
+        """Find an image's pixels without data, (H, W); None if there are none."""
+        file = self._pairs[index].image
+        return nodata_mask(file, str(file), self.channels)
 
     def label(self, index: int) -> Image.Image:
         """Read a label: mode L, 0 background and 1 foreground, or the other classes; 255 border.
@@ -160,8 +173,12 @@ class ImageFolder:
         classes_HW = self._class_map(index)
         if self.description.resize_masks:
             image = self._pairs[index].image
-            height, width = check_pixels(image, self.channels)
-            return Image.fromarray(classes_HW).resize((width, height), Image.Resampling.NEAREST)
+            facts = check_pixels(image, str(image), self.channels)
+            size = (facts.width, facts.height)
+            classes_HW = np.array(Image.fromarray(classes_HW).resize(size, Image.Resampling.NEAREST))
+        missing_HW = self.nodata(index)
+        if missing_HW is not None:
+            classes_HW = np.where(missing_HW, np.uint8(BORDER), classes_HW)
         return Image.fromarray(classes_HW)
 
     def part(self, index: int) -> Part | None:
@@ -175,10 +192,10 @@ class ImageFolder:
     def check(self, index: int) -> ImageFacts:
         """Return an image's facts; raise a DataError where it or its label cannot be used, or their sizes differ."""
         image = self._pairs[index].image
-        height, width = check_pixels(image, self.channels)
+        facts = check_pixels(image, str(image), self.channels)
         if self._labels:
-            self._check_label(self._labels.name(index), index, (height, width))
-        return ImageFacts(digest_file(image), height, width)
+            self._check_label(self._labels.name(index), index, (facts.height, facts.width))
+        return ImageFacts(digest_file(image), facts.height, facts.width, facts)
 
     def label_shares(self) -> Counter[int]:
         """Pixels of each class, and of the border (255), in all labels that fit the rule."""

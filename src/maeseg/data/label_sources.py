@@ -7,9 +7,11 @@ from typing import Protocol
 
 from maeseg.classes import BINARY, Classes, Codes, Range, default_colours, one
 from maeseg.data.annotations import IGNORED, Annotations, find_annotations
-from maeseg.data.files import DataError, displayed_size, some
+from maeseg.data.files import DataError, some
 from maeseg.data.label_files import LabelFacts, LabelPicture, decode_label, label_facts, plain_label
 from maeseg.data.layouts import Pair, plain, read_key
+from maeseg.data.pixel_facts import check_pixels
+from maeseg.data.stored import RGB
 from maeseg.errors import UserError
 
 
@@ -80,9 +82,11 @@ class AnnotatedLabels:
     def picture(self, index: int) -> LabelPicture:
         """Draw the label. Raises DataError where the annotations are broken."""
         file, image = self._files[index]
-        width, height = displayed_size(image, str(image))
-        height, width = self._annotations.size(file) or (height, width)
-        return plain_label(self._annotations.label(file, height, width))
+        size = self._annotations.size(file)
+        if size is None:
+            facts = check_pixels(image, str(image), RGB)
+            size = (facts.height, facts.width)
+        return plain_label(self._annotations.label(file, *size))
 
     def look(self, index: int) -> LabelFacts:
         """Take the facts of the label. Raises DataError where the annotations are broken."""

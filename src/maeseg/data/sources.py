@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import median_low
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -26,11 +28,12 @@ log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """Images by index, with labels where ``labelled``."""
+    """Images by index, with labels where ``labelled``; those of 16 bits are scaled by ``largest``."""
 
     name: str
     labelled: bool
     channels: int
+    largest: int
     classes: Classes
 
     def __len__(self) -> int: ...
@@ -55,6 +58,9 @@ class Source(Protocol):
 
     def pixels(self, index: int) -> Tensor:
         """Return the image as a network reads it: (C, H, W), uint8 or float32."""
+
+    def nodata(self, index: int) -> NDArray[np.bool_] | None:
+        """Return where the image has no data, (H, W); None where it has everywhere."""
 
     def label(self, index: int) -> Image.Image:
         """Return the label: mode L, the image's size, 0 background, 1 foreground (or the other classes), 255 border."""

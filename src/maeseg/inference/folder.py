@@ -125,7 +125,8 @@ class Segmenter:
         self, images: Images, written: Written, name: Path, tile: tuple[int, int], pool: Executor
     ) -> ImageAreas:
         file = images.folder / name
-        image, place = open_large(file, str(file), self.engine.channels), read_place(file, images.sizes[name])
+        image = open_large(file, str(file), self.engine.channels, self.engine.largest)
+        place = read_place(file, images.sizes[name])
         with written.predicting(image.size) as prediction:
             self._fill_from_tiles(prediction, image, str(name), tile, pool)
             written.write(name, image.picture, prediction, place)
@@ -152,7 +153,7 @@ class Segmenter:
             top += rows_KHW.shape[1]
 
     def _read(self, file: Path) -> Tensor:
-        return read_pixels(file, str(file), self.engine.channels, MAX_PIXELS_ALONE)
+        return read_pixels(file, str(file), self.engine.channels, MAX_PIXELS_ALONE, self.engine.largest)
 
 
 def _pixels(sizes: dict[Path, tuple[int, int]], batch: Batch) -> int:

@@ -45,7 +45,8 @@ def look_at(engine: TorchEngine, images: Images) -> tuple[Tensor, Tensor]:
 
     def look(batch: Sequence[Path]) -> tuple[Tensor, Tensor]:
         files = [images.folder / name for name in batch]
-        prepared = [engine.prepare(read_pixels(file, str(file), engine.channels)) for file in files]
+        read = (read_pixels(file, str(file), engine.channels, largest=engine.largest) for file in files)
+        prepared = [engine.prepare(pixels_CHW) for pixels_CHW in read]
         return look_at_batch(engine.model, torch.stack(prepared))
 
     with open_workers(workers) as pool:

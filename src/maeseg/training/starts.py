@@ -132,6 +132,8 @@ def choose_channels(starts: Iterable[Start], channels: int | None) -> int:
 def choose_normalisation(starts: Iterable[Start], source: Source, train: Sequence[int]) -> Normalisation:
     """What images are normalised by: as the first run's were if they have its channels, or else as they are.
 
+    The source then reads its images in the same scale.
+
     Args:
         starts: What training starts from.
         source: The images.
@@ -139,6 +141,7 @@ def choose_normalisation(starts: Iterable[Start], source: Source, train: Sequenc
     """
     run = first_run(starts)
     if run and run.normalisation.channels == source.channels:
+        source.largest = run.normalisation.largest
         return run.normalisation
     return measure_normalisation(source, train)
 

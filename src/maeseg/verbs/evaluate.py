@@ -54,6 +54,7 @@ def evaluate(
     normalisation = saved.normalisation
     official = split == "test" and not test
     source = open_source(data, labelled=True, test=official, channels=normalisation.channels, classes=saved.classes)
+    source.largest = normalisation.largest
     indices = tuple(range(len(source)))
     if split in ("val", "train") or (split == "test" and test):
         indices = getattr(split_indices(len(source), saved.about["val"], test=test), split)

@@ -50,12 +50,13 @@ def reconstruct(
     patches = opened.grid[0] * opened.grid[1]
     hidden = patches - visible_count(patches, ratio)
     generator = torch.Generator().manual_seed(seed)
-    channels = opened.normalisation.channels
-    found = find_images(Path(images), channels, count=count)
+    by = opened.normalisation
+    found = find_images(Path(images), by.channels, count=count, largest=by.largest)
     with open_output(Path(out), overwrite) as target:
         for name in show_progress(found.sizes, "reconstructing"):
             stored = found.folder / name
-            result = opened.reconstruct(read_pixels(stored, str(stored), channels), ratio, generator)
+            pixels_CHW = read_pixels(stored, str(stored), by.channels, largest=by.largest)
+            result = opened.reconstruct(pixels_CHW, ratio, generator)
             file = target / name.with_suffix(".png")
             file.parent.mkdir(parents=True, exist_ok=True)
             draw_side_by_side(result, opened.normalised_target, hidden, patches).savefig(file)

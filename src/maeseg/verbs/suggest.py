@@ -49,10 +49,10 @@ def suggest(
     engine = open_engine(Path(run), checkpoint, "32-true")
     if not isinstance(engine, TorchEngine):
         raise UserError(f"--run {run} has no encoder to look into: give the finetune run that it was exported from")
-    found = find_images(Path(images), engine.channels)
+    found = find_images(Path(images), engine.channels, largest=engine.largest)
     names = list(found.sizes)
     check_count(count, len(names), Path(images))
-    known = find_images(Path(labelled), engine.channels) if labelled else None
+    known = find_images(Path(labelled), engine.channels, largest=engine.largest) if labelled else None
 
     with open_output(Path(out), overwrite) as target:
         features_NC, uncertainty_N = look_at(engine, found)
