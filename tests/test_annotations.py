@@ -238,7 +238,7 @@ def test_the_log_says_what_was_assumed(tmp_path: Path, caplog: pytest.LogCapture
     caplog.set_level(logging.INFO, "maeseg")
     opened(write_coco(tmp_path))
     assert caplog.messages == [
-        f"{tmp_path / 'instances.json'}: COCO, 2 images, 2 shapes; classes: cat, dog; images without a shape, all "
+        f"{tmp_path / 'instances.json'}: COCO, 2 images, 2 shapes; 2 classes: cat, dog; images without a shape, all "
         "background: 1"
     ]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from maeseg.data.annotations.protocol import IGNORED
 from maeseg.data.annotations.shapes import Parts, ShapeAnnotations
-from maeseg.data.files import MAX_PIXELS, DataError
+from maeseg.data.files import MAX_PIXELS, DataError, some
 
 BACKGROUND_NAMES = frozenset({"background", "_background_"})
 """Names, in lower case, of what is drawn as background; a hole in what is below."""
@@ -210,7 +210,7 @@ class Collector:
 
     def _report(self, annotations: ShapeAnnotations) -> None:
         bare = np.bincount(np.array(self._shape_image, np.int64), minlength=len(self._sizes)) == 0
-        remarks = [f"{len(self._shape_image)} shapes", f"classes: {', '.join(annotations.names[:20]) or 'none'}"]
+        remarks = [f"{len(self._shape_image)} shapes", f"{len(annotations.names)} classes: {some(annotations.names)}"]
         if bare.any():
             remarks.append(f"images without a shape, all background: {bare.sum()}")
         if ignored := sorted(name for name in self._names if name.lower() in IGNORED_NAMES and name != CROWD):
