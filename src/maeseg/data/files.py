@@ -72,6 +72,7 @@ def list_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]
 
     found = []
     seen: set[tuple[int, int]] = set()
+    _is_new(folder, seen)
     for where, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".") and _is_new(Path(where) / name, seen)]
         found += [
