@@ -76,7 +76,9 @@ def write_geotiff(
 def _is_geotiff(file: Path) -> bool:
     try:
         with tifffile.TiffFile(file) as tiff:
-            return bool(tiff.pages.first.is_geotiff)
+            page = tiff.pages.first
+            turned = "Orientation" in page.tags and page.tags["Orientation"].value != 1  # its map would lie mirrored
+            return bool(page.is_geotiff) and not turned
     except Exception:  # another format by this suffix, or tags that only Pillow forgives
         return False
 
