@@ -77,8 +77,10 @@ def _is_geotiff(file: Path) -> bool:
     try:
         with tifffile.TiffFile(file) as tiff:
             page = tiff.pages.first
-            turned = "Orientation" in page.tags and page.tags["Orientation"].value != 1  # its map would lie mirrored
-            return bool(page.is_geotiff) and not turned
+            is_turned = "Orientation" in page.tags and page.tags["Orientation"].value != 1
+            if page.is_geotiff and is_turned:  # the map, which is upright, would lie mirrored
+                log.warning("%s has an orientation tag, so its map is a PNG and does not say where it lies", file)
+            return bool(page.is_geotiff) and not is_turned
     except Exception:  # another format by this suffix, or tags that only Pillow forgives
         return False
 
