@@ -8,6 +8,7 @@ import string
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import tifffile
 import torch
 import yaml
 from hypothesis import strategies as st
-from PIL import Image, features
+from PIL import Image
 
 import tiny_runs
 from fake_runs import fake_compare, fake_finetune, fake_pretrain
@@ -113,7 +114,7 @@ PICTURES |= {
     "white.tif": encoded(DEEP[..., 0], photometric="miniswhite", extratags=[(274, "H", 1, 6, True)]),
     "deep.png": deep_png(DEEP.transpose(2, 0, 1)),
     "gif": picture("GIF", "P"),
-    **({"avif": picture("AVIF", "RGB")} if features.check("avif") else {}),
+    **({"avif": picture("AVIF", "RGB")} if find_spec("PIL._avif") else {}),
 }
 ARRAYS = arrays()
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), max_size=20)

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 SKIPPED = "skipped.csv"
 _COLUMNS = ("file", "reason")
 _FEW = 64  # images for which processes of their own would take longer to start than the check itself
-_FORMAT = f"maeseg 1, Pillow {PIL.__version__}"  # another version may find other faults
+_FORMAT = f"maeseg 2, Pillow {PIL.__version__}"  # another version may find other faults
 
 Skipped = dict[str, str]
 """Why each file that is left out cannot be used, by its name in the source."""
