@@ -32,7 +32,7 @@ LAYOUTS = {
     "nested": {"image": "site/{:02d}/a.png", "mask": "site/{:02d}/a.png"},
     "beside": {"images": ".", "masks": ".", "image": "im_{:02d}.jpg", "mask": "im_{:02d}_mask.png"},
     "prefix": {"image": "{:02d}.png", "mask": "mask_{:02d}.png"},
-    "annot": {"images": "data", "masks": "dataannot", "mask": "im_{:02d}_L.png"},
+    "camvid": {"images": "train", "masks": "trainannot", "mask": "im_{:02d}_L.png"},
 }
 
 
@@ -172,7 +172,7 @@ def test_parts_as_described(tmp_path: Path) -> None:
         ("path: nowhere", r"nowhere: no such folder \(path of "),
         ("- a", "describes no data set"),
         ("a: [", "is no YAML file"),
-        ('groups: "("', "is neither a pattern"),
+        ('groups: "("', r"groups: \( is no pattern"),
     ],
 )
 def test_a_description_that_says_what_cannot_be(text: str, words: str, tmp_path: Path) -> None:
