@@ -65,5 +65,5 @@ def predict(
     with open_output(Path(out), overwrite) as target:
         segmenter.segment(found, Written(target, overlays, probabilities, engine.classes))
         if found.bad:
-            write_skipped(target, {str(file): reason for file, reason in found.bad.items()}, resumed=False)
+            write_skipped(target, {str(file): reason for file, reason in found.bad.items()})
     return len(found.sizes)
