@@ -46,7 +46,9 @@ class Gathered:
         return f"{len(indices)} image{'s' * (len(indices) > 1)} ({self.source.file(indices[0])}, ...)"
 
 
-def gather(data: Source, val: Held, test: Held, extra: str | Sequence[str] | None = None) -> Gathered:
+def gather(
+    data: Source, val: Held, test: Held, extra: str | Sequence[str] | None = None, *, labelled: bool
+) -> Gathered:
     """Open what ``--val``, ``--test`` and ``--extra`` name, and put it behind the data.
 
     Args:
@@ -54,6 +56,7 @@ def gather(data: Source, val: Held, test: Held, extra: str | Sequence[str] | Non
         val: As the option; data sets and shards are opened.
         test: As the option.
         extra: As the option.
+        labelled: Whether labels are wanted.
 
     Raises:
         UserError: No such data, or a share or number is out of range.
@@ -67,7 +70,7 @@ def gather(data: Source, val: Held, test: Held, extra: str | Sequence[str] | Non
         return Gathered(data, tuple(roles))
     sources = [
         open_source(
-            name, labelled=data.labelled, option=role, channels=data.channels, classes=data.classes
+            name, labelled=labelled, option=role, channels=data.channels, classes=data.classes
         )
         for role, name in more
     ]  # fmt: skip

@@ -32,9 +32,9 @@ def check_held_out(start: Start, images: RunImages) -> list[Listed]:
     held = [images.contents[index] for index in (*images.split.val, *images.split.test)]
     if seen := [content for content in held if content in known]:
         raise UserError(
-            f"--weights {start.origin} has been trained on {len(seen)} of the {len(held)} images that are to validate "
-            f"or test, {known[seen[0]]} among them: hold out the same images in both, by the same shares "
-            "(--val 0.3 there for --val 0.2 --test 0.1 here), or there by --val PATH of the images held out here"
+            f"{start.origin} was trained on {len(seen)} of the {len(held)} images that are to validate or test, "
+            f"{known[seen[0]]} among them: hold out the same ones in both, by the same share (there --val 0.3 for "
+            "--val 0.2 --test 0.1), or train those weights again with --val PATH of the images held out here"
         )
     if not images.shared:  # else the comparison has said so
         for row in inherited:

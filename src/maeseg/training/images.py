@@ -91,7 +91,7 @@ class RunImages:
 
 def choose_images(
     data: Source, out: str, *, val: Held, test: Held = 0, extra: str | Sequence[str] | None = None,
-    on_bad_image: OnBadImage = "fail", resume: bool = False,
+    labelled: bool = True, on_bad_image: OnBadImage = "fail", resume: bool = False,
 ) -> RunImages:  # fmt: skip
     """Choose the images of a run, or find those again that it, or its comparison, began with. Checks every image.
 
@@ -101,13 +101,14 @@ def choose_images(
         val: As the option.
         test: As the option.
         extra: As the option.
+        labelled: Whether labels are wanted.
         on_bad_image: What to do about images that cannot be used.
         resume: Whether the run goes on.
 
     Raises:
         UserError: Options or images cannot be used, or images of before are gone.
     """
-    images = gather(data, val, test, extra)
+    images = gather(data, val, test, extra, labelled=labelled)
     stored = _stored(Path(out), resume)
     found = survey(images.source)
     contents = contents_of(images.source, found)
@@ -174,10 +175,12 @@ def _again(
         tuple(index for part, index in found if part in parts) for parts in (("train", "unused"), ("val",), ("test",))
     )
     refuse_bad(faults, (*train, *val, *test))
-    if len(found) < len(source) and not stored.shared:
-        log.info("%d images of %s came since %s was begun and are not used", len(source) - len(found), source.name, out)
+    more = len(source) - len({index for _, index in found} | set(faults))
+    if more and not stored.shared:
+        log.info("%s has %d more image%s than when %s was begun: not used", source.name, more, "s" * (more > 1), out)
     trained = tuple(index for part, index in found if part == "train") if stored.own else None
-    return RunImages(source, Split(train, val, test), contents, {}, trained, stored.shared)
+    skipped = {source.file(index): faults[index] for part, index in found if part == "left out" and index in faults}
+    return RunImages(source, Split(train, val, test), contents, skipped, trained, stored.shared)
 
 
 def _refuse_missing(source: Source, missing: Sequence[str], out: str) -> None:

@@ -137,7 +137,7 @@ def pretrain(
     check_mask_ratio(mask_ratio, (size[0] // patch_size, size[1] // patch_size))
     channels = choose_channels([start] if start else [], channels)
     source = open_source(data, labelled=False, download=download, channels=channels)
-    chosen = choose_images(source, out, val=val, extra=extra, on_bad_image=on_bad_image, resume=resume)
+    chosen = choose_images(source, out, val=val, extra=extra, labelled=False, on_bad_image=on_bad_image, resume=resume)
     source, split = chosen.source, chosen.split
     inherited = check_held_out(start, chosen) if start else []
     L.seed_everything(seed, verbose=False)
