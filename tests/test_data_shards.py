@@ -26,7 +26,7 @@ from maeseg.errors import UserError
 from real_data import real_data
 from tar_shards import encoded, special, write_shard
 from tiny_runs import contents as digests
-from tiny_runs import files_in, maeseg, pretrain, split_of
+from tiny_runs import files_in, pretrain, split_of
 
 
 def pixels(content: bytes) -> np.ndarray:

@@ -110,11 +110,15 @@ def test_impossible_val(val: float | int) -> None:
         check_held_out_part(val, 0)
 
 
+def test_a_share_and_a_number_are_refused() -> None:
+    for val, test in ((3, 0.1), (0.3, 1)):
+        with pytest.raises(UserError, match=f"--val {val} --test {test}: give two shares, or two numbers"):
+            draw_split(keys(10), val, test)
+
+
 @pytest.mark.parametrize(
     ("val", "test", "message"),
     [
-        (3, 0.1, "give two shares, or two numbers"),
-        (0.3, 1, "give two shares, or two numbers"),
         (3, -1, "a share or a number of images, or 0"),
         (0.3, 1.5, "a share lies between 0 and 1"),
     ],

@@ -49,7 +49,7 @@ def draw_split(keys: Mapping[int, str], val: float | int, test: float | int = 0)
         The parts; one that was wanted has at least an image, the one of the lowest place left.
 
     Raises:
-        UserError: Nothing would be left to train on.
+        UserError: Nothing would be left to train on, or one is a share and the other a number.
     """
     together: dict[str, list[int]] = {}
     for index, key in keys.items():
@@ -74,13 +74,19 @@ def _first(places: Sequence[float], sizes: Sequence[int], part: float | int) -> 
 
 
 def held_out_part(val: float | int, test: float | int) -> float | int:
-    """Share or number of what is not trained on: validation and test together."""
+    """Share or number of what is not trained on: validation and test together.
+
+    Raises:
+        UserError: One is a share and the other a number.
+    """
+    if val and test and type(test) is not type(val):
+        raise UserError(f"--val {val} --test {test}: give two shares, or two numbers of images")
     both = val + test
     return round(both, 9) if isinstance(both, float) else both  # 0.2 + 0.1 is a little more than 0.3
 
 
 def check_held_out_part(val: float | int | str, test: float | int | str) -> None:
-    """Raise a UserError if a share or number is out of range, or one is a share and the other a number."""
+    """Raise a UserError if a share or number is out of range."""
     for name, part in (("val", val), ("test", test)):
         if isinstance(part, float) and not (0 < part < 1 or (name == "test" and part == 0)):
             raise UserError(
@@ -90,10 +96,6 @@ def check_held_out_part(val: float | int | str, test: float | int | str) -> None
         raise UserError(f"--val {val}: at least one image must validate")
     if isinstance(test, int) and test < 0:
         raise UserError(f"--test {test}: give a share or a number of images, or 0 for none")
-    if isinstance(val, str) or isinstance(test, str) or not test:
-        return
-    if type(test) is not type(val):
-        raise UserError(f"--val {val} --test {test}: give two shares, or two numbers of images")
 
 
 def label_subset(train: Iterable[int], contents: Sequence[str], labels: float | int, seed: int) -> tuple[int, ...]:
