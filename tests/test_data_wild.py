@@ -158,11 +158,11 @@ def pictures(root: Path, count: int, bad: tuple[int, ...] = ()) -> Path:
 def test_a_bad_image_moves_no_other_between_the_parts(tmp_path: Path) -> None:
     """Neither by a share nor by a number, though what is bad has another content now."""
     sound = open_source(str(pictures(tmp_path / "data", 20)), labelled=False)
-    split = split_of(sound, 0.25)
+    split = split_of(sound, 0.5)
     bad = (split.train[2], split.val[1])
     source = open_source(str(pictures(tmp_path / "data", 20, bad)), labelled=False)
     found = survey(source)
-    drawn = split_of(source, 0.25)
+    drawn = split_of(source, 0.5)
     assert set(split.train) - set(bad) <= set(drawn.train) and set(split.val) - set(bad) <= set(drawn.val)
     kept, skipped = leave_out_bad(source, split, found.faults, "skip")
     assert kept.train == tuple(index for index in split.train if index not in bad)
