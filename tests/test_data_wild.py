@@ -20,11 +20,10 @@ from maeseg.data.files import MAX_PIXELS_ALONE, DataError, list_files
 from maeseg.data.pixel_facts import check_pixels
 from maeseg.data.pixels import RGB, read_image
 from maeseg.data.sources import open_source
-from maeseg.data.splits import split_indices
 from maeseg.data.survey import survey
 from maeseg.errors import UserError
 from tar_shards import encoded, write_shard
-from tiny_runs import NETWORK, TRAINING, maeseg
+from tiny_runs import NETWORK, TRAINING, maeseg, split_of
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 48, 3), np.uint8)
 
@@ -164,21 +163,26 @@ def pictures(root: Path, count: int, bad: tuple[int, ...] = ()) -> Path:
 
 
 def test_a_bad_image_moves_no_other_between_the_parts(tmp_path: Path) -> None:
-    split = split_indices(20, 0.25)
+    """Neither by a share nor by a number, though what is bad has another content now."""
+    sound = open_source(str(pictures(tmp_path / "data", 20)), labelled=False)
+    split = split_of(sound, 0.5)
     bad = (split.train[2], split.val[1])
     source = open_source(str(pictures(tmp_path / "data", 20, bad)), labelled=False)
-    kept, skipped = leave_out_bad(source, split, "skip")
+    found = survey(source)
+    drawn = split_of(source, 0.5)
+    assert set(split.train) - set(bad) <= set(drawn.train) and set(split.val) - set(bad) <= set(drawn.val)
+    kept, skipped = leave_out_bad(source, split, found.faults, "skip")
     assert kept.train == tuple(index for index in split.train if index not in bad)
     assert kept.val == tuple(index for index in split.val if index not in bad)
     assert list(skipped) == [f"{index:02}.png" for index in sorted(bad)]
     with pytest.raises(UserError, match=r"(?s)\d\d.png cannot .* \(and 1 more .*; .* --on_bad_image skip"):
-        leave_out_bad(source, split, "fail")
+        leave_out_bad(source, split, found.faults, "fail")
 
 
 def test_nothing_left_is_said(tmp_path: Path) -> None:
     source = open_source(str(pictures(tmp_path, 4, (0, 1, 2, 3))), labelled=False)
     with pytest.raises(UserError, match=r"leaves no image of .* to train on: .*00.png cannot be read"):
-        leave_out_bad(source, split_indices(4, 1), "skip")
+        leave_out_bad(source, split_of(source, 1), survey(source).faults, "skip")
 
 
 def test_what_was_sound_is_not_looked_at_again_unless_it_changed(
@@ -246,7 +250,9 @@ def test_bad_images_in_shards(tmp_path: Path) -> None:
     assert list(said) == [1] and f"{tmp_path}/a.tar/two.jpg cannot be read" in said[1]
 
 
-def test_pretrain_skips_lists_and_resumes_only_with_the_same(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_pretrain_skips_lists_and_resumes_with_the_same(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     data, out = pictures(tmp_path / "data", 16, (5, 9)), tmp_path / "run"
     words = ("pretrain", "--out", out, *NETWORK, *TRAINING, "--data", data, "--batch_size", 4, "--epochs", 1)
     assert maeseg(*words) == 2 and not out.exists()
@@ -258,8 +264,15 @@ def test_pretrain_skips_lists_and_resumes_only_with_the_same(tmp_path: Path, cap
     pictures(data, 16, (5,))
     (out / "run.json").write_text((out / "run.json").read_text().replace("finished", "running"))
     capfd.readouterr()
+    before = (out / "images.csv").read_bytes()
+    assert maeseg(*words, "--on_bad_image", "skip", "--resume") == 0
+    assert "has 1 more image than when" in caplog.text  # what can be read now is not used
+    assert (out / "images.csv").read_bytes() == before
+    [trained] = [row[1] for row in csv.reader(before.decode().splitlines()) if row[0] == "train"][:1]
+    (data / trained).write_bytes(b"meow")
+    (out / "run.json").write_text((out / "run.json").read_text().replace("finished", "running"))
     assert maeseg(*words, "--on_bad_image", "skip", "--resume") == 2
-    assert "did not train on the same images: 09.png can be read now" in capfd.readouterr().err
+    assert f"{trained} of {data} has changed" in capfd.readouterr().err
 
 
 def test_compare_skips_in_every_run(tmp_path: Path) -> None:

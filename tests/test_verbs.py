@@ -16,19 +16,35 @@ import yaml
 from PIL import Image
 
 import maeseg as library
-from maeseg.data.splits import label_subset, split_indices
+from maeseg.data.splits import label_subset
 from maeseg.data.synthetic import Synthetic
 from maeseg.experiments.comparison import read_comparison
 from maeseg.experiments.contrasts import KINDS, choose_contrasts, read_list
 from maeseg.experiments.sentences import scope_sentence
 from maeseg.experiments.validation import read_reliability, read_validation
 from mishaps import full_disk
-from tiny_runs import DATA, TRAINING, WIDTHS, curves, files_in, finetune, maeseg, pretrain, same_weights, weights_of
+from tiny_runs import (
+    DATA,
+    TRAINING,
+    VAL,
+    WIDTHS,
+    contents,
+    curves,
+    files_in,
+    finetune,
+    maeseg,
+    pretrain,
+    same_weights,
+    split_of,
+    weights_of,
+)
 
-VALIDATION = split_indices(24, 0.2).val
+SPLIT = split_of(Synthetic(24))
+VALIDATION = SPLIT.val
 COMMON = {
     "config.yaml",
     "run.json",
+    "images.csv",
     "metrics.csv",
     "metrics.json",
     "checkpoints/last.ckpt",
@@ -37,7 +53,7 @@ COMMON = {
 }
 COMPARISON = (
     "--labels", "[4, 0.5]", "--seeds", "[1, 2]", "--epochs", 1, "--steps_per_epoch", 1, "--batch_size", 4,
-    "--data", DATA, "--workers", 0, "--accelerator", "cpu",
+    "--data", DATA, "--val", VAL, "--workers", 0, "--accelerator", "cpu",
 )  # fmt: skip
 
 
@@ -178,7 +194,7 @@ def test_its_config_repeats_a_finetune_run(finetuned: Path, tmp_path: Path) -> N
 def test_python_and_the_command_line_do_the_same(finetuned: Path, pretrained: Path, tmp_path: Path) -> None:
     figures = library.finetune(
         data=DATA, out=str(tmp_path / "run"), weights=str(pretrained), batch_size=8, workers=0, accelerator="cpu",
-        epochs=2,
+        epochs=2, val=VAL,
     )  # fmt: skip
     assert figures == read_json(finetuned / "metrics.json")
     assert curves(tmp_path / "run") == curves(finetuned)
@@ -475,6 +491,7 @@ def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path, pretrain
     assert {path.name for path in comparison.iterdir()} == {
         "config.yaml",
         "run.json",
+        "images.csv",
         "metrics.json",
         "results.csv",
         "runs",
@@ -494,9 +511,9 @@ def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path, pretrain
 
 
 def test_final_figures_are_from_the_test_images_if_there_are_any(pretrained: Path, tmp_path: Path) -> None:
-    split, out = split_indices(24, 0.125, test=0.075), tmp_path / "comparison"
+    split, out = split_of(Synthetic(24), 3, test=2), tmp_path / "comparison"
     few = ("--labels", "[4]", "--seeds", 1, "--epochs", 1, "--steps_per_epoch", 1, "--batch_size", 4, *TRAINING[:2])
-    words = (*few, "--workers", 0, "--accelerator", "cpu", "--val", 0.125, "--test", 0.075)
+    words = (*few, "--workers", 0, "--accelerator", "cpu", "--val", 3, "--test", 2)
     assert maeseg("compare", "--out", out, "--inits", f"[scratch, {pretrained}]", *words) == 0
     assert read_json(out / "run.json")["split"] == {"train": 19, "val": 3, "test": 2}
     [row, _] = results(out)
@@ -541,16 +558,16 @@ def test_compared_runs_differ_in_their_weights_alone(comparison: Path) -> None:
 
 
 def test_labels_are_nested_and_a_comparison_uses_them() -> None:
-    train = split_indices(24, 0.2).train
-    few, half, every = (set(label_subset(train, labels, seed=1)) for labels in (4, 0.5, 1.0))
+    of, train = contents(Synthetic(24)), SPLIT.train
+    few, half, every = (set(label_subset(train, of, labels, seed=1)) for labels in (4, 0.5, 1.0))
     assert few < half < every and len(few) == 4 and every == set(train)
     assert not every & set(VALIDATION)
 
 
 def test_labels_by_name_are_those_by_number(pretrained: Path, tmp_path: Path) -> None:
-    train = split_indices(24, 0.2).train
+    chosen = label_subset(SPLIT.train, contents(Synthetic(24)), 4, seed=0)
     listing = tmp_path / "listing.txt"
-    listing.write_text("\n".join(Synthetic(24).file(index) for index in label_subset(train, 4, seed=0)))
+    listing.write_text("\n".join(Synthetic(24).file(index) for index in chosen))
     for name, labels in (("number", 4), ("names", listing)):
         assert finetune(tmp_path / name, pretrained, "--epochs", 1, "--labels", labels) == 0
     assert same_weights(tmp_path / "number", tmp_path / "names")

@@ -197,12 +197,14 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
 
     console = Console()
     if verb in ("evaluate", "finetune"):
-        table = Table(title=f"{verb} {options.get('run') or options.get('out')}")
+        which = f": {result['measured']}" if "measured" in result else ""
+        console.print(f"{verb} {options.get('run') or options.get('out')}{which}", soft_wrap=True, markup=False)
+        table = Table()
         table.add_column("figure")
         table.add_column("value", justify="right")
         of_classes = result.get("classes", {})
         for name, value in result.items():
-            if name != "classes":
+            if name not in ("classes", "measured"):
                 table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
         for name, figures in of_classes.items():
             value = figures["iou"]

@@ -1,7 +1,7 @@
 """Images that cannot be used: named before training starts, or left out and listed."""
 
-import csv
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -10,9 +10,10 @@ import numpy as np
 
 from maeseg.atomic import write_csv
 from maeseg.classes import BINARY
+from maeseg.data.facts import digest, digest_file
 from maeseg.data.sources import Source
 from maeseg.data.splits import Split
-from maeseg.data.survey import survey
+from maeseg.data.survey import Survey
 from maeseg.errors import UserError
 from maeseg.processes import first_process
 from maeseg.types import BORDER, OnBadImage
@@ -26,8 +27,39 @@ Skipped = dict[str, str]
 """Why each file that is left out cannot be used, by its name in the source."""
 
 
-def leave_out_bad(source: Source, split: Split, on_bad_image: OnBadImage) -> tuple[Split, Skipped]:
-    """Check every image of a split, and label where there are any; leave out what cannot be used, or complain.
+def contents_of(source: Source, found: Survey) -> tuple[str, ...]:
+    """Digest of every image's content, that of images included that cannot be used: they keep their place in a split.
+
+    So an image is in the same part where its label is broken as where no label is asked for.
+
+    Args:
+        source: The images.
+        found: What the checking pass found, of all of them.
+    """
+    stored = {index: _stored_content(source, index) for index in found.faults}
+    often = Counter(stored.values())  # files that are all empty are no copies of one image
+    alone = {
+        index: content if often[content] == 1 else digest(f"{index} {content}".encode())
+        for index, content in stored.items()
+    }
+    return tuple(found.facts[index].content if index in found.facts else alone[index] for index in range(len(source)))
+
+
+def _stored_content(source: Source, index: int) -> str:
+    """Digest of the bytes of an image's file; of its name where they cannot be read or it shares the file."""
+    path, offset = (source.places(index) or [(Path(), 1)])[0]
+    try:
+        if not offset and path.is_file():  # a pipe would be waited for without end
+            return digest_file(path)
+    except OSError:  # why it cannot be read has been found already
+        pass
+    return digest(source.file(index).encode(errors="surrogateescape"))
+
+
+def leave_out_bad(
+    source: Source, split: Split, faults: Mapping[int, str], on_bad_image: OnBadImage
+) -> tuple[Split, Skipped]:
+    """Leave out of a split what cannot be used, or complain.
 
     The split comes first and only loses what is bad: an image that validates never moves to the training part because
     another one is broken.
@@ -35,6 +67,7 @@ def leave_out_bad(source: Source, split: Split, on_bad_image: OnBadImage) -> tup
     Args:
         source: Where the images come from.
         split: Which train, validate and test.
+        faults: Why images cannot be used, by index.
         on_bad_image: ``fail`` or ``skip``.
 
     Returns:
@@ -43,7 +76,7 @@ def leave_out_bad(source: Source, split: Split, on_bad_image: OnBadImage) -> tup
     Raises:
         UserError: With ``fail`` if any is bad, naming the first; with ``skip`` if none is left of a part.
     """
-    bad = survey(source, (*split.train, *split.val, *split.test)).faults
+    bad = {index: faults[index] for index in (*split.train, *split.val, *split.test) if index in faults}
     if not bad:
         return split, {}
     if on_bad_image == "fail":
@@ -58,9 +91,9 @@ def leave_out_bad(source: Source, split: Split, on_bad_image: OnBadImage) -> tup
     return Split(**sound), {source.file(index): bad[index] for index in sorted(bad)}
 
 
-def refuse_bad(source: Source, indices: Sequence[int]) -> None:
-    """Raise a UserError naming the first image, or label, that cannot be used."""
-    if bad := survey(source, indices).faults:
+def refuse_bad(faults: Mapping[int, str], indices: Sequence[int]) -> None:
+    """Raise a UserError naming the first of some images, or its label, that cannot be used."""
+    if bad := {index: faults[index] for index in indices if index in faults}:
         raise UserError(_summary(bad))
 
 
@@ -81,35 +114,19 @@ def refuse_mere_background(source: Source, indices: Sequence[int]) -> None:
     )
 
 
-def write_skipped(run: Path, skipped: Skipped, *, resumed: bool) -> None:
+def write_skipped(run: Path, skipped: Skipped) -> None:
     """Write ``skipped.csv`` into a run folder, if anything was left out.
 
     Args:
         run: The folder.
         skipped: What ``leave_out_bad`` left out.
-        resumed: Whether the run goes on with what was trained before; it must then go on with the same images.
 
     Raises:
-        UserError: The resumed run left out other images before.
         OSError: The file cannot be written.
     """
-    if not first_process():  # of several processes the first one writes
-        return
-    file = run / SKIPPED
-    if resumed and (before := _skipped_before(file)) != set(skipped):
-        changed = sorted(before.symmetric_difference(skipped))[0]
-        state = "can be read now" if changed in before else "can no longer be read"
-        raise UserError(f"--resume: {run} did not train on the same images: {changed} {state}; put it back as it was")
-    if skipped:
-        write_csv(file, [_COLUMNS, *skipped.items()])
+    if skipped and first_process():  # of several processes the first one writes
+        write_csv(run / SKIPPED, [_COLUMNS, *skipped.items()])
 
 
 def _summary(bad: Mapping[int, str]) -> str:
     return f"{bad[min(bad)]}{f' (and {len(bad) - 1} more cannot be used)' if len(bad) > 1 else ''}"
-
-
-def _skipped_before(file: Path) -> set[str]:
-    if not file.is_file():
-        return set()
-    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
-        return {row[0] for row in list(csv.reader(lines))[1:] if row}

@@ -121,7 +121,7 @@ def _is_about(about: Any) -> bool:
         and _whole_numbers(about.get("trained_on", [1, 1])) and len(about.get("trained_on", [1, 1])) == 2
         and isinstance(about.get("data"), str)
         and _is_normalisation(about.get("mean", [0.0]), about.get("std", [1.0]), about.get("largest", FULL))
-        and type(about.get("val")) in (int, float)
+        and type(about.get("val")) in (int, float, str)
         and isinstance(about.get("extra", []), list)
         and (pretrained or about.get("border") in get_args(BorderRule))
         and (pretrained or _are_classes(about))

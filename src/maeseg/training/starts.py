@@ -12,7 +12,6 @@ from maeseg.classes import BINARY, Classes
 from maeseg.data.normalisation import Normalisation, measure_normalisation
 from maeseg.data.pixels import RGB
 from maeseg.data.sources import Source
-from maeseg.data.splits import held_out_part
 from maeseg.errors import UserError
 from maeseg.models.channels import adapt_channels, image_channels
 from maeseg.models.encoder_search import recognise
@@ -46,6 +45,7 @@ class Start:
         tensors: The state dict of a file from outside.
         encoder: The encoder that it is of, if that is known.
         widths: Widths of the decoder in it, coarse to fine; empty if it has none.
+        exported: A file that maeseg exported from a run.
     """
 
     origin: str
@@ -54,6 +54,7 @@ class Start:
     tensors: Mapping[str, Tensor] | None = None
     encoder: str | None = None
     widths: tuple[int, ...] = ()
+    exported: bool = False
 
 
 def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
@@ -75,8 +76,11 @@ def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
     if isinstance(own, Mapping) and "about" in own:
         return start_of(read_checkpoint(path), transfer)
     tensors = state_dict_in(content, str(path))
-    encoder = encoder or named_encoder(path)
-    return Start(str(path), transfer, tensors=tensors, encoder=encoder, widths=tuple(unet_widths(tensors)))
+    own_export = named_encoder(path)
+    widths = tuple(unet_widths(tensors))
+    return Start(
+        str(path), transfer, tensors=tensors, encoder=encoder or own_export, widths=widths, exported=bool(own_export)
+    )
 
 
 def start_of(run: Checkpoint, transfer: Transfer) -> Start:
@@ -144,24 +148,6 @@ def choose_normalisation(starts: Iterable[Start], source: Source, train: Sequenc
         source.largest = run.normalisation.largest
         return run.normalisation
     return measure_normalisation(source, train)
-
-
-def check_held_out(start: Start, data: str, val: int | float, test: int | float = 0) -> None:
-    """Raise a UserError if a run on the same data has seen images that are to validate or to test now."""
-    if start.run is None:
-        return
-    about, options = start.run.about, f"--val {val} --test {test}" if test else f"--val {val}"
-    if data in about.get("extra", ()):
-        raise UserError(
-            f"{start.run.run} was trained with --extra {data}, so it has seen every image that {options} would "
-            "hold out: give weights that have not"
-        )
-    ours, theirs = held_out_part(val, test), held_out_part(about["val"], about.get("test", 0))
-    if about["data"] == data and (type(ours) is not type(theirs) or ours - theirs > 1e-9):
-        raise UserError(
-            f"{start.run.run} was trained on the same data and held out {theirs} of it, so it has seen images that "
-            f"{options} would hold out: hold out {theirs} in all"
-        )
 
 
 def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> TransferReport:

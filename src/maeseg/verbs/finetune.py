@@ -21,8 +21,8 @@ def finetune(
     encoder: str | None = None,
     decoder_channels: list[int] | None = None,
     image_size: int | list[int] | None = None,
-    val: int | float = 0.2,
-    test: int | float = 0,
+    val: int | float | str = 0.2,
+    test: int | float | str = 0,
     epochs: int = 50,
     steps_per_epoch: int | None = None,
     batch_size: int = 16,
@@ -73,9 +73,11 @@ def finetune(
             64, 32, 16. Five of them make a U-Net whose largest stride is 32, four one of 16.
         image_size: Side in pixels, or [height, width], multiples of the largest stride; by default that of
             ``weights``, or 224.
-        val: Validation images, a share (0.2) or a count (500); the same ones for every seed.
-        test: Test images, a share or a count beside those; with them the final figures are from images that did not
-            choose the checkpoint. Pre-training on the same data must hold out both: ``val`` 0.3 for 0.2 and 0.1.
+        val: Validation images: a share (0.2) or a count (500), drawn from the content of each image, the same ones for
+            every seed; or a labelled data set, like ``data``, or a text file of names, one in a line. A data set with
+            ``train``, ``val`` and ``test`` folders keeps its own parts.
+        test: Test images, as ``val`` and beside those; with them the final figures are from images that did not
+            choose the checkpoint. Pre-training on the same images must hold out both: ``val`` 0.3 for 0.2 and 0.1.
         epochs: Epochs to train, each followed by validation.
         steps_per_epoch: Steps in an epoch, the labels repeated as needed; by default one pass over them.
         batch_size: Images per step.
@@ -118,11 +120,10 @@ def finetune(
     import lightning as L
     from torch import Tensor
 
-    from maeseg.data.check import leave_out_bad, refuse_mere_background, write_skipped
+    from maeseg.data.check import refuse_mere_background
     from maeseg.data.class_labels import check_border, choose_classes
     from maeseg.data.datamodule import SegmentData
     from maeseg.data.sources import open_source, typical_size
-    from maeseg.data.splits import label_subset, named_subset, split_indices
     from maeseg.experiments.validation import Confusion, write_validation
     from maeseg.inference.evaluate import evaluate_model
     from maeseg.inference.examples import choose_examples, write_predictions
@@ -133,11 +134,12 @@ def finetune(
     from maeseg.training.callbacks import LossWatch
     from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
     from maeseg.training.class_weights import check_class_weights, choose_class_weights
+    from maeseg.training.held_out import check_held_out
+    from maeseg.training.images import choose_images
     from maeseg.training.options import check_ranges
     from maeseg.training.run import Run, read_metrics
     from maeseg.training.segment import SegmentModule
     from maeseg.training.starts import (
-        check_held_out,
         choose_channels,
         choose_network,
         choose_normalisation,
@@ -153,19 +155,16 @@ def finetune(
     check_class_weights(class_weights, len(own.names), loss)
     start = read_start(weights, transfer) if weights else None
     starts = [start] if start else []
-    if start:
-        check_held_out(start, data, val, test)
     encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     channels = choose_channels(starts, channels)
     source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
-    split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
+    chosen = choose_images(source, out, val=val, test=test, on_bad_image=on_bad_image, resume=resume)
+    source, split = chosen.source, chosen.split
+    inherited = check_held_out(start, chosen) if start else []
     refuse_mere_background(source, split.train)
-    if isinstance(labels, str):
-        train = named_subset(split.train, [source.file(index) for index in split.train], Path(labels))
-    else:
-        train = label_subset(split.train, labels, seed)
+    train = chosen.choose_labels(labels, seed)
     L.seed_everything(seed, verbose=False)
     network = build_unet(encoder, decoder_channels, channels, own.maps)
     trial_pass(network, size)
@@ -215,8 +214,9 @@ def finetune(
         log.info("%s is finished already", out)
         return read_metrics(run.path)[0]
     with run.writing():
-        write_skipped(run.path, skipped, resumed=run.begun)
+        chosen.write(run.path, train, inherited)
         run.write_lasting(**own.about)
+        run.write_facts(split=chosen.counts)
     fit(trainer, module, images, run)
 
     best = read_checkpoint(run.path, "best")

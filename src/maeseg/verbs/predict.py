@@ -75,5 +75,5 @@ def predict(
 
             legend_picture(engine.classes).save(target / "legend.png")
         if found.bad:
-            write_skipped(target, {str(file): reason for file, reason in found.bad.items()}, resumed=False)
+            write_skipped(target, {str(file): reason for file, reason in found.bad.items()})
     return len(found.sizes)
