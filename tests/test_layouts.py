@@ -18,6 +18,7 @@ from maeseg.errors import UserError
 from maeseg.models.layouts import unet_widths
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.matching import match_encoder
+from maeseg.models.outline import outline
 from maeseg.models.transfer import load_outside
 from maeseg.models.unet import build_unet
 from maeseg.models.weights_file import published_weights, read_weights_file, state_dict_in, weights_in_folder
@@ -232,9 +233,9 @@ def test_weights_of_another_encoder_are_refused() -> None:
     plain = timm.create_model("resnet18").state_dict()
     with pytest.raises(UserError, match=r"there \(timm layout\) does not fit the encoder resnet34: it lacks \d+ of"):
         match_encoder(build_unet("resnet34", WIDTHS).encoder, plain, "there")
-    other = {**plain, "layer4.1.conv2.weight": torch.zeros(512, 512, 1, 1)}
-    with pytest.raises(UserError, match=re.escape("layer4.1.conv2.weight is (512, 512, 1, 1) there and (512, 512, 3")):
-        match_encoder(build_unet("resnet18", WIDTHS).encoder, other, "there")
+    other = {**outline("vgg11").state_dict(), "features.18.weight": torch.zeros(512, 512, 1, 1)}
+    with pytest.raises(UserError, match=re.escape("features.18.weight is (512, 512, 1, 1) there and (512, 512, 3, 3)")):
+        match_encoder(build_unet("vgg11", WIDTHS).encoder, other, "there")
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto", "tf_efficientnet_lite0"])
