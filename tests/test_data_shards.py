@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from maeseg.data.datasets import UnlabelledImages
 from maeseg.data.extra import Joined
-from maeseg.data.parts import assign, gather
+from maeseg.data.assignment import assign, gather
 from maeseg.data.shards import TarShards
 from maeseg.data.sources import Source, open_source
 from maeseg.data.splits import Split
