@@ -18,9 +18,12 @@ from torch import Tensor, nn
 
 from class_folders import COLOURS, NAMES, PAINTED, VALUES, YAML, class_map, image, save_painted, write_folder
 from maeseg.classes import BINARY, Classes, classes_of, default_colours
-from maeseg.data.class_labels import read_class_label, read_classes
+from maeseg.colors import BORDER_COLOR
+from maeseg.data.class_labels import read_classes
 from maeseg.data.files import DataError
 from maeseg.data.folders import ImageFolder
+from maeseg.data.label_files import decode_label
+from maeseg.data.label_rules import rule_of
 from maeseg.errors import UserError
 from maeseg.experiments.resampling import resample_images
 from maeseg.experiments.validation import Confusion, read_confusion, read_validation, write_validation
@@ -31,6 +34,7 @@ from maeseg.inference.tiles import Tiling
 from maeseg.inference.written import Written, overlay
 from maeseg.labels import class_map as predicted_classes
 from maeseg.labels import squash
+from maeseg.pages.pictures import read_class_map
 from maeseg.scores import CLASS_FIGURES, class_figures
 from maeseg.training.class_weights import choose_class_weights
 from maeseg.training.losses import SegmentationLoss
@@ -117,6 +121,10 @@ def test_a_list_that_is_not_there_or_a_png_without_a_palette(tmp_path: Path) -> 
 
 
 # --- labels
+
+
+def read_class_label(file: Path, classes: Classes) -> np.ndarray:
+    return rule_of(classes).read(decode_label(file), str(file))
 
 
 def labels_in(tmp_path: Path, text: str) -> list[np.ndarray]:
@@ -409,6 +417,15 @@ def test_an_overlay_has_the_classes_colours_and_a_contour_around_each() -> None:
     assert [int(column) for column in np.flatnonzero(white[20])] == [19, 20, 39, 40]
 
 
+def test_the_background_is_never_tinted_and_every_class_is() -> None:
+    colors = default_colours(21)
+    label = torch.arange(21, dtype=torch.uint8).repeat_interleave(8)[None].expand(8, -1).contiguous()
+    drawn = np.asarray(overlay(Image.new("RGB", (168, 8), (90, 90, 90)), label, colors)).astype(int)
+    assert (drawn[:, :7] == 90).all()
+    for number, color in enumerate(colors[1:], start=1):
+        assert np.abs(drawn[4, 8 * number + 4] - (0.6 * 90 + 0.4 * np.array(color))).max() <= 1
+
+
 @pytest.mark.parametrize("text", [YAML, PAINTED])
 def test_written_predictions_are_labels_of_the_same_classes_again(tmp_path: Path, text: str) -> None:
     (tmp_path / "classes.yaml").write_text(text)
@@ -483,6 +500,20 @@ def test_a_run_tells_of_each_class(run: Path) -> None:
     assert best == pytest.approx(figures["iou"], abs=1e-5)  # the images are as large as the network's
 
 
+def test_class_maps_of_examples_can_be_seen_and_read(run: Path, folder: Path) -> None:
+    source = ImageFolder(folder, labelled=True, classes=read_classes(folder / "classes.yaml"))
+    maps = sorted((run / "examples").glob("*_label.png"))
+    truths = [np.asarray(source.label(index)) for index in range(len(source))]
+    for file in maps:
+        with Image.open(file) as picture:
+            values, palette = np.asarray(picture), np.array(picture.getpalette()).reshape(-1, 3)
+        assert any(np.array_equal(values, truth) for truth in truths)
+        assert [tuple(palette[place]) for place in (0, 1, 2, 3, 255)] == [*default_colours(4), BORDER_COLOR]
+        assert np.array_equal(read_class_map(file, source.classes), values)
+    with Image.open(run / "examples" / "legend.png") as legend:
+        assert {color for _, color in legend.getcolors(2**24) or ()} >= set(default_colours(4)[1:])
+
+
 def test_evaluate_repeats_the_figures_and_the_report_shows_them(run: Path, folder: Path) -> None:
     assert maeseg("evaluate", "--run", run, "--data", folder) == 0
     found, figures = read_json(run / "evaluation-val-ignore.json"), read_json(run / "metrics.json")
@@ -509,7 +540,8 @@ def test_predict_with_pytorch_and_onnx(run: Path, folder: Path, tmp_path: Path) 
     assert maeseg(*words, "--run", file, "--out", tmp_path / "onnx") == 0
     names = files_in(tmp_path / "torch")
     assert names == files_in(tmp_path / "onnx") == {
-        "labels/large.png", "overlays/large.png", *(f"probabilities/large/{name}.png" for name in NAMES)
+        "labels/large.png", "overlays/large.png", "legend.png", "predictions.csv",
+        *(f"probabilities/large/{name}.png" for name in NAMES),
     }  # fmt: skip
     for name in NAMES:
         one, other = (

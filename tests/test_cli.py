@@ -42,7 +42,7 @@ OPTIONS = {
         "on_bad_image", "overwrite",
     ],
     "suggest": ["run", "images", "out", "count", "labelled", "checkpoint", "overwrite"],
-    "reconstruct": ["run", "images", "out", "mask_ratio", "seed", "overwrite"],
+    "reconstruct": ["run", "images", "out", "count", "mask_ratio", "seed", "overwrite"],
     "export": ["run", "format", "out", "images", "overwrite"],
     "app": ["runs", "port"],
     "compare": [

@@ -30,6 +30,7 @@ class Twins:
     labelled = True
     classes = BINARY
     channels = 3
+    largest = 65535
 
     def __init__(self, count: int = 6, size: tuple[int, int] = (96, 64)) -> None:
         self.count = count
@@ -52,6 +53,9 @@ class Twins:
 
     def check(self, index: int) -> ImageFacts:
         return ImageFacts(self.file(index), *self.size)
+
+    def nodata(self, index: int) -> None:
+        pass
 
     def label(self, index: int) -> Image.Image:
         height, width = self.size

@@ -14,8 +14,11 @@ import pytest
 from PIL import Image
 
 from maeseg.data.check import leave_out_bad
+from maeseg.data.decoding import count_pixels
 from maeseg.data.facts import ImageFacts
-from maeseg.data.files import MAX_PIXELS_ALONE, DataError, check_image, displayed_size, list_files, read_image
+from maeseg.data.files import MAX_PIXELS_ALONE, DataError, list_files
+from maeseg.data.pixel_facts import check_pixels
+from maeseg.data.pixels import RGB, read_image
 from maeseg.data.sources import open_source
 from maeseg.data.survey import survey
 from maeseg.errors import UserError
@@ -59,7 +62,7 @@ READABLE = {
     "alpha.png": colour("PNG", "RGBA"), "grey and alpha.png": colour("PNG", "LA"), "bits.png": colour("PNG", "1"),
     "16 bits.png": sixteen_bits("PNG"), "16 bits.tif": sixteen_bits("TIFF"), "one.png": png_of(1, 1, content=bytes(4)),
     "jpeg called.png": colour("JPEG"), "png called.jpg": colour("PNG"), "gif called.jpg": colour("GIF", "P"),
-    "animated.png": animated("PNG"), "animated.webp": animated("WEBP"), "pages.tiff": animated("TIFF"),
+    "animated.png": animated("PNG"), "animated.webp": animated("WEBP"), "animated.gif": animated("GIF"),
     "two eyes.jpg": animated("MPO"), "name with 😺.jpg": colour("JPEG"), "name\nof two lines.JPG": colour("JPEG"),
     "CAPITALS.JPEG": colour("JPEG"),
 }  # fmt: skip
@@ -70,8 +73,10 @@ def test_what_is_read(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_bytes(READABLE[name])
     assert list_files(tmp_path) == [Path(name)]
-    check_image(file, name)
+    facts = check_pixels(file, name, RGB)
     image = read_image(file)
+    assert (facts.width, facts.height) == image.size
+    assert facts.animated is name.startswith("animated")
     assert (image.mode, image.size) == ("RGB", (1, 1) if name == "one.png" else (48, 40))
 
 
@@ -89,7 +94,9 @@ REFUSED = {
     "cut.tif": (colour("TIFF")[:-400], "cut.tif cannot be read as an image"),
     "header alone.jpg": (colour("JPEG")[:20], "header alone.jpg cannot be read"),
     "flipped.png": (colour("PNG")[:900] + b"\xff\xff" + colour("PNG")[902:], "flipped.png cannot be read"),
-    "32 bits.tif": (saved(Image.new("F", (48, 40)), "TIFF"), "has 32-bit pixels"),
+    "32 bits.tif": (saved(Image.new("F", (48, 40)), "TIFF"), "of the kind float32, whose range is unknown"),
+    "pages.tiff": (animated("TIFF"), "has 2 pages, and an image has one: save each as a file of its own"),
+    "short.png": (png_of(48, 40), "short.png cannot be read"),  # every checksum is right
     "bomb.png": (png_of(20_000, 20_000), "million are not read: scale it down"),
     "big.png": (png_of(12_000, 9_000), "has 12000 x 9000 pixels, and more than 100 million are not read"),
     "name\nof two lines.jpg": (b"hello there", "name of two lines.jpg cannot be read"),
@@ -98,7 +105,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-@pytest.mark.parametrize("look", [lambda file: check_image(file, str(file)), read_image], ids=["check", "read"])
+@pytest.mark.parametrize("look", [lambda file: check_pixels(file, str(file), RGB), read_image], ids=["check", "read"])
 def test_what_is_refused(tmp_path: Path, name: str, look: Callable[[Path], object]) -> None:
     content, words = REFUSED[name]
     file = tmp_path / name
@@ -111,11 +118,11 @@ def test_what_is_refused(tmp_path: Path, name: str, look: Callable[[Path], objec
 def test_the_largest_image_is_within_the_bound(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(colour("PNG"))
     assert read_image(tmp_path / "a.png", 40 * 48).size == (48, 40)
-    for look in (read_image, partial(displayed_size, name="a.png"), partial(check_image, name="a.png")):
+    for look in (read_image, partial(count_pixels, name="a.png"), partial(check_pixels, name="a.png", channels=RGB)):
         with pytest.raises(DataError, match="has 48 x 40 pixels"):
             look(tmp_path / "a.png", most=40 * 48 - 1)
     (tmp_path / "large.png").write_bytes(png_of(12_000, 12_000))
-    assert displayed_size(tmp_path / "large.png", "large.png", MAX_PIXELS_ALONE) == (12_000, 12_000)
+    assert count_pixels(tmp_path / "large.png", "large.png", MAX_PIXELS_ALONE) == 12_000**2
 
 
 def test_links_and_pipes_do_not_hang(tmp_path: Path) -> None:

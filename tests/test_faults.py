@@ -218,3 +218,16 @@ def test_labels_without_foreground_give_defined_figures(tmp_path: Path) -> None:
     for row in rows:  # the IoU is 1 where nothing is predicted either, and 0 where anything is
         iou, accuracy = (float(row[names.index(f"val_{name}")]) for name in ("iou", "accuracy"))
         assert iou == (1 if accuracy == 1 else 0)
+
+
+def test_predict_killed_before_its_table_has_its_name(finetuned: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.new("RGB", (40, 30), (80 * number, 0, 0)).save(tmp_path / "in" / f"{number}.png")
+    words = ("predict", "--run", finetuned, "--images", tmp_path / "in", "--out", tmp_path / "out")
+    pictures = {f"{kind}/{number}.png" for kind in ("labels", "overlays") for number in range(3)}
+    assert suffer(Mishap("kill", "rename", 1), *words).code == -9
+    assert files_in(tmp_path / "out") == pictures | {"predictions.csv.tmp"}
+    assert maeseg(*words, "--overwrite") == 0
+    assert files_in(tmp_path / "out") == pictures | {"predictions.csv"}
+    assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 1 + 2 * 3

@@ -52,6 +52,7 @@ class RedSquares:
     name = "red squares"
     labelled = True
     channels = 3
+    largest = 65535
     classes = BINARY
 
     def __init__(self) -> None:
@@ -74,6 +75,9 @@ class RedSquares:
 
     def check(self, index: int) -> ImageFacts:
         return ImageFacts(self.file(index), *np.asarray(self.label(index)).shape)
+
+    def nodata(self, index: int) -> None:
+        pass
 
     def image(self, index: int) -> Image.Image:
         self.read.append(index)

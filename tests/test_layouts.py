@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from maeseg.errors import UserError
-from maeseg.models.layouts import match_encoder, unet_widths
+from maeseg.models.layouts import unet_widths
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.matching import match_encoder
 from maeseg.models.transfer import load_outside
 from maeseg.models.unet import build_unet
 from maeseg.models.weights_file import published_weights, read_weights_file, state_dict_in, weights_in_folder

@@ -406,7 +406,8 @@ def test_predict_a_folder(finetuned: Path, pictures: Path, tmp_path: Path) -> No
     out = tmp_path / "out"
     assert maeseg("predict", "--run", finetuned, "--images", pictures, "--out", out) == 0
     sizes = {"a.png": (100, 70), "deeper/b.png": (33, 90), "deeper/c.png": (128, 128)}
-    assert files_in(out) == {f"{kind}/{name}" for kind in ("labels", "overlays") for name in sizes}
+    pictures_of_each = {f"{kind}/{name}" for kind in ("labels", "overlays") for name in sizes}
+    assert files_in(out) == pictures_of_each | {"predictions.csv"}
     for name, size in sizes.items():
         with Image.open(out / "labels" / name) as label, Image.open(out / "overlays" / name) as overlay:
             assert label.size == overlay.size == size
@@ -417,7 +418,7 @@ def test_predict_a_folder(finetuned: Path, pictures: Path, tmp_path: Path) -> No
 def test_predict_one_file(finetuned: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("predict", "--run", finetuned, "--images", pictures / "a.jpg", "--out", tmp_path / "out")
     assert maeseg(*words) == 0
-    assert files_in(tmp_path / "out") == {"labels/a.png", "overlays/a.png"}
+    assert files_in(tmp_path / "out") == {"labels/a.png", "overlays/a.png", "predictions.csv"}
     assert maeseg(*words) == 2
     assert f"--out {tmp_path / 'out'} is not empty" in one_line(capsys)
     assert maeseg(*words, "--overwrite") == 0
@@ -429,6 +430,35 @@ def test_predict_on_a_full_disk(
     with full_disk(left=10):
         assert maeseg("predict", "--run", finetuned, "--images", pictures, "--out", tmp_path / "out") == 2
     assert f"--out {tmp_path / 'out'} cannot be written" in one_line(capsys)
+
+
+def test_a_table_that_the_disk_has_no_room_for_is_not_there(
+    finetuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(30):
+        Image.new("RGB", (4, 4)).save(tmp_path / "in" / f"{number:040d}.png")
+    words = ("predict", "--run", finetuned, "--images", tmp_path / "in", "--out", tmp_path / "out", "--overlays", False)
+    with full_disk(left=2000):
+        assert maeseg(*words) == 2
+    assert f"--out {tmp_path / 'out'} cannot be written (File too large)" in one_line(capsys)
+    assert files_in(tmp_path / "out") == {f"labels/{number:040d}.png" for number in range(30)}
+
+
+def test_reconstruct_some_images_evenly_spread(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Synthetic(7)
+    (tmp_path / "in").mkdir()
+    for number in range(7):
+        source.image(number).save(tmp_path / "in" / f"{number}.png")
+    (tmp_path / "in" / "1.png").write_bytes(b"meow")  # not one of them, so not looked at
+    words = ("reconstruct", "--run", pretrained, "--images", tmp_path / "in", "--out", tmp_path / "out")
+    assert maeseg(*words, "--count", 3) == 0
+    assert files_in(tmp_path / "out") == {"0.png", "2.png", "4.png"}
+    for count in (0, 8):
+        assert maeseg(*words, "--overwrite", "--count", count) == 2
+        assert f"--count {count}: {tmp_path / 'in'} has 7 images; give 1 to 7" in one_line(capsys)
 
 
 def test_reconstruct_is_repeatable(pretrained: Path, pictures: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from maeseg.parsing import one_line, refuse_null
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
+        maeseg.check,
         maeseg.pretrain,
         maeseg.finetune,
         maeseg.evaluate,
@@ -66,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
     if speaks:
         show(verb, options, result)
+    if verb == "check" and result.question:
+        print(f"maeseg: {result.question}", file=sys.stderr)
+        return EXIT_USER_ERROR
     return 0
 
 
@@ -140,6 +144,8 @@ def normalise(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     switches = {name for name, parameter in parameters.items() if isinstance(parameter.default, bool)}
     known = {*parameters, "config", "help", "print_config"}
     result: list[str] = []
+    if words and not words[0].startswith("--") and next(iter(parameters)) == "data":  # maeseg check DATA
+        words = ["--data", *words]
     for number, word in enumerate(words):
         if not word.startswith("--"):
             result.append(word)
@@ -186,6 +192,7 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
     """Print what a verb found."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     if verb in ("evaluate", "finetune"):
@@ -202,6 +209,13 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
             value = figures["iou"]
             table.add_row(f"iou of {name}", "not there" if value is None else f"{value:.4f}")
         console.print(table)
+    elif verb == "check":
+        table = Table(title=Text(f"check {options['data']}"), show_header=False)
+        for heading, line in result.lines.items():
+            table.add_row(heading, Text(line))
+        console.print(table)
+        for fault in result.faults:
+            console.print(fault, soft_wrap=True, markup=False, highlight=False)
     elif verb == "compare":
         from maeseg.experiments.summary import print_summary
 

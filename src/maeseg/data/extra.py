@@ -5,6 +5,8 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -29,6 +31,16 @@ class Joined:
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    @property
+    def largest(self) -> int:
+        """The value of 16 bits that the images of all sources are scaled by."""
+        return self._sources[0].largest
+
+    @largest.setter
+    def largest(self, value: int) -> None:
+        for source in self._sources:
+            source.largest = value
 
     def file(self, index: int) -> str:
         """Return the image's name in its own source."""
@@ -64,6 +76,11 @@ class Joined:
         """Read an image as a network does: (C, H, W)."""
         source, place = self._find(index)
         return source.pixels(place)
+
+    def nodata(self, index: int) -> NDArray[np.bool_] | None:
+        """Find an image's pixels without data, (H, W); None if there are none."""
+        source, place = self._find(index)
+        return source.nodata(place)
 
     def label(self, index: int) -> Image.Image:
         """Read a label. Raises a ValueError where not all of the sources have labels."""

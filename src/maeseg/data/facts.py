@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from maeseg.data.pixel_facts import PixelFacts
+
 Part = Literal["train", "val", "test"]
 """Part of a data set that an image belongs to."""
 
@@ -19,11 +21,13 @@ class ImageFacts:
         content: Digest of the image's stored bytes: the same for two copies, whatever they are called.
         height: In pixels, upright.
         width: In pixels, upright.
+        pixels: How they are stored; None for a generated image.
     """
 
     content: str
     height: int
     width: int
+    pixels: PixelFacts | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the cache."""
@@ -36,7 +40,8 @@ def facts_from(values: dict[str, Any]) -> ImageFacts:
     Raises:
         TypeError: They are none.
     """
-    return ImageFacts(**values)
+    pixels = values["pixels"]
+    return ImageFacts(**{**values, "pixels": PixelFacts(**pixels) if pixels else None})
 
 
 def digest(content: bytes) -> str:

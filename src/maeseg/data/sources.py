@@ -6,10 +6,13 @@ from pathlib import Path
 from statistics import median_low
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from maeseg.classes import BINARY, Classes
+from maeseg.data.description import is_description, read_description
 from maeseg.data.facts import ImageFacts, Part
 from maeseg.data.files import list_files
 from maeseg.data.folders import LAYOUT, ImageFolder
@@ -25,11 +28,12 @@ log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """Images by index, with labels where ``labelled``."""
+    """Images by index, with labels where ``labelled``; those of 16 bits are scaled by ``largest``."""
 
     name: str
     labelled: bool
     channels: int
+    largest: int
     classes: Classes
 
     def __len__(self) -> int: ...
@@ -54,6 +58,9 @@ class Source(Protocol):
 
     def pixels(self, index: int) -> Tensor:
         """Return the image as a network reads it: (C, H, W), uint8 or float32."""
+
+    def nodata(self, index: int) -> NDArray[np.bool_] | None:
+        """Return where the image has no data, (H, W); None where it has everywhere."""
 
     def label(self, index: int) -> Image.Image:
         """Return the label: mode L, the image's size, 0 background, 1 foreground (or the other classes), 255 border."""
@@ -95,6 +102,9 @@ def open_source(
         return OxfordPets(rest or "data", labelled=labelled, test=test, download=download)
     if kind == "synthetic":
         return Synthetic(_count(f"--{option} {data}", rest), test=test) if rest else Synthetic(test=test)
+    if is_description(data):
+        description = read_description(Path(data))
+        return ImageFolder(description, labelled=labelled, channels=channels, classes=classes)
     if not Path(data).exists():
         raise UserError(
             f"--{option} {data}: no such folder{nearest(kind, _NAMES)}; give oxford-pet, oxford-pet:ROOT, "
@@ -102,9 +112,8 @@ def open_source(
         )
     if test:
         raise UserError(f"--data {data}: a folder has no test split; give a folder of test images as data instead")
-    shards = find_shards(Path(data))
-    if not shards or list_files(Path(data), suffixes(channels)):
-        if shards:
+    if not is_shards(data, channels):
+        if shards := find_shards(Path(data)):
             log.warning("%s has images, so its %d tar files are not read", data, len(shards))
         return ImageFolder(data, labelled=labelled, channels=channels, classes=classes)
     if labelled:
@@ -112,9 +121,24 @@ def open_source(
     return TarShards(data, channels)
 
 
-def has_test_split(data: str) -> bool:
-    """Tell whether the data that an option names has an official test split, to be opened with ``test``."""
+def is_named(data: str) -> bool:
+    """Whether the ``data`` option names a data set, and no file or folder."""
     return data.partition(":")[0] in _NAMES
+
+
+def is_shards(data: str, channels: int) -> bool:
+    """Whether ``data`` is a tar shard, or a folder of such and of no images."""
+    path = Path(data)
+    return path.exists() and bool(find_shards(path)) and not (path.is_dir() and list_files(path, suffixes(channels)))
+
+
+def described_channels(data: str) -> int | None:
+    """Channels of the images that a description names, if ``data`` is one and it does.
+
+    Raises:
+        UserError: The description cannot be read.
+    """
+    return read_description(Path(data)).channels if is_description(data) else None
 
 
 def typical_size(source: Source, indices: Sequence[int]) -> tuple[int, int]:

@@ -155,6 +155,12 @@ def named_subset(train: Sequence[int], names: Sequence[str], file: Path) -> tupl
     return tuple(sorted(places[name] for name in wanted))
 
 
+def spread(indices: Sequence[int], most: int) -> tuple[int, ...]:
+    """Choose at most so many of sorted indices, evenly spread: files sorted by name usually begin with one class."""
+    count = min(most, len(indices))
+    return tuple(indices[place * len(indices) // count] for place in range(count))
+
+
 def read_names(file: Path, option: str) -> set[str]:
     """Read a text file that lists images by name, one in a line; empty lines do not count.
 

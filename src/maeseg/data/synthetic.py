@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from maeseg.classes import BINARY
+from maeseg.data.conversion import FULL
 from maeseg.data.facts import ImageFacts, Part, digest
 from maeseg.data.pixels import RGB, pixels_of
 
@@ -70,6 +71,7 @@ class Synthetic:
         self.name = "synthetic"
         self.labelled = True
         self.channels = RGB
+        self.largest = FULL
         self.classes = BINARY
         self.size = size
         self._count = count
@@ -105,6 +107,9 @@ class Synthetic:
     def pixels(self, index: int) -> Tensor:
         """The same as (3, H, W), uint8."""
         return pixels_of(self.image(index))
+
+    def nodata(self, index: int) -> None:
+        """Every pixel of a generated image stands for something."""
 
     def label(self, index: int) -> Image.Image:
         """Generate its label: mode L, 0 background, 1 creature."""

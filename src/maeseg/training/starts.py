@@ -14,6 +14,7 @@ from maeseg.data.pixels import RGB
 from maeseg.data.sources import Source
 from maeseg.errors import UserError
 from maeseg.models.channels import adapt_channels, image_channels
+from maeseg.models.encoder_search import recognise
 from maeseg.models.layouts import unet_widths
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.transfer import TransferReport, load_outside, load_strictly, transfer_to_unet
@@ -94,6 +95,8 @@ def choose_network(
 ) -> tuple[str, list[int]]:
     """Settle encoder and decoder widths: as asked, as the starts have them, or the defaults.
 
+    A file that does not name its encoder is of the default one if that fits, or else of the one that is found to fit.
+
     Raises:
         UserError: If what was asked contradicts a start, or two of them differ. One that only gives its encoder may
             have other widths.
@@ -113,6 +116,9 @@ def choose_network(
             )
         decoder_channels = start.widths
     others = next((start.widths for start in starts if start.widths), None)
+    unnamed = next((start for start in starts if start.tensors is not None), None)
+    if encoder is None and unnamed and unnamed.tensors is not None:
+        encoder = recognise(unnamed.tensors, unnamed.origin, DEFAULT_ENCODER)
     return encoder or DEFAULT_ENCODER, list(decoder_channels or others or DECODER_CHANNELS)
 
 
@@ -130,6 +136,8 @@ def choose_channels(starts: Iterable[Start], channels: int | None) -> int:
 def choose_normalisation(starts: Iterable[Start], source: Source, train: Sequence[int]) -> Normalisation:
     """What images are normalised by: as the first run's were if they have its channels, or else as they are.
 
+    The source then reads its images in the same scale.
+
     Args:
         starts: What training starts from.
         source: The images.
@@ -137,6 +145,7 @@ def choose_normalisation(starts: Iterable[Start], source: Source, train: Sequenc
     """
     run = first_run(starts)
     if run and run.normalisation.channels == source.channels:
+        source.largest = run.normalisation.largest
         return run.normalisation
     return measure_normalisation(source, train)
 

@@ -123,6 +123,8 @@ def compare(
     from maeseg.experiments.contrast_pictures import write_contrasts
     from maeseg.experiments.plan import GROWS, Cell, adds_seeds, name_inits, plan_cells, planned_before, refuse_fewer
     from maeseg.experiments.results import RESULT_COLUMNS, ResultRow, append_result, read_results
+    from maeseg.experiments.sentences import plan_sentence
+    from maeseg.models.trial import trial_pass
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
     from maeseg.processes import first_process, wait_for_first
     from maeseg.training.checkpoints import choose_size
@@ -154,6 +156,7 @@ def compare(
         start_unet(build_unet(encoder, decoder_channels, channels, own.maps), start, own)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
+    trial_pass(build_unet(encoder, decoder_channels, channels, own.maps), size)
     source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
     chosen = choose_images(source, out, val=val, test=test, on_bad_image=on_bad_image, resume=resume)
     source, split = chosen.source, chosen.split
@@ -189,6 +192,8 @@ def compare(
             looks=looks,
             split=chosen.counts,
         )
+        if len(named) > 1:
+            log.info("%s", plan_sentence({label_counts[cell.labels]: cell.seed + 1 for cell in cells}))
         for number, cell in enumerate(cells, start=1):
             folder = run.path / cell.folder
             if not (resume and is_finished(folder)):

@@ -128,6 +128,7 @@ def finetune(
     from maeseg.inference.evaluate import evaluate_model
     from maeseg.inference.examples import choose_examples, write_predictions
     from maeseg.labels import class_map
+    from maeseg.models.trial import trial_pass
     from maeseg.models.unet import build_unet, check_image_size, count_parameters, largest_stride
     from maeseg.processes import wait_for_first
     from maeseg.training.callbacks import LossWatch
@@ -166,6 +167,7 @@ def finetune(
     train = chosen.choose_labels(labels, seed)
     L.seed_everything(seed, verbose=False)
     network = build_unet(encoder, decoder_channels, channels, own.maps)
+    trial_pass(network, size)
     normalisation = choose_normalisation(starts, source, split.train)
     images = SegmentData(source, train, split.val, size, batch_size, workers, seed, steps_per_epoch, normalisation)
     loaded = start_unet(network, start, own) if start else None

@@ -104,6 +104,7 @@ def pretrain(
     from maeseg.inference.examples import choose_examples, write_reconstructions
     from maeseg.masking import check_mask_ratio
     from maeseg.models.masked_autoencoder import MaskedAutoencoder
+    from maeseg.models.trial import trial_pass
     from maeseg.models.unet import (
         as_size,
         build_unet,
@@ -142,6 +143,7 @@ def pretrain(
     inherited = check_held_out(start, chosen) if start else []
     L.seed_everything(seed, verbose=False)
     network = MaskedAutoencoder(build_unet(encoder, decoder_channels, channels), channels)
+    trial_pass(network, size, patch_size)
     normalisation = choose_normalisation([start] if start else [], source, split.train)
     images = PretrainData(source, split, size, batch_size, workers, seed, normalisation)
     loaded = start_autoencoder(network, start) if start else None
