@@ -121,7 +121,10 @@ def test_damaged_weights_are_not_used(
 ) -> None:
     """A flipped bit in a weight would go unseen by PyTorch."""
     run = shutil.copytree(killed, tmp_path / "run")
-    last, words = run / "checkpoints" / "last.ckpt", ("finetune", "--data", DATA, "--epochs", 1, "--workers", 0)
+    last, words = (
+        run / "checkpoints" / "last.ckpt",
+        ("finetune", "--data", DATA, "--val", VAL, "--epochs", 1, "--workers", 0),
+    )
     damage(last)
     torch.load(last, weights_only=True)
     assert maeseg(*words, "--out", tmp_path / "one", "--weights", last) == 2
