@@ -90,11 +90,12 @@ def test_a_palette_has_a_class_for_each_colour_or_a_full_one_for_each_value(tmp_
         ("[yes, no]", "the class True is no name: write it in quotes"),
         ("[a/b, c]", "the class 'a/b': a name becomes a file's"),
         ("[.., c]", "the class '..': a name becomes a file's"),
-        ("{a: 1, b: 1}", "two classes share a value"),
-        ("{a: 0, b: 256}", "the value 256: a whole number from 0 to 255"),
-        ("{a: 0, b: [1, 2, 3]}", "the value [1, 2, 3]: a whole number"),
-        ("{a: [0, 0, 0], b: [0, 0]}", "the colour [0, 0]: three whole numbers"),
-        ("{a: [0, 0, 0], b: [0, 0, 0]}", "two classes share a colour"),
+        ("{a: 1, b: 1}", "two classes share the value 1"),
+        ("{a: 0, b: 1.5}", "the value 1.5: a whole number"),
+        ("{a: 0, b: 3-x}", "the value '3-x': a whole number from 0 to 255, a range such as 1-65535"),
+        ("{a: 0-4, b: [9, 3]}", "two classes share the value 3"),
+        ("{a: [0, 0, 0], b: [0, 0]}", "two classes share the value 0"),
+        ("{a: [0, 0, 0], b: [0, 0, 0]}", "two classes share the colour [0, 0, 0]"),
         ("{road: 1, background: 0}", "background is not the first class"),
         ("a text", "neither a list of names nor names with values or colours"),
         ("[a, b", "expected ',' or ']'"),
@@ -657,7 +658,7 @@ def test_what_cannot_be_said_of_classes(run: Path, folder: Path, tmp_path: Path,
     assert "no use with --loss dice" in refused(capsys, *listed, "--class_weights", "balanced", "--loss", "dice")
     other = (words[0], "--data", "synthetic:24", *words[3:], "--classes", folder / "classes.yaml")
     assert "synthetic:24 has foreground and background" in refused(capsys, *other)
-    assert "name its classes (--classes)" in refused(capsys, *words)
+    assert "add to its description classes: {background: 0, class_3: 3" in refused(capsys, *words)
     evaluated = ("evaluate", "--run", run, "--data", folder, "--border", "foreground")
     assert "there is no foreground" in refused(capsys, *evaluated)
 

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from maeseg.data.assignment import assign, gather
 from maeseg.data.datasets import UnlabelledImages
 from maeseg.data.extra import Joined
+from maeseg.data.parts import assign, gather
 from maeseg.data.shards import TarShards
 from maeseg.data.sources import Source, open_source
 from maeseg.data.splits import Split

@@ -287,13 +287,6 @@ def test_what_is_not_recognised_is_listed() -> None:
     assert "it has 9 keys, part0.weight, part1.weight," in str(error.value) and "--encoder" in str(error.value)
 
 
-def test_two_encoders_are_one_too_many() -> None:
-    plain = timm.create_model(ENCODER).state_dict()
-    both = {f"encoder_{which}.{key}": value for which in "kq" for key, value in plain.items()}
-    with pytest.raises(UserError, match=r"there has two encoders, encoder_k\.\* and encoder_q\.\*"):
-        match_encoder(build_unet(ENCODER, WIDTHS).encoder, both, "there")
-
-
 class Nasty:
     """A pickle of it would make a folder when read."""
 
@@ -329,7 +322,7 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, name: str) -> Non
 def test_a_missing_file_and_one_without_a_state_dict(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\.pth does not exist"):
         read_weights_file(tmp_path / "nothing.pth")
-    with pytest.raises(UserError, match=r"there has no state dict where one is looked for .*: it has optimizer, epoch"):
+    with pytest.raises(UserError, match="there has no state dict: it has optimizer, epoch"):
         state_dict_in({"optimizer": {"state": {}}, "epoch": 3}, "there")
     with pytest.raises(UserError, match="there holds a list, not a state dict"):
         state_dict_in([1, 2], "there")

@@ -5,6 +5,7 @@ import struct
 import sys
 import warnings
 import zlib
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import rasterio
 import tifffile
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, PngImagePlugin, features
+from PIL import Image, ImageOps, PngImagePlugin
 
 from maeseg.data import files
 from maeseg.data.files import DataError
@@ -26,6 +27,7 @@ from maeseg.data.stored import upright
 
 Array = NDArray[Any]
 HEIGHT, WIDTH = 48, 64
+HAS_AVIF = find_spec("PIL._avif") is not None
 
 
 def noise(channels: int, dtype: str = "uint8", seed: int = 0) -> Array:
@@ -146,7 +148,7 @@ def test_tiff_of_every_layout_is_what_tifffile_reads(dtype: str) -> None:
 
 
 CODECS_OF_MODES = {
-    "raw tiff_lzw tiff_adobe_deflate packbits": "L LA RGB RGBA CMYK P 1 I;16 YCbCr", "jpeg": "L RGB CMYK YCbCr",
+    "raw tiff_lzw tiff_adobe_deflate packbits": "L LA RGB RGBA CMYK P 1 I;16", "jpeg": "L RGB CMYK YCbCr",
     "group3 group4 tiff_ccitt": "1",
 }  # fmt: skip
 MODES = [
@@ -278,7 +280,7 @@ def test_previews_are_no_pages() -> None:
     assert np.array_equal(read(stream.getvalue(), 3), values)
 
 
-@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", *(["AVIF"] if HAS_AVIF else [])])
 def test_the_first_frame_is_read_and_the_others_are_said(form: str) -> None:
     frames = [Image.new("RGB", (WIDTH, HEIGHT), name) for name in ("red", "blue")]
     content = saved(frames[0], form, save_all=True, append_images=frames[1:])
@@ -411,7 +413,7 @@ def test_a_codec_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         read_pixels(content, "picture", 5)
 
 
-@pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+@pytest.mark.skipif(not HAS_AVIF, reason="this Pillow was built without AVIF")
 def test_avif() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

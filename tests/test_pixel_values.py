@@ -20,8 +20,12 @@ from maeseg.data.normalisation import IMAGENET, Normalisation, measure_normalisa
 from maeseg.data.pixel_facts import PixelFacts, assumptions, check_pixels, choose_largest
 from maeseg.data.pixels import nodata_mask, open_large, read_image, read_pixels
 from maeseg.data.shards import TarShards
+from maeseg.errors import UserError
+from maeseg.inference.geotiff import read_place
 from maeseg.inference.inputs import find_images
+from maeseg.inference.onnx_engine import OnnxEngine
 from maeseg.training.checkpoints import read_checkpoint
+from red_network import write_red_onnx
 from tar_shards import write_shard
 from test_pictures import Array, gdal, noise, npy, saved, tiff
 from tiny_runs import maeseg
@@ -265,3 +269,20 @@ def test_a_picture_and_its_pixels_are_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(tiff(twelve_bits()))
     picture = read_image(tmp_path / "a.tif", largest=4095)
     assert np.array_equal(np.asarray(picture)[..., 1], read_pixels(tmp_path / "a.tif", "a", 3, largest=4095)[1])
+
+
+def test_an_exported_network_says_the_largest(tmp_path: Path) -> None:
+    assert OnnxEngine(write_red_onnx(tmp_path / "a.onnx")).largest == 65535
+    assert OnnxEngine(write_red_onnx(tmp_path / "a.onnx", largest="4095")).largest == 4095
+    with pytest.raises(UserError, match="does not say what size it was trained at"):
+        OnnxEngine(write_red_onnx(tmp_path / "a.onnx", largest="0"))
+
+
+@pytest.mark.parametrize("orientation", [1, 3])
+def test_a_turned_geotiff_has_no_place(orientation: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scale, directory = (33550, "d", 3, (0.2, 0.2, 0.0), True), (34735, "H", 8, (1, 1, 0, 1, 1024, 0, 1, 1), True)
+    tie = (33922, "d", 6, (0.0, 0.0, 0.0, 5.0, 50.0, 0.0), True)
+    tags = [scale, tie, directory, (274, "H", 1, orientation, True)]
+    (tmp_path / "a.tif").write_bytes(tiff(noise(1)[0], extratags=tags))
+    place = read_place(tmp_path / "a.tif", (48, 64))
+    assert (place is None) == (orientation == 3) == ("has an orientation tag" in caplog.text)

@@ -666,12 +666,18 @@ def test_a_comparison_whose_config_is_damaged_is_refused(
     assert "config.yaml there lacks inits, labels, seeds" in line
 
 
-def test_compare_prints_its_table(comparison: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_prints_its_table(
+    comparison: Path, pretrained: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     assert maeseg("compare", "--out", comparison, "--inits", f"[scratch, {pretrained}]", *COMPARISON, "--resume") == 0
+    [planned] = [line for line in caplog.messages if "interval over seeds" in line]
+    assert planned.startswith("With 4 labels one seed gives no interval over seeds")
+    assert " With 10 labels 2 seeds give an interval of \u00b19.0 standard deviations" in planned
     printed = capsys.readouterr().out
     headings = ("Verdict", "Differences", "Labels saved", "Time", "Intervals")
     for word in ("scratch", "pretrained", "accuracy", "boundary", "±", "With 4 labels", "With 10 labels", *headings):
         assert word in printed, word
+    assert "2 seeds give an interval of \u00b19.0" in printed and "One seed gives no interval over seeds" in printed
     assert "…" not in printed and max(map(len, printed.splitlines())) <= 80
 
 

@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             logging.basicConfig(format="%(message)s", stream=sys.stderr)
             # Of other libraries, warnings alone.
             logging.getLogger("maeseg").setLevel(logging.INFO if speaks else logging.WARNING)
+            logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is said by who reads the file
             tune_allocator()
             result = VERBS[verb](**options)
     except UserError as error:

@@ -57,4 +57,5 @@ def predicted_classes(probability_KHW: Iterable[Tensor]) -> tuple[Tensor, Tensor
         best_HW = torch.maximum(best_HW, map_HW)
     if count > 1:
         return classes_HW, best_HW
-    return (best_HW > THRESHOLD).to(torch.uint8), torch.maximum(best_HW, 1 - best_HW)
+    larger_HW = (best_HW - 0.5).abs_().add_(0.5)  # of p and 1 - p, with one more map in memory
+    return (best_HW > THRESHOLD).to(torch.uint8), larger_HW

@@ -106,6 +106,7 @@ def _decode_picture(stream: BinaryIO, name: str, most: int, quick: bool) -> Deco
         # a second image in a JPEG is a preview, or what the other eye sees
         animated = picture.format != "MPO" and getattr(picture, "is_animated", False)
         if deep:
+            picture.load()  # finds what is damaged; libpng would say that on standard error, past every log
             stream.seek(0)
             values_HWC = upright(read_deep_colors(stream), orientation)
             colors: Colors = "rgb" if values_HWC.shape[2] >= RGB else "gray"

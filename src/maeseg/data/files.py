@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError
 
 from maeseg.data.png import without_long_texts
 from maeseg.errors import UserError
@@ -72,6 +73,7 @@ def list_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]
 
     found = []
     seen: set[tuple[int, int]] = set()
+    _is_new(folder, seen)
     for where, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".") and _is_new(Path(where) / name, seen)]
         found += [
@@ -174,7 +176,7 @@ def _formats(stream: BinaryIO, name: str) -> tuple[str, ...]:
     if start[4:8] != b"ftyp":
         return FORMATS
     if start[8:12] in _AVIF:
-        if not features.check("avif"):
+        if find_spec("PIL._avif") is None:
             raise DataError(
                 f"{name} is AVIF, which this Pillow cannot read: install a newer one, pip install -U pillow"
             )

@@ -29,7 +29,7 @@ from maeseg.data.label_sources import (
 )
 from maeseg.data.layouts import LABEL_SUFFIXES, Layout, Pair, describe_spare, find_layout
 from maeseg.data.looking import Look, look_at
-from maeseg.data.parts import groups_of, parts_of
+from maeseg.data.own_parts import groups_of, parts_of
 from maeseg.data.pixel_facts import check_pixels
 from maeseg.data.pixels import RGB, nodata_mask, picture_of, read_image, read_pixels, suffixes
 from maeseg.errors import UserError

@@ -1,93 +1,225 @@
-"""The parts (train, val, test) that a data set puts its images in itself, and groups that stay in one part."""
+"""The part of each image that the options name: its own, one that was given, or drawn from the image alone."""
 
-import csv
-import re
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from maeseg.data.description import DataDescription, group_pattern
+from maeseg.data.description import is_description
+from maeseg.data.extra import Joined, extra_names
 from maeseg.data.facts import Part
-from maeseg.data.files import DataError
-from maeseg.data.layouts import Pair, plain, read_names
+from maeseg.data.shards import SHARD_SUFFIX
+from maeseg.data.sources import Source, open_source
+from maeseg.data.splits import Split, check_held_out_part, draw_split, read_names
 from maeseg.errors import UserError
 
+log = logging.getLogger(__name__)
 
-def parts_of(description: DataDescription, pairs: Sequence[Pair]) -> list[Part | None]:
-    """Each image's part: as described, as lists of the data set say, or as its folder is called."""
-    named: dict[Part, str] = {
-        part: given for part in ("train", "val", "test") if (given := getattr(description, part)) is not None
-    }
-    if not named:
-        named = _voc_lists(description.path)
-    if not named:
-        return [pair.part for pair in pairs]
-    images = [pair.image.relative_to(description.path) for pair in pairs]
-    parts: list[Part | None] = [None] * len(images)
-    for part, given in named.items():
-        for index in _members(description, part, given, images):
-            if parts[index] not in (None, part):
-                raise UserError(f"{description.origin}: {images[index]} is in {parts[index]} and in {part}: choose one")
-            parts[index] = part
-    return parts
+Held = int | float | str
+"""What ``--val`` and ``--test`` take: a number of images, a share of them, a data set, or a file that lists names."""
+
+DEFAULT_VAL = 0.2
+"""Share that validates where nothing was asked for and the data set has no validation part of its own."""
+
+_Role = Literal["data", "val", "test", "extra"]
+_WORDS = {"train": "train", "val": "validate", "test": "test"}
 
 
-def _voc_lists(root: Path) -> dict[Part, str]:
-    """The lists of a data set in the layout of Pascal VOC, ImageSets/Segmentation/train.txt."""
-    folder = Path("ImageSets") / "Segmentation"
-    found: dict[Part, str] = {
-        part: str(folder / f"{part}.txt")
-        for part in ("train", "val", "test")
-        if (root / folder / f"{part}.txt").is_file()
-    }
-    return found if len(found) > 1 and "train" in found else {}
+@dataclass(frozen=True)
+class Gathered:
+    """All images that the options of a run name.
+
+    Attributes:
+        source: The images.
+        roles: The option that each comes from.
+    """
+
+    source: Source
+    roles: tuple[_Role, ...]
+
+    def of(self, role: _Role) -> list[int]:
+        """Indices of the images that come from an option."""
+        return [index for index, each in enumerate(self.roles) if each == role]
+
+    def count(self, indices: Sequence[int]) -> str:
+        """How many images there are of them, and the name of one: ``3 images (a.png, ...)``."""
+        name = self.source.file(indices[0])
+        return f"1 image ({name})" if len(indices) == 1 else f"{len(indices)} images ({name}, ...)"
 
 
-def _members(description: DataDescription, part: str, given: str, images: Sequence[Path]) -> list[int]:
-    """Indices of the images in a folder, or of those that a file lists by path, name or stem."""
-    where = description.path / given
-    if where.is_dir():
-        return [index for index, image in enumerate(images) if image.is_relative_to(given)]
-    places: dict[str, list[int]] = {}
-    for index, image in enumerate(images):
-        for name in {image.as_posix(), image.name, image.stem}:
-            places.setdefault(plain(name), []).append(index)
-    found = []
-    for name in read_names(where, f"{description.origin}: {part}:"):
-        at = places.get(plain(name.split()[0]), places.get(plain(name), []))
-        if len(at) > 1:
-            raise UserError(f"{description.origin}: {part}: {given} lists {name}, which {len(at)} images are called")
-        found += at
-    if not found:
-        raise UserError(f"{description.origin}: {part}: {given} lists no image of {description.path}")
-    return found
+def gather(
+    data: Source, val: Held, test: Held, extra: str | Sequence[str] | None = None, *, labelled: bool
+) -> Gathered:
+    """Open what ``--val``, ``--test`` and ``--extra`` name, and put it behind the data.
 
+    Args:
+        data: What ``--data`` names.
+        val: As the option; data sets and shards are opened.
+        test: As the option.
+        extra: As the option.
+        labelled: Whether labels are wanted.
 
-def groups_of(description: DataDescription, names: Sequence[str]) -> list[str | None]:
-    """Each image's group: the first groups of the described pattern, or what the described file lists for it."""
-    if description.groups is None:
-        return [None] * len(names)
-    file = description.path / description.groups
-    if file.suffix.lower() in (".csv", ".txt") and file.is_file():
-        groups = _listed_groups(file)
-        found: list[str | None] = [groups.get(plain(name), groups.get(plain(Path(name).name))) for name in names]
-    else:
-        pattern = group_pattern(description.groups, description.origin)
-        found = [_group_of(pattern.search(name)) for name in names]
-    if None in found:
-        raise UserError(
-            f"{description.origin}: groups: {description.groups} names no group for {names[found.index(None)]}"
+    Raises:
+        UserError: No such data, or a share or number is out of range.
+    """
+    check_held_out_part(val, test)
+    more: list[tuple[_Role, str]] = [("val", val)] if isinstance(val, str) and not _is_list(val) else []
+    more += [("test", test)] if isinstance(test, str) and not _is_list(test) else []
+    more += [("extra", name) for name in extra_names(extra)]
+    roles: list[_Role] = ["data"] * len(data)
+    if not more:
+        return Gathered(data, tuple(roles))
+    sources = [
+        open_source(
+            name, labelled=labelled, option=role, channels=data.channels, classes=data.classes
         )
-    return found
+        for role, name in more
+    ]  # fmt: skip
+    for (role, _), source in zip(more, sources, strict=True):
+        roles += [role] * len(source)
+    return Gathered(Joined([data, *sources]), tuple(roles))
 
 
-def _group_of(match: "re.Match[str] | None") -> str | None:
-    return None if match is None else "/".join(filter(None, match.groups())) or match[0]
+def _is_list(path: str) -> bool:
+    """Whether a path is a file that lists names: any but a description of a data set, or a shard."""
+    return Path(path).is_file() and not is_description(path) and Path(path).suffix.lower() != SHARD_SUFFIX
 
 
-def _listed_groups(file: Path) -> Mapping[str, str]:
-    """Groups by name, of a CSV file whose rows begin with a name and its group."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as lines:
-            return {plain(row[0].strip()): row[1].strip() for row in csv.reader(lines) if len(row) > 1}
-    except (OSError, csv.Error) as error:
-        raise DataError(f"groups: {file} cannot be read ({error}): give rows of a name and its group") from error
+def assign(images: Gathered, contents: Sequence[str], val: Held, test: Held) -> Split:
+    """Put each image into a part.
+
+    The parts that the data set has of its own are kept, and so are images given by a data set or a list; what is
+    missing is drawn from the rest, by group or content (``draw_split``). No image trains whose content or group
+    validates or tests.
+
+    Args:
+        images: All that the options name.
+        contents: Digest of each image's content.
+        val: As the option.
+        test: As the option.
+
+    Returns:
+        The parts. Images that are in none are copies of others.
+
+    Raises:
+        UserError: Parts of the data set's own, or given ones, share images; options contradict the parts; or nothing
+            would be left to train on.
+    """
+    own = _own_parts(images, val, test)
+    validate = _given(images, "val", val) or own["val"]
+    testing = _given(images, "test", test) or own["test"]
+    _refuse_shared(images, contents, "test", testing, "val", validate)
+    for part in ("val", "test"):
+        _refuse_shared(images, contents, part, own[part], "train", own["train"])
+    held = _marks(images, contents, (*validate, *testing))
+    rest = [index for index in own["train"] if not held & _marks(images, contents, [index])]
+    drawn = draw_split(
+        {index: _key(images.source, contents, index) for index in rest},
+        val if not isinstance(val, str) and not validate else 0,
+        test if not isinstance(test, str) and not testing else 0,
+    )
+    for part, wanted, there in (("val", val, drawn.val), ("test", test, drawn.test)):
+        if isinstance(wanted, int) and len(there) > wanted:
+            log.info("--%s %d: %d images, as groups and copies stay together", part, wanted, len(there))
+    split = _apart(Split(drawn.train, tuple(validate) or drawn.val, tuple(testing) or drawn.test), contents)
+    if left_out := sorted(set(own["train"]) - {*split.train, *split.val, *split.test}):
+        log.info(
+            "%s not trained on: copies of images that validate or test, or of their groups", images.count(left_out)
+        )
+    return _with_extra(images, contents, split)
+
+
+def _own_parts(images: Gathered, val: Held, test: Held) -> dict[Part, list[int]]:
+    """Images of the data by the part that the data set puts them in; in train where it has none."""
+    name, data = images.source.name, images.of("data")
+    parts = {index: images.source.part(index) for index in data}
+    own: dict[Part, list[int]] = {
+        part: [index for index in data if parts[index] == part] for part in ("train", "val", "test")
+    }
+    rest = [index for index in data if parts[index] is None]
+    if not own["train"]:
+        own["train"] = rest
+    elif rest:
+        log.info("%s: %s in none of its parts, left out", name, images.count(rest))
+    if len(rest) == len(data):
+        return own
+    if not own["train"]:
+        raise UserError(f"{name} has parts of its own, and none to train on: give its training images as --data")
+    for part, option, default in (("val", val, DEFAULT_VAL), ("test", test, 0)):
+        there = own["val" if part == "val" else "test"]
+        if there and option != default:
+            raise UserError(
+                f"--{part} {option}: {name} has {len(there)} images of its own to {_WORDS[part]} with: leave out "
+                f"--{part}, or give its training images alone as --data"
+            )
+    log.info("parts of the data set: %s", ", ".join(f"{len(each)} {part}" for part, each in own.items() if each))
+    return own
+
+
+def _given(images: Gathered, part: Literal["val", "test"], option: Held) -> list[int]:
+    """Images that a data set or a list of names puts into a part; none for a share or a number."""
+    if not isinstance(option, str) or not _is_list(option):
+        return images.of(part)
+    names = {images.source.file(index): index for index in images.of("data")}
+    wanted = read_names(Path(option), part)
+    if strange := sorted(wanted - names.keys()):
+        raise UserError(
+            f"--{part} {option}: {strange[0]!r} is not an image of {images.source.name} (they are named as "
+            f"{next(iter(names))!r} is)"
+        )
+    return sorted(names[name] for name in wanted)
+
+
+def _key(source: Source, contents: Sequence[str], index: int) -> str:
+    group = source.group(index)
+    return contents[index] if group is None else f"group {group}"
+
+
+def _marks(images: Gathered, contents: Sequence[str], indices: Sequence[int]) -> set[str]:
+    """Contents of images, and groups of those of the data."""
+    groups = (_key(images.source, contents, index) for index in indices if images.roles[index] == "data")
+    return {contents[index] for index in indices}.union(groups)
+
+
+def _refuse_shared(
+    images: Gathered, contents: Sequence[str], part: str, held: Sequence[int], other: str, others: Sequence[int]
+) -> None:
+    marks = _marks(images, contents, held)
+    if shared := [index for index in others if marks & _marks(images, contents, [index])]:
+        raise UserError(
+            f"{images.source.name}: {images.count(shared)} of {other} have the content or the group of images of "
+            f"{part}: keep each in one part"
+        )
+
+
+def _apart(split: Split, contents: Sequence[str]) -> Split:
+    """Leave out of training what also validates or tests, and of validation what also tests: copies across groups."""
+    test = {contents[index] for index in split.test}
+    val = tuple(index for index in split.val if contents[index] not in test)
+    held = test | {contents[index] for index in val}
+    return Split(tuple(index for index in split.train if contents[index] not in held), val, split.test)
+
+
+def _with_extra(images: Gathered, contents: Sequence[str], split: Split) -> Split:
+    """Add what ``--extra`` names to the training images: what is new, and neither validates nor tests here or there."""
+    extra = images.of("extra")
+    if not extra:
+        return split
+    held = {contents[index] for index in (*split.val, *split.test)}
+    held |= {contents[index] for index in extra if images.source.part(index) in ("val", "test")}
+    taken = {contents[index] for index in split.train}
+    added, left_out = [], 0
+    for index in extra:
+        if contents[index] in held:
+            left_out += 1
+        elif contents[index] not in taken:
+            added.append(index)
+            taken.add(contents[index])
+    known = len(extra) - len(added) - left_out
+    log.info(
+        "extra: %d more images to train on%s%s", len(added),
+        f" ({known} were there already)" if known else "",
+        f", {left_out} left out that validate or test" if left_out else "",
+    )  # fmt: skip
+    return Split((*split.train, *added), split.val, split.test)

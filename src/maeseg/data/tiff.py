@@ -133,27 +133,19 @@ def _by_rasterio(stream: BinaryIO, series: Any, name: str, most: int) -> Values:
     size = stream.seek(0, os.SEEK_END)
     check_bytes(size // 2, name, most)  # held in memory beside the image
     stream.seek(0)
-    try:
-        pages = _pages_by_rasterio(stream, series)
-    except rasterio.RasterioIOError as error:  # says "see previous exception"
-        raise ValueError(f"{codec}: {error.__cause__ or error}") from error
-    return _as_shaped(pages, series)
-
-
-def _pages_by_rasterio(stream: BinaryIO, series: Any) -> list[Values]:
-    """The pages of a series, each (C, H, W)."""
-    import rasterio
-
     pages = []
     with (
         warnings.catch_warnings(action="ignore"),  # that it lies nowhere on the earth
         rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
-        rasterio.MemoryFile(stream.read()) as file,
+        rasterio.MemoryFile(stream.read(), filename="image.tif") as file,
     ):
-        for each in series.pages:
-            with rasterio.open(f"GTIFF_DIR:{each.index + 1}:{file.name}", driver="GTiff") as source:
-                pages.append(source.read())
-    return pages
+        try:
+            for each in series.pages:
+                with rasterio.open(f"GTIFF_DIR:{each.index + 1}:{file.name}", driver="GTiff") as source:
+                    pages.append(source.read())
+        except rasterio.RasterioIOError as error:  # says "see previous exception", or names the file in memory
+            raise ValueError(f"{codec}: {str(error.__cause__ or error).replace(file.name, name)}") from error
+    return _as_shaped(pages, series)
 
 
 def _as_shaped(pages: list[Values], series: Any) -> Values:

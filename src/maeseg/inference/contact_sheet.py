@@ -68,7 +68,7 @@ def label_contact_sheet(source: Source, indices: Sequence[int], titles: Sequence
         nonlocal bordered
         for index in indices:
             picture = source.image(index)
-            picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+            picture.thumbnail((2 * _THUMBNAIL, 2 * _THUMBNAIL))  # contours are drawn twice as wide as they are shown
             label_HW = np.array(source.label(index).resize(picture.size, Image.Resampling.NEAREST))
             bordered = bordered or bool((label_HW == BORDER).any())
             yield overlay(picture, torch.from_numpy(label_HW), source.classes.colours)

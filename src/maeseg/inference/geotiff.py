@@ -92,7 +92,11 @@ def write_geotiff(
 def _is_geotiff(file: Path) -> bool:
     try:
         with tifffile.TiffFile(file) as tiff:
-            return bool(tiff.pages.first.is_geotiff)
+            page = tiff.pages.first
+            is_turned = "Orientation" in page.tags and page.tags["Orientation"].value != 1
+            if page.is_geotiff and is_turned:  # the map, which is upright, would lie mirrored
+                log.warning("%s has an orientation tag, so its map is a PNG and does not say where it lies", file)
+            return bool(page.is_geotiff) and not is_turned
     except Exception:  # another format by this suffix, or tags that only Pillow forgives
         return False
 

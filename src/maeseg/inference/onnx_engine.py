@@ -54,7 +54,7 @@ class OnnxEngine:
             self.trained_on = _sides(about["trained_on"]) if "trained_on" in about else self.size
             self.largest = _largest(json.loads(about.get("largest", str(FULL))))
         except (KeyError, ValueError, TypeError) as error:
-            raise UserError(f"--run {file} does not say what size and values it was trained at: {NOT_OURS}") from error
+            raise UserError(f"--run {file} does not say what size it was trained at: {NOT_OURS}") from error
         try:
             [taken] = self._session.get_inputs()
             self._input, (_, self.channels, *_) = taken.name, taken.shape

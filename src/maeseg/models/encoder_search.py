@@ -19,6 +19,9 @@ MOST = 16
 SIZES = r"\d+|(?<![a-z])(zepto|atto|femto|pico|nano|tiny|small|base|medium|large|xlarge|xxlarge|huge)(?![a-z])"
 """What members of one series differ by in their names: resnet18 and resnet34, convnext_tiny and convnext_small."""
 MOST_FAMILIES = 10
+"""Families that are told apart at most, by a network of each."""
+FEWEST = 10
+"""Tensors that any encoder has."""
 NOT_LEARNED = ("attn_mask", "relative_position_index", "relative_coords_table", "total_ops", "total_params")
 """Ends of keys that blocks have in some files beside weights: constants, and counts of operations."""
 
@@ -32,6 +35,8 @@ def fitting_encoder(offered: Mapping[str, Tensor], near: str) -> str | None:
         offered: A state dict.
         near: An encoder whose series is tried first.
     """
+    if len(offered) < FEWEST:
+        return None
     return next((name for name in candidates(offered, near) if fits(name, offered)), None)
 
 

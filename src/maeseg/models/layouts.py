@@ -116,11 +116,12 @@ def flattened(plain: nn.Module) -> dict[str, str]:
 
 def from_features(theirs: dict[str, Tensor], plain: nn.Module) -> dict[str, Tensor]:
     """The names of timm's feature network, or of the network itself, to those of the latter."""
-    apart = flattened(plain)
+    names, apart = plain.state_dict().keys(), flattened(plain)
     renamed = {}
     for key, value in theirs.items():
         first, _, rest = key.partition(".")
-        renamed[apart.get(f"{first}.", f"{first}.") + rest if rest else key] = value
+        longer = apart.get(f"{first}.", "")
+        renamed[longer + rest if longer and key not in names else key] = value
     return renamed
 
 

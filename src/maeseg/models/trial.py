@@ -1,7 +1,6 @@
 """A trial of a network on an image size, without computing: before a run begins, not after its first epoch."""
 
 import warnings
-from collections.abc import Iterator
 
 import segmentation_models_pytorch as smp
 import timm
@@ -12,9 +11,7 @@ from maeseg.errors import UserError
 from maeseg.models.channels import image_channels
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.outline import one_line
-
-MOST_SIDES = 16
-"""Other sides that are tried at most, to name one that works."""
+from maeseg.models.unet import DEFAULT_IMAGE_SIZE
 
 
 def trial_pass(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], patch_size: int = 32) -> None:
@@ -31,12 +28,11 @@ def trial_pass(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], pat
     if failure is None:
         return
     encoder = str(network.encoder.name)
-    works = next(
-        (each for each in other_sizes(encoder, size, patch_size) if not failure_of(network, each, patch_size)), None
-    )
+    others = other_sizes(encoder, size)
+    works = next((each for each in others if not failure_of(network, each, patch_size)), None)
     advice = f"use --image_size {list(works)}" if works else "choose another --encoder, such as resnet18"
     raise UserError(
-        f"--encoder {encoder} takes no images of --image_size {list(size)} ({one_line(failure)}): {advice}"
+        f"--encoder {encoder} takes no images of --image_size {list(size)} ({one_line(failure).rstrip('.')}): {advice}"
     ) from failure
 
 
@@ -51,7 +47,7 @@ def failure_of(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], pat
     inputs: tuple[torch.Tensor, ...] = (images_BCHW,)
     if isinstance(network, MaskedAutoencoder):
         visible_BYX = torch.ones(2, height // patch_size, width // patch_size, dtype=torch.bool)
-        visible_BYX[:, -1, -1] = False
+        visible_BYX[:, -1, -1] = visible_BYX[0].numel() == 1
         inputs = (images_BCHW, visible_BYX)
     values = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     unset = {name: torch.empty_like(value, device="meta") for name, value in values.items()}
@@ -69,12 +65,12 @@ def failure_of(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], pat
     return None
 
 
-def other_sizes(encoder: str, size: tuple[int, int], patch_size: int) -> Iterator[tuple[int, int]]:
-    """Sizes to try instead: squares of sides from the nearest on, and last the one that the weights of timm are for."""
-    nearest = max(round(max(size) / patch_size), 1)
-    steps = sorted(range(1, nearest + MOST_SIDES), key=lambda step: (abs(step - nearest), step))
-    for step in steps[:MOST_SIDES]:
-        yield step * patch_size, step * patch_size
-    own = timm.get_pretrained_cfg(encoder)
-    if own:
-        yield own.input_size[1], own.input_size[2]
+def other_sizes(encoder: str, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Sizes to try instead: multiples of the one that timm's weights are for, the nearest, and that one itself.
+
+    Encoders that do not take any size take that one, and those that attend in windows its multiples.
+    """
+    known = timm.get_pretrained_cfg(encoder)
+    height, width = known.input_size[1:] if known else (DEFAULT_IMAGE_SIZE, DEFAULT_IMAGE_SIZE)
+    times = [max(round(side / own), 1) for side, own in zip(size, (height, width), strict=True)]
+    return [(times[0] * height, times[1] * width), (height, width)]

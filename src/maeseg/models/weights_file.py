@@ -44,8 +44,8 @@ def read_weights_file(path: Path) -> Any:
         if not kind and (path.suffix == ".safetensors" or is_safetensors(path)) and not is_zipfile(path):
             return safetensors.torch.load_file(path)
         if not kind:
-            with warnings.catch_warnings(action="ignore"):
-                return torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"), path.open("rb") as file:  # a path is read by its suffix
+                return torch.load(file, map_location="cpu", weights_only=True)
     except safetensors.SafetensorError as error:
         raise UserError(
             f"{path} is not a file of weights: safetensors cannot read it ({error}): copy or download it again"

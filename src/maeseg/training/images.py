@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maeseg.data.assignment import Held, assign, gather
 from maeseg.data.check import Skipped, contents_of, leave_out_bad, refuse_bad, write_skipped
 from maeseg.data.image_lists import IMAGES, ImageList, Listed, ListedPart, read_image_list, write_image_list
+from maeseg.data.parts import Held, assign, gather
 from maeseg.data.sources import Source
 from maeseg.data.splits import Split, label_subset, named_subset
 from maeseg.data.survey import survey

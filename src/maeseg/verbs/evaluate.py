@@ -71,6 +71,7 @@ def evaluate(
 
     measured = choose_measured(folder, data, split, opened)
     source, indices = measured.source, measured.indices
+    source.largest = normalisation.largest
     progress = partial(show_progress, description=f"evaluating {measured.in_words(data)}")
     metrics = evaluate_model(unet, source, indices, choose_size(saved, None), rule, normalisation, progress)
     figures: dict[str, Any] = {

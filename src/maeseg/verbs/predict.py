@@ -63,7 +63,7 @@ def predict(
 
     check_tile(tile, overlap)
     engine = open_engine(Path(run), checkpoint, precision)
-    found = find_images(Path(images), engine.channels, MAX_PIXELS_ALONE, on_bad_image, engine.largest)
+    found = find_images(Path(images), engine.channels, MAX_PIXELS_ALONE, on_bad_image, largest=engine.largest)
     segmenter = Segmenter(engine, tile, overlap, flips)
     with open_output(Path(out), overwrite) as target:
         for table in (PREDICTIONS, SKIPPED):  # of what was here before; these two are written last

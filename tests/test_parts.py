@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from maeseg.data.assignment import Held, assign, gather
 from maeseg.data.facts import Part
 from maeseg.data.folders import ImageFolder
 from maeseg.data.image_lists import ImageList, Listed, read_image_list, write_image_list
+from maeseg.data.parts import Held, assign, gather
 from maeseg.data.sources import Source, open_source
 from maeseg.data.splits import Split
 from maeseg.errors import UserError
