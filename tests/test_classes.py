@@ -630,7 +630,7 @@ def test_labels_of_nothing_but_background_and_border(verb: str, tmp_path: Path, 
         for name, value in (("images", 90), ("masks", 255)):  # 0 and 255, as two classes are often drawn
             (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
             picture = Image.new("L", (64, 64))
-            picture.paste(value, (8, 8, 40, 40))
+            picture.paste(value, (8, 8, 40, 40 - number))
             picture.save(tmp_path / "data" / name / f"{number}.png")
     (tmp_path / "list.yaml").write_text("[background, cell]")
     more = ("--inits", "[scratch]", "--labels", "[2]", "--seeds", 1) if verb == "compare" else ()

@@ -102,6 +102,8 @@ def test_nothing_left_to_train_on(val: float | int) -> None:
         draw_split(keys(10), val)
     with pytest.raises(UserError, match=r"--val 3 --test 7: .*no image to train on"):
         draw_split(keys(10), 3, 7)
+    with pytest.raises(UserError, match=r"there are 6, in 1 groups or sets of copies"):
+        draw_split(dict.fromkeys(range(6), "one image"), 2)
 
 
 @pytest.mark.parametrize("val", [0, -1, 0.0, -0.2, 1.0, 3.0, float("nan")])

@@ -12,11 +12,12 @@ from PIL import Image
 from maeseg.data.folders import ImageFolder
 from maeseg.data.samplers import EpochSampler
 from mishaps import Mishap, full_disk, suffer
-from tiny_runs import DATA, NETWORK, curves, files_in, maeseg, same_weights, split_of
+from tiny_runs import DATA, NETWORK, VAL, curves, files_in, maeseg, same_weights, split_of
 
 STEPS = 4
 WORDS = (
-    "pretrain", *NETWORK, "--data", DATA, "--batch_size", 4, "--epochs", 2, "--accelerator", "cpu", "--save_every", 0,
+    "pretrain", *NETWORK, "--data", DATA, "--val", VAL, "--batch_size", 4, "--epochs", 2, "--accelerator", "cpu",
+    "--save_every", 0,
 )  # fmt: skip
 
 
@@ -120,7 +121,10 @@ def test_damaged_weights_are_not_used(
 ) -> None:
     """A flipped bit in a weight would go unseen by PyTorch."""
     run = shutil.copytree(killed, tmp_path / "run")
-    last, words = run / "checkpoints" / "last.ckpt", ("finetune", "--data", DATA, "--epochs", 1, "--workers", 0)
+    last, words = (
+        run / "checkpoints" / "last.ckpt",
+        ("finetune", "--data", DATA, "--val", VAL, "--epochs", 1, "--workers", 0),
+    )
     damage(last)
     torch.load(last, weights_only=True)
     assert maeseg(*words, "--out", tmp_path / "one", "--weights", last) == 2

@@ -157,8 +157,20 @@ def test_numbers_that_contradict_own_parts_are_refused(val: Held, test: Held, sa
 def test_own_parts_that_share_images_are_refused(first: str, second: str, tmp_path: Path) -> None:
     number = IN_PARTS[f"{first}/0.bmp"]
     source = Grouped(folder(tmp_path, IN_PARTS | {f"{second}/copy.bmp": number}), own_part)
-    with pytest.raises(UserError, match=rf"1 image \({first}/0.bmp, ...\) of {first} have .* of {second}: keep each"):
+    with pytest.raises(UserError, match=rf"1 image \({first}/0.bmp\) of {first} have .* of {second}: keep each"):
         divided(source)
+
+
+def test_images_in_none_of_the_parts_are_left_out_if_some_are_listed_to_train(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder(tmp_path, IN_PARTS | {"more/1.bmp": 90, "more/2.bmp": 91})
+    source = Grouped(tmp_path, lambda name: None if name.startswith("more/") else own_part(name))
+    with caplog.at_level(logging.INFO, logger="maeseg"):
+        assert len(divided(source)[1].train) == 6
+    assert "2 images (more/1.bmp, ...) in none of its parts, left out" in caplog.text
+    source = Grouped(tmp_path, lambda name: "val" if name.startswith("val/") else None)
+    assert len(divided(source)[1].train) == 6 + 3 + 2
 
 
 def test_only_held_out_parts(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from maeseg.data.description import is_description
 from maeseg.data.extra import Joined, extra_names
 from maeseg.data.facts import Part
+from maeseg.data.shards import SHARD_SUFFIX
 from maeseg.data.sources import Source, open_source
 from maeseg.data.splits import Split, check_held_out_part, draw_split, read_names
 from maeseg.errors import UserError
@@ -21,7 +23,6 @@ DEFAULT_VAL = 0.2
 """Share that validates where nothing was asked for and the data set has no validation part of its own."""
 
 _Role = Literal["data", "val", "test", "extra"]
-_SOURCES = (".tar", ".yaml", ".yml", ".json")  # files that are data sets; any other one lists names
 _WORDS = {"train": "train", "val": "validate", "test": "test"}
 
 
@@ -42,8 +43,9 @@ class Gathered:
         return [index for index, each in enumerate(self.roles) if each == role]
 
     def count(self, indices: Sequence[int]) -> str:
-        """How many images there are of them, and the name of one: ``3 images (a.png ...)``."""
-        return f"{len(indices)} image{'s' * (len(indices) > 1)} ({self.source.file(indices[0])}, ...)"
+        """How many images there are of them, and the name of one: ``3 images (a.png, ...)``."""
+        name = self.source.file(indices[0])
+        return f"1 image ({name})" if len(indices) == 1 else f"{len(indices)} images ({name}, ...)"
 
 
 def gather(
@@ -80,7 +82,8 @@ def gather(
 
 
 def _is_list(path: str) -> bool:
-    return Path(path).is_file() and Path(path).suffix.lower() not in _SOURCES
+    """Whether a path is a file that lists names: any but a description of a data set, or a shard."""
+    return Path(path).is_file() and not is_description(path) and Path(path).suffix.lower() != SHARD_SUFFIX
 
 
 def assign(images: Gathered, contents: Sequence[str], val: Held, test: Held) -> Split:
@@ -129,12 +132,18 @@ def assign(images: Gathered, contents: Sequence[str], val: Held, test: Held) -> 
 
 def _own_parts(images: Gathered, val: Held, test: Held) -> dict[Part, list[int]]:
     """Images of the data by the part that the data set puts them in; in train where it has none."""
-    own: dict[Part, list[int]] = {"train": [], "val": [], "test": []}
-    for index in images.of("data"):
-        own[images.source.part(index) or "train"].append(index)
-    if not own["val"] and not own["test"]:
+    name, data = images.source.name, images.of("data")
+    parts = {index: images.source.part(index) for index in data}
+    own: dict[Part, list[int]] = {
+        part: [index for index in data if parts[index] == part] for part in ("train", "val", "test")
+    }
+    rest = [index for index in data if parts[index] is None]
+    if not own["train"]:
+        own["train"] = rest
+    elif rest:
+        log.info("%s: %s in none of its parts, left out", name, images.count(rest))
+    if len(rest) == len(data):
         return own
-    name = images.source.name
     if not own["train"]:
         raise UserError(f"{name} has parts of its own, and none to train on: give its training images as --data")
     for part, option, default in (("val", val, DEFAULT_VAL), ("test", test, 0)):

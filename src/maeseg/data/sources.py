@@ -141,11 +141,6 @@ def described_channels(data: str) -> int | None:
     return read_description(Path(data)).channels if is_description(data) else None
 
 
-def has_test_split(data: str) -> bool:
-    """Tell whether the data that an option names has an official test split, to be opened with ``test``."""
-    return data.partition(":")[0] in _NAMES
-
-
 def typical_size(source: Source, indices: Sequence[int]) -> tuple[int, int]:
     """The median height and the median width of images, of up to 16 of them, evenly spread."""
     chosen = indices[:: -(-len(indices) // 16)]

@@ -61,7 +61,10 @@ def draw_split(keys: Mapping[int, str], val: float | int, test: float | int = 0)
     held_out = max(validate + 1, _first(places, sizes, held_out_part(val, test))) if test else validate
     if held_out >= len(order):
         options = " ".join(f"--{name} {part}" for name, part in (("val", val), ("test", test)) if part)
-        raise UserError(f"{options or 'what is held out'}: that leaves no image to train on, there are {len(keys)}")
+        sets = f", in {len(order)} groups or sets of copies" if len(order) < len(keys) else ""
+        raise UserError(
+            f"{options or 'what is held out'}: that leaves no image to train on, there are {len(keys)}{sets}"
+        )
     parts = (order[held_out:], order[:validate], order[validate:held_out])
     return Split(*(tuple(sorted(index for key in part for index in together[key])) for part in parts))
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from maeseg.data.check import contents_of, refuse_bad
 from maeseg.data.image_lists import IMAGES, ImageList, Listed, read_image_list
-from maeseg.data.sources import Source, has_test_split
+from maeseg.data.sources import Source, is_named
 from maeseg.data.survey import survey
 from maeseg.errors import UserError
 
@@ -57,7 +57,7 @@ def choose_measured(run: Path, data: str, split: SplitName | None, opened: Calla
         UserError: The data does not have the images asked for, or only some of them, or one cannot be used.
     """
     stored = read_image_list(run)
-    official = split == "test" and has_test_split(data) and not (stored and stored.of("test"))
+    official = split == "test" and is_named(data) and not (stored and stored.of("test"))
     source = opened(official)
     found = survey(source)
     contents = contents_of(source, found)

@@ -65,7 +65,9 @@ def evaluate(
     normalisation, folder = saved.normalisation, run_folder(Path(run))
 
     def opened(test: bool) -> "Source":
-        return open_source(data, labelled=True, test=test, channels=normalisation.channels, classes=saved.classes)
+        source = open_source(data, labelled=True, test=test, channels=normalisation.channels, classes=saved.classes)
+        source.largest = normalisation.largest
+        return source
 
     measured = choose_measured(folder, data, split, opened)
     source, indices = measured.source, measured.indices
