@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from maeseg.atomic import write_csv
-from maeseg.classes import BINARY
+from maeseg.classes import BINARY, Classes
 from maeseg.data.facts import digest, digest_file
+from maeseg.data.files import some
 from maeseg.data.sources import Source
 from maeseg.data.splits import Split
 from maeseg.data.survey import Survey
@@ -97,21 +98,52 @@ def refuse_bad(faults: Mapping[int, str], indices: Sequence[int]) -> None:
         raise UserError(_summary(bad))
 
 
-def refuse_mere_background(source: Source, indices: Sequence[int]) -> None:
-    """Raise a UserError if no label has a class of the user's own but the first: then the list fits other labels.
+def refuse_one_class(source: Source, indices: Sequence[int]) -> None:
+    """Raise a UserError if labels have nothing to tell apart: mere background, or mere foreground.
 
-    So it is where labels are 0 and 255, and the list counts on: 255 is the border unless a class has it.
+    With classes of the user's own, mere background means that the list fits other labels. So it is where labels are 0
+    and 255, and the list counts on: 255 is the border unless a class has it.
     """
-    if source.classes == BINARY:
-        return
-    for index in indices:
-        if np.setdiff1d(np.asarray(source.label(index)), (0, BORDER)).size:
-            return
+    found = _classes_in(source, indices)
     names = source.classes.names
-    raise UserError(
-        f"--classes {source.classes.origin}: no label of {source.name} to train on has anything but {names[0]} and the "
-        f"border, 255; if 255 is a class, say so: {{{names[0]}: 0, {names[1]}: 255}}"
-    )
+    if source.classes == BINARY and len(found) < 2:
+        what = names[next(iter(found), 0)]
+        raise UserError(
+            f"{source.name}: the {len(indices)} labels to train on are {what} everywhere, so nothing can be learned: "
+            "look at them with maeseg check"
+        )
+    if not found - {0}:
+        raise UserError(
+            f"--classes {source.classes.origin}: no label of {source.name} to train on has anything but {names[0]} and "
+            f"the border, 255; if 255 is a class, say so: {{{names[0]}: 0, {names[1]}: 255}}"
+        )
+
+
+def refuse_other_classes(source: Source, classes: Classes) -> None:
+    """Raise a UserError if labels tell apart other classes than a run does."""
+    if (source.classes.names, source.classes.maps) != (classes.names, classes.maps):
+        raise UserError(
+            f"{source.name} has the classes {some(source.classes.names)}, and the run {some(classes.names)}: give data "
+            "of the run's classes"
+        )
+
+
+def warn_of_one_class(source: Source, indices: Sequence[int]) -> None:
+    """Warn of few labels that happen to have nothing but background, or nothing but foreground."""
+    found = _classes_in(source, indices)
+    if len(found) < 2:
+        what = source.classes.names[next(iter(found), 0)]
+        log.warning("the %d labels that are trained on are %s everywhere: take more, or others", len(indices), what)
+
+
+def _classes_in(source: Source, indices: Sequence[int]) -> set[int]:
+    """Classes that labels have, the border left out; no more are looked for than two, one of them no background."""
+    found: set[int] = set()
+    for index in indices:
+        found |= {int(value) for value in np.unique(np.asarray(source.label(index)))} - {BORDER}
+        if len(found) > 1:
+            break
+    return found
 
 
 def write_skipped(run: Path, skipped: Skipped) -> None:

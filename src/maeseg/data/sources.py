@@ -132,6 +132,17 @@ def is_shards(data: str, channels: int) -> bool:
     return path.exists() and bool(find_shards(path)) and not (path.is_dir() and list_files(path, suffixes(channels)))
 
 
+def refuse_inside(out: str, data: str) -> None:
+    """Raise a UserError if ``out`` lies in the folder of the images: what is written would be taken for images."""
+    if is_named(data):
+        return
+    folder = (read_description(Path(data)).path if is_description(data) else Path(data)).resolve()
+    if folder.is_dir() and Path(out).resolve().is_relative_to(folder):
+        raise UserError(
+            f"--out {out} lies in --data {data}, so its pictures would be taken for images: give a folder outside"
+        )
+
+
 def described_channels(data: str) -> int | None:
     """Channels of the images that a description names, if ``data`` is one and it does.
 

@@ -9,6 +9,7 @@ from statistics import median_low
 from maeseg.data.facts import ImageFacts
 from maeseg.data.files import some
 from maeseg.data.folders import ImageFolder, describe_labels
+from maeseg.data.pixel_facts import assumptions, choose_largest
 from maeseg.data.sources import Source
 from maeseg.data.survey import Survey
 from maeseg.errors import UserError
@@ -42,7 +43,7 @@ def summarize(source: Source, found: Survey) -> Summary:
         found: Facts and faults of all of them.
     """
     names = {index: source.file(index) for index in range(len(source))}
-    lines = {"images": _images(source, names.values()), **_sizes(found.facts.values())}
+    lines = {"images": _images(source, names.values()), **_sizes(found.facts.values()), **_values(found)}
     if isinstance(source, ImageFolder):
         lines |= _layout(source)
         if source.labelled:
@@ -72,6 +73,12 @@ def _sizes(facts: Iterable[ImageFacts]) -> dict[str, str]:
     return {
         "size": f"{min(widths)} to {max(widths)} x {min(heights)} to {max(heights)} pixels, in the median {typical}"
     }
+
+
+def _values(found: Survey) -> dict[str, str]:
+    facts = [each.pixels for each in found.facts.values() if each.pixels]
+    said = assumptions(facts, choose_largest(facts))
+    return {"values": "; ".join(said)} if said else {}
 
 
 def _layout(source: ImageFolder) -> dict[str, str]:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from maeseg.data.check import contents_of, refuse_bad
+from maeseg.data.folders import ImageFolder, describe_labels
 from maeseg.data.image_lists import IMAGES, ImageList, Listed, read_image_list
+from maeseg.data.pixel_facts import assumptions
 from maeseg.data.sources import Source, is_named
-from maeseg.data.survey import survey
+from maeseg.data.survey import Survey, survey
 from maeseg.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,9 @@ class Measured:
         return f"{len(self.indices)} {kind} of {data} ({self.origin})"
 
 
-def choose_measured(run: Path, data: str, split: SplitName | None, opened: Callable[[bool], Source]) -> Measured:
+def choose_measured(
+    run: Path, data: str, split: SplitName | None, opened: Callable[[bool], Source], largest: int
+) -> Measured:
     """Choose the images to measure a run on, by content: copies in another folder are the same images.
 
     Args:
@@ -52,6 +56,7 @@ def choose_measured(run: Path, data: str, split: SplitName | None, opened: Calla
         split: Part that is asked for. By default the run's test images, or where it has none its validation images, if
             the data has them; otherwise all of the data.
         opened: Opens the data; given True, its official test split.
+        largest: The value of 16 bits that the run scales images by.
 
     Raises:
         UserError: The data does not have the images asked for, or only some of them, or one cannot be used.
@@ -59,6 +64,7 @@ def choose_measured(run: Path, data: str, split: SplitName | None, opened: Calla
     stored = read_image_list(run)
     official = split == "test" and is_named(data) and not (stored and stored.of("test"))
     source = opened(official)
+    source.largest = largest
     found = survey(source)
     contents = contents_of(source, found)
     if official or split == "all":
@@ -66,9 +72,19 @@ def choose_measured(run: Path, data: str, split: SplitName | None, opened: Calla
     else:
         indices, part, origin = _choose(run, data, split, stored, source, contents)
     refuse_bad(found.faults, indices)
+    _say(source, found, indices)
     trained = [index for index in indices if stored and contents[index] in stored.trained]
     _warn(run, stored, len(trained), len(indices), part)
     return Measured(source, indices, part or "all", origin, len(trained) if stored else None)
+
+
+def _say(source: Source, found: Survey, indices: Sequence[int]) -> None:
+    """Say what is assumed of labels and images."""
+    if isinstance(source, ImageFolder):
+        log.info("%s: %s", source.name, describe_labels(source))
+    facts = [pixels for index in indices if (pixels := found.facts[index].pixels)]
+    for line in assumptions(facts, source.largest):
+        log.info("%s: %s", source.name, line)
 
 
 def _choose(

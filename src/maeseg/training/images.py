@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maeseg.data.check import Skipped, contents_of, leave_out_bad, refuse_bad, write_skipped
+from maeseg.data.folders import ImageFolder, describe_labels
 from maeseg.data.image_lists import IMAGES, ImageList, Listed, ListedPart, read_image_list, write_image_list
 from maeseg.data.parts import Held, assign, gather
+from maeseg.data.pixel_facts import assumptions, choose_largest, refuse_mixed
 from maeseg.data.sources import Source
 from maeseg.data.splits import Split, label_subset, named_subset
-from maeseg.data.survey import survey
+from maeseg.data.survey import Survey, survey
 from maeseg.errors import UserError
 from maeseg.processes import first_process
 from maeseg.training.run import read_facts
@@ -113,14 +115,34 @@ def choose_images(
     found = survey(images.source)
     contents = contents_of(images.source, found)
     if stored:
-        return _again(images.source, contents, found.faults, stored, out)
+        again = _again(images.source, contents, found.faults, stored, out)
+        _settle(images.source, data, found, again.split, loud=not stored.shared)
+        return again
     split = assign(images, contents, val, test)
     split, skipped = leave_out_bad(images.source, split, found.faults, on_bad_image)
+    _settle(images.source, data, found, split, loud=True)
     log.info(
         "images of %s: %s", data.name,
         ", ".join(f"{len(part)} {does}" for part, does in _parts(split) if part),
     )  # fmt: skip
     return RunImages(images.source, split, contents, skipped)
+
+
+def _settle(source: Source, data: Source, found: Survey, split: Split, loud: bool) -> None:
+    """Settle the scale of 16-bit images, by those that train, and say what is assumed of images and labels."""
+    facts = {
+        source.file(index): pixels
+        for index in (*split.train, *split.val, *split.test)
+        if (pixels := found.facts[index].pixels)
+    }
+    refuse_mixed(facts, source.channels)
+    source.largest = choose_largest([pixels for index in split.train if (pixels := found.facts[index].pixels)])
+    if not loud:
+        return
+    if isinstance(data, ImageFolder) and data.labelled:
+        log.info("%s: %s", data.name, describe_labels(data))
+    for line in assumptions(list(facts.values()), source.largest):
+        log.info("%s: %s", source.name, line)
 
 
 def _parts(split: Split) -> tuple[tuple[tuple[int, ...], str], ...]:

@@ -1,5 +1,6 @@
 """What a network starts from: a run of maeseg, weights from outside, or nothing."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from maeseg.models.weights_file import (
 )
 from maeseg.training.checkpoints import Checkpoint, read_checkpoint, restore_masked_autoencoder
 from maeseg.types import Transfer
+
+log = logging.getLogger(__name__)
 
 TIMM = "timm"
 """The word for the weights that timm publishes for the encoder."""
@@ -145,6 +148,11 @@ def choose_normalisation(starts: Iterable[Start], source: Source, train: Sequenc
     """
     run = first_run(starts)
     if run and run.normalisation.channels == source.channels:
+        if source.largest != run.normalisation.largest:
+            log.info(
+                "values of 16 bits are scaled by %d, as in %s, not by %d", run.normalisation.largest, run.run,
+                source.largest,
+            )  # fmt: skip
         source.largest = run.normalisation.largest
         return run.normalisation
     return measure_normalisation(source, train)

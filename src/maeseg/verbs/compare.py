@@ -115,9 +115,9 @@ def compare(
         UserError: If an option, a file or a folder cannot be used; checked for every run before the first starts.
     """
     config = dict(locals())
-    from maeseg.data.check import refuse_mere_background
+    from maeseg.data.check import refuse_one_class
     from maeseg.data.class_labels import check_border, choose_classes
-    from maeseg.data.sources import open_source
+    from maeseg.data.sources import described_channels, open_source, refuse_inside
     from maeseg.data.splits import label_subset
     from maeseg.experiments.comparison import RESULTS, read_looks, trace_pretraining
     from maeseg.experiments.contrast_pictures import write_contrasts
@@ -145,24 +145,26 @@ def compare(
 
     check_ranges(config)
     check_devices(accelerator, devices, precision)
-    own = choose_classes(classes)
-    check_border(border, own)
-    check_class_weights(class_weights, len(own.names), loss)
     named = name_inits(inits)
     starts = [read_start(init.weights, init.transfer) for init in named if init.weights]
     encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
-    channels = choose_channels(starts, channels)
+    channels = choose_channels(starts, channels or described_channels(data))
+    refuse_inside(out, data)
+    given = choose_classes(classes)
+    source = open_source(data, labelled=True, download=download, channels=channels, classes=given)
+    own = source.classes
+    check_border(border, own)
+    check_class_weights(class_weights, len(own.names), loss)
     for start in starts:
         start_unet(build_unet(encoder, decoder_channels, channels, own.maps), start, own)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     trial_pass(build_unet(encoder, decoder_channels, channels, own.maps), size)
-    source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
     chosen = choose_images(source, out, val=val, test=test, on_bad_image=on_bad_image, resume=resume)
     source, split = chosen.source, chosen.split
     for start in starts:
         check_held_out(start, chosen)
-    refuse_mere_background(source, split.train)
+    refuse_one_class(source, split.train)
     cells = list(plan_cells(named, labels, seeds))
     label_counts = {share: len(label_subset(split.train, chosen.contents, share, seed=0)) for share in labels}
 

@@ -46,6 +46,7 @@ def evaluate(
     from functools import partial
     from pathlib import Path
 
+    from maeseg.data.check import refuse_other_classes
     from maeseg.data.class_labels import check_border
     from maeseg.data.sources import open_source
     from maeseg.inference.evaluate import evaluate_model
@@ -66,10 +67,10 @@ def evaluate(
 
     def opened(test: bool) -> "Source":
         source = open_source(data, labelled=True, test=test, channels=normalisation.channels, classes=saved.classes)
-        source.largest = normalisation.largest
+        refuse_other_classes(source, saved.classes)
         return source
 
-    measured = choose_measured(folder, data, split, opened)
+    measured = choose_measured(folder, data, split, opened, normalisation.largest)
     source, indices = measured.source, measured.indices
     source.largest = normalisation.largest
     progress = partial(show_progress, description=f"evaluating {measured.in_words(data)}")

@@ -120,10 +120,11 @@ def finetune(
     import lightning as L
     from torch import Tensor
 
-    from maeseg.data.check import refuse_mere_background
+    from maeseg.classes import BINARY
+    from maeseg.data.check import refuse_one_class, warn_of_one_class
     from maeseg.data.class_labels import check_border, choose_classes
     from maeseg.data.datamodule import SegmentData
-    from maeseg.data.sources import open_source, typical_size
+    from maeseg.data.sources import described_channels, open_source, refuse_inside, typical_size
     from maeseg.experiments.validation import Confusion, write_validation
     from maeseg.inference.evaluate import evaluate_model
     from maeseg.inference.examples import choose_examples, write_predictions
@@ -151,20 +152,23 @@ def finetune(
 
     check_ranges(config)
     own = choose_classes(classes)
-    check_border(border, own)
-    check_class_weights(class_weights, len(own.names), loss)
     start = read_start(weights, transfer) if weights else None
     starts = [start] if start else []
     encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
-    channels = choose_channels(starts, channels)
+    channels = choose_channels(starts, channels or described_channels(data))
+    refuse_inside(out, data)
     source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
+    own = source.classes
+    check_border(border, own)
+    check_class_weights(class_weights, len(own.names), loss)
     chosen = choose_images(source, out, val=val, test=test, on_bad_image=on_bad_image, resume=resume)
     source, split = chosen.source, chosen.split
     inherited = check_held_out(start, chosen) if start else []
-    refuse_mere_background(source, split.train)
+    refuse_one_class(source, split.train)
     train = chosen.choose_labels(labels, seed)
+    warn_of_one_class(source, train)
     L.seed_everything(seed, verbose=False)
     network = build_unet(encoder, decoder_channels, channels, own.maps)
     trial_pass(network, size)
@@ -235,7 +239,7 @@ def finetune(
     if trainer.is_global_zero:
         with run.writing():
             files = [source.file(index) for index in split.measured]
-            confusion = Confusion(own.names, metrics.confusion_KK) if classes else None
+            confusion = Confusion(own.names, metrics.confusion_KK) if own != BINARY else None
             write_validation(run.path, files, metrics.images, metrics.reliability, confusion)
             write_predictions(run.path / "examples", source, predicted)
             run.finish(

@@ -100,7 +100,7 @@ def pretrain(
 
     from maeseg.data.datamodule import PretrainData
     from maeseg.data.extra import extra_names
-    from maeseg.data.sources import open_source
+    from maeseg.data.sources import described_channels, open_source, refuse_inside
     from maeseg.inference.examples import choose_examples, write_reconstructions
     from maeseg.masking import check_mask_ratio
     from maeseg.models.masked_autoencoder import MaskedAutoencoder
@@ -136,7 +136,8 @@ def pretrain(
     check_patch_size(patch_size, largest_stride(decoder_channels))
     check_image_size(size, patch_size)
     check_mask_ratio(mask_ratio, (size[0] // patch_size, size[1] // patch_size))
-    channels = choose_channels([start] if start else [], channels)
+    channels = choose_channels([start] if start else [], channels or described_channels(data))
+    refuse_inside(out, data)
     source = open_source(data, labelled=False, download=download, channels=channels)
     chosen = choose_images(source, out, val=val, extra=extra, labelled=False, on_bad_image=on_bad_image, resume=resume)
     source, split = chosen.source, chosen.split
