@@ -254,6 +254,7 @@ class LabelFacts:
         shown: Of the gray that its palette shows, where that differs from the indices.
         alpha: Of its alpha channel, where that is not opaque everywhere.
         colors: Of its colors, where it has any.
+        clear_is_zero: Exactly the pixels that are transparent have the value 0.
         lossy: Compressed with loss.
         numbered: Values are 1 to n, each one region: as numbers of instances are.
         turned: Orientation tag of its own.
@@ -267,6 +268,7 @@ class LabelFacts:
     shown: Tally | None
     alpha: Tally | None
     colors: Tally | None
+    clear_is_zero: bool
     lossy: bool
     numbered: bool
     turned: int
@@ -317,12 +319,19 @@ def label_facts(label: LabelPicture, image: Path | None) -> LabelFacts:
         shown=tally(shown_HW),
         alpha=tally(alpha_HW),
         colors=tally(colors_of(label)) if has_colors else None,
+        clear_is_zero=_is_same_shape(values_HW, alpha_HW),
         lossy=label.lossy,
         numbered=_is_numbered(values_HW),
         turned=label.turned,
         image_turned=image_turned,
         image_stored=stored,
     )
+
+
+def _is_same_shape(values_HW: NDArray[Any] | None, alpha_HW: NDArray[Any] | None) -> bool:
+    if values_HW is None or alpha_HW is None:
+        return False
+    return bool(((values_HW > 0) == (alpha_HW > 0)).all())
 
 
 def _orientation(image: Path) -> tuple[int, tuple[int, int]]:

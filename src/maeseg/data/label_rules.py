@@ -23,6 +23,8 @@ Orientation = Literal["applied", "stored"]
 
 _NEAR = 40  # of 255: how far blurred values stray from 0 and 255
 _ENDS = 0.95  # share of pixels near 0 or 255 from which a threshold is found, not asked for
+_FEW = 3  # labels of which an odd one says as much as the others
+_ODD = 0.1  # share of labels that are at fault, and not another convention
 _LISTED = 32  # classes that a proposal lists
 
 
@@ -243,7 +245,7 @@ def _is_shape_in_alpha(clear: Mapping[str, LabelFacts], labels: Mapping[str, Lab
     if len(flat) == len(clear):
         if len(clear) == len(labels) or all(_distinct(each) == 1 for each in labels.values()):
             return True
-    elif all(_same_shape(each) for each in clear.values()):
+    elif all(each.clear_is_zero for each in clear.values()):
         return False
     name = next(iter(clear))
     raise Question(
@@ -256,13 +258,6 @@ def _is_shape_in_alpha(clear: Mapping[str, LabelFacts], labels: Mapping[str, Lab
 
 def _distinct(facts: LabelFacts) -> int:
     return (facts.colors or facts.values or Tally({}, 0, 0, 0)).distinct
-
-
-def _same_shape(facts: LabelFacts) -> bool:
-    """Whether as many pixels are opaque as have a value: white on transparent black."""
-    if facts.values is None or facts.alpha is None:
-        return False
-    return facts.values.counts.get(0, 0) == facts.alpha.counts.get(0, 0)
 
 
 def _find_binary(
@@ -289,7 +284,8 @@ def _find_binary(
             },
         )
     fitting = len(ones) + len(full) + len(zeros)
-    if (ones or full or fitting == len(inside)) and 2 * fitting >= len(inside):
+    others = len(inside) - fitting
+    if not others or ((ones or full) and len(inside) > _FEW and others <= max(1, _ODD * len(inside))):
         foreground = 1 if ones else 255
         return LabelRule(reading, ((one(0),), (one(foreground),)), border, None, turned)
     return _find_threshold(labels, tallies, reading, turned, root)
@@ -320,9 +316,10 @@ def _find_threshold(
 
 
 def _numbered(labels: Mapping[str, LabelFacts]) -> bool:
-    """Whether values number instances: most labels have each of 1 to n once, and n differs between labels."""
-    counts = {each.values.high for each in labels.values() if each.numbered and each.values}
-    return sum(each.numbered for each in labels.values()) > len(labels) / 2 and (len(counts) > 1 or len(labels) == 1)
+    """Whether values number instances: most labels of several have 1 to n once each, and n differs between labels."""
+    several = [each for each in labels.values() if each.values and each.values.high > 1]
+    counts = {each.values.high for each in labels.values() if each.values and each.values.high}
+    return 2 * sum(each.numbered for each in several) > len(several) and (len(counts) > 1 or len(labels) == 1)
 
 
 def _values(
