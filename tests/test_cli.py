@@ -27,6 +27,7 @@ FINETUNE_OPTIONS = [
     "class_weights", *TRAIN_OPTIONS[6:],
 ]  # fmt: skip
 OPTIONS = {
+    "check": ["data", "add", "classes", "channels", "write", "sheet", "overwrite"],
     "pretrain": [
         "data", "out", "extra", "channels", "encoder", "decoder_channels", "weights", "image_size", "patch_size",
         "mask_ratio",
@@ -341,10 +342,6 @@ def empty_images(data: Path) -> None:
         file.unlink()
 
 
-def lose_a_label(data: Path) -> None:
-    (data / "masks" / "cat_7.png").unlink()
-
-
 def lose_an_image(data: Path) -> None:
     (data / "images" / "cat_7.png").unlink()
 
@@ -370,7 +367,6 @@ def write_text_as_image(data: Path) -> None:
     ("spoil", "said"),
     [
         (empty_images, "no images found"),
-        (lose_a_label, "images/cat_7.png"),
         (lose_an_image, "masks/cat_7.png"),
         (misname_the_labels, "has no labels"),
         (resize_a_label, "images/cat_7.png is 64x64 but masks/cat_7.png is 60x64"),

@@ -104,11 +104,13 @@ def test_what_is_left_out_is_counted_aloud(tmp_path: Path, caplog: pytest.LogCap
     assert "5 .dng files are not read" in caplog.text
 
 
-def test_a_folder_called_labels_of_photographs_alone_is_a_folder_of_images(tmp_path: Path) -> None:
+def test_a_folder_of_labels_alone_is_taken_for_images_if_it_is_given(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / "labels").mkdir(exist_ok=True)
         Image.fromarray(scene(number)[0]).save(tmp_path / "labels" / f"wine_{number}.jpg")
-    assert len(open_source(str(tmp_path), labelled=False)) == 3
+    with pytest.raises(UserError, match=r"no images found; .*; 3 files of labels/ are taken for labels: give"):
+        open_source(str(tmp_path), labelled=False)
+    assert len(open_source(str(tmp_path / "labels"), labelled=False)) == 3
 
 
 def test_a_name_that_ends_in_mask_is_no_label_without_its_image(tmp_path: Path) -> None:

@@ -204,17 +204,20 @@ def test_a_step_that_is_passed_over_changes_nothing(tmp_path: Path) -> None:
             assert torch.equal(after["optimizer_states"][0]["state"][number][name], value)
 
 
-def test_labels_without_foreground_give_defined_figures(tmp_path: Path) -> None:
+def test_validation_labels_without_foreground_give_defined_figures(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("images", "masks"):
         (tmp_path / "data" / name).mkdir(parents=True)
     for number in range(10):
         picture = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
         Image.fromarray(picture).save(tmp_path / "data" / "images" / f"{number}.png")
-        Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "data" / "masks" / f"{number}.png")
+        label = np.zeros((64, 64), np.uint8)
+        label[:9, :9] = 0 if number < 3 else 255
+        Image.fromarray(label).save(tmp_path / "data" / "masks" / f"{number}.png")
+    (tmp_path / "val.txt").write_text("images/0.png\nimages/1.png\nimages/2.png\n")
     run = tmp_path / "run"
     words = ("finetune", "--out", run, "--data", tmp_path / "data", *NETWORK, "--epochs", 2, "--batch_size", 4)
-    assert maeseg(*words, "--workers", 0, "--accelerator", "cpu") == 0
+    assert maeseg(*words, "--val", tmp_path / "val.txt", "--workers", 0, "--accelerator", "cpu") == 0
     names, *rows = curves(run)
     assert "nan" not in (run / "metrics.csv").read_text()
     figures = json.loads((run / "metrics.json").read_text())

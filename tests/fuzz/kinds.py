@@ -21,9 +21,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tiny_runs
+from annotation_files import FORMATS, HEIGHT, WIDTH
 from fake_runs import fake_compare, fake_finetune, fake_pretrain
+from folders import scene, write_pairs
 from fuzz.mutations import Damage, damages, odd_values
 from tar_shards import write_shard
+from test_label_rules import ASKED, RIGHT
 from test_pictures import deep_png
 
 ALONE = ("--batch_size", 2, "--workers", 0, "--accelerator", "cpu", "--epochs", 1)
@@ -179,6 +182,51 @@ def labels(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
 
 
 @st.composite
+def label_folders(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """Labels in the encodings that people have, some of them of another kind or damaged, to be looked at."""
+    write_pairs(root / "in", 3)
+    kinds = draw(st.lists(st.sampled_from(sorted(RIGHT | ASKED)), min_size=1, max_size=3))
+    for number, kind in enumerate(kinds):
+        write, suffix, *_ = (RIGHT | ASKED)[kind]
+        (root / "in" / "masks" / f"im_{number:02d}.png").unlink()
+        write(root / "in" / "masks" / f"im_{number:02d}.{suffix}", scene(number)[1])
+    if draw(st.booleans()):
+        file = draw(st.sampled_from(sorted((root / "in" / "masks").iterdir())))
+        file.write_bytes(draw(damages())(file.read_bytes()))
+    return ("check", root / "in", "--write", root / "data.yaml"), root / "data.yaml"
+
+
+@st.composite
+def descriptions(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """A damaged description of a data set."""
+    write_pairs(root / "in", 3)
+    described = {
+        "path": "in", "images": "images", "masks": "masks", "pairing": "{name}", "ignore": 255, "threshold": 128,
+        "classes": {"background": 0, "foreground": "1-255"}, "reading": "values", "orientation": "applied",
+        "resize_masks": True, "val": "val.txt", "groups": "im_(\\d+)", "channels": 3,
+    }  # fmt: skip
+    (root / "val.txt").write_text("im_00\n")
+    kept = draw(st.lists(st.sampled_from(sorted(described)), unique=True))
+    lines = {"path": "in", **{name: described[name] for name in kept}}
+    (root / "data.yaml").write_bytes(_broken_text(draw, lines))
+    out = root / "out.yaml"
+    return ("check", root / "data.yaml", "--write", out), out
+
+
+@st.composite
+def annotations(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """Damaged annotations of a labeling tool."""
+    (root / "in").mkdir()
+    FORMATS[draw(st.sampled_from(sorted(FORMATS)))](root / "in")
+    files = sorted(path for path in (root / "in").rglob("*") if path.is_file())
+    for number, name in enumerate("ab"):
+        Image.fromarray(scene(number, (HEIGHT, WIDTH))[0]).save(root / "in" / f"{name}.png")
+    file = draw(st.sampled_from(files))
+    file.write_bytes(draw(damages())(file.read_bytes()))
+    return ("check", root / "in", "--sheet", root / "sheet.png"), root / "sheet.png"
+
+
+@st.composite
 def checkpoints(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     """A run whose checkpoint is damaged, or sound but says something odd."""
     run = shutil.copytree(seeds.finetuned, root / "run", ignore=shutil.ignore_patterns("tensorboard", "examples"))
@@ -290,6 +338,9 @@ KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] =
     "images in training": (training_images, 100),
     "channels": (channels, 150),
     "labels": (labels, 450),
+    "label folders": (label_folders, 150),
+    "descriptions": (descriptions, 150),
+    "annotations": (annotations, 100),
     "checkpoints": (checkpoints, 300),
     "weights": (weights, 120),
     "shards": (shards, 150),
@@ -297,4 +348,4 @@ KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] =
     "recipes": (recipes, 200),
     "run folders": (run_folders, 130),
 }
-"""Every kind, with how many of it a whole campaign tries: 2,650 in all."""
+"""Every kind, with how many of it a whole campaign tries: 3,050 in all."""

@@ -251,7 +251,11 @@ def _layout(description: DataDescription, channels: int) -> Layout:
     )
     if not layout.pairs:
         where = root / description.images if description.images else root
-        raise UserError(f"{where}: no images found; looked for {', '.join(wanted)} at any depth")
+        folders = "".join(
+            f"; {count} files of {folder}/ are taken for labels: give {root / folder} to take them for images"
+            for folder, count in (layout.left_out or {}).items()
+        )
+        raise UserError(f"{where}: no images found; looked for {', '.join(wanted)} at any depth{folders}")
     return layout
 
 

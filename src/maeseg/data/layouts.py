@@ -108,8 +108,6 @@ def find_layout(
     pictures = [name for name in names if name.path.suffix.lower() in image_suffixes]
     labels = [n for n in names if n.kind == "label" and n.path.suffix.lower() in LABEL_SUFFIXES]
     candidates = [name for name in pictures if name.kind in ("image", "")]
-    if not candidates and not images:  # a folder called labels/ of nothing but photographs
-        candidates, labels = pictures, []
     labels, dropped = _one_folder(root, labels, candidates, pairing, masks)
     beside: dict[PurePosixPath, _Name] = {}
     if not labels:
