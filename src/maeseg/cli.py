@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import io
 import logging
 import os
 import signal
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for SIGTERM.
     """
     options: dict[str, Any] = {}
+    print_anything()
     speaks = os.environ.get("LOCAL_RANK", "0") == "0"  # with several devices one process does
     # Lines, not tracebacks: whatever else goes wrong is a bug, and shows itself as one.
     try:
@@ -67,6 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if speaks:
         show(verb, options, result)
     return 0
+
+
+def print_anything() -> None:
+    """Print an escape for what the terminal's encoding lacks, such as a byte of a name that is not UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager
@@ -158,9 +167,9 @@ def normalise(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
 
 def version() -> str:
     """The installed version."""
-    from importlib.metadata import version as installed
+    from maeseg.system import version_of
 
-    return installed("maeseg")
+    return version_of("maeseg")
 
 
 def tune_allocator() -> None:

@@ -25,6 +25,7 @@ from maeseg.data.splits import Split
 from maeseg.errors import UserError
 from maeseg.processes import first_process, usable_cores
 from maeseg.progress import show_progress
+from maeseg.system import cache_folder
 from maeseg.types import BORDER, OnBadImage
 
 log = logging.getLogger(__name__)
@@ -187,11 +188,15 @@ def _mark(source: Source, index: int) -> str | None:
 
 
 def _cache_file(source: Source) -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     what = f"{Path(source.name).absolute()}, {source.labelled}, {source.channels}"
     if source.classes != BINARY:
         what += f", {source.classes}"
-    return root / "maeseg" / "checked" / hashlib.blake2b(what.encode(errors="replace"), digest_size=16).hexdigest()
+    return (
+        cache_folder()
+        / "maeseg"
+        / "checked"
+        / hashlib.blake2b(what.encode(errors="replace"), digest_size=16).hexdigest()
+    )
 
 
 def _read_cache(file: Path) -> frozenset[str]:

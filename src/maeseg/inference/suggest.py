@@ -118,5 +118,5 @@ def contact_sheet(files: Sequence[Path], titles: Sequence[str]) -> Figure:
 
 def short(name: Path, most: int = 28) -> str:
     """A name's end, no longer than fits above a picture."""
-    text = name.as_posix()
+    text = name.as_posix().encode(errors="replace").decode()  # bytes that are no text cannot be drawn
     return text if len(text) <= most else f"...{text[3 - most :]}"

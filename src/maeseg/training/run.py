@@ -14,7 +14,6 @@ skipped.csv    images that were left out as they cannot be read, if there were a
 """
 
 import errno
-import importlib.metadata
 import json
 import logging
 import os
@@ -34,7 +33,8 @@ import yaml
 from maeseg.atomic import UNFINISHED, write_text
 from maeseg.errors import UserError
 from maeseg.processes import first_process
-from maeseg.training.checkpoint_files import LAST, PREVIOUS, is_whole
+from maeseg.system import version_of
+from maeseg.training.checkpoint_files import LAST, PREVIOUS, check_folder_name, is_whole
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +119,7 @@ class Run:
     def _open(self, may_differ: MayDiffer, resume: bool, overwrite: bool) -> None:
         if resume and overwrite:
             raise UserError("--resume and --overwrite contradict each other: give one of them")
+        check_folder_name("--out ", self.path)
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--out {self.path} is a file: give a folder")
         there = {each.name for each in self.path.iterdir()} if self.path.exists() else set()
@@ -280,8 +281,7 @@ def read_metrics(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def versions() -> dict[str, str]:
     """Versions of Python, maeseg and what it stands on."""
-    found = {package: importlib.metadata.version(package) for package in PACKAGES}
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), **{package: version_of(package) for package in PACKAGES}}
 
 
 def hardware() -> dict[str, Any]:
@@ -311,7 +311,13 @@ def _memory_gb() -> float | None:
 
 def commit() -> str | None:
     """Commit of the source tree that maeseg runs from; None for an installed package."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    # An environment inside of a user's own project is in that project's repository, which does not track this file.
+    tracked = _git("ls-files", "--error-unmatch", Path(__file__).name)
+    return _git("rev-parse", "--short=12", "HEAD") if tracked else None
+
+
+def _git(*words: str) -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

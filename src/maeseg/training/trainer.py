@@ -23,6 +23,9 @@ from maeseg.training.run import Run
 from maeseg.training.stopping import Stop, Stopped
 from maeseg.types import OnNonfinite
 
+_REFUSALS = (TypeError, ValueError, RuntimeError, ImportError)
+"""What Lightning raises for an accelerator that is not there; the last, where its library is not installed."""
+
 
 def make_trainer(
     out: Path, *, columns: tuple[str, ...], best_by: str | None, watch: LossWatch, epochs: int, precision: str,
@@ -74,7 +77,7 @@ def check_devices(accelerator: str, devices: int | str, precision: str) -> None:
 def _trainer(accelerator: str, devices: int | str, precision: str, **more: Any) -> L.Trainer:
     try:
         return L.Trainer(accelerator=accelerator, devices=devices, precision=precision, **more)  # type: ignore[arg-type]
-    except (TypeError, ValueError, RuntimeError, L.fabric.utilities.exceptions.MisconfigurationException) as error:
+    except (*_REFUSALS, L.fabric.utilities.exceptions.MisconfigurationException) as error:
         raise UserError(
             f"--accelerator {accelerator} --devices {devices} --precision {precision}: {str(error).splitlines()[0]} "
             "(--accelerator auto takes what there is)"

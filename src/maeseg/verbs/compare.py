@@ -113,6 +113,8 @@ def compare(
         UserError: If an option, a file or a folder cannot be used; checked for every run before the first starts.
     """
     config = dict(locals())
+    import torch
+
     from maeseg.data.check import leave_out_bad, refuse_mere_background, write_skipped
     from maeseg.data.class_labels import check_border, choose_classes
     from maeseg.data.sources import open_source
@@ -123,6 +125,7 @@ def compare(
     from maeseg.experiments.results import RESULT_COLUMNS, ResultRow, append_result, read_results
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
     from maeseg.processes import first_process, wait_for_first
+    from maeseg.training.batch import check_batch_statistics
     from maeseg.training.checkpoints import choose_size
     from maeseg.training.class_weights import check_class_weights
     from maeseg.training.options import check_ranges
@@ -152,6 +155,8 @@ def compare(
         check_held_out(start, data, val, test)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
+    unet = build_unet(encoder, decoder_channels, channels, own.maps)
+    check_batch_statistics(batch_size, unet, torch.zeros(1, channels, *size))
     source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
     split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
     refuse_mere_background(source, split.train)

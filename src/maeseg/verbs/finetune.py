@@ -116,6 +116,7 @@ def finetune(
     from pathlib import Path
 
     import lightning as L
+    import torch
     from torch import Tensor
 
     from maeseg.data.check import leave_out_bad, refuse_mere_background, write_skipped
@@ -129,6 +130,7 @@ def finetune(
     from maeseg.labels import class_map
     from maeseg.models.unet import build_unet, check_image_size, count_parameters, largest_stride
     from maeseg.processes import wait_for_first
+    from maeseg.training.batch import check_batch_statistics
     from maeseg.training.callbacks import LossWatch
     from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
     from maeseg.training.class_weights import check_class_weights, choose_class_weights
@@ -189,6 +191,8 @@ def finetune(
         schedule=schedule, layer_decay=layer_decay,
         class_weights=choose_class_weights(class_weights, source, train, border),
     )  # fmt: skip
+    step_size = images.train_dataloader().batch_size or 1
+    check_batch_statistics(step_size, network, torch.zeros(1, channels, *size))
     stages = [("train", ("loss", "accuracy", "iou")), ("val", ("loss", "accuracy", "iou", "dice_loss"))]
     trainer = make_trainer(
         Path(out),

@@ -95,6 +95,7 @@ def pretrain(
     from pathlib import Path
 
     import lightning as L
+    import torch
 
     from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.datamodule import PretrainData
@@ -113,6 +114,7 @@ def pretrain(
         largest_stride,
     )
     from maeseg.processes import wait_for_first
+    from maeseg.training.batch import check_batch_statistics
     from maeseg.training.callbacks import LossWatch, last_epoch
     from maeseg.training.options import check_ranges
     from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
@@ -155,6 +157,8 @@ def pretrain(
         network, about, patch=patch_size, mask_ratio=mask_ratio, normalise_target=normalise_target, lr=lr,
         weight_decay=weight_decay, warmup=warmup, seed=seed, layer_decay=layer_decay, decoder_window=decoder_window,
     )  # fmt: skip
+    one_image = torch.zeros(1, channels, *size)
+    check_batch_statistics(batch_size, network, one_image, module.draw_visible(1, size, EXAMPLE_GRIDS))
     columns = ("train_loss", "val_loss")
     # A network that predicts each patch's mean has the loss 1 on normalised targets.
     watch = LossWatch(start=1.0 if normalise_target else None, may_vanish=False)

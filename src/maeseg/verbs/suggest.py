@@ -36,6 +36,8 @@ def suggest(
     Raises:
         UserError: If the run, an image or the folder cannot be used, or there are fewer images.
     """
+    import warnings
+
     from maeseg.atomic import write_csv
     from maeseg.errors import UserError
     from maeseg.inference.engines import TorchEngine, open_engine
@@ -65,5 +67,7 @@ def suggest(
         write_csv(target / "suggestions.csv", [("rank", "file", "uncertainty"), *rows])
         overlays = [target / "overlays" / name.with_suffix(".png") for name in chosen]
         titles = [f"{rank}. {short(name)}" for rank, name in enumerate(chosen, start=1)]
-        contact_sheet(overlays, titles).savefig(target / "contact_sheet.png")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
+            contact_sheet(overlays, titles).savefig(target / "contact_sheet.png")
     return [found.folder / name for name in chosen]
