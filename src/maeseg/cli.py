@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import itertools
 import logging
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 
 import maeseg
 from maeseg.errors import Terminated, UserError, nearest
-from maeseg.parsing import one_line, refuse_null
+from maeseg.parsing import one_line, refuse_null, typed_options
 
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
@@ -121,7 +122,8 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
             own.add_function_arguments(function, as_group=False)
             own.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
         verbs.add_subcommand(name, own, help=summary)
-    words = [given, *normalise(VERBS[given], argv[1:])] if given in VERBS else [given]
+    own_words = normalise(VERBS[given], argv[1:]) if given in VERBS else []
+    words = [given, *resumed_config(given, own_words), *own_words]
     try:
         found = parser.parse_args(words)
     except ArgumentError as error:
@@ -163,6 +165,24 @@ def normalise(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
         alone = not equals and (number + 1 == len(words) or words[number + 1].startswith("--"))
         result.append(f"--{name}=true" if name in switches and alone else f"--{name}{equals}{value}")
     return result
+
+
+def resumed_config(verb: str, words: Sequence[str]) -> list[str]:
+    """Words that read the options of the run that is resumed: ``--out RUN --resume`` then repeats them.
+
+    Options that are given too count, and the run refuses those that may not be others.
+    """
+    import yaml
+
+    values = dict(itertools.pairwise(words)) | dict(word.split("=", 1) for word in words if "=" in word)
+    config = Path(values.get("--out", "")) / "config.yaml"
+    if values.get("--resume") != "true" or "--out" not in values or "--config" in values or not config.is_file():
+        return []
+    try:
+        typed_options(VERBS[verb], yaml.safe_load(config.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError, UserError):
+        return []  # damaged, or of another verb: the run itself says what is wrong with the folder
+    return ["--config", str(config)]
 
 
 def version() -> str:

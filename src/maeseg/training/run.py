@@ -35,6 +35,7 @@ from maeseg.errors import UserError
 from maeseg.processes import first_process
 from maeseg.system import version_of
 from maeseg.training.checkpoint_files import LAST, PREVIOUS, check_folder_name, is_whole
+from maeseg.training.out import check_out
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ class Run:
         self.before: dict[str, Any] = {}
         if not first_process():  # of several processes the first one writes
             self.resumed = bool(config["resume"])
-            self.complete = self.resumed and is_finished(self.path)
+            same_length = not self.resumed or read_config(self.path).get("epochs") == self.config.get("epochs")
+            self.complete = self.resumed and is_finished(self.path) and same_length
             return
         with self.writing():
             self._open(may_differ, resume=config["resume"], overwrite=config["overwrite"])
@@ -115,19 +117,13 @@ class Run:
             self._compare_machines()
             if not self.complete:
                 self.write_facts()
+                (self.path / "metrics.json").unlink(missing_ok=True)  # of the run as it was before it grew
 
     def _open(self, may_differ: MayDiffer, resume: bool, overwrite: bool) -> None:
-        if resume and overwrite:
-            raise UserError("--resume and --overwrite contradict each other: give one of them")
         check_folder_name("--out ", self.path)
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--out {self.path} is a file: give a folder")
-        there = {each.name for each in self.path.iterdir()} if self.path.exists() else set()
-        there = {name for name in there if not name.endswith(UNFINISHED)}
+        there = check_out(self.path, resume=resume, overwrite=overwrite)
         if not there or (resume and there == {"config.yaml"}):  # nothing, or killed before run.json was written
             return
-        if not resume and not overwrite:
-            raise UserError(f"--out {self.path} is not empty: give another folder, --resume or --overwrite")
         facts = read_facts(self.path)
         if facts.get("verb") != self.verb:
             raise UserError(

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from maeseg.types import BorderRule, ClassWeights, LossName, OnBadImage, OnNonfinite, Precision, Schedule
+from maeseg.types import Augmentation, BorderRule, ClassWeights, LossName, OnBadImage, OnNonfinite, Precision, Schedule
+from maeseg.verbs.early import check_early
 
 if TYPE_CHECKING:
     from maeseg.experiments.results import ResultRow
@@ -30,6 +31,7 @@ def compare(
     epochs: int = 10,
     steps_per_epoch: int = 50,
     batch_size: int = 16,
+    augment: list[Augmentation] | None = None,
     lr: float = 1.5e-3,
     layer_decay: float = 1.0,
     weight_decay: float = 0.05,
@@ -77,9 +79,12 @@ def compare(
             them out.
         test: Test images, a share or a count beside those; with them all final figures are from images that chose
             nothing. Pre-training must have held out both: ``val`` 0.3 for 0.2 and 0.1.
-        epochs: Epochs of each run, each followed by validation.
+        epochs: Epochs of each run, followed by validation as in ``finetune``.
         steps_per_epoch: Steps in an epoch, whatever the number of labels, so that every run takes the same steps.
         batch_size: Images per step.
+        augment: Augmentations beside crops, flips of left and right and colors, such as ``[vflip, rotate]`` for images
+            without an upright position (from above, under a microscope): ``vflip`` turns half of them upside down,
+            ``rotate`` all by 0, 90, 180 or 270 degrees.
         lr: Highest learning rate of AdamW. The default suits a few hundred steps, from random and published weights
             alike.
         layer_decay: Each stage of the encoder learns at this times the next one's rate, the deepest at this times the
@@ -113,6 +118,7 @@ def compare(
         UserError: If an option, a file or a folder cannot be used; checked for every run before the first starts.
     """
     config = dict(locals())
+    check_early(config)
     import torch
 
     from maeseg.data.check import leave_out_bad, refuse_mere_background, write_skipped
@@ -128,7 +134,6 @@ def compare(
     from maeseg.training.batch import check_batch_statistics
     from maeseg.training.checkpoints import choose_size
     from maeseg.training.class_weights import check_class_weights
-    from maeseg.training.options import check_ranges
     from maeseg.training.run import Run, is_finished, read_metrics
     from maeseg.training.starts import (
         check_held_out,
@@ -141,7 +146,6 @@ def compare(
     from maeseg.training.trainer import check_devices
     from maeseg.verbs.finetune import finetune
 
-    check_ranges(config)
     check_devices(accelerator, devices, precision)
     own = choose_classes(classes)
     check_border(border, own)
@@ -212,6 +216,7 @@ def compare(
                     epochs=epochs,
                     steps_per_epoch=steps_per_epoch,
                     batch_size=batch_size,
+                    augment=augment,
                     lr=lr,
                     layer_decay=layer_decay,
                     weight_decay=weight_decay,
