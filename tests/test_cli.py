@@ -99,7 +99,7 @@ def test_nothing_heavy_is_loaded_for_a_word_of_help(words: list[str]) -> None:
             ("compare", "--data", DATA, "--out", "out", "--inits", "[scratch, a:encoder]", "--labels", "[4]"),
             "a does not",
         ),
-        (("finetune", "--data", DATA, "--out", "out", "--classes", "nowhere"), "--classes nowhere does not exist"),
+        (("finetune", "--data", DATA, "--out", "out", "--classes", "nowhere"), "--classes nowhere cannot be read"),
         (("pretrain", "--data", DATA, "--out", "out", "--epochs", "0"), "--epochs 0 is out of range"),
         (("pretrain", "--data", DATA, "--out", "out", "--augment", "[up]"), "must be a list of vflip or rotate"),
     ],

@@ -38,4 +38,4 @@ def check_early(options: Mapping[str, Any]) -> None:
         if str(path) not in WEIGHTS_NAMES and not path.exists():
             raise UserError(f"{path} does not exist: give a run folder of maeseg, a file of weights, or timm")
     if options.get("classes") and not Path(options["classes"]).exists():
-        raise UserError(f"--classes {options['classes']} does not exist: give a file that lists the classes")
+        raise UserError(f"--classes {options['classes']} cannot be read: there is no such file")
