@@ -18,8 +18,10 @@ from matplotlib.figure import Figure
 
 import maeseg
 from maeseg.cli import tune_allocator
+from maeseg.data.check import contents_of
 from maeseg.data.sources import Source, open_source
-from maeseg.data.splits import label_subset, split_indices
+from maeseg.data.splits import draw_split, label_subset
+from maeseg.data.survey import survey
 from maeseg.training.run import read_metrics
 
 STRATEGIES = ("random", "suggested")
@@ -73,7 +75,8 @@ def next_labels(
 def simulate(asked: argparse.Namespace, strategy: str, seed: int) -> None:
     """Fine-tune on more and more labels, chosen by a strategy."""
     source = open_source(asked.data, labelled=True)
-    train = split_indices(len(source), asked.val).train
+    contents = contents_of(source, survey(source))
+    train = draw_split(dict(enumerate(contents)), asked.val).train
     have: list[int] = []
     previous = asked.out
     for count in asked.labels:
@@ -81,7 +84,7 @@ def simulate(asked: argparse.Namespace, strategy: str, seed: int) -> None:
         listing = run.parent / f"{count}.txt"
         if not listing.exists():
             if strategy == "random" or not have:
-                have = list(label_subset(train, count, seed))
+                have = list(label_subset(train, contents, count, seed))
             else:
                 have = next_labels(asked, source, train, have, count, previous)
             listing.parent.mkdir(parents=True, exist_ok=True)

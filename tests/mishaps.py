@@ -148,8 +148,9 @@ def _await(mishap: Mishap, out: Path) -> None:
         sys.addaudithook(lambda event, _: count() if event == "os.rename" else None)
     else:
 
-        def before_forward(module: nn.Module, _: object) -> None:
-            if isinstance(module, (MaskedAutoencoder, smp.Unet)) and not module.training:
+        def before_forward(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            measures = isinstance(module, (MaskedAutoencoder, smp.Unet)) and not module.training
+            if measures and inputs[0].device.type != "meta":  # else it is the trial pass, before anything is trained
                 count()
 
         register_module_forward_pre_hook(before_forward)

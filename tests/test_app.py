@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -167,7 +168,7 @@ def test_the_report_is_the_one_that_is_written_and_nothing_is_written(runs: Path
 
 
 def test_runs_are_found_at_any_depth_and_offered_for_what_they_can_do(
-    runs: Path, pretrained: Path, finetuned: Path
+    runs: Path, pretrained: Path, finetuned: Path, tmp_path: Path
 ) -> None:
     (runs / "elsewhere").symlink_to(pretrained.parent)
     found = client_of(runs).get("/runs").json()
@@ -175,7 +176,9 @@ def test_runs_are_found_at_any_depth_and_offered_for_what_they_can_do(
     assert found["root"] == "runs" and found["largest_upload"] == MAX_UPLOAD
     assert [each["name"] for each in found["report"]] == ["comparison", *inner, "deep/er/pre"]
     assert found["segment"] == found["reconstruct"] == []  # they have no checkpoints
-    found = client_of(pretrained.parent).get("/runs").json()
+    for run in (pretrained, finetuned):  # beside them there may be the runs of other tests
+        shutil.copytree(run, tmp_path / "trained" / run.name)
+    found = client_of(tmp_path / "trained").get("/runs").json()
     assert [each["name"] for each in found["segment"]] == ["finetuned"]
     assert [each["name"] for each in found["reconstruct"]] == ["pretrained"]
     assert found["segment"][0]["iou"] == json.loads((finetuned / "metrics.json").read_text())["iou"]

@@ -19,7 +19,7 @@ SOURCE = ROOT / "src"
 TIERS = (
     ("errors", "types"),
     ("atomic", "parsing", "processes", "progress", "system"),
-    ("classes", "labels", "masking", "patches", "scores"),
+    ("classes", "colors", "labels", "masking", "patches", "scores"),
     ("sparse",),
     ("data",),
     ("models",),

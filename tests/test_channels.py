@@ -21,11 +21,10 @@ from maeseg.data.folders import ImageFolder
 from maeseg.data.normalisation import IMAGENET, measure_normalisation
 from maeseg.data.pixels import ARRAY_SUFFIX, picture_of, read_pixels
 from maeseg.data.sources import open_source
-from maeseg.data.splits import split_indices
 from maeseg.models.channels import adapt_channels, image_channels
 from maeseg.models.unet import build_unet
 from maeseg.training.checkpoints import read_checkpoint
-from tiny_runs import NETWORK, TRAINING, maeseg, pretrain
+from tiny_runs import NETWORK, TRAINING, maeseg, pretrain, split_of
 
 CHANNELS = 5
 Array = NDArray[np.generic]
@@ -201,8 +200,7 @@ def test_every_verb_takes_images_of_five_channels(
     assert maeseg("pretrain", "--out", run, *NETWORK, *few, "--epochs", 1, "--channels", CHANNELS) == 0
     about = read_checkpoint(run).about
     source = ImageFolder(data, labelled=False, channels=CHANNELS)
-    train = [index for index in range(12) if index not in split_indices(12, 3).val]
-    assert about["mean"] == list(measure_normalisation(source, train).mean)
+    assert about["mean"] == list(measure_normalisation(source, split_of(source, 3).train).mean)
     assert maeseg("finetune", "--out", fine, *few, "--weights", run, "--epochs", 8, "--lr", 3e-3) == 0
     assert read_checkpoint(fine).about["std"] == about["std"]
     assert maeseg("compare", "--out", compared, *few, "--inits", f"[scratch, {run}]", "--labels", "[4]", "--seeds", 1,

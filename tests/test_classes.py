@@ -18,9 +18,12 @@ from torch import Tensor, nn
 
 from class_folders import COLOURS, NAMES, PAINTED, VALUES, YAML, class_map, image, save_painted, write_folder
 from maeseg.classes import BINARY, Classes, classes_of, default_colours
-from maeseg.data.class_labels import read_class_label, read_classes
+from maeseg.colors import BORDER_COLOR
+from maeseg.data.class_labels import read_classes
 from maeseg.data.files import DataError
 from maeseg.data.folders import ImageFolder
+from maeseg.data.label_files import decode_label
+from maeseg.data.label_rules import rule_of
 from maeseg.errors import UserError
 from maeseg.experiments.resampling import resample_images
 from maeseg.experiments.validation import Confusion, read_confusion, read_validation, write_validation
@@ -31,6 +34,7 @@ from maeseg.inference.tiles import Tiling
 from maeseg.inference.written import Written, overlay
 from maeseg.labels import class_map as predicted_classes
 from maeseg.labels import squash
+from maeseg.pages.pictures import read_class_map
 from maeseg.scores import CLASS_FIGURES, class_figures
 from maeseg.training.class_weights import choose_class_weights
 from maeseg.training.losses import SegmentationLoss
@@ -86,11 +90,12 @@ def test_a_palette_has_a_class_for_each_colour_or_a_full_one_for_each_value(tmp_
         ("[yes, no]", "the class True is no name: write it in quotes"),
         ("[a/b, c]", "the class 'a/b': a name becomes a file's"),
         ("[.., c]", "the class '..': a name becomes a file's"),
-        ("{a: 1, b: 1}", "two classes share a value"),
-        ("{a: 0, b: 256}", "the value 256: a whole number from 0 to 255"),
-        ("{a: 0, b: [1, 2, 3]}", "the value [1, 2, 3]: a whole number"),
-        ("{a: [0, 0, 0], b: [0, 0]}", "the colour [0, 0]: three whole numbers"),
-        ("{a: [0, 0, 0], b: [0, 0, 0]}", "two classes share a colour"),
+        ("{a: 1, b: 1}", "two classes share the value 1"),
+        ("{a: 0, b: 1.5}", "the value 1.5: a whole number"),
+        ("{a: 0, b: 3-x}", "the value '3-x': a whole number from 0 to 255, a range such as 1-65535"),
+        ("{a: 0-4, b: [9, 3]}", "two classes share the value 3"),
+        ("{a: [0, 0, 0], b: [0, 0]}", "two classes share the value 0"),
+        ("{a: [0, 0, 0], b: [0, 0, 0]}", "two classes share the colour [0, 0, 0]"),
         ("{road: 1, background: 0}", "background is not the first class"),
         ("a text", "neither a list of names nor names with values or colours"),
         ("[a, b", "expected ',' or ']'"),
@@ -117,6 +122,10 @@ def test_a_list_that_is_not_there_or_a_png_without_a_palette(tmp_path: Path) -> 
 
 
 # --- labels
+
+
+def read_class_label(file: Path, classes: Classes) -> np.ndarray:
+    return rule_of(classes).read(decode_label(file), str(file))
 
 
 def labels_in(tmp_path: Path, text: str) -> list[np.ndarray]:
@@ -409,6 +418,15 @@ def test_an_overlay_has_the_classes_colours_and_a_contour_around_each() -> None:
     assert [int(column) for column in np.flatnonzero(white[20])] == [19, 20, 39, 40]
 
 
+def test_the_background_is_never_tinted_and_every_class_is() -> None:
+    colors = default_colours(21)
+    label = torch.arange(21, dtype=torch.uint8).repeat_interleave(8)[None].expand(8, -1).contiguous()
+    drawn = np.asarray(overlay(Image.new("RGB", (168, 8), (90, 90, 90)), label, colors)).astype(int)
+    assert (drawn[:, :7] == 90).all()
+    for number, color in enumerate(colors[1:], start=1):
+        assert np.abs(drawn[4, 8 * number + 4] - (0.6 * 90 + 0.4 * np.array(color))).max() <= 1
+
+
 @pytest.mark.parametrize("text", [YAML, PAINTED])
 def test_written_predictions_are_labels_of_the_same_classes_again(tmp_path: Path, text: str) -> None:
     (tmp_path / "classes.yaml").write_text(text)
@@ -484,6 +502,20 @@ def test_a_run_tells_of_each_class(run: Path) -> None:
     assert best == pytest.approx(figures["iou"], abs=1e-3)
 
 
+def test_class_maps_of_examples_can_be_seen_and_read(run: Path, folder: Path) -> None:
+    source = ImageFolder(folder, labelled=True, classes=read_classes(folder / "classes.yaml"))
+    maps = sorted((run / "examples").glob("*_label.png"))
+    truths = [np.asarray(source.label(index)) for index in range(len(source))]
+    for file in maps:
+        with Image.open(file) as picture:
+            values, palette = np.asarray(picture), np.array(picture.getpalette()).reshape(-1, 3)
+        assert any(np.array_equal(values, truth) for truth in truths)
+        assert [tuple(palette[place]) for place in (0, 1, 2, 3, 255)] == [*default_colours(4), BORDER_COLOR]
+        assert np.array_equal(read_class_map(file, source.classes), values)
+    with Image.open(run / "examples" / "legend.png") as legend:
+        assert {color for _, color in legend.getcolors(2**24) or ()} >= set(default_colours(4)[1:])
+
+
 def test_evaluate_repeats_the_figures_and_the_report_shows_them(run: Path, folder: Path) -> None:
     assert maeseg("evaluate", "--run", run, "--data", folder) == 0
     found, figures = read_json(run / "evaluation-val-ignore.json"), read_json(run / "metrics.json")
@@ -510,7 +542,8 @@ def test_predict_with_pytorch_and_onnx(run: Path, folder: Path, tmp_path: Path) 
     assert maeseg(*words, "--run", file, "--out", tmp_path / "onnx") == 0
     names = files_in(tmp_path / "torch")
     assert names == files_in(tmp_path / "onnx") == {
-        "labels/large.png", "overlays/large.png", *(f"probabilities/large/{name}.png" for name in NAMES)
+        "labels/large.png", "overlays/large.png", "legend.png", "predictions.csv",
+        *(f"probabilities/large/{name}.png" for name in NAMES),
     }  # fmt: skip
     for name in NAMES:
         one, other = (
@@ -598,7 +631,7 @@ def test_labels_of_nothing_but_background_and_border(verb: str, tmp_path: Path, 
         for name, value in (("images", 90), ("masks", 255)):  # 0 and 255, as two classes are often drawn
             (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
             picture = Image.new("L", (64, 64))
-            picture.paste(value, (8, 8, 40, 40))
+            picture.paste(value, (8, 8, 40, 40 - number))
             picture.save(tmp_path / "data" / name / f"{number}.png")
     (tmp_path / "list.yaml").write_text("[background, cell]")
     more = ("--inits", "[scratch]", "--labels", "[2]", "--seeds", 1) if verb == "compare" else ()
@@ -626,7 +659,7 @@ def test_what_cannot_be_said_of_classes(run: Path, folder: Path, tmp_path: Path,
     assert "no use with --loss dice" in refused(capsys, *listed, "--class_weights", "balanced", "--loss", "dice")
     other = (words[0], "--data", "synthetic:24", *words[3:], "--classes", folder / "classes.yaml")
     assert "synthetic:24 has foreground and background" in refused(capsys, *other)
-    assert "name its classes (--classes)" in refused(capsys, *words)
+    assert "add to its description classes: {background: 0, class_3: 3" in refused(capsys, *words)
     evaluated = ("evaluate", "--run", run, "--data", folder, "--border", "foreground")
     assert "there is no foreground" in refused(capsys, *evaluated)
 

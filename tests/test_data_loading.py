@@ -13,10 +13,11 @@ from fake_pets import write_fake_pets
 from maeseg.classes import BINARY
 from maeseg.data.datamodule import MAX_PRETRAIN_VAL, PretrainData, SegmentData
 from maeseg.data.datasets import LabelledImages, UnlabelledImages
+from maeseg.data.facts import ImageFacts, Part
 from maeseg.data.pixels import pixels_of
 from maeseg.data.samplers import EpochSampler, TrainLoader
 from maeseg.data.sources import open_source
-from maeseg.data.splits import Split, split_indices
+from maeseg.data.splits import Split
 from maeseg.data.synthetic import Synthetic
 from maeseg.data.transforms import _QuarterTurns, eval_transform, pretrain_transform, to_pictures, train_transform
 from maeseg.errors import UserError
@@ -30,6 +31,7 @@ class Twins:
     labelled = True
     classes = BINARY
     channels = 3
+    largest = 65535
 
     def __init__(self, count: int = 6, size: tuple[int, int] = (96, 64)) -> None:
         self.count = count
@@ -44,7 +46,16 @@ class Twins:
     def places(self, index: int) -> list[tuple[Path, int]]:
         return []
 
-    def check(self, index: int) -> None:
+    def part(self, index: int) -> Part | None:
+        return None
+
+    def group(self, index: int) -> str | None:
+        return None
+
+    def check(self, index: int) -> ImageFacts:
+        return ImageFacts(self.file(index), *self.size)
+
+    def nodata(self, index: int) -> None:
         pass
 
     def label(self, index: int) -> Image.Image:
@@ -359,7 +370,7 @@ def test_training_batches(train: int, steps: int | None, sizes: list[int]) -> No
 
 def test_pretrain_loaders() -> None:
     source = Synthetic(30, 32)
-    split = split_indices(30, 10)
+    split = Split(tuple(range(10, 30)), tuple(range(10)))
     data = PretrainData(source, split, (32, 64), batch_size=8, workers=0, seed=0)
     batches = list(data.train_dataloader())
     assert [tuple(images.shape) for images in batches] == [(8, 3, 32, 64)] * 2
@@ -380,7 +391,8 @@ def test_pretrain_validation_is_bounded_and_spread() -> None:
 
 def test_fewer_images_than_a_batch() -> None:
     with pytest.raises(UserError, match="batch_size 32: synthetic has only 20 training images"):
-        PretrainData(Synthetic(30, 32), split_indices(30, 10), (32, 32), batch_size=32, workers=0, seed=0)
+        split = Split(tuple(range(10, 30)), tuple(range(10)))
+        PretrainData(Synthetic(30, 32), split, (32, 32), batch_size=32, workers=0, seed=0)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -15,16 +15,18 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from maeseg.data.datasets import UnlabelledImages
-from maeseg.data.extra import Joined, add_extra
+from maeseg.data.extra import Joined
+from maeseg.data.parts import assign, gather
 from maeseg.data.shards import TarShards
 from maeseg.data.sources import Source, open_source
-from maeseg.data.splits import Split, split_indices
+from maeseg.data.splits import Split
 from maeseg.data.synthetic import Synthetic
 from maeseg.data.transforms import eval_transform
 from maeseg.errors import UserError
 from real_data import real_data
 from tar_shards import encoded, special, write_shard
-from tiny_runs import files_in, maeseg, pretrain
+from tiny_runs import contents as digests
+from tiny_runs import files_in, pretrain, split_of
 
 
 def pixels(content: bytes) -> np.ndarray:
@@ -199,10 +201,15 @@ def contents(source: Source, indices: tuple[int, ...]) -> set[bytes]:
     return {source.image(index).tobytes() for index in indices}
 
 
+def with_extra(data: Source, val: int, extra: str | list[str] | None) -> tuple[Source, Split]:
+    images = gather(data, val, 0, extra, labelled=False)
+    return images.source, assign(images, digests(images.source), val, 0)
+
+
 def test_extra_images_train_and_the_split_stays(tmp_path: Path, shards: Path) -> None:
     own = open_source(str(folder_of_images(tmp_path / "own", 10, first=50)), labelled=False)
-    split = split_indices(len(own), 3)
-    source, more = add_extra(own, split, f"{shards},synthetic:4")
+    split = split_of(own, 3)
+    source, more = with_extra(own, 3, f"{shards},synthetic:4")
     assert more.val == split.val and more.train[: len(split.train)] == split.train
     assert more.train[len(split.train) :] == tuple(range(10, 24))
     assert source.name == f"{tmp_path / 'own'} + {shards} + synthetic"
@@ -210,13 +217,13 @@ def test_extra_images_train_and_the_split_stays(tmp_path: Path, shards: Path) ->
     np.testing.assert_array_equal(np.asarray(source.image(10)), pixels(encoded(0)))
     np.testing.assert_array_equal(np.asarray(source.image(21)), np.asarray(Synthetic(4).image(1)))
     assert source.file(10) == "a-000.tar/cat_0.jpg" and source.file(21) == Synthetic(4).file(1)
-    assert add_extra(own, split, [str(shards), "synthetic:4"])[1] == more
-    assert add_extra(own, split, None) == (own, split)
+    assert with_extra(own, 3, [str(shards), "synthetic:4"])[1] == more
+    assert with_extra(own, 3, None) == (own, split)
     with pytest.raises(IndexError):
         source.image(24)
 
 
-@pytest.mark.parametrize("how", ["itself", "above", "link", "hard link", "through a link", "twice"])
+@pytest.mark.parametrize("how", ["itself", "above", "link", "hard link", "copy", "shard", "through a link", "twice"])
 def test_no_validation_image_is_trained_on_by_another_name(tmp_path: Path, how: str) -> None:
     """Whatever --extra calls them, the files of --data are taken once."""
     own = folder_of_images(tmp_path / "photos" / "own", 6)
@@ -227,31 +234,37 @@ def test_no_validation_image_is_trained_on_by_another_name(tmp_path: Path, how: 
             (tmp_path / "links" / f"x{file.name}").symlink_to(file)
         elif how == "hard link":
             os.link(file, tmp_path / "links" / f"x{file.name}")
+        elif how == "copy":
+            (tmp_path / "links" / f"x{file.name}").write_bytes(file.read_bytes())
+    if how == "shard":
+        write_shard(tmp_path / "links" / "a.tar", {f"x{file.name}": file.read_bytes() for file in own.iterdir()})
     (tmp_path / "way").symlink_to(tmp_path / "photos")
     extra = {
         "itself": str(own), "above": str(tmp_path / "photos"), "link": str(tmp_path / "links"),
-        "hard link": str(tmp_path / "links"), "through a link": str(tmp_path / "way"),
+        "hard link": str(tmp_path / "links"), "copy": str(tmp_path / "links"), "shard": str(tmp_path / "links"),
+        "through a link": str(tmp_path / "way"),
         "twice": f"{tmp_path / 'photos'},{tmp_path / 'photos' / 'other'}",
     }[how]  # fmt: skip
     data = open_source(str(own), labelled=False)
-    source, split = add_extra(data, split_indices(6, 2), extra)
+    source, split = with_extra(data, 2, extra)
     assert len(split.train) == 4 + (2 if how in ("above", "through a link", "twice") else 0)
     assert not contents(source, split.train) & contents(data, split.val)
 
 
 def test_generated_images_are_not_taken_twice() -> None:
-    _, split = add_extra(Synthetic(6), Split((0, 1, 2, 3), (4, 5)), "synthetic:8")
-    assert split == Split((0, 1, 2, 3, 12, 13), (4, 5))
+    own = split_of(Synthetic(6), 2)
+    assert with_extra(Synthetic(6), 2, "synthetic:8")[1] == Split((*own.train, 12, 13), own.val)
 
 
 def test_shards_that_hold_the_data_are_not_taken_twice(shards: Path) -> None:
     one = open_source(str(shards / "a-000.tar"), labelled=False)
-    _, split = add_extra(one, Split((0, 1, 2), (3, 4)), str(shards))
-    assert split == Split((0, 1, 2, 10, 11, 12, 13, 14), (3, 4))
+    own = split_of(one, 2)
+    assert with_extra(one, 2, str(shards))[1] == Split((*own.train, 10, 11, 12, 13, 14), own.val)
 
 
-def test_joined_sources_have_no_labels() -> None:
-    joined = Joined([Synthetic(2)])
+def test_joined_sources_have_labels_if_all_of_them_do(shards: Path) -> None:
+    labelled, joined = Joined([Synthetic(2), Synthetic(1, 64)]), Joined([Synthetic(2), TarShards(shards)])
+    assert labelled.labelled and labelled.label(2) == Synthetic(1, 64).label(0)
     assert not joined.labelled
     with pytest.raises(ValueError, match="has no labels"):
         joined.label(0)
@@ -263,6 +276,5 @@ def test_pretrain_on_shards_with_extra_images(tmp_path: Path, shards: Path, caps
     assert json.loads((out / "run.json").read_text())["images"] == 29  # 19 of 24, and 10
     assert pretrain(tmp_path / "other", "--data", shards, "--epochs", 1, "--batch_size", 4) == 0
     capsys.readouterr()
-    words = ("--data", shards, "--batch_size", 4, "--out", tmp_path / "fine", "--weights", out)
-    assert maeseg("finetune", *words) == 2
-    assert "was trained with --extra" in capsys.readouterr().err
+    assert pretrain(tmp_path / "more", "--data", shards, "--batch_size", 4, "--weights", out) == 2
+    assert "was trained on 5 of the 5 images that are to validate" in capsys.readouterr().err

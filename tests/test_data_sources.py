@@ -186,12 +186,12 @@ def test_image_modes_become_rgb(tmp_path: Path, mode: str) -> None:
 
 def test_transparent_palette_and_16_bit_grey(tmp_path: Path) -> None:
     Image.fromarray(GREY).convert("P").save(tmp_path / "a.png", transparency=b"\x00\x80")
-    write(tmp_path / "b.png", GREY.astype(np.uint16) * 256 + 9)
+    write(tmp_path / "b.png", GREY.astype(np.uint16) * 257 + 9)
     write(tmp_path / "c.tif", GREY.astype(np.float32))
     source = open_source(str(tmp_path), labelled=False)
     for index in (0, 1):
         np.testing.assert_array_equal(np.asarray(source.image(index)), np.stack([GREY] * 3, -1))
-    with pytest.raises(UserError, match=r"c.tif has 32-bit pixels"):
+    with pytest.raises(UserError, match=r"c.tif holds values of the kind float32, whose range is unknown"):
         source.image(2)
 
 
@@ -228,14 +228,19 @@ def test_labels_wanted_of_a_plain_folder(tmp_path: Path) -> None:
         open_source(str(tmp_path), labelled=True)
 
 
-def test_unpaired_images_and_labels_are_counted_and_named(tmp_path: Path) -> None:
+def test_images_without_a_label_are_counted_and_labels_without_an_image_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     layout(tmp_path / "one")
     for name in "abcd":
         (tmp_path / "one/masks" / f"{name}.png").unlink()
-    with pytest.raises(UserError, match=r"for 4 of 5 images: images/a.png, images/b.png, images/c.png \.\.\. \(4"):
-        open_source(str(tmp_path / "one"), labelled=True)
+    with caplog.at_level(logging.INFO):
+        source = open_source(str(tmp_path / "one"), labelled=True)
+    assert [source.file(index) for index in range(len(source))] == ["images/e.png"]
+    assert "1 of 5 images have labels; the other 4 can be pre-trained on" in caplog.text
+    assert len(open_source(str(tmp_path / "one"), labelled=False)) == 5
     (layout(tmp_path / "two") / "images/b.png").unlink()
-    with pytest.raises(UserError, match=r"no image in images/ for 1 of 5 labels: masks/b.png$"):
+    with pytest.raises(UserError, match=r"no image for 1 of 5 labels: masks/b.png \(the first image is images/a.png\)"):
         open_source(str(tmp_path / "two"), labelled=True)
 
 
@@ -244,10 +249,10 @@ def test_names_that_pair_twice(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"two images share the name a:"):
         open_source(str(tmp_path / "one"), labelled=True)
     write(layout(tmp_path / "two") / "masks/a.bmp", BOX)
-    with pytest.raises(UserError, match=r"two labels are called a in masks/"):
+    with pytest.raises(UserError, match=r"two labels belong to images/a.png: masks/a.bmp and masks/a.png"):
         open_source(str(tmp_path / "two"), labelled=True)
-    (layout(tmp_path / "three") / "labels").mkdir()
-    with pytest.raises(UserError, match=r"has both masks/ and labels/"):
+    write(layout(tmp_path / "three") / "labels/a.png", BOX)
+    with pytest.raises(UserError, match=r"has labels in labels/ and in masks/: say which count, masks: labels"):
         open_source(str(tmp_path / "three"), labelled=True)
 
 
@@ -262,13 +267,13 @@ def test_label_values_that_are_not_binary(tmp_path: Path, values: tuple[int, ...
     label = np.resize(np.array(values, np.uint8), (6, 8))
     write(layout(tmp_path, ("a",)) / "masks/a.png", label)
     listed = ", ".join(map(str, values))
-    with pytest.raises(UserError, match=rf"masks/a.png has the values {listed}: a label has 0 for background and 1"):
+    with pytest.raises(UserError, match=rf"masks/a.png has the values {listed}; a label has 0 for background and 1"):
         open_source(str(tmp_path), labelled=True).label(0)
 
 
 def test_colour_label(tmp_path: Path) -> None:
     write(layout(tmp_path, ("a",)) / "masks/a.png", COLOUR)
-    with pytest.raises(UserError, match=r"masks/a.png is a colour picture \(RGB\)"):
+    with pytest.raises(UserError, match=r"masks/a.png is a color picture, and the labels have 48 colors"):
         open_source(str(tmp_path), labelled=True).label(0)
 
 

@@ -13,13 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maeseg.data.check import find_bad, leave_out_bad
-from maeseg.data.files import MAX_PIXELS_ALONE, DataError, check_image, displayed_size, list_files, read_image
+from maeseg.data.check import leave_out_bad
+from maeseg.data.decoding import count_pixels
+from maeseg.data.facts import ImageFacts
+from maeseg.data.files import MAX_PIXELS_ALONE, DataError, list_files
+from maeseg.data.pixel_facts import check_pixels
+from maeseg.data.pixels import RGB, read_image
 from maeseg.data.sources import open_source
-from maeseg.data.splits import split_indices
+from maeseg.data.survey import survey
 from maeseg.errors import UserError
 from tar_shards import encoded, write_shard
-from tiny_runs import NETWORK, TRAINING, maeseg
+from tiny_runs import NETWORK, TRAINING, maeseg, split_of
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 48, 3), np.uint8)
 
@@ -58,7 +62,7 @@ READABLE = {
     "alpha.png": colour("PNG", "RGBA"), "grey and alpha.png": colour("PNG", "LA"), "bits.png": colour("PNG", "1"),
     "16 bits.png": sixteen_bits("PNG"), "16 bits.tif": sixteen_bits("TIFF"), "one.png": png_of(1, 1, content=bytes(4)),
     "jpeg called.png": colour("JPEG"), "png called.jpg": colour("PNG"), "gif called.jpg": colour("GIF", "P"),
-    "animated.png": animated("PNG"), "animated.webp": animated("WEBP"), "pages.tiff": animated("TIFF"),
+    "animated.png": animated("PNG"), "animated.webp": animated("WEBP"), "animated.gif": animated("GIF"),
     "two eyes.jpg": animated("MPO"), "name with 😺.jpg": colour("JPEG"), "name\nof two lines.JPG": colour("JPEG"),
     "CAPITALS.JPEG": colour("JPEG"),
 }  # fmt: skip
@@ -69,8 +73,10 @@ def test_what_is_read(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_bytes(READABLE[name])
     assert list_files(tmp_path) == [Path(name)]
-    check_image(file, name)
+    facts = check_pixels(file, name, RGB)
     image = read_image(file)
+    assert (facts.width, facts.height) == image.size
+    assert facts.animated is name.startswith("animated")
     assert (image.mode, image.size) == ("RGB", (1, 1) if name == "one.png" else (48, 40))
 
 
@@ -88,7 +94,9 @@ REFUSED = {
     "cut.tif": (colour("TIFF")[:-400], "cut.tif cannot be read as an image"),
     "header alone.jpg": (colour("JPEG")[:20], "header alone.jpg cannot be read"),
     "flipped.png": (colour("PNG")[:900] + b"\xff\xff" + colour("PNG")[902:], "flipped.png cannot be read"),
-    "32 bits.tif": (saved(Image.new("F", (48, 40)), "TIFF"), "has 32-bit pixels"),
+    "32 bits.tif": (saved(Image.new("F", (48, 40)), "TIFF"), "of the kind float32, whose range is unknown"),
+    "pages.tiff": (animated("TIFF"), "has 2 pages, and an image has one: save each as a file of its own"),
+    "short.png": (png_of(48, 40), "short.png cannot be read"),  # every checksum is right
     "bomb.png": (png_of(20_000, 20_000), "million are not read: scale it down"),
     "big.png": (png_of(12_000, 9_000), "has 12000 x 9000 pixels, and more than 100 million are not read"),
     "name\nof two lines.jpg": (b"hello there", "name of two lines.jpg cannot be read"),
@@ -97,7 +105,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-@pytest.mark.parametrize("look", [lambda file: check_image(file, str(file)), read_image], ids=["check", "read"])
+@pytest.mark.parametrize("look", [lambda file: check_pixels(file, str(file), RGB), read_image], ids=["check", "read"])
 def test_what_is_refused(tmp_path: Path, name: str, look: Callable[[Path], object]) -> None:
     content, words = REFUSED[name]
     file = tmp_path / name
@@ -110,11 +118,11 @@ def test_what_is_refused(tmp_path: Path, name: str, look: Callable[[Path], objec
 def test_the_largest_image_is_within_the_bound(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(colour("PNG"))
     assert read_image(tmp_path / "a.png", 40 * 48).size == (48, 40)
-    for look in (read_image, displayed_size, partial(check_image, name="a.png")):
+    for look in (read_image, partial(count_pixels, name="a.png"), partial(check_pixels, name="a.png", channels=RGB)):
         with pytest.raises(DataError, match="has 48 x 40 pixels"):
             look(tmp_path / "a.png", most=40 * 48 - 1)
     (tmp_path / "large.png").write_bytes(png_of(12_000, 12_000))
-    assert displayed_size(tmp_path / "large.png", MAX_PIXELS_ALONE) == (12_000, 12_000)
+    assert count_pixels(tmp_path / "large.png", "large.png", MAX_PIXELS_ALONE) == 12_000**2
 
 
 def test_links_and_pipes_do_not_hang(tmp_path: Path) -> None:
@@ -125,7 +133,7 @@ def test_links_and_pipes_do_not_hang(tmp_path: Path) -> None:
     (tmp_path / "round").mkdir()
     (tmp_path / "round" / "again").symlink_to("..")
     source = open_source(str(tmp_path), labelled=False)
-    said = {source.file(index): reason for index, reason in find_bad(source, range(len(source))).items()}
+    said = {source.file(index): reason for index, reason in survey(source, range(len(source))).faults.items()}
     assert set(said) == {"endless.jpg", "loop.jpg", "nowhere.jpg", "pipe.jpg"}
     assert "is not a regular file" in said["pipe.jpg"] and "is not a regular file" in said["endless.jpg"]
     assert "does not exist" in said["nowhere.jpg"]
@@ -155,21 +163,26 @@ def pictures(root: Path, count: int, bad: tuple[int, ...] = ()) -> Path:
 
 
 def test_a_bad_image_moves_no_other_between_the_parts(tmp_path: Path) -> None:
-    split = split_indices(20, 0.25)
+    """Neither by a share nor by a number, though what is bad has another content now."""
+    sound = open_source(str(pictures(tmp_path / "data", 20)), labelled=False)
+    split = split_of(sound, 0.5)
     bad = (split.train[2], split.val[1])
     source = open_source(str(pictures(tmp_path / "data", 20, bad)), labelled=False)
-    kept, skipped = leave_out_bad(source, split, "skip")
+    found = survey(source)
+    drawn = split_of(source, 0.5)
+    assert set(split.train) - set(bad) <= set(drawn.train) and set(split.val) - set(bad) <= set(drawn.val)
+    kept, skipped = leave_out_bad(source, split, found.faults, "skip")
     assert kept.train == tuple(index for index in split.train if index not in bad)
     assert kept.val == tuple(index for index in split.val if index not in bad)
     assert list(skipped) == [f"{index:02}.png" for index in sorted(bad)]
     with pytest.raises(UserError, match=r"(?s)\d\d.png cannot .* \(and 1 more .*; .* --on_bad_image skip"):
-        leave_out_bad(source, split, "fail")
+        leave_out_bad(source, split, found.faults, "fail")
 
 
 def test_nothing_left_is_said(tmp_path: Path) -> None:
     source = open_source(str(pictures(tmp_path, 4, (0, 1, 2, 3))), labelled=False)
     with pytest.raises(UserError, match=r"leaves no image of .* to train on: .*00.png cannot be read"):
-        leave_out_bad(source, split_indices(4, 1), "skip")
+        leave_out_bad(source, split_of(source, 1), survey(source).faults, "skip")
 
 
 def test_what_was_sound_is_not_looked_at_again_unless_it_changed(
@@ -180,17 +193,17 @@ def test_what_was_sound_is_not_looked_at_again_unless_it_changed(
     looked: list[int] = []
     check = source.check
 
-    def noted(index: int) -> None:
+    def noted(index: int) -> ImageFacts:
         looked.append(index)
-        check(index)
+        return check(index)
 
     monkeypatch.setattr(source, "check", noted)
-    assert list(find_bad(source, range(5))) == [3] and looked == [0, 1, 2, 3, 4]
+    assert list(survey(source, range(5)).faults) == [3] and looked == [0, 1, 2, 3, 4]
     looked.clear()
-    assert list(find_bad(source, range(5))) == [3] and looked == [3]
+    assert list(survey(source, range(5)).faults) == [3] and looked == [3]
     (tmp_path / "data" / "01.png").write_bytes(b"cut")
     looked.clear()
-    assert list(find_bad(source, range(5))) == [1, 3] and looked == [1, 3]
+    assert list(survey(source, range(5)).faults) == [1, 3] and looked == [1, 3]
     assert len(list((tmp_path / "cache" / "maeseg" / "checked").iterdir())) == 1
 
 
@@ -200,18 +213,18 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_costs_time_only(
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
     source = open_source(str(pictures(tmp_path / "data", 3, (1,))), labelled=False)
-    assert list(find_bad(source, range(3))) == [1]
+    assert list(survey(source, range(3)).faults) == [1]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert list(find_bad(source, range(3))) == [1]
+    assert list(survey(source, range(3)).faults) == [1]
     [cache] = (tmp_path / "cache" / "maeseg" / "checked").iterdir()
     cache.write_bytes(b"\xff\xfe")
-    assert list(find_bad(source, range(3))) == [1]
+    assert list(survey(source, range(3)).faults) == [1]
 
 
 def test_processes_find_the_same(tmp_path: Path) -> None:
     bad = (0, 64, 70)
     source = open_source(str(pictures(tmp_path, 71, bad)), labelled=False)
-    said = find_bad(source, range(71))
+    said = survey(source, range(71)).faults
     assert tuple(said) == bad
     assert said[64] == f"{tmp_path}/64.png cannot be read as an image (not an image): remove it or replace it"
 
@@ -222,7 +235,8 @@ def test_no_more_processes_than_cores_that_this_one_may_use(tmp_path: Path) -> N
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        assert list(find_bad(source, range(71))) == [64]  # PyTorch warns of more processes than cores: an error here
+        # PyTorch warns of more processes than cores: an error here
+        assert list(survey(source, range(71)).faults) == [64]
     finally:
         os.sched_setaffinity(0, cores)
 
@@ -232,11 +246,13 @@ def test_bad_images_in_shards(tmp_path: Path) -> None:
         tmp_path / "a.tar", {"one.jpg": encoded(1), "two.jpg": encoded(2)[:300], "three.png": encoded(3, "PNG")}
     )
     source = open_source(str(tmp_path), labelled=False)
-    said = find_bad(source, range(3))
+    said = survey(source, range(3)).faults
     assert list(said) == [1] and f"{tmp_path}/a.tar/two.jpg cannot be read" in said[1]
 
 
-def test_pretrain_skips_lists_and_resumes_only_with_the_same(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_pretrain_skips_lists_and_resumes_with_the_same(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     data, out = pictures(tmp_path / "data", 16, (5, 9)), tmp_path / "run"
     words = ("pretrain", "--out", out, *NETWORK, *TRAINING, "--data", data, "--batch_size", 4, "--epochs", 1)
     assert maeseg(*words) == 2 and not out.exists()
@@ -248,8 +264,15 @@ def test_pretrain_skips_lists_and_resumes_only_with_the_same(tmp_path: Path, cap
     pictures(data, 16, (5,))
     (out / "run.json").write_text((out / "run.json").read_text().replace("finished", "running"))
     capfd.readouterr()
+    before = (out / "images.csv").read_bytes()
+    assert maeseg(*words, "--on_bad_image", "skip", "--resume") == 0
+    assert "has 1 more image than when" in caplog.text  # what can be read now is not used
+    assert (out / "images.csv").read_bytes() == before
+    [trained] = [row[1] for row in csv.reader(before.decode().splitlines()) if row[0] == "train"][:1]
+    (data / trained).write_bytes(b"meow")
+    (out / "run.json").write_text((out / "run.json").read_text().replace("finished", "running"))
     assert maeseg(*words, "--on_bad_image", "skip", "--resume") == 2
-    assert "did not train on the same images: 09.png can be read now" in capfd.readouterr().err
+    assert f"{trained} of {data} has changed" in capfd.readouterr().err
 
 
 def test_compare_skips_in_every_run(tmp_path: Path) -> None:

@@ -368,7 +368,7 @@ def test_a_card_tells_what_the_run_folder_does(exported: Path, finetuned: Path, 
         if isinstance(value, float):
             assert f"| `{name}` | {value:.4f} |" in card
     assert "validation images, which also chose the epoch" in card and "Border pixels counted as: `background`" in card
-    assert "Labelled images that it was trained on: 19" in card
+    assert "Labelled images that it was trained on: 19" in card and "Held out: 5 images to validate\n" in card
     assert f"From `{pretrained.name}` (`" in card and "| `lr` | `0.0015` |" in card
     assert str(finetuned.parent) not in card and "name a licence here" in card
     card = (exported / "pre" / "encoder.safetensors.md").read_text()
@@ -379,14 +379,12 @@ def test_a_card_tells_what_the_run_folder_does(exported: Path, finetuned: Path, 
 
 def test_figures_of_test_images_and_of_an_unfinished_run(finetuned: Path, tmp_path: Path) -> None:
     run = shutil.copytree(finetuned, tmp_path / "run")
-    file = run / "checkpoints" / "best.ckpt"
-    content = torch.load(file, weights_only=True)
-    content["hyper_parameters"]["about"]["test"] = 0.1
-    torch.save(content, file)
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"split": {"train": 17, "val": 5, "test": 2}}))
     out = tmp_path / "unet.safetensors"
     assert maeseg("export", "--run", run, "--format", "safetensors", "--out", out) == 0
-    assert "test images, which chose nothing" in (tmp_path / "unet.safetensors.md").read_text()
-    facts = json.loads((run / "run.json").read_text())
+    card = (tmp_path / "unet.safetensors.md").read_text()
+    assert "test images, which chose nothing" in card and "Held out: 5 images to validate, 2 to test" in card
     (run / "run.json").write_text(json.dumps(facts | {"status": "running"}))
     assert maeseg("export", "--run", run, "--format", "safetensors", "--out", out, "--overwrite") == 0
     assert "None: the run had not come to its end." in (tmp_path / "unet.safetensors.md").read_text()

@@ -9,14 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
+from maeseg.data.folders import ImageFolder
 from maeseg.data.samplers import EpochSampler
-from maeseg.data.splits import split_indices
 from mishaps import Mishap, full_disk, suffer
-from tiny_runs import DATA, NETWORK, curves, files_in, maeseg, same_weights
+from tiny_runs import DATA, NETWORK, VAL, curves, files_in, maeseg, same_weights, split_of
 
 STEPS = 4
 WORDS = (
-    "pretrain", *NETWORK, "--data", DATA, "--batch_size", 4, "--epochs", 2, "--accelerator", "cpu", "--save_every", 0,
+    "pretrain", *NETWORK, "--data", DATA, "--val", VAL, "--batch_size", 4, "--epochs", 2, "--accelerator", "cpu",
+    "--save_every", 0,
 )  # fmt: skip
 
 
@@ -120,7 +121,10 @@ def test_damaged_weights_are_not_used(
 ) -> None:
     """A flipped bit in a weight would go unseen by PyTorch."""
     run = shutil.copytree(killed, tmp_path / "run")
-    last, words = run / "checkpoints" / "last.ckpt", ("finetune", "--data", DATA, "--epochs", 1, "--workers", 0)
+    last, words = (
+        run / "checkpoints" / "last.ckpt",
+        ("finetune", "--data", DATA, "--val", VAL, "--epochs", 1, "--workers", 0),
+    )
     damage(last)
     torch.load(last, weights_only=True)
     assert maeseg(*words, "--out", tmp_path / "one", "--weights", last) == 2
@@ -141,7 +145,7 @@ def test_an_image_that_breaks_on_the_way_loses_nothing_before_it(part: str, step
         return (*WORDS, *more, "--out", tmp_path / out)
 
     assert suffer(None, *words("whole")).code == 0
-    split = split_indices(20, 4)
+    split = split_of(ImageFolder(tmp_path / "data", labelled=False), 4)
     first_of_third_batch = EpochSampler(16, seed=0).drawn(0)[2 * 4][0]
     index = split.train[first_of_third_batch] if part == "train" else split.val[0]
     file = tmp_path / "data" / f"{index:02d}.png"
@@ -218,3 +222,16 @@ def test_labels_without_foreground_give_defined_figures(tmp_path: Path) -> None:
     for row in rows:  # the IoU is 1 where nothing is predicted either, and 0 where anything is
         iou, accuracy = (float(row[names.index(f"val_{name}")]) for name in ("iou", "accuracy"))
         assert iou == (1 if accuracy == 1 else 0)
+
+
+def test_predict_killed_before_its_table_has_its_name(finetuned: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.new("RGB", (40, 30), (80 * number, 0, 0)).save(tmp_path / "in" / f"{number}.png")
+    words = ("predict", "--run", finetuned, "--images", tmp_path / "in", "--out", tmp_path / "out")
+    pictures = {f"{kind}/{number}.png" for kind in ("labels", "overlays") for number in range(3)}
+    assert suffer(Mishap("kill", "rename", 1), *words).code == -9
+    assert files_in(tmp_path / "out") == pictures | {"predictions.csv.tmp"}
+    assert maeseg(*words, "--overwrite") == 0
+    assert files_in(tmp_path / "out") == pictures | {"predictions.csv"}
+    assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 1 + 2 * 3

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
 from maeseg.classes import BINARY
+from maeseg.data.facts import ImageFacts, Part
 from maeseg.data.folders import ImageFolder
 from maeseg.data.pixels import pixels_of
 from maeseg.data.synthetic import Synthetic
@@ -51,6 +52,7 @@ class RedSquares:
     name = "red squares"
     labelled = True
     channels = 3
+    largest = 65535
     classes = BINARY
 
     def __init__(self) -> None:
@@ -65,7 +67,16 @@ class RedSquares:
     def places(self, index: int) -> list[tuple[Path, int]]:
         return []
 
-    def check(self, index: int) -> None:
+    def part(self, index: int) -> Part | None:
+        return None
+
+    def group(self, index: int) -> str | None:
+        return None
+
+    def check(self, index: int) -> ImageFacts:
+        return ImageFacts(self.file(index), *np.asarray(self.label(index)).shape)
+
+    def nodata(self, index: int) -> None:
         pass
 
     def image(self, index: int) -> Image.Image:

@@ -12,7 +12,7 @@ import yaml
 from maeseg.experiments.folder import read_curves
 from maeseg.training.validating import validation_interval
 from mishaps import Mishap, suffer
-from tiny_runs import DATA, NETWORK, curves, files_in, finetune, maeseg, pretrain, same_weights
+from tiny_runs import DATA, NETWORK, TRAINING, curves, files_in, finetune, maeseg, pretrain, same_weights
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -82,7 +82,7 @@ def test_resume_alone_repeats_the_options(finetuned: Path, tmp_path: Path, capsy
 
 
 def test_a_stopped_run_goes_on_without_its_options(pretrained: Path, finetuned: Path, tmp_path: Path) -> None:
-    words = (*NETWORK, "--data", DATA, "--batch_size", 8, "--workers", 0, "--accelerator", "cpu", "--epochs", 2)
+    words = (*NETWORK, *TRAINING, "--epochs", 2)
     run = tmp_path / "run"
     assert suffer(Mishap("kill", "step", 4), "pretrain", *words, "--save_every", 0, "--out", run).code == -9
     assert suffer(None, "pretrain", "--out", run, "--resume").code == 0

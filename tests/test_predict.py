@@ -159,6 +159,7 @@ def test_stopping_leaves_whole_files_and_no_thread(
     assert maeseg(*words) == code
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("maeseg")]
     assert 2 <= len(maps(tmp_path / "out")) < 20  # each can be read
+    assert all(name.endswith(".png") for name in files_in(tmp_path / "out"))  # no table, and no part of one
 
 
 # --- flips, probabilities, precision
@@ -188,7 +189,7 @@ def test_probabilities_flips_and_no_overlays_from_the_command_line(
 ) -> None:
     words = ("predict", "--run", finetuned, "--images", pictures / "1.png")
     assert maeseg(*words, "--out", tmp_path / "out", "--probabilities", "--flips", "--overlays", "false") == 0
-    assert files_in(tmp_path / "out") == {"labels/1.png", "probabilities/1.png"}
+    assert files_in(tmp_path / "out") == {"labels/1.png", "predictions.csv", "probabilities/1.png"}
     engine = open_engine(finetuned, "best", "32-true")
     pixels = read_pixels(pictures / "1.png", "1.png", 3)
     [expected] = probabilities(engine, [pixels], flips=True)
@@ -244,7 +245,7 @@ def test_bad_images_are_named_or_skipped(refused: Refused, finetuned: Path, pict
     assert "0.jpg cannot be read" in said and "(and 1 more cannot be used)" in said and "--on_bad_image skip" in said
     assert not (tmp_path / "out").exists()
     assert maeseg(*words, "--on_bad_image", "skip", "--overlays", "false") == 0
-    assert len(files_in(tmp_path / "out")) == 10 + 1
+    assert len(files_in(tmp_path / "out")) == 10 + 2
     rows = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["file", "0.jpg", "deeper/z.png"]
     for file in pictures.rglob("*.png"):
@@ -276,7 +277,7 @@ def test_an_exported_network_predicts_the_same(pictures: Path, tmp_path: Path) -
     torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)  # resized in 8 bits before it is normalised
     words = ("predict", "--run", file, "--images", pictures, "--out", tmp_path / "out", "--tile", 40)
     assert maeseg(*words) == 0
-    assert len(files_in(tmp_path / "out")) == 20
+    assert len(files_in(tmp_path / "out")) == 20 + 1
 
 
 def test_a_run_and_its_export_predict_the_same(finetuned: Path, pictures: Path, tmp_path: Path) -> None:
@@ -308,11 +309,11 @@ def test_files_that_are_no_exported_network(refused: Refused, pictures: Path, tm
     assert "--precision bf16-mixed is PyTorch's" in refused(*words, file, "--precision", "bf16-mixed")
     for size in ("[32]", "[0, 32]", "[99999, 32]", "32", "{", "[true, 32]"):
         write_red_onnx(file, image_size=size)
-        assert "red.onnx does not say what size it was trained at" in refused(*words, file)
+        assert "red.onnx does not say what size and values it was trained at" in refused(*words, file)
     model = onnx.load(write_red_onnx(file))
     del model.metadata_props[:]
     onnx.save(model, file)
-    assert "red.onnx does not say what size it was trained at" in refused(*words, file)
+    assert "red.onnx does not say what size and values it was trained at" in refused(*words, file)
     model = onnx.load(write_red_onnx(file))
     model.graph.output[0].CopyFrom(
         onnx.helper.make_tensor_value_info("red", onnx.TensorProto.FLOAT, ["batch", 1, "height", "width"])

@@ -19,6 +19,8 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from fake_runs import fake_compare, fake_finetune, fake_pretrain, picture, result_row
+from maeseg.classes import Classes, default_colours
+from maeseg.colors import BORDER_COLOR, to_lab
 from maeseg.errors import UserError
 from maeseg.experiments.comparison import Comparison, Pretraining
 from maeseg.experiments.folder import Curves, read_curves
@@ -36,7 +38,6 @@ from maeseg.pages.figures import (
 from maeseg.pages.html import write_report
 from maeseg.pages.pictures import (
     BACKGROUND_COLOUR,
-    BORDER_COLOUR,
     FALSE_NEGATIVE_COLOUR,
     FALSE_POSITIVE_COLOUR,
     FOREGROUND_COLOUR,
@@ -45,6 +46,7 @@ from maeseg.pages.pictures import (
     photograph,
     wrong_share,
 )
+from maeseg.pages.sections import picture_legend
 from maeseg.scores import Reliability
 from maeseg.types import BORDER
 
@@ -420,12 +422,22 @@ def pixels(address: str) -> np.ndarray:
 
 
 class TestPictures:
+    def test_no_two_colors_of_a_legend_of_classes_look_alike(self) -> None:
+        classes = Classes(tuple("abcdefghijkl"), tuple(range(12)), default_colours(12))
+        drawn = [tuple(map(int, found)) for found in re.findall(r"rgb\((\d+), (\d+), (\d+)\)", picture_legend(classes))]
+        lab = to_lab(np.array(drawn))
+        distances = np.linalg.norm(lab[:, None] - lab, axis=-1)[np.triu_indices(len(drawn), 1)]
+        assert len(drawn) == 12 + 2 and distances.min() > 20
+        label, prediction = np.array([[0, 6, BORDER]], np.uint8), np.array([[0, 5, 3]], np.uint8)
+        found = [tuple(color) for color in pixels(error_picture(prediction, label, classes))[0]]
+        assert found == [BACKGROUND_COLOUR, *drawn[-2:]]  # wrong, border
+
     def test_error_map_colours(self) -> None:
         label = np.array([[0, 1, 0, 1, BORDER, BORDER]], np.uint8)
         prediction = np.array([[1, 0, 0, 1, 0, 1]], np.uint8)
         drawn = [tuple(colour) for colour in pixels(error_picture(prediction, label))[0]]
         assert drawn[:2] == [FALSE_POSITIVE_COLOUR, FALSE_NEGATIVE_COLOUR]
-        assert drawn[3:] == [FOREGROUND_COLOUR, BORDER_COLOUR, BORDER_COLOUR]
+        assert drawn[3:] == [FOREGROUND_COLOUR, BORDER_COLOR, BORDER_COLOR]
         assert wrong_share(prediction, label) == 0.5
 
     def test_an_exact_prediction_has_no_error(self) -> None:

@@ -13,9 +13,9 @@ import torch
 
 from maeseg.data.synthetic import Synthetic
 from mishaps import Mishap, suffer
-from tiny_runs import DATA, NETWORK, curves, files_in, same_weights
+from tiny_runs import DATA, NETWORK, VAL, curves, files_in, same_weights
 
-COMMON = ("--data", DATA, "--batch_size", 4, "--epochs", 2, "--accelerator", "cpu", "--save_every", 0)
+COMMON = ("--data", DATA, "--val", VAL, "--batch_size", 4, "--epochs", 2, "--accelerator", "cpu", "--save_every", 0)
 STEPS = 4  # in an epoch: 19 images, batches of 4
 
 
@@ -184,7 +184,8 @@ def test_a_comparison_killed_in_several_runs(pretrained: Path, tmp_path: Path) -
     def words(out: Path) -> tuple[object, ...]:
         return (
             "compare", "--out", out, "--inits", f"[scratch, {pretrained}]", "--labels", "[8]", "--seeds", 1,
-            "--epochs", 2, "--steps_per_epoch", 2, "--batch_size", 4, "--data", DATA, "--accelerator", "cpu",
+            "--epochs", 2, "--steps_per_epoch", 2, "--batch_size", 4, "--data", DATA, "--val", VAL, "--accelerator",
+            "cpu",
             "--save_every", 0,
         )  # fmt: skip
 

@@ -15,11 +15,13 @@ from maeseg.experiments.sentences import (
     gap_sentence,
     headlines,
     pace_sentence,
+    plan_sentence,
     prices,
+    resolution_sentences,
     saving_sentence,
     scope_sentence,
 )
-from maeseg.experiments.statistics import paired_difference
+from maeseg.experiments.statistics import Estimate, paired_difference, seeds_half_width
 from test_savings import TestPace
 from test_statistics import comparison_of, rows_of
 
@@ -203,3 +205,38 @@ def test_scope_says_that_seeds_were_added_after_a_look() -> None:
     assert scope_sentence(seen).endswith(
         "Seeds were added when 4 and 8 runs were known: the intervals know nothing of that look."
     )
+
+
+class TestResolution:
+    """What seeds can show: two-sided 95 % quantiles of Student's t from a printed table, over the root of n."""
+
+    @pytest.mark.parametrize(("seeds", "quantile"), [(2, 12.706), (3, 4.303), (6, 2.571)])
+    def test_it_is_the_intervals_half_width(self, seeds: int, quantile: float) -> None:
+        assert seeds_half_width(seeds) == pytest.approx(quantile / math.sqrt(seeds), rel=1e-3)
+        values = tuple(0.01 * number**2 for number in range(seeds))
+        low, high = Estimate(values).interval
+        assert high - low == pytest.approx(2 * seeds_half_width(seeds) * Estimate(values).std)
+
+    def test_before_it_starts(self) -> None:
+        assert plan_sentence({32: 3, 320: 3}) == (
+            "3 seeds give an interval of \u00b12.5 standard deviations of their paired differences, which were 0.006 "
+            "to 0.018 in IoU in maeseg's own comparisons (docs/experiments.md): differences below 0.015 to 0.045 "
+            "cannot be shown."
+        )
+        assert "\u00b19.0" in plan_sentence({32: 2}) and "below 0.054 to 0.162 cannot" in plan_sentence({32: 2})
+        assert plan_sentence({8: 1}) == "One seed gives no interval over seeds: differences are of these images only."
+        several = plan_sentence({320: 1, 32: 6, 64: 6})
+        assert several.startswith("With 320 labels one seed gives no interval over seeds: differences are of these ")
+        assert " With 32 and 64 labels 6 seeds give an interval of \u00b11.0 standard" in several
+        assert "below 0.006 to 0.019 cannot" in several
+
+    def test_afterwards_by_the_spread_that_was_found(self) -> None:
+        scores = {("scratch", 8): [0.30, 0.31], ("a", 8): [0.40, 0.42], ("scratch", 16): [0.4], ("a", 16): [0.5]}
+        std = 0.01 / math.sqrt(2)
+        assert f"{std:.3f}, {seeds_half_width(2) * std:.3f}" == "0.007, 0.064"
+        assert resolution_sentences(comparison_of(scores)) == [
+            "2 seeds give an interval of \u00b19.0 standard deviations of their paired differences, which are 0.007 in "
+            "IoU here: differences below 0.064 cannot be shown.",
+            "One seed gives no interval over seeds: differences are of these images only.",
+        ]
+        assert resolution_sentences(comparison_of({("scratch", 8): [0.3, 0.31]})) == []

@@ -16,7 +16,7 @@ from maeseg.errors import UserError
 from maeseg.experiments.plan import Init, name_inits
 from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, build_unet
 from maeseg.training.starts import choose_network, read_start, start_unet
-from tiny_runs import DATA, NETWORK, TRAINING, WIDTHS, curves, finetune, maeseg, pretrain, weights_of
+from tiny_runs import DATA, NETWORK, TRAINING, VAL, WIDTHS, curves, finetune, maeseg, pretrain, weights_of
 
 ENCODER = "test_resnet"
 ONE_STEP = ("--epochs", 1, "--labels", 8, "--lr", 0, "--weight_decay", 0)
@@ -51,8 +51,8 @@ def compare(out: Path, inits: str) -> int:
     """A comparison of runs that take one step, and learn nothing."""
     return maeseg(
         "compare", "--out", out, "--inits", inits, "--labels", "[4]", "--seeds", 1, "--epochs", 1,
-        "--steps_per_epoch", 1, "--batch_size", 4, "--lr", 0, "--weight_decay", 0, "--data", DATA, "--workers", 0,
-        "--accelerator", "cpu",
+        "--steps_per_epoch", 1, "--batch_size", 4, "--lr", 0, "--weight_decay", 0, "--data", DATA, "--val", VAL,
+        "--workers", 0, "--accelerator", "cpu",
     )  # fmt: skip
 
 

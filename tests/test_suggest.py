@@ -12,7 +12,8 @@ from scipy.stats import entropy as reference_entropy
 from torch import Tensor
 
 from maeseg.data.synthetic import Synthetic
-from maeseg.inference.suggest import UNSURE, choose, entropy, short
+from maeseg.inference.contact_sheet import short
+from maeseg.inference.suggest import UNSURE, choose, entropy
 from red_network import write_red_onnx
 from tiny_runs import maeseg
 

@@ -94,7 +94,7 @@ def latin_1(tmp_path: Path) -> Path:
 
 
 def test_names_of_images_that_are_not_utf_8(latin_1: Path, finetuned: Path, pretrained: Path, tmp_path: Path) -> None:
-    words = ("--data", latin_1, *TRAINING[2:], "--batch_size", 4, "--epochs", 1)
+    words = ("--data", latin_1, *TRAINING[2:], "--val", 2, "--batch_size", 4, "--epochs", 1)
     inits = f"[scratch, {pretrained}]"
     short = ("--steps_per_epoch", 1, "--labels", "[2]", "--seeds", 1, "--out", tmp_path / "comparison")
     assert maeseg("compare", "--inits", inits, *words, *short) == 0

@@ -109,7 +109,7 @@ def test_no_checkpoint_runs_code(
     [
         {"encoder": ["resnet18"]}, {"encoder": "hf-hub:somebody/something"}, {"encoder": "local-dir:/"},
         {"decoder_channels": 5}, {"decoder_channels": [10**9] * 5}, {"image_size": [10**6, 10**6]},
-        {"image_size": "big"}, {"border": "sideways"}, {"verb": "format"}, {"data": 7}, {"val": "all"},
+        {"image_size": "big"}, {"border": "sideways"}, {"verb": "format"}, {"data": 7}, {"val": [5]},
     ],
 )  # fmt: skip
 def test_what_a_checkpoint_says_of_itself_is_not_believed(

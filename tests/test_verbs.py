@@ -16,19 +16,35 @@ import yaml
 from PIL import Image
 
 import maeseg as library
-from maeseg.data.splits import label_subset, split_indices
+from maeseg.data.splits import label_subset
 from maeseg.data.synthetic import Synthetic
 from maeseg.experiments.comparison import read_comparison
 from maeseg.experiments.contrasts import KINDS, choose_contrasts, read_list
 from maeseg.experiments.sentences import scope_sentence
 from maeseg.experiments.validation import read_reliability, read_validation
 from mishaps import full_disk
-from tiny_runs import DATA, TRAINING, WIDTHS, curves, files_in, finetune, maeseg, pretrain, same_weights, weights_of
+from tiny_runs import (
+    DATA,
+    TRAINING,
+    VAL,
+    WIDTHS,
+    contents,
+    curves,
+    files_in,
+    finetune,
+    maeseg,
+    pretrain,
+    same_weights,
+    split_of,
+    weights_of,
+)
 
-VALIDATION = split_indices(24, 0.2).val
+SPLIT = split_of(Synthetic(24))
+VALIDATION = SPLIT.val
 COMMON = {
     "config.yaml",
     "run.json",
+    "images.csv",
     "metrics.csv",
     "metrics.json",
     "checkpoints/last.ckpt",
@@ -37,7 +53,7 @@ COMMON = {
 }
 COMPARISON = (
     "--labels", "[4, 0.5]", "--seeds", "[1, 2]", "--epochs", 1, "--steps_per_epoch", 1, "--batch_size", 4,
-    "--data", DATA, "--workers", 0, "--accelerator", "cpu",
+    "--data", DATA, "--val", VAL, "--workers", 0, "--accelerator", "cpu",
 )  # fmt: skip
 
 
@@ -178,7 +194,7 @@ def test_its_config_repeats_a_finetune_run(finetuned: Path, tmp_path: Path) -> N
 def test_python_and_the_command_line_do_the_same(finetuned: Path, pretrained: Path, tmp_path: Path) -> None:
     figures = library.finetune(
         data=DATA, out=str(tmp_path / "run"), weights=str(pretrained), batch_size=8, workers=0, accelerator="cpu",
-        epochs=2,
+        epochs=2, val=VAL,
     )  # fmt: skip
     assert figures == read_json(finetuned / "metrics.json")
     assert curves(tmp_path / "run") == curves(finetuned)
@@ -394,7 +410,8 @@ def test_predict_a_folder(finetuned: Path, pictures: Path, tmp_path: Path) -> No
     out = tmp_path / "out"
     assert maeseg("predict", "--run", finetuned, "--images", pictures, "--out", out) == 0
     sizes = {"a.png": (100, 70), "deeper/b.png": (33, 90), "deeper/c.png": (128, 128)}
-    assert files_in(out) == {f"{kind}/{name}" for kind in ("labels", "overlays") for name in sizes}
+    pictures_of_each = {f"{kind}/{name}" for kind in ("labels", "overlays") for name in sizes}
+    assert files_in(out) == pictures_of_each | {"predictions.csv"}
     for name, size in sizes.items():
         with Image.open(out / "labels" / name) as label, Image.open(out / "overlays" / name) as overlay:
             assert label.size == overlay.size == size
@@ -405,7 +422,7 @@ def test_predict_a_folder(finetuned: Path, pictures: Path, tmp_path: Path) -> No
 def test_predict_one_file(finetuned: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("predict", "--run", finetuned, "--images", pictures / "a.jpg", "--out", tmp_path / "out")
     assert maeseg(*words) == 0
-    assert files_in(tmp_path / "out") == {"labels/a.png", "overlays/a.png"}
+    assert files_in(tmp_path / "out") == {"labels/a.png", "overlays/a.png", "predictions.csv"}
     assert maeseg(*words) == 2
     assert f"--out {tmp_path / 'out'} is not empty" in one_line(capsys)
     assert maeseg(*words, "--overwrite") == 0
@@ -417,6 +434,35 @@ def test_predict_on_a_full_disk(
     with full_disk(left=10):
         assert maeseg("predict", "--run", finetuned, "--images", pictures, "--out", tmp_path / "out") == 2
     assert f"--out {tmp_path / 'out'} cannot be written" in one_line(capsys)
+
+
+def test_a_table_that_the_disk_has_no_room_for_is_not_there(
+    finetuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(30):
+        Image.new("RGB", (4, 4)).save(tmp_path / "in" / f"{number:040d}.png")
+    words = ("predict", "--run", finetuned, "--images", tmp_path / "in", "--out", tmp_path / "out", "--overlays", False)
+    with full_disk(left=2000):
+        assert maeseg(*words) == 2
+    assert f"--out {tmp_path / 'out'} cannot be written (File too large)" in one_line(capsys)
+    assert files_in(tmp_path / "out") == {f"labels/{number:040d}.png" for number in range(30)}
+
+
+def test_reconstruct_some_images_evenly_spread(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Synthetic(7)
+    (tmp_path / "in").mkdir()
+    for number in range(7):
+        source.image(number).save(tmp_path / "in" / f"{number}.png")
+    (tmp_path / "in" / "1.png").write_bytes(b"meow")  # not one of them, so not looked at
+    words = ("reconstruct", "--run", pretrained, "--images", tmp_path / "in", "--out", tmp_path / "out")
+    assert maeseg(*words, "--count", 3) == 0
+    assert files_in(tmp_path / "out") == {"0.png", "2.png", "4.png"}
+    for count in (0, 8):
+        assert maeseg(*words, "--overwrite", "--count", count) == 2
+        assert f"--count {count}: {tmp_path / 'in'} has 7 images; give 1 to 7" in one_line(capsys)
 
 
 def test_reconstruct_is_repeatable(pretrained: Path, pictures: Path, tmp_path: Path) -> None:
@@ -449,6 +495,7 @@ def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path, pretrain
     assert {path.name for path in comparison.iterdir()} == {
         "config.yaml",
         "run.json",
+        "images.csv",
         "metrics.json",
         "results.csv",
         "runs",
@@ -468,9 +515,9 @@ def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path, pretrain
 
 
 def test_final_figures_are_from_the_test_images_if_there_are_any(pretrained: Path, tmp_path: Path) -> None:
-    split, out = split_indices(24, 0.125, test=0.075), tmp_path / "comparison"
+    split, out = split_of(Synthetic(24), 3, test=2), tmp_path / "comparison"
     few = ("--labels", "[4]", "--seeds", 1, "--epochs", 1, "--steps_per_epoch", 1, "--batch_size", 4, *TRAINING[:2])
-    words = (*few, "--workers", 0, "--accelerator", "cpu", "--val", 0.125, "--test", 0.075)
+    words = (*few, "--workers", 0, "--accelerator", "cpu", "--val", 3, "--test", 2)
     assert maeseg("compare", "--out", out, "--inits", f"[scratch, {pretrained}]", *words) == 0
     assert read_json(out / "run.json")["split"] == {"train": 19, "val": 3, "test": 2}
     [row, _] = results(out)
@@ -515,16 +562,16 @@ def test_compared_runs_differ_in_their_weights_alone(comparison: Path) -> None:
 
 
 def test_labels_are_nested_and_a_comparison_uses_them() -> None:
-    train = split_indices(24, 0.2).train
-    few, half, every = (set(label_subset(train, labels, seed=1)) for labels in (4, 0.5, 1.0))
+    of, train = contents(Synthetic(24)), SPLIT.train
+    few, half, every = (set(label_subset(train, of, labels, seed=1)) for labels in (4, 0.5, 1.0))
     assert few < half < every and len(few) == 4 and every == set(train)
     assert not every & set(VALIDATION)
 
 
 def test_labels_by_name_are_those_by_number(pretrained: Path, tmp_path: Path) -> None:
-    train = split_indices(24, 0.2).train
+    chosen = label_subset(SPLIT.train, contents(Synthetic(24)), 4, seed=0)
     listing = tmp_path / "listing.txt"
-    listing.write_text("\n".join(Synthetic(24).file(index) for index in label_subset(train, 4, seed=0)))
+    listing.write_text("\n".join(Synthetic(24).file(index) for index in chosen))
     for name, labels in (("number", 4), ("names", listing)):
         assert finetune(tmp_path / name, pretrained, "--epochs", 1, "--labels", labels) == 0
     assert same_weights(tmp_path / "number", tmp_path / "names")
@@ -623,12 +670,18 @@ def test_a_comparison_whose_config_is_damaged_is_refused(
     assert "config.yaml there lacks inits, labels, seeds" in line
 
 
-def test_compare_prints_its_table(comparison: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_prints_its_table(
+    comparison: Path, pretrained: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     assert maeseg("compare", "--out", comparison, "--inits", f"[scratch, {pretrained}]", *COMPARISON, "--resume") == 0
+    [planned] = [line for line in caplog.messages if "interval over seeds" in line]
+    assert planned.startswith("With 4 labels one seed gives no interval over seeds")
+    assert " With 10 labels 2 seeds give an interval of \u00b19.0 standard deviations" in planned
     printed = capsys.readouterr().out
     headings = ("Verdict", "Differences", "Labels saved", "Time", "Intervals")
     for word in ("scratch", "pretrained", "accuracy", "boundary", "±", "With 4 labels", "With 10 labels", *headings):
         assert word in printed, word
+    assert "2 seeds give an interval of \u00b19.0" in printed and "One seed gives no interval over seeds" in printed
     assert "…" not in printed and max(map(len, printed.splitlines())) <= 80
 
 

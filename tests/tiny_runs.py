@@ -7,16 +7,31 @@ import torch
 from torch import Tensor
 
 from maeseg.cli import main
+from maeseg.data.check import contents_of
+from maeseg.data.sources import Source
+from maeseg.data.splits import Split, draw_split
+from maeseg.data.survey import survey
 
-DATA = "synthetic:24"  # 19 train, 5 validate
+DATA = "synthetic:24"
 WIDTHS = [32, 16, 16, 8, 8]
 NETWORK = ("--encoder", "test_resnet", "--image_size", "64", "--decoder_channels", str(WIDTHS))
-TRAINING = ("--data", DATA, "--batch_size", "8", "--workers", "0", "--accelerator", "cpu")
+VAL = 5  # images that validate; 19 train
+TRAINING = ("--data", DATA, "--val", str(VAL), "--batch_size", "8", "--workers", "0", "--accelerator", "cpu")
 
 
 def maeseg(*words: object) -> int:
     """Run a command line; returns its exit code."""
     return main([str(word) for word in words])
+
+
+def contents(source: Source) -> tuple[str, ...]:
+    """Digest of each image's content."""
+    return contents_of(source, survey(source))
+
+
+def split_of(source: Source, val: int | float = VAL, test: int | float = 0) -> Split:
+    """The split of a source that has no groups or parts."""
+    return draw_split(dict(enumerate(contents(source))), val, test)
 
 
 def pretrain(out: Path, *more: object) -> int:

@@ -2,6 +2,7 @@
 
 from maeseg.errors import UserError
 from maeseg.verbs.app import app
+from maeseg.verbs.check import check
 from maeseg.verbs.compare import compare
 from maeseg.verbs.demo import demo
 from maeseg.verbs.encoders import encoders
@@ -18,6 +19,7 @@ from maeseg.verbs.suggest import suggest
 __all__ = [
     "UserError",
     "app",
+    "check",
     "compare",
     "demo",
     "encoders",

@@ -50,10 +50,11 @@ def write_text(path: Path, text: str, errors: str = "strict") -> None:
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file whole; the names of files in it may hold bytes that are no text."""
-    lines = io.StringIO(newline="")
-    csv.writer(lines).writerows(rows)
-    write_text(path, lines.getvalue(), errors="surrogateescape")
+    """Write a CSV file whole, row by row; the names of files in it may hold bytes that are no text."""
+    with written_whole(path) as file:
+        lines = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
+        csv.writer(lines).writerows(rows)
+        lines.detach()  # the file is synchronized before it is closed
 
 
 def _synchronise(folder: Path) -> None:

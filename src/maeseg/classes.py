@@ -5,24 +5,41 @@ The first class is the background. A network that tells foreground from backgrou
 foreground's; with classes of the user's own it has a map for each, of two classes too.
 """
 
-import colorsys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
+from maeseg.colors import BLACK, Color, distinct_colors
 from maeseg.types import BORDER
 
-Colour = tuple[int, int, int]
+Colour = Color
+Range = tuple[int, int]
+"""Lowest and highest value, both included."""
+Codes = tuple[tuple[Range, ...], ...]
+"""Ranges of what stands for each class in a label file."""
 
 MOST = 254
 """Classes; a class map has 8 bits, and one of its values is the border's."""
 
+_HIGHEST = 2**24 - 1  # a value of a label file, or a colour as 0xRRGGBB
 _LONGEST = 64  # characters of a name, which becomes that of a file
 _NOT_IN_FILES = frozenset('/\\:*?"<>|')
-# Okabe and Ito's, which colour-blind readers tell apart
-_COLOURS: tuple[Colour, ...] = (
-    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
-)  # fmt: skip
+
+
+def one(code: int) -> Range:
+    """The range of a single value."""
+    return code, code
+
+
+def pack(colour: Colour) -> int:
+    """A colour as one number, 0xRRGGBB."""
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def unpack(code: int) -> Colour:
+    """The colour of a number 0xRRGGBB."""
+    return code >> 16 & 255, code >> 8 & 255, code & 255
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,10 @@ class Classes:
         values: What each is in a label file, 0..255.
         colours: What each is drawn in.
         painted: Whether label files are painted in the colours, instead of holding the values.
+        members: Ranges of values, ends included, that stand for each class in a label file; empty where each class has
+            its value alone.
+        ignored: Ranges of values that are neither, and so border; of painted labels of colours as 0xRRGGBB. Empty for
+            255, unless that is a class.
         origin: Where the list comes from, for messages.
 
     Raises:
@@ -44,6 +65,8 @@ class Classes:
     values: tuple[int, ...]
     colours: tuple[Colour, ...]
     painted: bool = False
+    members: Codes = ()
+    ignored: tuple[Range, ...] = ()
     origin: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -65,9 +88,33 @@ class Classes:
         for colour in self.colours:
             if len(colour) != 3 or any(type(part) is not int or not 0 <= part <= 255 for part in colour):
                 raise ValueError(f"the colour {list(colour)}: three whole numbers from 0 to 255")
-        kinds = self.colours if self.painted else self.values
-        if len(set(kinds)) != count:
-            raise ValueError(f"two classes share a {'colour' if self.painted else 'value'}")
+        if self.members and len(self.members) != count:
+            raise ValueError(f"values for {len(self.members)} of {count} classes")
+        taken = sorted(span for spans in (*self.codes, self.border_codes) for span in spans)
+        for low, high in taken:
+            if type(low) is not int or type(high) is not int or not 0 <= low <= high <= _HIGHEST:
+                raise ValueError(f"the values {low!r} to {high!r}: whole numbers from 0 on, the lower one first")
+        for (_, before), (after, _) in pairwise(taken):
+            if after <= before:
+                raise ValueError(f"two classes share {self._code_name(after)}")
+
+    @property
+    def codes(self) -> Codes:
+        """Ranges of what stands for each class in a label file: of values, or of colours as 0xRRGGBB."""
+        if self.painted:
+            return tuple((one(pack(colour)),) for colour in self.colours)
+        return self.members or tuple((one(value),) for value in self.values)
+
+    @property
+    def border_codes(self) -> tuple[Range, ...]:
+        """Ranges of what stands for the border in a label file."""
+        if self.ignored or self.painted:
+            return self.ignored
+        taken = any(low <= BORDER <= high for spans in self.codes for low, high in spans)
+        return () if taken else (one(BORDER),)
+
+    def _code_name(self, code: int) -> str:
+        return f"the colour {list(unpack(code))}" if self.painted else f"the value {code}"
 
     @property
     def maps(self) -> int:
@@ -80,12 +127,22 @@ class Classes:
         return range(1 if self == BINARY else 0, len(self.names))
 
     @property
+    def legend(self) -> tuple[tuple[str, Colour], ...]:
+        """Names and colours of what is tinted in an overlay: all but the background."""
+        return tuple(zip(self.names, self.colours, strict=True))[1:]
+
+    @property
     def about(self) -> dict[str, Any]:
         """Plain values, for a checkpoint or JSON, under the key ``classes``; of ``BINARY`` nothing has to be said."""
         if self == BINARY:
             return {}
         names, values, colours = list(self.names), list(self.values), [list(colour) for colour in self.colours]
-        return {"classes": {"names": names, "values": values, "colours": colours, "painted": self.painted}}
+        found: dict[str, Any] = {"names": names, "values": values, "colours": colours, "painted": self.painted}
+        if self.members:
+            found["members"] = [[list(span) for span in spans] for spans in self.members]
+        if self.ignored:
+            found["ignored"] = [list(span) for span in self.ignored]
+        return {"classes": found}
 
 
 BINARY = Classes(("background", "foreground"), (0, 255), ((0, 0, 0), (255, 120, 0)))
@@ -103,20 +160,19 @@ def classes_of(about: Mapping[str, Any], origin: str = "") -> Classes:
         return BINARY
     try:
         colours = tuple(tuple(colour) for colour in found["colours"])
-        return Classes(tuple(found["names"]), tuple(found["values"]), colours, bool(found["painted"]), origin)
+        members = tuple(tuple(map(_range, spans)) for spans in found.get("members", ()))
+        ignored = tuple(map(_range, found.get("ignored", ())))
+        names, values = tuple(found["names"]), tuple(found["values"])
+        return Classes(names, values, colours, bool(found["painted"]), members, ignored, origin)
     except (TypeError, KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"no list of classes: {error!r}") from error
 
 
 def default_colours(count: int) -> tuple[Colour, ...]:
     """So many colours that can be told apart, the first black."""
-    colours: list[Colour] = [(0, 0, 0), *_COLOURS]
-    for number in range(len(colours), count):  # hues a golden section apart never come close
-        red, green, blue = colorsys.hsv_to_rgb(0.618034 * number % 1, 0.75, 0.95)
-        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return tuple(colours[:count])
+    return (BLACK, *distinct_colors(min(count, MOST + 1) - 1))  # of more there is no list
 
 
-def border_is_a_class(classes: Classes) -> bool:
-    """Whether 255 in a label file is a class, and so no border."""
-    return classes.painted or BORDER in classes.values
+def _range(values: Any) -> Range:
+    low, high = values
+    return low, high

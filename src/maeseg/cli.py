@@ -20,6 +20,7 @@ from maeseg.parsing import one_line, refuse_null, typed_options
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
+        maeseg.check,
         maeseg.pretrain,
         maeseg.finetune,
         maeseg.evaluate,
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             logging.basicConfig(format="%(message)s", stream=sys.stderr)
             # Of other libraries, warnings alone.
             logging.getLogger("maeseg").setLevel(logging.INFO if speaks else logging.WARNING)
+            logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is said by who reads the file
             tune_allocator()
             result = VERBS[verb](**options)
     except UserError as error:
@@ -69,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
     if speaks:
         show(verb, options, result)
+    if verb == "check" and result.question:
+        print(f"maeseg: {result.question}", file=sys.stderr)
+        return EXIT_USER_ERROR
     return 0
 
 
@@ -151,6 +156,8 @@ def normalise(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     switches = {name for name, parameter in parameters.items() if isinstance(parameter.default, bool)}
     known = {*parameters, "config", "help", "print_config"}
     result: list[str] = []
+    if words and not words[0].startswith("--") and next(iter(parameters)) == "data":  # maeseg check DATA
+        words = ["--data", *words]
     for number, word in enumerate(words):
         if not word.startswith("--"):
             result.append(word)
@@ -215,20 +222,30 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
     """Print what a verb found."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     if verb in ("evaluate", "finetune"):
-        table = Table(title=f"{verb} {options.get('run') or options.get('out')}")
+        which = f": {result['measured']}" if "measured" in result else ""
+        console.print(f"{verb} {options.get('run') or options.get('out')}{which}", soft_wrap=True, markup=False)
+        table = Table()
         table.add_column("figure")
         table.add_column("value", justify="right")
         of_classes = result.get("classes", {})
         for name, value in result.items():
-            if name != "classes":
+            if name not in ("classes", "measured"):
                 table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
         for name, figures in of_classes.items():
             value = figures["iou"]
             table.add_row(f"iou of {name}", "not there" if value is None else f"{value:.4f}")
         console.print(table)
+    elif verb == "check":
+        table = Table(title=Text(f"check {options['data']}"), show_header=False)
+        for heading, line in result.lines.items():
+            table.add_row(heading, Text(line))
+        console.print(table)
+        for fault in result.faults:
+            console.print(fault, soft_wrap=True, markup=False, highlight=False)
     elif verb == "compare":
         from maeseg.experiments.summary import print_summary
 

@@ -35,13 +35,19 @@ def squash(logits_BKHW: Tensor) -> Tensor:
 
 
 def class_map(probability_KHW: Iterable[Tensor]) -> Tensor:
-    """The predicted class of each pixel.
+    """The predicted class of each pixel: ``predicted_classes`` without the probability."""
+    return predicted_classes(probability_KHW)[0]
+
+
+def predicted_classes(probability_KHW: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """The predicted class of each pixel, and its probability.
 
     Args:
         probability_KHW: Maps (H, W), one after the other; not kept.
 
     Returns:
-        (H, W), uint8: with one map 1 above ``THRESHOLD``, otherwise the most probable class, of two alike the first.
+        Classes (H, W), uint8: with one map 1 above ``THRESHOLD``, otherwise the most probable class, of two alike the
+        first. Confidence (H, W), 0..1: the probability of that class, with one map of background 1 minus the map.
     """
     maps = iter(probability_KHW)
     best_HW, count = next(maps), 1
@@ -49,4 +55,7 @@ def class_map(probability_KHW: Iterable[Tensor]) -> Tensor:
     for count, map_HW in enumerate(maps, start=2):
         classes_HW[map_HW > best_HW] = count - 1
         best_HW = torch.maximum(best_HW, map_HW)
-    return classes_HW if count > 1 else (best_HW > THRESHOLD).to(torch.uint8)
+    if count > 1:
+        return classes_HW, best_HW
+    larger_HW = (best_HW - 0.5).abs_().add_(0.5)  # of p and 1 - p, with one more map in memory
+    return (best_HW > THRESHOLD).to(torch.uint8), larger_HW

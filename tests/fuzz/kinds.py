@@ -5,12 +5,16 @@ import io
 import json
 import shutil
 import string
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
+import tifffile
 import torch
 import yaml
 from hypothesis import strategies as st
@@ -20,6 +24,7 @@ import tiny_runs
 from fake_runs import fake_compare, fake_finetune, fake_pretrain
 from fuzz.mutations import Damage, damages, odd_values
 from tar_shards import write_shard
+from test_pictures import deep_png
 
 ALONE = ("--batch_size", 2, "--workers", 0, "--accelerator", "cpu", "--epochs", 1)
 Case = tuple[tuple[object, ...], Path]
@@ -62,11 +67,56 @@ def picture(form: str, mode: str, number: int = 0) -> bytes:
     return buffer.getvalue()
 
 
+def encoded(array: np.ndarray[Any, Any], **options: Any) -> bytes:
+    """An array as a TIFF file's bytes."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def compressed(array_CHW: np.ndarray[Any, Any], **options: Any) -> bytes:
+    """An array as the bytes of a TIFF file with a codec that rasterio decodes."""
+    count, height, width = array_CHW.shape
+    with warnings.catch_warnings(action="ignore"), rasterio.MemoryFile() as file:
+        with file.open(
+            driver="GTiff", height=height, width=width, count=count, dtype=array_CHW.dtype, **options
+        ) as target:
+            target.write(array_CHW)
+        content: bytes = file.read()
+    return content
+
+
+def arrays() -> dict[str, bytes]:
+    """Files of five channels by a suffix that tells them apart."""
+    bands = np.random.default_rng(1).integers(0, 4096, (5, 40, 56), np.uint16)
+    buffer, no_data = io.BytesIO(), [(42113, "s", 0, "0", True)]
+    np.save(buffer, bands.astype(">f4"))
+    return {
+        "npy": buffer.getvalue(),
+        "bands.tif": encoded(bands.transpose(1, 2, 0), photometric="minisblack", extratags=no_data),
+        "pages.tif": encoded(bands, photometric="minisblack", compression="zlib"),
+        "lzw.tif": compressed(bands, compress="lzw", predictor=2, interleave="band"),
+        "zstd.tif": compressed(bands.astype(np.float32), compress="zstd", predictor=3, nodata=np.nan, tiled=True,
+                               blockxsize=16, blockysize=16),
+    }  # fmt: skip
+
+
 FORMS = {
     "jpg": ("JPEG", "RGB"), "jpeg": ("JPEG", "CMYK"), "png": ("PNG", "RGBA"), "PNG": ("PNG", "P"),
     "tif": ("TIFF", "16"), "tiff": ("TIFF", "RGB"), "webp": ("WEBP", "RGB"), "bmp": ("BMP", "RGB"),
 }  # fmt: skip
 PICTURES = {suffix: picture(*form) for suffix, form in FORMS.items()}
+DEEP = np.random.default_rng(2).integers(0, 4096, (40, 56, 3), np.uint16)
+PICTURES |= {
+    "deep.tif": compressed(DEEP.transpose(2, 0, 1), compress="lzw", nodata=0),
+    "big.tif": encoded(DEEP, photometric="rgb", bigtiff=True, byteorder=">", tile=(16, 16), compression="zlib"),
+    "palette.tif": encoded(DEEP[..., 0].astype(np.uint8), photometric="palette", colormap=np.resize(DEEP, (3, 256))),
+    "white.tif": encoded(DEEP[..., 0], photometric="miniswhite", extratags=[(274, "H", 1, 6, True)]),
+    "deep.png": deep_png(DEEP.transpose(2, 0, 1)),
+    "gif": picture("GIF", "P"),
+    **({"avif": picture("AVIF", "RGB")} if find_spec("PIL._avif") else {}),
+}
+ARRAYS = arrays()
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), max_size=20)
 
 
@@ -92,6 +142,18 @@ def training_images(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     policy = draw(st.sampled_from(["fail", "skip"]))
     words = ("pretrain", "--data", root / "in", "--out", root / "out", *tiny_runs.NETWORK, *ALONE)
     return (*words, "--on_bad_image", policy), root / "out"
+
+
+@st.composite
+def channels(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """A damaged image of five channels among twelve to pre-train on."""
+    (root / "in").mkdir()
+    for number in range(12):
+        suffix = draw(st.sampled_from(sorted(ARRAYS))) if number == 0 else "npy"
+        content = draw(damages())(ARRAYS[suffix]) if number == 0 else ARRAYS["npy"]
+        (root / "in" / f"{number}.{suffix}").write_bytes(content)
+    words = ("pretrain", "--data", root / "in", "--out", root / "out", *tiny_runs.NETWORK, *ALONE)
+    return (*words, "--channels", 5), root / "out"
 
 
 @st.composite
@@ -226,6 +288,7 @@ def run_folders(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
 KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] = {
     "images": (images, 900),
     "images in training": (training_images, 100),
+    "channels": (channels, 150),
     "labels": (labels, 450),
     "checkpoints": (checkpoints, 300),
     "weights": (weights, 120),
@@ -234,4 +297,4 @@ KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] =
     "recipes": (recipes, 200),
     "run folders": (run_folders, 130),
 }
-"""Every kind, with how many of it a whole campaign tries: 2,500 in all."""
+"""Every kind, with how many of it a whole campaign tries: 2,650 in all."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
-from maeseg.classes import BINARY, MOST, Classes, border_is_a_class, default_colours
-from maeseg.data.files import DataError, opened, read_values, some
+from maeseg.classes import BINARY, MOST, Classes, Range, default_colours, one, pack
+from maeseg.colors import told_apart
+from maeseg.data.files import DataError, opened
 from maeseg.errors import UserError
 from maeseg.types import BORDER, BorderRule
 
@@ -65,59 +65,6 @@ def check_border(border: BorderRule, classes: Classes) -> None:
         raise UserError("--border foreground: there is no foreground among classes; give background or ignore")
 
 
-def read_class_label(path: Path, classes: Classes) -> NDArray[np.uint8]:
-    """Read a label file as classes.
-
-    Args:
-        path: The file. Of classes with values: grey, or with a palette, whose indices are read and not its colours. Of
-            painted classes: RGB, RGBA or with a palette.
-        classes: The user's own.
-
-    Returns:
-        Class map (H, W): place in the list, 255 for border (the value 255, unless it is a class's).
-
-    Raises:
-        DataError: The file is broken, or has a value or a colour that no class has.
-    """
-    if classes.painted:
-        with opened(path, str(path)) as image:
-            colours_HW3 = np.asarray(image.convert("RGB")).astype(np.int64)
-        found_HW = _code(colours_HW3)
-        codes = _code(np.array(classes.colours, dtype=np.int64))
-    else:
-        found_HW = read_values(path)
-        codes = np.array(classes.values)
-    places = np.arange(len(codes), dtype=np.uint8)
-    if not border_is_a_class(classes):
-        codes, places = np.append(codes, BORDER), np.append(places, np.uint8(BORDER))
-    order = np.argsort(codes)
-    at_HW = np.searchsorted(codes[order], found_HW).clip(max=len(codes) - 1)
-    unknown_HW = codes[order][at_HW] != found_HW
-    if unknown_HW.any():
-        raise DataError(_complaint(path, np.unique(found_HW[unknown_HW]), classes))
-    label: NDArray[np.uint8] = places[order][at_HW]
-    return label
-
-
-def _code(colours: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Colours (..., 3) as one number each."""
-    code: NDArray[np.int64] = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]
-    return code
-
-
-def _complaint(path: Path, unknown: NDArray[np.integer[Any]], classes: Classes) -> str:
-    if classes.painted:
-        what = f"the colour {some([[int(code) >> 16, int(code) >> 8 & 255, int(code) & 255] for code in unknown])}"
-        known = "its colours"
-    else:
-        what = f"the value {some([int(value) for value in unknown])}"
-        known = f"its values are {some(sorted(classes.values))}"
-    return (
-        f"{path} has {what}, which no class of {classes.origin or 'the run'} has ({known}): add the class there, or "
-        "correct the label"
-    )
-
-
 def _of_palette(file: Path) -> Classes:
     with opened(file, f"--classes {file}") as image:
         values = np.unique(np.asarray(image)).tolist()
@@ -131,12 +78,31 @@ def _of_palette(file: Path) -> Classes:
     return Classes(
         names=tuple(map(str, range(count))),
         values=tuple(range(count)),
-        colours=tuple((int(red), int(green), int(blue)) for red, green, blue in colours[:count]),
+        colours=told_apart([(int(red), int(green), int(blue)) for red, green, blue in colours[:count]]),
         origin=str(file),
     )
 
 
 def _of_list(content: Any, origin: str) -> Classes:
+    """Classes from the content of a YAML file; ``ignore`` among names with values or colours is the border's."""
+    if isinstance(content, dict) and "ignore" in content:
+        content = dict(content)
+        return parse_classes(content, origin, content.pop("ignore"))
+    return parse_classes(content, origin)
+
+
+def parse_classes(content: Any, origin: str, ignore: Any = None) -> Classes:
+    """Classes from plain values.
+
+    Args:
+        content: Names in the order of their values, or names with values: a value, a range (``1-65535``), a list of
+            values and ranges, or the colour [red, green, blue] where all classes have lists of three.
+        origin: Where they are from, for messages.
+        ignore: What is border: values as those of a class, a colour, or a list of colours.
+
+    Raises:
+        ValueError: They are none.
+    """
     if isinstance(content, list):
         content = {_name(name): value for value, name in enumerate(content)} if _are_names(content) else None
     if not isinstance(content, dict) or not content:
@@ -144,9 +110,49 @@ def _of_list(content: Any, origin: str) -> Classes:
     names, given = tuple(_name(name) for name in content), list(content.values())
     if "background" in names[1:]:
         raise ValueError("background is not the first class, which is what counts as background")
-    if all(isinstance(each, list) for each in given):
-        return Classes(names, tuple(range(len(names))), tuple(map(tuple, given)), painted=True, origin=origin)
-    return Classes(names, tuple(given), default_colours(len(names)), origin=origin)
+    if all(_is_colour(each) for each in given):
+        colours = tuple((each[0], each[1], each[2]) for each in given)
+        return Classes(names, tuple(range(len(names))), colours, True, (), _ignored_colours(ignore), origin)
+    members = tuple(parse_ranges(each) for each in given)
+    values = tuple(low if low <= 255 else place for place, ((low, _), *_) in enumerate(members))
+    if len(set(values)) < len(values):
+        values = tuple(range(len(values)))
+    plain = all(spans == ((value, value),) for spans, value in zip(members, values, strict=True))
+    ignored = () if ignore is None else parse_ranges(ignore)
+    return Classes(names, values, default_colours(len(names)), False, () if plain else members, ignored, origin)
+
+
+def parse_ranges(given: Any) -> tuple[Range, ...]:
+    """Values of a class: ``7``, ``1-65535``, or a list of such.
+
+    Raises:
+        ValueError: They are none.
+    """
+    spans: list[Range] = []
+    for each in given if isinstance(given, list) else [given]:
+        found = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", each) if isinstance(each, str) else None
+        if found:
+            spans.append((int(found[1]), int(found[2])))
+        elif type(each) is int or (isinstance(each, str) and each.isascii() and each.isdigit()):
+            spans.append(one(int(each)))
+        else:
+            raise ValueError(f"the value {each!r}: a whole number from 0 to 255, a range such as 1-65535, or a list")
+    if not spans:
+        raise ValueError("a class without a value")
+    return tuple(spans)
+
+
+def _is_colour(given: Any) -> bool:
+    return isinstance(given, list) and len(given) == 3 and all(type(part) is int for part in given)
+
+
+def _ignored_colours(ignore: Any) -> tuple[Range, ...]:
+    if ignore is None:
+        return ()
+    colours = [ignore] if _is_colour(ignore) else ignore
+    if not isinstance(colours, list) or not all(_is_colour(each) for each in colours):
+        raise ValueError(f"ignore: {ignore!r} is no colour, such as [224, 224, 192]")
+    return tuple(one(pack((each[0], each[1], each[2]))) for each in colours)
 
 
 def _are_names(content: list[Any]) -> bool:

@@ -1,23 +1,21 @@
-"""Further unlabelled images for pre-training: they train, and never validate."""
+"""Images of several sources as one: the data, images given to validate or test, and more to train on."""
 
 import bisect
 import itertools
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from maeseg.classes import BINARY
-from maeseg.data.sources import Source, open_source
-from maeseg.data.splits import Split
-
-log = logging.getLogger(__name__)
+from maeseg.data.facts import ImageFacts, Part
+from maeseg.data.sources import Source
 
 
 class Joined:
-    """Unlabelled images of several sources, one source after the other.
+    """Images of several sources, one source after the other; labelled where all of them are.
 
     Args:
         sources: At least one.
@@ -25,14 +23,24 @@ class Joined:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.name = " + ".join(source.name for source in sources)
-        self.labelled = False
+        self.labelled = all(source.labelled for source in sources)
         self.channels = sources[0].channels
-        self.classes = BINARY
+        self.classes = sources[0].classes
         self._sources = tuple(sources)
         self._starts = list(itertools.accumulate([0] + [len(source) for source in sources]))
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    @property
+    def largest(self) -> int:
+        """The value of 16 bits that the images of all sources are scaled by."""
+        return self._sources[0].largest
+
+    @largest.setter
+    def largest(self, value: int) -> None:
+        for source in self._sources:
+            source.largest = value
 
     def file(self, index: int) -> str:
         """Return the image's name in its own source."""
@@ -40,14 +48,24 @@ class Joined:
         return source.file(place)
 
     def places(self, index: int) -> list[tuple[Path, int]]:
-        """Return the file that holds the image, and from which byte on; empty for a generated image."""
+        """Return the files that hold image and label in its own source."""
         source, place = self._find(index)
         return source.places(place)
 
-    def check(self, index: int) -> None:
-        """Raise a DataError where an image cannot be read."""
+    def part(self, index: int) -> Part | None:
+        """Return the part that the image's own source puts it in."""
         source, place = self._find(index)
-        source.check(place)
+        return source.part(place)
+
+    def group(self, index: int) -> str | None:
+        """Return the image's group in its own source."""
+        source, place = self._find(index)
+        return source.group(place)
+
+    def check(self, index: int) -> ImageFacts:
+        """Return the image's facts; raise a DataError where it cannot be read."""
+        source, place = self._find(index)
+        return source.check(place)
 
     def image(self, index: int) -> Image.Image:
         """Read an image as a picture."""
@@ -59,9 +77,17 @@ class Joined:
         source, place = self._find(index)
         return source.pixels(place)
 
+    def nodata(self, index: int) -> NDArray[np.bool_] | None:
+        """Find an image's pixels without data, (H, W); None if there are none."""
+        source, place = self._find(index)
+        return source.nodata(place)
+
     def label(self, index: int) -> Image.Image:
-        """Raise a ValueError: the labels of the sources are not used."""
-        raise ValueError(f"source {self.name} has no labels")
+        """Read a label. Raises a ValueError where not all of the sources have labels."""
+        if not self.labelled:
+            raise ValueError(f"source {self.name} has no labels")
+        source, place = self._find(index)
+        return source.label(place)
 
     def _find(self, index: int) -> tuple[Source, int]:
         if not 0 <= index < len(self):
@@ -70,54 +96,6 @@ class Joined:
         return self._sources[number], index - self._starts[number]
 
 
-def add_extra(source: Source, split: Split, extra: str | Sequence[str] | None) -> tuple[Source, Split]:
-    """Add the images of other sources to the training part.
-
-    The split of ``source`` stays as it is. A file that ``source`` has already, whether it trains or validates there, is
-    not taken again: so no validation image is ever trained on.
-
-    Args:
-        source: The data that is split.
-        split: Its split.
-        extra: What to add: ``PATH``, ``PATH,PATH`` or a list, each as ``--data`` takes it.
-
-    Returns:
-        All images as one source, and the split with more indices to train on.
-
-    Raises:
-        UserError: No such data.
-    """
-    names = extra_names(extra)
-    if not names:
-        return source, split
-    joined = Joined(
-        [source, *(open_source(name, labelled=False, option="extra", channels=source.channels) for name in names)]
-    )
-    seen: set[tuple[object, ...]] = set()
-    added = []
-    for index in range(len(joined)):
-        identity = _identity(joined, index)
-        if index >= len(source) and identity not in seen:
-            added.append(index)
-        seen.add(identity)
-    known = len(joined) - len(source) - len(added)
-    log.info("extra: %d more images to train on%s", len(added), f" ({known} were there already)" if known else "")
-    return joined, Split(train=(*split.train, *added), val=split.val)
-
-
 def extra_names(extra: str | Sequence[str] | None) -> list[str]:
     """The option as a list: ``PATH,PATH`` is two."""
     return extra.split(",") if isinstance(extra, str) else list(extra or ())
-
-
-def _identity(source: Source, index: int) -> tuple[object, ...]:
-    """The same for two images whose bytes are stored once, by whatever name or link each is reached."""
-    places = source.places(index)
-    if not places:
-        return ("generated", source.file(index))
-    path, offset = places[0]
-    try:
-        status = path.stat()
-    except OSError:  # reading it will say what is wrong
-        return (path, offset)
-    return (status.st_dev, status.st_ino, offset)

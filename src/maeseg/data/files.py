@@ -1,4 +1,4 @@
-"""Reading image files: one place where a broken file becomes a one-line error that names it."""
+"""Finding and opening image files: one place where a broken file becomes a one-line error that names it."""
 
 import io
 import os
@@ -6,19 +6,23 @@ import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from maeseg.data.png import without_long_texts
 from maeseg.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif",
+)  # fmt: skip
 """Suffixes taken as images, in any case."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP")
-"""Formats that are read, told by content whatever the suffix: not what Pillow starts another program for, as EPS."""
+"""Formats that Pillow always reads, told by content whatever the suffix: not what it starts a program for, as EPS."""
 
 MAX_PIXELS = 100_000_000
 """Largest image that is decoded; as RGB it takes 300 MB of each process that reads images."""
@@ -26,7 +30,8 @@ MAX_PIXELS = 100_000_000
 MAX_PIXELS_ALONE = 150_000_000
 """Largest image that is decoded where one of its kind is held at a time, as in ``predict``: 12,000 x 12,000."""
 
-_ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 swap width and height
+_AVIF = (b"avif", b"avis")  # brands of an ISO media file
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 class DataError(UserError):
@@ -48,6 +53,8 @@ class DataError(UserError):
 def list_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """List the image files of a folder, at any depth, sorted; hidden files and folders are left out.
 
+    Links to folders are followed; a folder that is reached twice, as in a circle, is listed once.
+
     Args:
         folder: Where to look.
         suffixes: Of what is listed, in lower case.
@@ -65,8 +72,10 @@ def list_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]
         raise DataError(f"folder {error.filename} may not be read: {error.strerror}") from error
 
     found = []
-    for where, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen: set[tuple[int, int]] = set()
+    _is_new(folder, seen)
+    for where, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and _is_new(Path(where) / name, seen)]
         found += [
             (Path(where) / name).relative_to(folder)
             for name in files
@@ -75,169 +84,115 @@ def list_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]
     return sorted(found)
 
 
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder was not reached before; it is from now on."""
+    try:
+        status = folder.stat()
+    except OSError:  # a link to nowhere
+        return False
+    place = (status.st_dev, status.st_ino)
+    new = place not in seen
+    seen.add(place)
+    return new
+
+
 def some(names: Sequence[object]) -> str:
     """Write the first three names and how many there are: ``a, b, c ... (12 in all)``."""
     text = ", ".join(str(name) for name in names[:3])
     return text if len(names) <= 3 else f"{text} ... ({len(names)} in all)"
 
 
-def read_image(path: Path, most: int = MAX_PIXELS) -> Image.Image:
-    """Read an image file as 8-bit RGB, upright.
-
-    The EXIF orientation is applied; palettes, grey and CMYK are converted; an alpha channel is dropped; of
-    16-bit grey the upper 8 bits are kept.
-
-    Args:
-        path: The file.
-        most: Pixels that it may have.
-
-    Returns:
-        An RGB image.
-
-    Raises:
-        DataError: The file is missing, broken, cut short, not an image, too large, or has 32-bit pixels.
-    """
-    return _read_rgb(path, str(path), most)
-
-
-def decode_image(content: bytes, name: str, most: int = MAX_PIXELS) -> Image.Image:
-    """Read an image out of bytes, such as a member of a tar file, the way ``read_image`` reads a file.
-
-    Args:
-        content: What an image file holds.
-        name: What an error calls it.
-        most: Pixels that it may have.
-
-    Returns:
-        An RGB image.
-
-    Raises:
-        DataError: The bytes are broken, cut short, not an image, too large, or have 32-bit pixels.
-    """
-    return _read_rgb(io.BytesIO(content), name, most)
-
-
-def check_image(file: Path | bytes, name: str, most: int = MAX_PIXELS) -> None:
-    """Look at an image file as quickly as shows whether it can be read: header, size, kind and all of its bytes.
-
-    A JPEG is decoded at an eighth of its side (all of its data passes through), of a PNG each chunk's checksum is
-    compared, anything else is decoded.
-
-    Args:
-        file: The file, or what it holds.
-        name: What an error calls it.
-        most: Pixels that it may have.
-
-    Raises:
-        DataError: As ``read_image`` would.
-    """
-    with opened(io.BytesIO(file) if isinstance(file, bytes) else file, name, most) as image:
-        _check_mode(image, name)
-        if image.format == "PNG":
-            image.verify()
-            return
-        if image.format == "JPEG":
-            image.draft("RGB", (1, 1))
-        image.load()
-
-
-def _read_rgb(file: Path | io.BytesIO, name: str, most: int) -> Image.Image:
-    with opened(file, name, most) as image:
-        ImageOps.exif_transpose(image, in_place=True)  # no copy, nor below: a large image would be in memory twice
-        _check_mode(image, name)
-        if image.mode.startswith("I;16"):
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if image.mode == "P" and "transparency" in image.info:
-            image = image.convert("RGBA")
-        return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _check_mode(image: Image.Image, name: str) -> None:
-    if image.mode in ("I", "F"):
-        raise DataError(f"{name} has 32-bit pixels, whose range is unknown: export it with 8 bits per channel")
-
-
-def read_values(path: Path) -> NDArray[np.int64]:
-    """Read a label file's raw pixel values: palette indices, not colours.
-
-    Args:
-        path: The file: palette, grey (8 or 16 bits), 1 bit (0 and 255), or RGB whose channels are all equal.
-
-    Returns:
-        ``(H, W)`` integers.
-
-    Raises:
-        DataError: The file cannot be read, or is a colour picture.
-    """
-    with opened(path, str(path)) as image:
-        values = np.asarray(image.convert("L") if image.mode == "1" else image)
-    if values.ndim == 3:
-        channels = values[..., :3] if image.mode in ("RGB", "RGBA") else values[..., :1]
-        if (channels != channels[..., :1]).any():
-            raise DataError(
-                f"{path} is a colour picture ({image.mode}), not a label: export one channel of class values"
-            )
-        values = channels[..., 0]
-    return values.astype(np.int64)
-
-
-def displayed_size(path: Path, most: int = MAX_PIXELS) -> tuple[int, int]:
-    """Read (width, height) as shown, EXIF orientation applied, from the header alone.
-
-    Args:
-        path: The file.
-        most: Pixels that it may have.
-
-    Raises:
-        DataError: The file is missing or its header is broken.
-    """
-    with opened(path, str(path), most) as image:
-        width, height = image.size
-        # Pillow already swaps a TIFF's size
-        turned = image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
-    return (height, width) if turned else (width, height)
-
-
 @contextmanager
 def opened(file: Path | io.BytesIO, name: str, most: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open an image with Pillow; whatever goes wrong inside becomes a DataError that names it."""
+    with open_bytes(file, name) as stream, open_picture(stream, name, most) as image:
+        yield image
+
+
+@contextmanager
+def open_bytes(file: Path | io.BytesIO, name: str) -> Iterator[BinaryIO]:
+    """Open a file to be decoded; whatever a decoder raises inside becomes a DataError that names the file."""
     try:
-        if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
+        if isinstance(file, io.BytesIO):
+            if not file.getbuffer().nbytes:
+                raise _empty(name)
+            yield file
+            return
+        if not stat.S_ISREG(file.stat().st_mode):
             raise DataError(f"{name} is not a regular file: remove it")  # a pipe would be waited for without end
-        # Pillow warns of large images, which are refused below, and of damaged metadata, which are not needed.
-        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > most:
-                raise _too_large(name, f"{image.width} x {image.height}", most)
-            yield image
+        with file.open("rb") as stream:
+            if not os.fstat(stream.fileno()).st_size:
+                raise _empty(name)
+            yield stream
     except DataError:
         raise
-    except Image.DecompressionBombError as error:
-        raise _too_large(name, "far too many", most) from error
-    # for a broken file Pillow's readers raise OSError, SyntaxError, ValueError, struct.error, EOFError and
-    # more
+    except FileNotFoundError as error:
+        raise DataError(f"{name} does not exist") from error
+    except PermissionError as error:
+        raise DataError(f"{name} may not be read: permission denied") from error
+    # for a broken file decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more
     except Exception as error:
-        raise _unreadable(file, name, error) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else reason
+        raise DataError(f"{name} cannot be read as an image ({reason}): remove it or replace it") from error
 
 
-def _too_large(name: str, size: str, most: int) -> DataError:
+@contextmanager
+def open_picture(stream: BinaryIO, name: str, most: int) -> Iterator[Image.Image]:
+    """Open a stream with Pillow, within the bounds; inside of ``open_bytes``, which names what goes wrong.
+
+    Always a stream, never a path: Pillow would map an uncompressed file into memory, and read a TIFF that is turned
+    (orientations 5 to 8) with rows of the wrong length.
+    """
+    formats = _formats(stream, name)
+    # Pillow warns of large images, which are refused below, and of damaged metadata, which are not needed
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            image = Image.open(without_long_texts(stream), formats=formats)
+        except Image.DecompressionBombError as error:
+            raise too_large(name, "far too many", most) from error
+        with image:
+            if image.width * image.height > most:
+                raise too_large(name, f"{image.width} x {image.height}", most)
+            yield image
+
+
+def too_large(name: str, size: str, most: int) -> DataError:
+    """The error of an image that has more than ``most`` pixels."""
     return DataError(
         f"{name} has {size} pixels, and more than {most // 10**6} million are not read: scale it down, or cut it "
         "into pieces"
     )
 
 
-def _unreadable(file: Path | io.BytesIO, name: str, error: Exception) -> DataError:
-    if isinstance(error, FileNotFoundError):
-        return DataError(f"{name} does not exist")
-    if isinstance(error, PermissionError):
-        return DataError(f"{name} may not be read: permission denied")
-    if _is_empty(file):
-        return DataError(f"{name} is empty (0 bytes): remove it or replace it")
-    reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-    return DataError(f"{name} cannot be read as an image ({reason}): remove it or replace it")
+def _empty(name: str) -> DataError:
+    return DataError(f"{name} is empty (0 bytes): remove it or replace it")
 
 
-def _is_empty(file: Path | io.BytesIO) -> bool:
-    if isinstance(file, io.BytesIO):
-        return not file.getbuffer().nbytes
-    return file.is_file() and file.stat().st_size == 0
+def _formats(stream: BinaryIO, name: str) -> tuple[str, ...]:
+    """The formats that Pillow may try, with the plug-in of the one that the stream begins like."""
+    start = stream.read(12)
+    stream.seek(0)
+    if start[4:8] != b"ftyp":
+        return FORMATS
+    if start[8:12] in _AVIF:
+        if find_spec("PIL._avif") is None:
+            raise DataError(
+                f"{name} is AVIF, which this Pillow cannot read: install a newer one, pip install -U pillow"
+            )
+        return ("AVIF",)
+    if start[8:12] in _HEIF:
+        if not _register_heif():
+            raise DataError(f"{name} is HEIC, which needs pillow-heif: pip install 'maeseg[heif]', or save it as JPEG")
+        return ("HEIF",)
+    return FORMATS
+
+
+@cache
+def _register_heif() -> bool:
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True

@@ -1,23 +1,39 @@
-"""A folder of the user's own images, with or without labels."""
+"""A folder of the user's own images, with or without labels, as found or as described in ``data.yaml``."""
 
-from itertools import pairwise
+import logging
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from maeseg.classes import BINARY, Classes
-from maeseg.data.class_labels import read_class_label
-from maeseg.data.files import (
-    DataError,
-    list_files,
-    read_image,
-    read_values,
-    some,
+from maeseg.classes import BINARY, Classes, Codes
+from maeseg.data.annotations import read_labelmap
+from maeseg.data.class_labels import parse_classes
+from maeseg.data.conversion import FULL
+from maeseg.data.description import DataDescription
+from maeseg.data.facts import ImageFacts, Part, digest_file
+from maeseg.data.files import DataError, list_files, some
+from maeseg.data.label_files import LabelFacts, Reading, label_facts_from
+from maeseg.data.label_rules import LabelRule, choose_rule
+from maeseg.data.label_sources import (
+    AnnotatedLabels,
+    LabelFiles,
+    LabelSource,
+    annotated_classes,
+    match_annotations,
+    open_annotations,
 )
-from maeseg.data.pixels import RGB, check_pixels, picture_of, read_pixels, suffixes
+from maeseg.data.layouts import LABEL_SUFFIXES, Layout, Pair, describe_spare, find_layout
+from maeseg.data.looking import Look, look_at
+from maeseg.data.own_parts import groups_of, parts_of
+from maeseg.data.pixel_facts import check_pixels
+from maeseg.data.pixels import RGB, nodata_mask, picture_of, read_image, read_pixels, suffixes
 from maeseg.errors import UserError
+from maeseg.types import BORDER
 
 LAYOUT = (
     "labelled data is a folder with images/ and masks/ (or labels/), paired by file name: "
@@ -25,122 +41,285 @@ LAYOUT = (
 )
 """The layout wanted of a labelled folder, as an error message says it."""
 
-_LABEL_FOLDERS = ("masks", "labels")
+_NOT_READ = (
+    ".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".dng", ".nef", ".cr2", ".arw", ".psd", ".svg", ".eps", ".pdf",
+    ".dcm", ".nii", ".nii.gz", ".npz", ".exr", ".hdr", ".ppm", ".pgm", ".czi", ".nd2", ".lif", ".svs", ".npy",
+)  # fmt: skip
+"""Suffixes of pictures that may not be read, and are then counted aloud."""
+
+log = logging.getLogger(__name__)
+
+
+class NoLabels(UserError):
+    """A folder in which no label was found."""
 
 
 class ImageFolder:
-    """Images in a folder, at any depth; labelled ones as ``images/`` beside ``masks/`` or ``labels/``.
+    """Images in a folder, at any depth, and their labels where labels are wanted.
 
-    Labels are binary, 0 is background, and 1 or 255 (not both in one file) is foreground; or have the classes that are
-    given. Without ``labelled``, all images below the folder are taken; but where ``images/`` stands beside ``masks/``
-    or ``labels/``, only ``images/``, so that a label is never taken for an image.
+    Which files are images and which labels, and which belong together, is as described or found
+    (``maeseg.data.layouts``); so is the convention of the labels, one for all (``maeseg.data.label_rules``). With
+    labels, images without one are left out; without, no label is taken for an image.
 
     Args:
-        root: The folder.
+        data: The folder, or its description.
         labelled: Whether labels are wanted.
         channels: Of the images; other than 3, they are read as they are stored.
-        classes: Of the labels.
+        classes: Of the labels; ``BINARY`` for those of the description, or foreground and background.
+
+    Attributes:
+        largest: The value of 16 bits that images are scaled by.
 
     Raises:
-        UserError: No such folder, no images, or an image or a label without its partner.
+        UserError: No such folder, no images, a label without its image, or labels that can be read in two ways.
     """
 
-    def __init__(self, root: str | Path, *, labelled: bool, channels: int = RGB, classes: Classes = BINARY) -> None:
-        self.root = Path(root)
-        self.name = str(root)
+    def __init__(
+        self, data: str | Path | DataDescription, *, labelled: bool, channels: int = RGB, classes: Classes = BINARY
+    ) -> None:
+        self.description = data if isinstance(data, DataDescription) else DataDescription(Path(data))
+        self.root = self.description.path
+        self.name = self.description.origin or str(self.root)
         self.labelled = labelled
         self.channels = channels
-        self.classes = classes
-        if not self.root.exists():
-            raise UserError(f"{root}: no such folder")
-        if not self.root.is_dir():
-            raise UserError(f"{root} is a file: give the folder that holds the images")
-        label_folders = [name for name in _LABEL_FOLDERS if (self.root / name).is_dir()]
-        has_layout = bool(label_folders) and (self.root / "images").is_dir()
-        folder = self.root / "images" if has_layout else self.root
-        self._images = [folder / path for path in list_files(folder, suffixes(channels))]
-        if not self._images:
-            raise UserError(f"{folder}: no images found; looked for {', '.join(suffixes(channels))} at any depth")
-        self._labels: list[Path] = []
-        if labelled:
-            if not has_layout:
-                raise UserError(f"{root} has no labels: {LAYOUT}")
-            if len(label_folders) == 2:
-                raise UserError(f"{root} has both masks/ and labels/: keep the one that holds the labels")
-            self._labels = _pair(self.root, self._images, label_folders[0])
+        self.largest = FULL
+        self.classes = _agreed(self.description, classes)
+        self.layout = _layout(self.description, channels)
+        self._pairs: Sequence[Pair] = self.layout.pairs
+        self._codes, self._reading = self.description.codes, self.description.reading
+        self._labels: LabelSource | None = self._open_labels() if labelled else None
+        if not labelled:
+            _say_left_out(self.layout, self.root, channels)
+        self._parts = parts_of(self.description, self._pairs)
+        self._groups = groups_of(self.description, [self.file(index) for index in range(len(self))])
+        self.labels: Look[LabelFacts] = Look({}, {})
+        self.rule = LabelRule()
+        if self._labels:
+            self.labels = self._look_at_labels(self._labels)
+            self.rule = self._choose_rule(self._labels)
+
+    def _open_labels(self) -> LabelSource:
+        """The labels, of the images that have one; the others are left out from here on."""
+        described = self.description
+        beside = any(pair.label for pair in self._pairs) or self.layout.spare
+        if described.annotations or not beside:
+            annotations = open_annotations(self.root, described.annotations, self.name)
+            if annotations is not None:
+                files = match_annotations(annotations, self.root, self._pairs)
+                _say_labelled(len(files), len(self._pairs), self.root)
+                if described.classes is None:
+                    self.classes, self._codes = annotated_classes(annotations, self.classes, self.name)
+                chosen = sorted(files)
+                self._pairs = [self._pairs[index] for index in chosen]
+                both = [(files[index], pair.image) for index, pair in zip(chosen, self._pairs, strict=True)]
+                return AnnotatedLabels(annotations, both)
+        _refuse_unpaired(self.layout, described)
+        self._pairs = [pair for pair in self._pairs if pair.label]
+        _say_labelled(len(self._pairs), len(self.layout.pairs), self.root)
+        if described.classes is None and self.classes == BINARY:
+            self.classes, self._codes, self._reading = _colored_classes(self.root, self._codes, self._reading)
+        return LabelFiles(self.root, self._pairs)
+
+    def _look_at_labels(self, labels: LabelSource) -> Look[LabelFacts]:
+        places = {
+            index: [*where, (self._pairs[index].image, 0)] if (where := labels.places(index)) else []
+            for index in range(len(self))
+        }
+        name = f"labels of {Path(self.name).absolute()}"
+        return look_at(labels.look, places, name, label_facts_from, f"labels of {self.name}")
+
+    def _choose_rule(self, labels: LabelSource) -> LabelRule:
+        described = self.description
+        facts = {labels.name(index): each for index, each in self.labels.facts.items()}
+        return choose_rule(
+            facts, self.classes, self.name, threshold=described.threshold, reading=self._reading,
+            orientation=described.orientation, codes=self._codes, border=described.border,
+        )  # fmt: skip
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._pairs)
 
     def file(self, index: int) -> str:
         """Return the image's path below the root, as ``images/cat_7.jpg``."""
-        return self._images[index].relative_to(self.root).as_posix()
+        return self._pairs[index].image.relative_to(self.root).as_posix()
 
     def places(self, index: int) -> list[tuple[Path, int]]:
         """Return the file of the image and, where labelled, of the label; each begins at byte 0."""
-        image = [(self._images[index], 0)]
-        return [*image, (self._labels[index], 0)] if self.labelled else image
+        image = [(self._pairs[index].image, 0)]
+        return [*image, *self._labels.places(index)] if self._labels else image
 
     def image(self, index: int) -> Image.Image:
         """Read an image as a picture, RGB and upright. Raises DataError, naming the file, where it is broken."""
-        return read_image(self._images[index]) if self.channels == RGB else picture_of(self.pixels(index))
+        if self.channels != RGB:
+            return picture_of(self.pixels(index))
+        return read_image(self._pairs[index].image, largest=self.largest)
 
     def pixels(self, index: int) -> Tensor:
         """Read an image as a network does: (C, H, W). Raises DataError, naming the file, where it is broken."""
-        return read_pixels(self._images[index], str(self._images[index]), self.channels)
+        file = self._pairs[index].image
+        return read_pixels(file, str(file), self.channels, largest=self.largest)
+
+    def nodata(self, index: int) -> NDArray[np.bool_] | None:
+        """Find an image's pixels without data, (H, W); None if there are none."""
+        file = self._pairs[index].image
+        return nodata_mask(file, str(file), self.channels)
 
     def label(self, index: int) -> Image.Image:
-        """Read a label: mode L, 0 background and 1 foreground; or with classes of the user's own, 255 border.
+        """Read a label: mode L, 0 background and 1 foreground, or the other classes; 255 border.
 
         Raises:
-            DataError: The file is broken, or has values other than 0 and 1, or 0 and 255; or one that no class has.
+            DataError: The file is broken, or has values that stand for nothing.
         """
-        path = self._labels[index]
-        if self.classes != BINARY:
-            return Image.fromarray(read_class_label(path, self.classes))
-        values = read_values(path)
-        found = np.unique(values).tolist()
-        if not (set(found) <= {0, 1} or set(found) <= {0, 255}):
+        classes_HW = self._class_map(index)
+        if self.description.resize_masks:
+            image = self._pairs[index].image
+            facts = check_pixels(image, str(image), self.channels)
+            size = (facts.width, facts.height)
+            classes_HW = np.array(Image.fromarray(classes_HW).resize(size, Image.Resampling.NEAREST))
+        missing_HW = self.nodata(index)
+        if missing_HW is not None:
+            classes_HW = np.where(missing_HW, np.uint8(BORDER), classes_HW)
+        return Image.fromarray(classes_HW)
+
+    def part(self, index: int) -> Part | None:
+        """Return the part that the data set's own folders or lists put the image in."""
+        return self._parts[index]
+
+    def group(self, index: int) -> str | None:
+        """Return the image's group, as the description's pattern or file says."""
+        return self._groups[index]
+
+    def check(self, index: int) -> ImageFacts:
+        """Return an image's facts; raise a DataError where it or its label cannot be used, or their sizes differ."""
+        image = self._pairs[index].image
+        facts = check_pixels(image, str(image), self.channels)
+        if self._labels:
+            self._check_label(self._labels.name(index), index, (facts.height, facts.width))
+        return ImageFacts(digest_file(image), facts.height, facts.width, facts)
+
+    def label_shares(self) -> Counter[int]:
+        """Pixels of each class, and of the border (255), in all labels that fit the rule."""
+        fitting = (facts for facts in self.labels.facts.values() if self.rule.fits(facts))
+        return sum((self.rule.shares(facts) for facts in fitting), Counter[int]())
+
+    def _check_label(self, name: str, index: int, size: tuple[int, int]) -> None:
+        if fault := self.labels.faults.get(index):
+            raise DataError(fault)
+        facts = self.labels.facts[index]
+        if not self.rule.fits(facts):
+            self._class_map(index)  # says which value it is
+        height, width = facts.height, facts.width
+        if self.rule.orientation == "stored" and facts.turned == 1 and facts.image_turned > 4:
+            height, width = width, height
+        if size != (height, width) and not self.description.resize_masks:
             raise DataError(
-                f"{path} has the values {some(found)}: a label has 0 for background and 1 (or else 255) for "
-                "foreground, and nothing else; save it losslessly (PNG), or name its classes (--classes)"
-            )
-        return Image.fromarray((values > 0).astype(np.uint8))
-
-    def check(self, index: int) -> None:
-        """Raise a DataError where an image or its label cannot be used, or their sizes differ."""
-        image = self._images[index]
-        height, width = check_pixels(image, self.channels)
-        if not self.labelled:
-            return
-        label = self._labels[index]
-        label_width, label_height = self.label(index).size
-        if (width, height) != (label_width, label_height):
-            raise DataError(
-                f"{self.root}: {image.relative_to(self.root)} is {width}x{height} but "
-                f"{label.relative_to(self.root)} is {label_width}x{label_height}: "
-                "re-export the label at the image's size"
+                f"{self.root}: {self.file(index)} is {size[1]}x{size[0]} but {name} is "
+                f"{width}x{height}: re-export the label at the image's size, or add resize_masks: true to the data "
+                "set's description"
             )
 
+    def _class_map(self, index: int) -> NDArray[np.uint8]:
+        if self._labels is None:
+            raise ValueError(f"source {self.name} was opened without labels")
+        facts = self.labels.facts.get(index)
+        name = str(self.root / self._labels.name(index))
+        return self.rule.read(self._labels.picture(index), name, facts.image_turned if facts else 1)
 
-def _pair(root: Path, images: list[Path], label_folder: str) -> list[Path]:
-    labels: dict[Path, Path] = {}
-    for path in list_files(root / label_folder):
-        stem = path.with_suffix("")
-        if stem in labels:
-            raise UserError(f"{root}: two labels are called {stem} in {label_folder}/: keep one")
-        labels[stem] = root / label_folder / path
-    stems = [path.relative_to(root / "images").with_suffix("") for path in images]
-    doubled = sorted({stem for stem, after in pairwise(stems) if stem == after})
-    if doubled:
-        raise UserError(f"{root}: two images share the name {some(doubled)}: keep one of each")
-    lonely = [path.relative_to(root) for path, stem in zip(images, stems, strict=True) if stem not in labels]
-    if lonely:
+
+def _agreed(description: DataDescription, classes: Classes) -> Classes:
+    """The classes as asked for, or as described; both only where they are the same."""
+    if description.classes is None or classes in (BINARY, description.classes):
+        return description.classes or classes
+    if classes.names == description.classes.names:
+        return description.classes
+    raise UserError(
+        f"{description.origin} has the classes {some(description.classes.names)}, and {classes.origin or 'the run'} "
+        f"{some(classes.names)}: give one of them"
+    )
+
+
+def _layout(description: DataDescription, channels: int) -> Layout:
+    root = description.path
+    if not root.exists():
+        raise UserError(f"{root}: no such folder{f' (path of {description.origin})' if description.origin else ''}")
+    if not root.is_dir():
+        raise UserError(f"{root} is a file: give the folder that holds the images")
+    wanted = suffixes(channels)
+    files = list_files(root, tuple({*wanted, *LABEL_SUFFIXES}))
+    layout = find_layout(
+        root, files, wanted, images=description.images, masks=description.masks, pairing=description.pairing
+    )
+    if not layout.pairs:
+        where = root / description.images if description.images else root
+        raise UserError(f"{where}: no images found; looked for {', '.join(wanted)} at any depth")
+    return layout
+
+
+def _say_left_out(layout: Layout, root: Path, channels: int) -> None:
+    """Say which files of a folder of images are left out."""
+    for folder, count in sorted((layout.left_out or {}).items()):
+        log.info("%s: %d files of %s/ are taken for labels, not for images", root, count, folder)
+    unread = Counter(
+        file.suffix.lower() for file in list_files(root, _NOT_READ) if file.suffix not in suffixes(channels)
+    )
+    for suffix, count in sorted(unread.items()):
+        log.warning("%s: %d %s files are not read: convert them, or leave them out", root, count, suffix)
+
+
+def _refuse_unpaired(layout: Layout, description: DataDescription) -> None:
+    """Refuse a folder without labels, or with some that have no image; say how many images have none."""
+    root = description.path
+    labelled = sum(pair.label is not None for pair in layout.pairs)
+    if layout.spare:
+        first = layout.pairs[0].image.relative_to(root)
         raise UserError(
-            f"{root}: no label in {label_folder}/ for {len(lonely)} of {len(images)} images: {some(lonely)}"
+            f"{root}: {describe_spare(layout, root)} (the first image is {first}): rename one of the two, or say how a "
+            'label is named, pairing: "{name}_mask", in the data set\'s description'
         )
-    wanted = set(stems)
-    spare = [path.relative_to(root) for stem, path in sorted(labels.items()) if stem not in wanted]
-    if spare:
-        raise UserError(f"{root}: no image in images/ for {len(spare)} of {len(labels)} labels: {some(spare)}")
-    return [labels[stem] for stem in stems]
+    if not labelled:
+        folders = sorted({pair.image.relative_to(root).parent.as_posix() for pair in layout.pairs})
+        raise NoLabels(
+            f"{root} has no labels: {LAYOUT}; found {len(layout.pairs)} images in {some(folders)}, and no labels "
+            "beside them: name their folder, masks: FOLDER, in the data set's description"
+        )
+
+
+def _say_labelled(labelled: int, every: int, root: Path) -> None:
+    if labelled < every:
+        log.info(
+            "%s: %d of %d images have labels; the other %d can be pre-trained on",
+            root,
+            labelled,
+            every,
+            every - labelled,
+        )
+
+
+def _colored_classes(
+    root: Path, codes: Codes | None, reading: Reading | None
+) -> tuple[Classes, Codes | None, Reading | None]:
+    """The classes of a data set's own list of colors (CVAT's ``labelmap.txt``), or foreground and background."""
+    file = root / "labelmap.txt"
+    if codes or not file.is_file():
+        return BINARY, codes, reading
+    colors = read_labelmap(file)
+    names = sorted(colors, key=lambda name: name != "background")
+    try:
+        found = parse_classes({name: list(colors[name]) for name in names}, str(file))
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from error
+    binary = len(names) == 2 and names[0] == "background"
+    return (BINARY, found.codes, "colors") if binary else (found, None, reading)
+
+
+def describe_labels(source: ImageFolder) -> str:
+    """A line about the labels and how they are read: ``80 labels: 0 background, 255 foreground; 3.1 % foreground``."""
+    rule, shares = source.rule, source.label_shares()
+    total = sum(shares.values()) or 1
+    names = source.classes.names
+    shown = [f"{100 * shares[number] / total:.1f} % {name}" for number, name in enumerate(names) if number]
+    if shares[BORDER]:
+        shown.append(f"{100 * shares[BORDER] / total:.1f} % border")
+    ways = {"shown": ", gray as the palette shows it", "alpha": " of the alpha channel", "colors": ""}
+    more = ways.get(rule.reading, "") + (", drawn on the pixels as stored" if rule.orientation == "stored" else "")
+    return f"{len(source)} labels: {rule.describe(names)}{more}; {', '.join(shown[:8])}"

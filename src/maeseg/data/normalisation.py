@@ -1,12 +1,14 @@
 """Mean and standard deviation of each channel: what an image is normalised by before a network sees it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
 
 import torch
+from torch import Tensor
 from torchvision.transforms.v2.functional import to_dtype
 
+from maeseg.data.conversion import FULL
 from maeseg.data.pixels import RGB
 from maeseg.data.sources import Source
 from maeseg.progress import show_progress
@@ -17,19 +19,26 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Mean and standard deviation of each channel, of values scaled to 0..1 where they are whole numbers."""
+    """How pixels are scaled, and mean and standard deviation of each channel after that.
+
+    Attributes:
+        mean: Of each channel, scaled to 0..1 where it has 8 or 16 bits without a sign.
+        std: Of each channel, likewise.
+        largest: The value of 16 bits that is scaled to 1, as ``read_pixels`` takes it.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    largest: int = FULL
 
     @property
     def channels(self) -> int:
         """Number of channels."""
         return len(self.mean)
 
-    def as_dict(self) -> dict[str, list[float]]:
+    def as_dict(self) -> dict[str, list[float] | int]:
         """For a checkpoint."""
-        return {"mean": list(self.mean), "std": list(self.std)}
+        return {"mean": list(self.mean), "std": list(self.std), "largest": self.largest}
 
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -38,25 +47,42 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 def normalisation_of(about: Mapping[str, Any]) -> Normalisation:
     """What a checkpoint's images were normalised by; ImageNet's where it does not say."""
-    return Normalisation(tuple(about["mean"]), tuple(about["std"])) if "mean" in about else IMAGENET
+    largest = about.get("largest", FULL)
+    if "mean" not in about:
+        return replace(IMAGENET, largest=largest)
+    return Normalisation(tuple(about["mean"]), tuple(about["std"]), largest)
+
+
+def is_largest(value: Any) -> TypeGuard[int]:
+    """Tell whether a value from a file may be the value of 16 bits that images are scaled by."""
+    return type(value) is int and 0 < value <= FULL
 
 
 def measure_normalisation(source: Source, indices: Sequence[int]) -> Normalisation:
-    """ImageNet's for RGB; otherwise each channel's mean and deviation over all pixels of up to 1,000 images.
+    """ImageNet's for RGB; otherwise each channel's mean and deviation over the pixels of up to 1,000 images.
+
+    Pixels without data do not count.
 
     Args:
-        source: The images.
+        source: The images; ``largest`` of the result is its own.
         indices: Those to train on.
     """
     if source.channels == RGB:
-        return IMAGENET
+        return replace(IMAGENET, largest=source.largest)
     chosen = indices[:: -(-len(indices) // MOST)]
     count, total, squares = 0, torch.zeros(source.channels).double(), torch.zeros(source.channels).double()
     for index in show_progress(chosen, "measuring channels"):
-        values_CL = to_dtype(source.pixels(index), torch.float32, scale=True).flatten(1).double()
+        values_CL = _with_data(source, index).double()
         count += values_CL.shape[1]
         total += values_CL.sum(1)
         squares += values_CL.square().sum(1)
-    mean = total / count
-    std = (squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=1e-6)
-    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))
+    mean = total / max(count, 1)
+    std = (squares / max(count, 1) - mean.square()).clamp(min=0).sqrt().clamp(min=1e-6)
+    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()), source.largest)
+
+
+def _with_data(source: Source, index: int) -> Tensor:
+    """The pixels of an image that stand for something, (C, pixels), scaled."""
+    scaled_CHW: Tensor = to_dtype(source.pixels(index), torch.float32, scale=True)
+    missing_HW = source.nodata(index)
+    return scaled_CHW.flatten(1) if missing_HW is None else scaled_CHW[:, torch.from_numpy(~missing_HW)]

@@ -11,8 +11,12 @@ from torch import Tensor
 from torchvision.datasets import OxfordIIITPet
 
 from maeseg.classes import BINARY
-from maeseg.data.files import DataError, check_image, displayed_size, read_image, read_values, some
-from maeseg.data.pixels import RGB, pixels_of
+from maeseg.data.conversion import FULL
+from maeseg.data.facts import ImageFacts, Part, digest_file
+from maeseg.data.files import DataError, some
+from maeseg.data.label_files import decode_label, values_of
+from maeseg.data.pixel_facts import check_pixels
+from maeseg.data.pixels import RGB, pixels_of, read_image
 from maeseg.errors import UserError
 from maeseg.types import BORDER
 
@@ -40,6 +44,7 @@ class OxfordPets:
         self.name = "oxford-pet"
         self.labelled = labelled
         self.channels = RGB
+        self.largest = FULL
         self.classes = BINARY
         folder = Path(root) / "oxford-iiit-pet"
         split = "test" if test else "trainval"
@@ -86,12 +91,21 @@ class OxfordPets:
         image = [(self._images[index], 0)]
         return [*image, (self._labels[index], 0)] if self.labelled else image
 
-    def check(self, index: int) -> None:
-        """Raise a DataError where an image or its trimap cannot be used, or their sizes differ."""
+    def part(self, index: int) -> Part | None:
+        """Return None: the official split is chosen when the source is opened."""
+        return None
+
+    def group(self, index: int) -> str | None:
+        """Return None: the official split is chosen when the source is opened."""
+        return None
+
+    def check(self, index: int) -> ImageFacts:
+        """Return an image's facts; raise a DataError where it or its trimap cannot be used, or their sizes differ."""
         image = self._images[index]
-        check_image(image, str(image))
-        if self.labelled and displayed_size(image) != self.label(index).size:
+        facts = check_pixels(image, str(image), RGB)
+        if self.labelled and (facts.width, facts.height) != self.label(index).size:
             raise DataError(f"{image} and {self._labels[index]} differ in size: unpack both archives again")
+        return ImageFacts(digest_file(image), facts.height, facts.width, facts)
 
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB. Raises DataError, naming the file, where it is broken."""
@@ -101,10 +115,15 @@ class OxfordPets:
         """The same as (3, H, W), uint8."""
         return pixels_of(self.image(index))
 
+    def nodata(self, index: int) -> None:
+        """Every pixel of a photograph stands for something."""
+
     def label(self, index: int) -> Image.Image:
         """Read a label: mode L, 0 background, 1 pet, 255 border. Raises DataError for a broken trimap."""
         path = self._labels[index]
-        values = read_values(path)
+        values = values_of(decode_label(path))
+        if values is None:
+            raise DataError(f"{path} is a color picture: a trimap has 1 pet, 2 background, 3 border")
         if values.min() < 1 or values.max() > 3:
             found = np.unique(values).tolist()
             raise DataError(f"{path} has the values {some(found)}: a trimap has 1 pet, 2 background, 3 border")

@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from maeseg.classes import BINARY
-from maeseg.data.files import DataError, check_image, decode_image, list_files
-from maeseg.data.pixels import RGB, picture_of, read_pixels, suffixes
+from maeseg.data.conversion import FULL
+from maeseg.data.facts import ImageFacts, Part, digest
+from maeseg.data.files import DataError, list_files
+from maeseg.data.pixel_facts import check_pixels
+from maeseg.data.pixels import RGB, decode_image, nodata_mask, picture_of, read_pixels, suffixes
 from maeseg.errors import UserError
 
 SHARD_SUFFIX = ".tar"
@@ -39,6 +44,9 @@ class TarShards:
         root: A shard, or the folder that holds them, at any depth.
         channels: Of the images; other than 3, they are read as they are stored.
 
+    Attributes:
+        largest: The value of 16 bits that images are scaled by.
+
     Raises:
         UserError: A shard is damaged, compressed or no tar file, or there is no image in any.
     """
@@ -48,6 +56,7 @@ class TarShards:
         self.name = str(root)
         self.labelled = False
         self.channels = channels
+        self.largest = FULL
         self.classes = BINARY
         self._shards = find_shards(self.root)
         self._members = [
@@ -75,18 +84,31 @@ class TarShards:
 
     def image(self, index: int) -> Image.Image:
         """Read an image as a picture. Raises DataError, naming shard and member, where it is broken."""
-        return decode_image(*self._content(index)) if self.channels == RGB else picture_of(self.pixels(index))
+        if self.channels != RGB:
+            return picture_of(self.pixels(index))
+        return decode_image(*self._content(index), largest=self.largest)
 
     def pixels(self, index: int) -> Tensor:
         """Read an image as a network does: (C, H, W). Raises DataError, naming shard and member, where it is broken."""
-        return read_pixels(*self._content(index), self.channels)
+        return read_pixels(*self._content(index), self.channels, largest=self.largest)
 
-    def check(self, index: int) -> None:
-        """Raise a DataError where an image cannot be read."""
-        if self.channels == RGB:
-            check_image(*self._content(index))
-        else:
-            self.pixels(index)
+    def nodata(self, index: int) -> NDArray[np.bool_] | None:
+        """Find an image's pixels without data, (H, W); None if there are none."""
+        return nodata_mask(*self._content(index), self.channels)
+
+    def part(self, index: int) -> Part | None:
+        """Return None: shards have no parts or groups of their own."""
+        return None
+
+    def group(self, index: int) -> str | None:
+        """Return None: shards have no parts or groups of their own."""
+        return None
+
+    def check(self, index: int) -> ImageFacts:
+        """Return an image's facts; raise a DataError where it cannot be read."""
+        content, name = self._content(index)
+        facts = check_pixels(content, name, self.channels)
+        return ImageFacts(digest(content), facts.height, facts.width, facts)
 
     def label(self, index: int) -> Image.Image:
         """Raise a ValueError: shards hold no labels."""

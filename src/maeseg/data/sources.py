@@ -6,10 +6,14 @@ from pathlib import Path
 from statistics import median_low
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from maeseg.classes import BINARY, Classes
+from maeseg.data.description import is_description, read_description
+from maeseg.data.facts import ImageFacts, Part
 from maeseg.data.files import list_files
 from maeseg.data.folders import LAYOUT, ImageFolder
 from maeseg.data.pets import OxfordPets
@@ -24,11 +28,12 @@ log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """Images by index, with labels where ``labelled``."""
+    """Images by index, with labels where ``labelled``; those of 16 bits are scaled by ``largest``."""
 
     name: str
     labelled: bool
     channels: int
+    largest: int
     classes: Classes
 
     def __len__(self) -> int: ...
@@ -39,14 +44,23 @@ class Source(Protocol):
     def places(self, index: int) -> list[tuple[Path, int]]:
         """Return the files that hold image and label, each with the byte it begins at; empty for a generated image."""
 
-    def check(self, index: int) -> None:
-        """Raise a DataError where image or label cannot be used; quicker than reading them."""
+    def part(self, index: int) -> Part | None:
+        """Return the part that the data set itself puts the image in; None where it has no parts of its own."""
+
+    def group(self, index: int) -> str | None:
+        """Return the group of images (a video, a slide, a patient) that must stay in one part; None for no group."""
+
+    def check(self, index: int) -> ImageFacts:
+        """Return the image's facts; raise a DataError where image or label cannot be used. Quicker than reading."""
 
     def image(self, index: int) -> Image.Image:
         """Return the image as an RGB picture, for people."""
 
     def pixels(self, index: int) -> Tensor:
         """Return the image as a network reads it: (C, H, W), uint8 or float32."""
+
+    def nodata(self, index: int) -> NDArray[np.bool_] | None:
+        """Return where the image has no data, (H, W); None where it has everywhere."""
 
     def label(self, index: int) -> Image.Image:
         """Return the label: mode L, the image's size, 0 background, 1 foreground (or the other classes), 255 border."""
@@ -88,6 +102,9 @@ def open_source(
         return OxfordPets(rest or "data", labelled=labelled, test=test, download=download)
     if kind == "synthetic":
         return Synthetic(_count(f"--{option} {data}", rest), test=test) if rest else Synthetic(test=test)
+    if is_description(data):
+        description = read_description(Path(data))
+        return ImageFolder(description, labelled=labelled, channels=channels, classes=classes)
     if not Path(data).exists():
         raise UserError(
             f"--{option} {data}: no such folder{nearest(kind, _NAMES)}; give oxford-pet, oxford-pet:ROOT, "
@@ -95,14 +112,44 @@ def open_source(
         )
     if test:
         raise UserError(f"--data {data}: a folder has no test split; give a folder of test images as data instead")
-    shards = find_shards(Path(data))
-    if not shards or list_files(Path(data), suffixes(channels)):
-        if shards:
+    if not is_shards(data, channels):
+        if shards := find_shards(Path(data)):
             log.warning("%s has images, so its %d tar files are not read", data, len(shards))
         return ImageFolder(data, labelled=labelled, channels=channels, classes=classes)
     if labelled:
         raise UserError(f"--{option} {data} holds tar shards, and shards have no labels: {LAYOUT}")
     return TarShards(data, channels)
+
+
+def is_named(data: str) -> bool:
+    """Whether the ``data`` option names a data set, and no file or folder."""
+    return data.partition(":")[0] in _NAMES
+
+
+def is_shards(data: str, channels: int) -> bool:
+    """Whether ``data`` is a tar shard, or a folder of such and of no images."""
+    path = Path(data)
+    return path.exists() and bool(find_shards(path)) and not (path.is_dir() and list_files(path, suffixes(channels)))
+
+
+def refuse_inside(out: str, data: str) -> None:
+    """Raise a UserError if ``out`` lies in the folder of the images: what is written would be taken for images."""
+    if is_named(data):
+        return
+    folder = (read_description(Path(data)).path if is_description(data) else Path(data)).resolve()
+    if folder.is_dir() and Path(out).resolve().is_relative_to(folder):
+        raise UserError(
+            f"--out {out} lies in --data {data}, so its pictures would be taken for images: give a folder outside"
+        )
+
+
+def described_channels(data: str) -> int | None:
+    """Channels of the images that a description names, if ``data`` is one and it does.
+
+    Raises:
+        UserError: The description cannot be read.
+    """
+    return read_description(Path(data)).channels if is_description(data) else None
 
 
 def typical_size(source: Source, indices: Sequence[int]) -> tuple[int, int]:

@@ -22,6 +22,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from maeseg.classes import BINARY
+from maeseg.data.conversion import FULL
+from maeseg.data.facts import ImageFacts, Part, digest
 from maeseg.data.pixels import RGB, pixels_of
 
 Array = NDArray[np.float32]
@@ -69,6 +71,7 @@ class Synthetic:
         self.name = "synthetic"
         self.labelled = True
         self.channels = RGB
+        self.largest = FULL
         self.classes = BINARY
         self.size = size
         self._count = count
@@ -85,8 +88,17 @@ class Synthetic:
         """Return an empty list: there is no file."""
         return []
 
-    def check(self, index: int) -> None:
-        """Do nothing: there is no file that could be broken."""
+    def part(self, index: int) -> Part | None:
+        """Return None: generated images belong together in no way."""
+        return None
+
+    def group(self, index: int) -> str | None:
+        """Return None: generated images belong together in no way."""
+        return None
+
+    def check(self, index: int) -> ImageFacts:
+        """Return the facts of an image, without generating it: it cannot be broken."""
+        return ImageFacts(digest(f"synthetic {self._seed} {index} {self.size}".encode()), self.size, self.size)
 
     def image(self, index: int) -> Image.Image:
         """Generate an image, RGB."""
@@ -95,6 +107,9 @@ class Synthetic:
     def pixels(self, index: int) -> Tensor:
         """The same as (3, H, W), uint8."""
         return pixels_of(self.image(index))
+
+    def nodata(self, index: int) -> None:
+        """Every pixel of a generated image stands for something."""
 
     def label(self, index: int) -> Image.Image:
         """Generate its label: mode L, 0 background, 1 creature."""

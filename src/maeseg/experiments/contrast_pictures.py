@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from maeseg.data.sources import Source
@@ -48,9 +49,9 @@ def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> N
     for each, ours, theirs in pairs:
         index = indices[each.file]
         source.image(index).save(folder / f"{each.pictures}_image.png")
-        source.label(index).save(folder / f"{each.pictures}_label.png")
-        save_class_map(predicted[ours][index], folder / f"{each.pictures}_prediction.png")
-        save_class_map(predicted[theirs][index], folder / f"{each.pictures}_reference.png")
+        maps = {"prediction": predicted[ours][index].numpy(), "reference": predicted[theirs][index].numpy()}
+        for kind, classes_HW in {"label": np.asarray(source.label(index)), **maps}.items():
+            save_class_map(classes_HW, folder / f"{each.pictures}_{kind}.png", source.classes)
     write_list(compare, contrasts)
 
 

@@ -1,13 +1,23 @@
 """What a comparison found, in words; the terminal and the report say the same."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from maeseg.experiments.comparison import Comparison
 from maeseg.experiments.pace import Pace, paces
 from maeseg.experiments.results import SCRATCH
 from maeseg.experiments.savings import GapClosed, LabelSaving, label_savings
-from maeseg.experiments.statistics import METRICS, Estimate, PairedDifference, Scope, Verdict, paired_difference
+from maeseg.experiments.statistics import (
+    METRICS,
+    TYPICAL_SPREAD,
+    Estimate,
+    PairedDifference,
+    Scope,
+    Verdict,
+    paired_difference,
+    paired_differences,
+    seeds_half_width,
+)
 
 Findings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Numbers of labels with which something helped, with which it hurt, and of which there is no evidence."""
@@ -200,6 +210,55 @@ def scope_sentence(comparison: Comparison) -> str:
         "learning rates or numbers of steps; each one stands alone. A verdict needs two seeds and an interval that "
         f"excludes zero.{looked}"
     )
+
+
+def plan_sentence(seeds: Mapping[int, int]) -> str:
+    """What a comparison will be able to show, by its seeds.
+
+    Args:
+        seeds: How many there are with each number of labels.
+
+    Returns:
+        For example "3 seeds give an interval of \u00b12.5 standard deviations of their paired differences, which were
+        0.006 to 0.018 in IoU in maeseg's own comparisons (docs/experiments.md): differences below 0.015 to 0.045 cannot
+        be shown."
+    """
+    source = "which were {} in IoU in maeseg's own comparisons (docs/experiments.md)"
+    groups: dict[int, list[int]] = {}
+    for label_count, count in seeds.items():
+        groups.setdefault(count, []).append(label_count)
+    found = {count: _resolution(count, TYPICAL_SPREAD, source) for count in groups}
+    if len(groups) == 1:
+        return _capital(*found.values())
+    return " ".join(f"With {listed(sorted(groups[count]))} {sentence}" for count, sentence in found.items())
+
+
+def resolution_sentences(comparison: Comparison) -> list[str]:
+    """What a comparison's seeds can show, by how much they differ; one sentence for each number of seeds."""
+    groups: dict[int, list[float]] = {}
+    for paired in paired_differences(comparison):
+        if paired.seeds:
+            groups.setdefault(len(paired.seeds), []).append(paired.difference.std)
+    return [
+        _capital(_resolution(count, (min(stds), max(stds)), "which are {} in IoU here"))
+        for count, stds in groups.items()
+    ]
+
+
+def _resolution(seeds: int, spread: tuple[float, float], source: str) -> str:
+    if seeds == 1:
+        return "one seed gives no interval over seeds: differences are of these images only."
+    half = seeds_half_width(seeds)
+    return (
+        f"{seeds} seeds give an interval of \u00b1{half:.1f} standard deviations of their paired differences, "
+        f"{source.format(_range(*spread))}: differences below {_range(*(half * each for each in spread))} "
+        "cannot be shown."
+    )
+
+
+def _range(low: float, high: float) -> str:
+    ends = f"{low:.3f}", f"{high:.3f}"
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def labels(count: int) -> str:

@@ -39,6 +39,10 @@ LOWER_IS_BETTER = frozenset({"dice_loss"})
 
 CONFIDENCE = 0.95
 
+TYPICAL_SPREAD = (0.006, 0.018)
+"""Standard deviations of seeds' paired differences in IoU: medians over the comparisons with 320 and with 32 labels in
+docs/experiments.md ("What seeds can show")."""
+
 Verdict = Literal["helped", "no evidence", "hurt"]
 Scope = Literal["seeds and images", "seeds alone", "images alone", "nothing"]
 
@@ -85,7 +89,7 @@ class Estimate:
         """95 % interval of the mean, lower and upper end; ``nan`` where it speaks of nothing."""
         halves = []
         if self.scope.startswith("seeds"):
-            halves.append(_student(self.n - 1) * self.std / math.sqrt(self.n))
+            halves.append(seeds_half_width(self.n) * self.std)
         if "images" in self.scope:
             halves.append(_student(self.images - 1) * self.image_error)
         half = math.hypot(*halves) if halves else math.nan
@@ -144,6 +148,14 @@ class PairedDifference:
             return math.nan
         log_correction = math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2) - math.log(freedom / 2) / 2
         return self.difference.mean / self.difference.std * math.exp(log_correction)
+
+
+def seeds_half_width(seeds: int) -> float:
+    """Half the 95 % interval over seeds, in standard deviations between them: t(n - 1) / sqrt(n), two seeds or more.
+
+    A mean difference that is smaller cannot be shown to differ from zero.
+    """
+    return _student(seeds - 1) / math.sqrt(seeds)
 
 
 def estimate(figures: Iterable[Figure], images: int) -> Estimate:

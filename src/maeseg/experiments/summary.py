@@ -16,6 +16,7 @@ from maeseg.experiments.sentences import (
     headlines,
     pace_sentence,
     prices,
+    resolution_sentences,
     saving_sentence,
     scope_sentence,
 )
@@ -45,7 +46,7 @@ def print_summary(folder: Path, console: Console) -> None:
         "Labels saved": [saving_sentence(saving, comparison) for saving in label_savings(comparison)],
         "Gap closed": [gap_sentence(gap) for gap in gaps_closed(comparison)],
         "Time": [*(pace_sentence(pace, comparison) for pace in paces(comparison)), *prices(comparison)],
-        "Intervals": [scope_sentence(comparison)] if comparison.pairs else [],
+        "Intervals": [*resolution_sentences(comparison), scope_sentence(comparison)] if comparison.pairs else [],
     }
     for heading, sentences in parts.items():
         if sentences:

@@ -101,14 +101,21 @@ def _data(run: RunFolder, saved: Checkpoint) -> str:
         lines.append(f"- Labelled images that it was trained on: {info['label_count']}")
     if about["verb"] == "pretrain" and _is_number(info.get("images")):
         lines.append(f"- Images that it was trained on, without labels: {info['images']}")
-    held = f"- Held out, a share or a count: {code_span(about['val'])} to validate"
-    lines.append(f"{held}, {code_span(about['test'])} to test" if about.get("test") else held)
+    lines.append(f"- Held out: {_held_out(info.get('split'))}")
     if "border" in about:
         lines.append(f"- A border pixel of a label counted as: {about['border']}")
     if saved.classes.maps > 1:
         told = (f"{code_span(name)} {value}" for name, value in zip(*_names_and_values(saved), strict=True))
         lines.append(f"- Classes, with what each is in a label: {', '.join(told)}")
     return "\n".join(lines)
+
+
+def _held_out(counts: Any) -> str:
+    """Numbers of held-out images, as run.json has them."""
+    if not isinstance(counts, dict) or not _is_number(counts.get("val")):
+        return "not known"
+    test = f", {counts['test']} to test" if _is_number(counts.get("test")) and counts["test"] else ""
+    return f"{counts['val']} images to validate{test}"
 
 
 def _start(run: RunFolder, saved: Checkpoint) -> str:
@@ -135,7 +142,8 @@ def _figures(run: RunFolder, saved: Checkpoint, figures: Mapping[str, Any]) -> l
     numbers = [(name, text) for name, text in numbers if math.isfinite(float(text))]
     if saved.about["verb"] == "pretrain":
         return ["Of the last epoch: mean squared error on masked patches.", _table(("figure", "value"), numbers)]
-    if saved.about.get("test"):
+    counts = run.info.get("split")
+    if isinstance(counts, dict) and counts.get("test"):
         split = "On the run's test images, which chose nothing"
     else:
         split = "On the run's validation images, which also chose the epoch, so that the figures flatter a little"

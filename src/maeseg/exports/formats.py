@@ -42,6 +42,7 @@ def describe(saved: Checkpoint) -> dict[str, str]:
         "image_size": json.dumps(about["image_size"]),
         "stride": str(largest_stride(about["decoder_channels"])),
         "encoder": about["encoder"],
+        "largest": str(saved.normalisation.largest),
         "maeseg_version": version_of("maeseg"),
     }
     if about["verb"] == "finetune":
@@ -181,4 +182,5 @@ def _quoted(name: str) -> str:
 def _normalised(saved: Checkpoint) -> str:
     by = saved.normalisation
     mean, std = ([round(value, 6) for value in values] for values in (by.mean, by.std))
-    return f"Feed it values of 0..1 (8-bit pixels / 255), less the mean {mean}, divided by the deviation {std}."
+    scaled = f"8-bit pixels / 255, 16-bit ones / {by.largest}"
+    return f"Feed it values of 0..1 ({scaled}), less the mean {mean}, divided by the deviation {std}."

@@ -1,10 +1,10 @@
 """A fine-tuned network as one ONNX file that needs nothing of maeseg or PyTorch: the contract of that file.
 
 Input ``image``: float32 (batch, channels, height, width), channels in the order of training (3 are red, green, blue),
-values 0..1: an 8-bit pixel divided by 255, a 16-bit one by 65535, anything else as it was stored in training. Batch,
-height and width are free; height and width are multiples of ``stride``. Normalisation is inside the graph. The network
-was trained at ``image_size`` and is at its best there: resize an image to it, as ``maeseg predict`` does (bilinearly,
-antialiased).
+values 0..1: an 8-bit pixel divided by 255, a 16-bit one by ``largest``, anything else as it was stored in training.
+Batch, height and width are free; height and width are multiples of ``stride``. Normalisation is inside the graph. The
+network was trained at ``image_size`` and is at its best there: resize an image to it, as ``maeseg predict`` does
+(bilinearly, antialiased).
 
 Output ``probability``: float32 (batch, maps, height, width), 0..1: of one map the probability of ``classes[1]`` in each
 pixel; otherwise a map for each of ``classes``, which sum to 1 (softmax), the most probable being the prediction.
@@ -19,6 +19,7 @@ metadata_props, texts, those that are no plain word or number in JSON:
 ``image_size``      JSON list [height, width] that the network was trained at
 ``trained_on``      JSON list [height, width], the median of the images trained on, before they were resized; not
                     in a file of an older run
+``largest``         whole number: the 16-bit value that is fed as 1, 65535 unless the data had fewer bits
 ``stride``          whole number; height and width of what is fed must be multiples of it
 ``encoder``         timm's name of the encoder
 ``maeseg_version``  of the maeseg that wrote the file
@@ -66,7 +67,7 @@ class ProbabilityNetwork(nn.Module):
     def __init__(self, unet: smp.Unet, normalisation: Normalisation) -> None:
         super().__init__()
         self.unet = unet
-        for name, values in normalisation.as_dict().items():
+        for name, values in (("mean", normalisation.mean), ("std", normalisation.std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:

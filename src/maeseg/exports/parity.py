@@ -83,7 +83,8 @@ def largest_difference(
 def _difference(
     unet: smp.Unet, session: Any, images: Sequence[Path], size: tuple[int, int], normalisation: Normalisation
 ) -> float:
-    pixels = [read_pixels(image, str(image), normalisation.channels) for image in images]
+    by = normalisation
+    pixels = [read_pixels(image, str(image), by.channels, largest=by.largest) for image in images]
     expected_BKHW = squash(unet(torch.stack([load_normalised(each, size, normalisation) for each in pixels])))
     found_BKHW = torch.from_numpy(run_session(session, torch.stack([_scaled(each, size) for each in pixels])))
     return float((found_BKHW - expected_BKHW).abs().max())

@@ -26,12 +26,14 @@ class Engine(Protocol):
 
     Attributes:
         channels: Of the images that it takes.
+        largest: The value of 16 bits that they are scaled by.
         classes: What it tells apart.
         size: Height and width that it was trained at.
         trained_on: Height and width of the images that it was trained on, before they were resized.
     """
 
     channels: int
+    largest: int
     classes: Classes
     size: tuple[int, int]
     trained_on: tuple[int, int]
@@ -62,6 +64,7 @@ class TorchEngine:
     ) -> None:  # fmt: skip
         self.model = model.eval().to(memory_format=torch.channels_last)  # a tenth faster on a CPU
         self.channels = normalisation.channels
+        self.largest = normalisation.largest
         self.classes = classes
         self.size = size
         self.trained_on = trained_on or size

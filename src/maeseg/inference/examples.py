@@ -5,24 +5,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import to_pil_image
 
+from maeseg.classes import Classes
+from maeseg.colors import BORDER_COLOR
 from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.sources import Source
 from maeseg.data.transforms import eval_transform
+from maeseg.inference.contact_sheet import legend_picture
+from maeseg.inference.inputs import evenly_spread
 from maeseg.inference.reconstruct import reconstruct_images
+from maeseg.inference.written import coloured
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.types import BORDER
 
 EXAMPLES = 8
 
 
 def choose_examples(val: Sequence[int]) -> list[int]:
-    """Eight validation images, evenly spread: files sorted by name usually begin with one class."""
-    count = min(EXAMPLES, len(val))
-    return [val[place * len(val) // count] for place in range(count)]
+    """Eight validation images, evenly spread."""
+    return evenly_spread(val, min(EXAMPLES, len(val)))
 
 
 def load_normalised(pixels_CHW: Tensor, size: tuple[int, int], normalisation: Normalisation = IMAGENET) -> Tensor:
@@ -59,7 +64,9 @@ def write_reconstructions(
 
 
 def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tensor]) -> None:
-    """Write ``NN_image.png``, ``NN_label.png`` and ``NN_prediction.png`` (classes from 0, and 255) for each image.
+    """Write ``NN_image.png``, ``NN_label.png`` and ``NN_prediction.png`` for each image.
+
+    The last two are class maps, as :func:`save_class_map` writes them; with several classes there is ``legend.png``.
 
     Args:
         out: Folder to write to.
@@ -69,10 +76,13 @@ def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tenso
     out.mkdir(parents=True, exist_ok=True)
     for number, (index, predicted_HW) in enumerate(predictions.items()):
         source.image(index).save(out / f"{number:02d}_image.png")
-        source.label(index).save(out / f"{number:02d}_label.png")
-        save_class_map(predicted_HW, out / f"{number:02d}_prediction.png")
+        save_class_map(np.asarray(source.label(index)), out / f"{number:02d}_label.png", source.classes)
+        save_class_map(predicted_HW.numpy(), out / f"{number:02d}_prediction.png", source.classes)
+    if len(source.classes.legend) > 1:
+        legend_picture(source.classes).save(out / "legend.png")
 
 
-def save_class_map(classes_HW: Tensor, file: Path) -> None:
-    """Write a class map (H, W), uint8 or bool, as a grey PNG of the same values."""
-    Image.fromarray(classes_HW.numpy().astype(np.uint8)).save(file)
+def save_class_map(classes_HW: NDArray[np.generic], file: Path, classes: Classes) -> None:
+    """Write a class map (H, W) of places from 0 and 255 as a PNG of these values, with a palette of their colors."""
+    colors = dict(enumerate(classes.colours)) | {BORDER: BORDER_COLOR}
+    coloured(classes_HW.astype(np.uint8), colors).save(file)

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from maeseg.data.files import MAX_PIXELS_ALONE
 from maeseg.data.pixels import LargeArray, LargePicture, open_large, picture_of, read_pixels
+from maeseg.inference.areas import ImageAreas
 from maeseg.inference.engines import Engine, probabilities, probability_maps
-from maeseg.inference.geotiff import read_place
+from maeseg.inference.geotiff import read_place, square_meters
 from maeseg.inference.inputs import Images
 from maeseg.inference.tiles import Tiling, choose_tile
 from maeseg.inference.workers import in_order, open_workers, share_out
@@ -36,6 +37,8 @@ TILE_VALUES = 2**27
 _BATCH_PIXELS = 8 * 2**20
 
 Batch = list[Path]
+Measured = tuple[Path, ImageAreas]
+"""An image that is segmented and written, and the areas in it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Segmenter:
     overlap: float = 0.25
     flips: bool = False
 
-    def segment(self, images: Images, written: Written) -> None:
+    def segment(self, images: Images, written: Written) -> dict[Path, ImageAreas]:
         """Segment images and write what was found.
 
         Those that are predicted whole come first, in batches that depend on nothing but the images' order and sizes
@@ -64,6 +67,9 @@ class Segmenter:
         Args:
             images: The images.
             written: What to write, and where.
+
+        Returns:
+            The areas in each image, in the order of the images.
 
         Raises:
             DataError: An image can no longer be read.
@@ -78,11 +84,11 @@ class Segmenter:
             batches = _in_batches(whole, images.sizes, min(at_once, -(-len(whole) // workers)))
             run = partial(self._segment_batch, images, written)
             done = in_order(pool, run, batches, partial(_pixels, images.sizes), PIXELS_AT_ONCE)
-            for _ in show_progress((name for batch in done for name in batch), "segmenting", len(whole)):
-                pass
+            found = dict(show_progress((each for batch in done for each in batch), "segmenting", len(whole)))
             for name, tile in tiles.items():
                 if tile is not None:
-                    self._segment_alone(images, written, name, tile, pool)
+                    found[name] = self._segment_alone(images, written, name, tile, pool)
+        return {name: found[name] for name in images.sizes}
 
     def segment_image(self, image: LargePicture | LargeArray, name: str) -> NDArray[np.uint8]:
         """Segment an image that is in memory, as ``segment`` does one that is alone in its folder.
@@ -104,24 +110,27 @@ class Segmenter:
                 prediction.fill(0, pool.submit(probability_maps, self.engine, whole, self.flips).result()[0])
         return prediction.classes_HW
 
-    def _segment_batch(self, images: Images, written: Written, batch: Batch) -> Batch:
-        read = [self._read(images.folder / name) for name in batch]
+    def _segment_batch(self, images: Images, written: Written, batch: Batch) -> list[Measured]:
+        read, measured = [self._read(images.folder / name) for name in batch], []
         found = probability_maps(self.engine, read, self.flips)
         for name, pixels_CHW, maps in zip(batch, read, found, strict=True):
             place = read_place(images.folder / name, images.sizes[name])
             with written.predicting(images.sizes[name]) as prediction:
                 prediction.fill(0, maps)
                 written.write(name, partial(picture_of, pixels_CHW), prediction, place)
-        return batch
+            measured.append((name, ImageAreas(images.sizes[name], prediction.areas, square_meters(place))))
+        return measured
 
     def _segment_alone(
         self, images: Images, written: Written, name: Path, tile: tuple[int, int], pool: Executor
-    ) -> None:
+    ) -> ImageAreas:
         file = images.folder / name
-        image = open_large(file, str(file), self.engine.channels)
+        image = open_large(file, str(file), self.engine.channels, self.engine.largest)
+        place = read_place(file, images.sizes[name])
         with written.predicting(image.size) as prediction:
             self._fill_from_tiles(prediction, image, str(name), tile, pool)
-            written.write(name, image.picture, prediction, read_place(file, images.sizes[name]))
+            written.write(name, image.picture, prediction, place)
+        return ImageAreas(image.size, prediction.areas, square_meters(place))
 
     def _fill_from_tiles(
         self, prediction: Prediction, image: LargePicture | LargeArray, name: str, tile: tuple[int, int], pool: Executor
@@ -144,7 +153,7 @@ class Segmenter:
             top += rows_KHW.shape[1]
 
     def _read(self, file: Path) -> Tensor:
-        return read_pixels(file, str(file), self.engine.channels, MAX_PIXELS_ALONE)
+        return read_pixels(file, str(file), self.engine.channels, MAX_PIXELS_ALONE, self.engine.largest)
 
 
 def _pixels(sizes: dict[Path, tuple[int, int]], batch: Batch) -> int:

@@ -57,6 +57,22 @@ def read_place(file: Path, size: tuple[int, int]) -> Place | None:
         return None
 
 
+def square_meters(place: Place | None) -> float | None:
+    """The area of a pixel on the ground.
+
+    Returns:
+        None where it is not known: without a place, in degrees, and in a Mercator projection (Web Mercator is one),
+        which stretches areas, fourfold at 60 degrees of latitude; the last is logged.
+    """
+    if place is None or place.crs is None or not place.crs.is_projected:
+        return None
+    if 'PROJECTION["Mercator' in place.crs.to_wkt():
+        _say_stretched()
+        return None
+    meters: float = place.crs.linear_units_factor[1]
+    return float(abs(place.transform.determinant)) * meters**2
+
+
 def write_geotiff(
     file: Path, values_HW: NDArray[np.uint8], place: Place, colours: Mapping[int, Colour] | None = None
 ) -> None:
@@ -76,7 +92,11 @@ def write_geotiff(
 def _is_geotiff(file: Path) -> bool:
     try:
         with tifffile.TiffFile(file) as tiff:
-            return bool(tiff.pages.first.is_geotiff)
+            page = tiff.pages.first
+            is_turned = "Orientation" in page.tags and page.tags["Orientation"].value != 1
+            if page.is_geotiff and is_turned:  # the map, which is upright, would lie mirrored
+                log.warning("%s has an orientation tag, so its map is a PNG and does not say where it lies", file)
+            return bool(page.is_geotiff) and not is_turned
     except Exception:  # another format by this suffix, or tags that only Pillow forgives
         return False
 
@@ -84,3 +104,8 @@ def _is_geotiff(file: Path) -> bool:
 @cache
 def _say_missing() -> None:
     log.warning("rasterio is not installed, so a GeoTIFF's map will not say where it lies: pip install 'maeseg[geo]'")
+
+
+@cache
+def _say_stretched() -> None:
+    log.warning("a Mercator projection stretches areas, so none are given in square meters: reproject to UTM, say")

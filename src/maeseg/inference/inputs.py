@@ -3,22 +3,29 @@
 import logging
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from maeseg.data.files import MAX_PIXELS, DataError, displayed_size, some
+from maeseg.data.conversion import FULL
+from maeseg.data.decoding import count_pixels
+from maeseg.data.files import MAX_PIXELS, DataError, some
 from maeseg.data.folders import ImageFolder
-from maeseg.data.pixels import RGB, check_pixels
+from maeseg.data.pixel_facts import PixelFacts, assumptions, check_pixels
+from maeseg.data.pixels import RGB
 from maeseg.errors import UserError
 from maeseg.inference.workers import in_order, open_workers
 from maeseg.progress import show_progress
 from maeseg.types import OnBadImage
 
 log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 _LARGE = 2**24  # pixels; one such image is looked at at a time
 _one_large = threading.Lock()
@@ -40,8 +47,10 @@ class Images:
 
 
 def find_images(
-    path: Path, channels: int = RGB, most: int = MAX_PIXELS, on_bad_image: OnBadImage | None = None
-) -> Images:
+    path: Path, channels: int = RGB, most: int = MAX_PIXELS, on_bad_image: OnBadImage | None = None,
+    count: int | None = None,
+    largest: int = FULL,
+) -> Images:  # fmt: skip
     """Find the images to segment.
 
     Args:
@@ -49,16 +58,22 @@ def find_images(
         channels: Of the images.
         most: Pixels that one may have.
         on_bad_image: What to do about those that cannot be used, if the verb gives the choice: ``fail`` or ``skip``.
+        count: Take so many, evenly spread, and look at no other; by default all.
+        largest: The value of 16 bits that the verb scales images by; what else it takes for granted is said with it.
 
     Raises:
-        UserError: There is no such path or no image in it, two images differ only in their suffix, so that their
-            predictions would overwrite each other, or an image cannot be used and is not to be skipped.
+        UserError: There is no such path, no image in it or fewer than are to be taken, two images differ only in their
+            suffix, so that their predictions would overwrite each other, or an image cannot be used and is not to be
+            skipped.
     """
     if path.is_file():
         folder, files = path.parent, [Path(path.name)]
     else:
         source = ImageFolder(path, labelled=False, channels=channels)
         folder, files = path, [Path(source.file(index)) for index in range(len(source))]
+    if count is not None:
+        check_count(count, len(files), path)
+        files = evenly_spread(files, count)
     names = Counter(file.with_suffix("") for file in files)
     doubled = [name for name, count in names.items() if count > 1]
     if doubled:
@@ -67,19 +82,32 @@ def find_images(
         look = partial(_look, channels=channels, most=most)
         looked = in_order(pool, look, [folder / file for file in files], lambda file: 1, 2**10)
         found = dict(zip(files, show_progress(looked, "checking images", len(files)), strict=True))
-    sizes = {file: what for file, what in found.items() if not isinstance(what, str)}
+    facts = {file: what for file, what in found.items() if not isinstance(what, str)}
+    sizes = {file: (each.height, each.width) for file, each in facts.items()}
     bad = {file: what for file, what in found.items() if isinstance(what, str)}
     if bad:
         _complain(path, bad, sizes, on_bad_image)
+    for line in assumptions(list(facts.values()), largest):
+        log.info("%s: %s", path, line)
     return Images(folder, sizes, bad)
 
 
-def _look(file: Path, channels: int, most: int) -> tuple[int, int] | str:
-    """Height and width of an image, or what is wrong with it."""
+def check_count(count: int, there: int, path: Path) -> None:
+    """Raise a UserError unless so many images can be taken of those that are there."""
+    if not 1 <= count <= there:
+        raise UserError(f"--count {count}: {path} has {there} images; give 1 to {there}")
+
+
+def evenly_spread(items: Sequence[Item], count: int) -> list[Item]:
+    """So many items, evenly spread: files sorted by name usually begin with one class."""
+    return [items[place * len(items) // count] for place in range(count)]
+
+
+def _look(file: Path, channels: int, most: int) -> PixelFacts | str:
+    """What is known of an image, or what is wrong with it."""
     try:
-        width, height = displayed_size(file, most) if channels == RGB else (0, 0)
-        with _one_large if width * height > _LARGE else nullcontext():
-            return check_pixels(file, channels, most)
+        with _one_large if count_pixels(file, str(file), most) > _LARGE else nullcontext():
+            return check_pixels(file, str(file), channels, most)
     except DataError as error:
         return str(error)
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from maeseg.classes import BINARY, Classes, classes_of
+from maeseg.data.conversion import FULL
+from maeseg.data.normalisation import is_largest
 from maeseg.errors import UserError
 from maeseg.training.checkpoints import MAX_SIDE
 
@@ -22,8 +24,8 @@ class OnnxEngine:
     """An exported network; see ``maeseg.inference.engines.Engine``.
 
     Takes an input (B, C, H, W) of values 0..1, and gives the probability of foreground (B, 1, H, W), or of each class
-    (B, K, H, W). Its metadata has ``image_size``, [height, width], and may have ``trained_on``; with several classes
-    ``classes``, ``values``, ``colours`` and ``painted``.
+    (B, K, H, W). Its metadata has ``image_size``, [height, width], and may have ``trained_on``, and ``largest``, the
+    value of 16 bits that is 1; with several classes ``classes``, ``values``, ``colours`` and ``painted``.
 
     Args:
         file: The file.
@@ -50,6 +52,7 @@ class OnnxEngine:
         try:
             self.size = _sides(about["image_size"])
             self.trained_on = _sides(about["trained_on"]) if "trained_on" in about else self.size
+            self.largest = _largest(json.loads(about.get("largest", str(FULL))))
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(f"--run {file} does not say what size it was trained at: {NOT_OURS}") from error
         try:
@@ -81,6 +84,12 @@ class OnnxEngine:
 def _classes(about: dict[str, str], file: str) -> Classes:
     told = {key: json.loads(about[key]) for key in ("values", "colours", "painted")}
     return classes_of({"classes": {"names": json.loads(about["classes"]), **told}}, file)
+
+
+def _largest(value: Any) -> int:
+    if not is_largest(value):
+        raise ValueError(value)
+    return value
 
 
 def _sides(text: Any) -> tuple[int, int]:

@@ -1,8 +1,11 @@
 """Folders and files that are written for the user."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from maeseg.errors import UserError
 
@@ -46,3 +49,22 @@ def check_new_file(out: Path, overwrite: bool) -> None:
             raise UserError(f"--out {out} exists: give another file or --overwrite")
     except OSError as error:  # a name that is too long
         raise UserError(f"--out {out} cannot be written ({error.strerror or error}): give another file") from error
+
+
+def free_file(folder: Path, name: str, content: Mapping[str, Any]) -> Path:
+    """Name a JSON file so that none with another content is replaced: ``NAME.json``, or ``NAME-2.json`` and so on.
+
+    Args:
+        folder: Where it will be.
+        name: Its name without suffix.
+        content: What it will hold; a file that holds the same is as good as a new one.
+    """
+    paths = (folder / f"{name}{f'-{number}' if number > 1 else ''}.json" for number in count(1))
+    return next(path for path in paths if not path.exists() or _holds(path, content))
+
+
+def _holds(path: Path, content: Mapping[str, Any]) -> bool:
+    try:
+        return json.dumps(json.loads(path.read_text(encoding="utf-8"))) == json.dumps(content)
+    except (OSError, ValueError, RecursionError):  # a damaged file is another one
+        return False

@@ -70,17 +70,24 @@ NORMALISED_NOTE = (
 )
 
 
-def draw_side_by_side(result: Reconstruction, normalised_target: bool, mask_ratio: float) -> Figure:
-    """Original, visible part and reconstruction of the first image, with a caption that says what is true of them."""
+def draw_side_by_side(result: Reconstruction, normalised_target: bool, hidden: int, patches: int) -> Figure:
+    """Original, visible part and reconstruction of the first image, with a caption that says what is true of them.
+
+    Args:
+        result: What to draw.
+        normalised_target: Whether the network was trained on targets normalised per patch.
+        hidden: How many patches were masked; with few patches their share is not the mask ratio.
+        patches: Of how many.
+    """
     figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
     titles = {
         "image": "original",
-        "visible": f"what the network saw ({mask_ratio:.0%} masked)",
+        "visible": f"what the network saw ({hidden} of {patches} patches masked)",
         "reconstruction": "reconstruction of the masked patches",
     }
     for axes, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         axes.imshow(getattr(result, name)[0].permute(1, 2, 0).cpu().numpy())
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title, fontsize=9)
         axes.axis("off")
     if normalised_target:
         figure.supxlabel(NORMALISED_NOTE, fontsize=7.5)

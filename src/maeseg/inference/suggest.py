@@ -15,8 +15,6 @@ from pathlib import Path
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from maeseg.data.pixels import read_pixels
@@ -28,9 +26,6 @@ from maeseg.progress import show_progress
 
 UNSURE = 5
 """Candidates for each image that is to be chosen: the most unsure so many are looked at."""
-
-_COLUMNS = 5
-_THUMBNAIL = 240
 
 
 def look_at(engine: TorchEngine, images: Images) -> tuple[Tensor, Tensor]:
@@ -50,7 +45,8 @@ def look_at(engine: TorchEngine, images: Images) -> tuple[Tensor, Tensor]:
 
     def look(batch: Sequence[Path]) -> tuple[Tensor, Tensor]:
         files = [images.folder / name for name in batch]
-        prepared = [engine.prepare(read_pixels(file, str(file), engine.channels)) for file in files]
+        read = (read_pixels(file, str(file), engine.channels, largest=engine.largest) for file in files)
+        prepared = [engine.prepare(pixels_CHW) for pixels_CHW in read]
         return look_at_batch(engine.model, torch.stack(prepared))
 
     with open_workers(workers) as pool:
@@ -100,23 +96,3 @@ def choose(features_NC: Tensor, uncertainty_N: Tensor, labelled_MC: Tensor, coun
         distance_P = torch.minimum(distance_P, (features_PC - features_PC[place]).norm(dim=1))
         distance_P[place] = -torch.inf  # never again, even where all that is left is the same as it
     return chosen
-
-
-def contact_sheet(files: Sequence[Path], titles: Sequence[str]) -> Figure:
-    """Pictures in rows of five, each with a line above it."""
-    rows = -(-len(files) // _COLUMNS)
-    figure = Figure(figsize=(2.2 * _COLUMNS, 2.4 * rows), dpi=110, layout="constrained")
-    for axes in figure.subplots(rows, _COLUMNS, squeeze=False).flat:
-        axes.axis("off")
-    for axes, file, title in zip(figure.axes, files, titles, strict=False):
-        with Image.open(file) as picture:
-            picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-            axes.imshow(picture)
-        axes.set_title(title, fontsize=7, parse_math=False)
-    return figure
-
-
-def short(name: Path, most: int = 28) -> str:
-    """A name's end, no longer than fits above a picture."""
-    text = name.as_posix().encode(errors="replace").decode()  # bytes that are no text cannot be drawn
-    return text if len(text) <= most else f"...{text[3 - most :]}"

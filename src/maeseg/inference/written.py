@@ -20,18 +20,17 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_segmentation_masks
 
 from maeseg.classes import BINARY, Classes, Colour
+from maeseg.colors import BORDER_COLOR, WHITE
+from maeseg.inference.areas import ClassAreas
 from maeseg.inference.geotiff import Place, write_geotiff
-from maeseg.labels import class_map
+from maeseg.labels import predicted_classes
 from maeseg.types import BORDER
-
-BORDER_COLOUR = (128, 128, 128)
-CONTOUR_COLOUR = (255, 255, 255)
 
 _BAND_PIXELS = 2**18  # drawn at a time: drawing takes some 90 bytes for each
 
 
 class Prediction:
-    """What is kept of an image's maps: the class of each pixel, and if they are wanted the maps in bytes.
+    """What is kept of an image's maps: the class of each pixel, their areas, and if they are wanted the maps in bytes.
 
     Args:
         size: Height and width.
@@ -40,10 +39,12 @@ class Prediction:
 
     Attributes:
         classes_HW: uint8, from 0.
+        areas: Of what is filled.
     """
 
     def __init__(self, size: tuple[int, int], maps: int, keep: IO[bytes] | None) -> None:
         self.classes_HW = np.zeros(size, np.uint8)
+        self.areas = ClassAreas(max(2, maps))
         self._maps, self._keep = maps, keep
 
     def fill(self, top: int, maps: Iterable[Tensor]) -> None:
@@ -53,8 +54,9 @@ class Prediction:
             top: The first.
             maps: Probabilities (H, W), 0..1, one after the other; not kept.
         """
-        found_HW = class_map(self._kept(top, maps)).numpy()
+        found_HW, confidence_HW = (each.numpy() for each in predicted_classes(self._kept(top, maps)))
         self.classes_HW[top : top + len(found_HW)] = found_HW
+        self.areas.add(found_HW, confidence_HW)
 
     def _kept(self, top: int, maps: Iterable[Tensor]) -> Iterator[Tensor]:
         for number, map_HW in enumerate(maps):
@@ -137,6 +139,13 @@ class Written:
         return file
 
 
+def open_overlay(folder: Path, name: Path) -> Image.Image:
+    """Read the overlay that was written of an image of this name."""
+    with Image.open(folder / "overlays" / name.with_suffix(".png")) as picture:
+        picture.load()
+        return picture
+
+
 def in_bytes(probability_HW: Tensor) -> Tensor:
     """Probabilities to bytes, v for v / 255: the nearest, of two the lower, so that 0.5 is 127, which is background."""
     return (probability_HW * 255 - 0.5).ceil().clamp(0, 255).to(torch.uint8)
@@ -191,9 +200,9 @@ def _draw(image: Image.Image, label_HW: Tensor, colours: Sequence[Colour]) -> Im
     there = [int(value) for value in label_HW.unique() if value]
     if there:
         classes_CHW = torch.stack([label_HW == value for value in there])
-        tints = [BORDER_COLOUR if value == BORDER else colours[value] for value in there]
+        tints = [BORDER_COLOR if value == BORDER else colours[value] for value in there]
         drawn = draw_segmentation_masks(drawn, classes_CHW, alpha=0.4, colors=tints)
-    drawn = draw_segmentation_masks(drawn, _contour(label_HW), alpha=1.0, colors=[CONTOUR_COLOUR])
+    drawn = draw_segmentation_masks(drawn, _contour(label_HW), alpha=1.0, colors=[WHITE])
     result: Image.Image = to_pil_image(drawn)
     return result
 

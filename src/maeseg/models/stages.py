@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import timm
-import torch
 from timm.models import group_parameters
 from torch import nn
 
 from maeseg.errors import UserError
 from maeseg.models.layouts import own_to_plain_names
+from maeseg.models.outline import outline
 
 
 def distances(encoder: nn.Module) -> dict[str, int]:
@@ -18,8 +17,7 @@ def distances(encoder: nn.Module) -> dict[str, int]:
         UserError: If timm does not say where the network's stages begin.
     """
     name = str(encoder.name)
-    with torch.device("meta"):  # names only
-        plain: Any = timm.create_model(name)
+    plain: Any = outline(name)
     if not hasattr(plain, "group_matcher"):
         raise UserError(f"--layer_decay: timm does not divide {name} into stages: leave the option out")
     stages = group_parameters(plain, plain.group_matcher(coarse=True), reverse=True)

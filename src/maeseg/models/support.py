@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from maeseg.errors import UserError, nearest
+from maeseg.models.outline import NO_NETWORK, one_line
 from maeseg.sparse import encode_tiles, pack
 
 WORKS = "works"
@@ -65,7 +66,7 @@ def check_encoder(name: str, family: str) -> Support:
             encoder: Any = timm.create_model(name, features_only=True).eval()
             parameters = sum(parameter.numel() for parameter in encoder.parameters())
             stride = int(max(encoder.feature_info.reduction()))
-    except (RuntimeError, ValueError, AttributeError, AssertionError, NotImplementedError, TypeError) as error:
+    except NO_NETWORK as error:
         return Support(name, family, stride, parameters, f"timm offers no feature maps of it ({one_line(error)})")
     own = timm.get_pretrained_cfg(name)
     refusal = ""
@@ -91,12 +92,6 @@ def try_size(encoder: nn.Module, stride: int, size: Sequence[int]) -> tuple[str,
     except Exception as error:  # whatever a network raises on an image that it cannot take
         return f"takes no image of {height} x {width} ({one_line(error)})", False
     return "", True
-
-
-def one_line(error: Exception) -> str:
-    """The first line of a message, shortened."""
-    lines = str(error).splitlines()
-    return (lines[0] if lines else type(error).__name__)[:120]
 
 
 def markdown(checked: Sequence[Support]) -> str:

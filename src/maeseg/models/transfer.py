@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from maeseg.errors import UserError
 from maeseg.models.channels import adapt_channels, image_channels
-from maeseg.models.layouts import match_encoder, unet_parts
+from maeseg.models.layouts import unet_parts
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.matching import match_encoder
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class TransferReport:
         new: Keys of the network that keep their random start.
         skipped: Keys that were offered and not used.
         channels: Of the adapted keys, those that read the image: its channels there, and here.
+        prefix: What stood before the keys of the encoder that was taken, of those that there were.
+        rivals: What stood before those of the others.
     """
 
     loaded: tuple[str, ...]
@@ -29,6 +32,8 @@ class TransferReport:
     new: tuple[str, ...]
     skipped: tuple[str, ...]
     channels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    prefix: str = ""
+    rivals: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """One line of counts, and the names of the parts that are new or skipped."""
@@ -36,12 +41,17 @@ class TransferReport:
         def parts(keys: tuple[str, ...]) -> str:
             return f" ({', '.join(dict.fromkeys(key.split('.')[0] for key in keys))})" if keys else ""
 
+        rivals = ", ".join(f"{prefix}*" for prefix in self.rivals)
         return (
-            f"{len(self.loaded)} keys loaded, {len(self.adapted)} adapted{parts(self.adapted)}, "
-            f"{len(self.new)} new{parts(self.new)}, {len(self.skipped)} skipped{parts(self.skipped)}"
-        ) + "".join(
-            f"; {key} repeated and rescaled from {theirs} to {ours} channels"
-            for key, (theirs, ours) in self.channels.items()
+            (
+                f"{len(self.loaded)} keys loaded, {len(self.adapted)} adapted{parts(self.adapted)}, "
+                f"{len(self.new)} new{parts(self.new)}, {len(self.skipped)} skipped{parts(self.skipped)}"
+            )
+            + "".join(
+                f"; {key} repeated and rescaled from {theirs} to {ours} channels"
+                for key, (theirs, ours) in self.channels.items()
+            )
+            + (f"; of several encoders {self.prefix}* taken, {rivals} left" if rivals else "")
         )
 
 
@@ -131,7 +141,7 @@ def load_outside(
     """
     found = match_encoder(network.encoder, offered, origin)
     named = {f"encoder.{key}": value for key, value in found.tensors.items()}
-    others = unet_parts(offered) if decoder else {}
+    others = unet_parts(offered, found.prefix) if decoder else {}
     own = network.state_dict()
     head = [key for key in others if key.startswith("segmentation_head.")]
     if any(key not in own or own[key].shape != offered[others[key]].shape for key in head):
@@ -143,4 +153,5 @@ def load_outside(
     adapted = frozenset(f"encoder.{key}" for key in found.adapted)
     report = load_strictly(network, named, origin, rest, adapted, channels)
     used = {theirs for key, theirs in others.items() if key in own}
-    return replace(report, skipped=tuple(key for key in found.skipped if key not in used))
+    skipped = tuple(key for key in found.skipped if key not in used)
+    return replace(report, skipped=skipped, prefix=found.prefix, rivals=found.rivals)

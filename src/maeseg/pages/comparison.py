@@ -18,6 +18,7 @@ from maeseg.experiments.sentences import (
     headlines,
     labels,
     prices,
+    resolution_sentences,
     saving_sentence,
     scope_sentence,
 )
@@ -105,7 +106,7 @@ def _verdict(comparison: Comparison) -> list[str]:
         *(paragraph(headline, "lede") for headline in headlines(comparison)),
         *(paragraph(price) for price in prices(comparison)),
         verdicts((paired.verdict, difference_sentence(paired, comparison)) for paired in differences),
-        paragraph(scope_sentence(comparison), "note"),
+        paragraph(" ".join((*resolution_sentences(comparison), scope_sentence(comparison))), "note"),
         subheading("Labels saved"),
         *(paragraph(saving_sentence(saving, comparison)) for saving in label_savings(comparison)),
         paragraph(

@@ -11,19 +11,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maeseg.classes import BINARY, Classes, Colour
+from maeseg.colors import BORDER_COLOR
 from maeseg.errors import UserError
 from maeseg.pages.figures import INK
 from maeseg.types import BORDER
 
 BACKGROUND_COLOUR = (38, 43, 51)
 FOREGROUND_COLOUR = (240, 240, 236)
-BORDER_COLOUR = (140, 140, 140)
 FALSE_POSITIVE_COLOUR = (230, 97, 1)
 FALSE_NEGATIVE_COLOUR = (40, 150, 225)
 """Orange and blue differ for every kind of colour-blindness, and from the grey tones of the rest."""
+WRONG_COLOR = FOREGROUND_COLOUR
+"""What is wrong where there are several classes: no class has nearly this color by default, as some have orange."""
 
 _ERRORS = (BACKGROUND_COLOUR, FOREGROUND_COLOUR, FALSE_POSITIVE_COLOUR, FALSE_NEGATIVE_COLOUR)
-_FALSE_POSITIVE, _FALSE_NEGATIVE = 2, 3  # indices into these; 0 and 1 are the classes
+_WRONG, _FALSE_POSITIVE, _FALSE_NEGATIVE = 1, 2, 3  # indices into these; 0 and 1 are the classes
 
 _LONGEST_SIDE = 400
 """Pixels; the page shows pictures at 170, on fine screens at twice that."""
@@ -42,7 +44,8 @@ def read_class_map(file: Path, classes: Classes = BINARY) -> ClassMap:
     Raises:
         UserError: The file cannot be read or holds other values.
     """
-    values = np.asarray(_open(file).convert("L"))
+    picture = _open(file)
+    values = np.asarray(picture if picture.mode == "P" else picture.convert("L"))  # a palette's indices are the values
     last = len(classes.names) - 1
     if not ((values <= last) | (values == BORDER)).all():
         raise UserError(f"{file} holds values other than 0 to {last} and {BORDER}: it is not a class map of finetune")
@@ -64,7 +67,7 @@ def error_picture(prediction_HW: ClassMap, label_HW: ClassMap, classes: Classes 
     if classes == BINARY:
         errors = np.where(wrong, np.where(label_HW == 0, _FALSE_POSITIVE, _FALSE_NEGATIVE), label_HW)
     else:
-        errors = np.where(label_HW == BORDER, BORDER, np.where(wrong, _FALSE_POSITIVE, 0))
+        errors = np.where(label_HW == BORDER, BORDER, np.where(wrong, _WRONG, 0))
     return _palette_picture(errors, _ERRORS)
 
 
@@ -99,7 +102,7 @@ def figure_svg(figure: Figure) -> str:
 def _palette_picture(indices_HW: NDArray[np.integer], colours: Sequence[Colour]) -> str:
     indices_HW = np.where(indices_HW == BORDER, len(colours), indices_HW)
     picture = Image.fromarray(indices_HW.astype(np.uint8))  # becomes a palette picture with its palette
-    picture.putpalette([channel for colour in (*colours, BORDER_COLOUR) for channel in colour])
+    picture.putpalette([channel for colour in (*colours, BORDER_COLOR) for channel in colour])
     picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.NEAREST)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)

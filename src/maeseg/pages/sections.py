@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maeseg.classes import BINARY, Classes
+from maeseg.colors import BORDER_COLOR
 from maeseg.experiments.contrasts import KINDS, Contrast
 from maeseg.experiments.folder import Curves, RunFolder, own_file, read_curves, read_examples
 from maeseg.experiments.sentences import duration
@@ -27,10 +28,10 @@ from maeseg.pages.page import (
 )
 from maeseg.pages.pictures import (
     BACKGROUND_COLOUR,
-    BORDER_COLOUR,
     FALSE_NEGATIVE_COLOUR,
     FALSE_POSITIVE_COLOUR,
     FOREGROUND_COLOUR,
+    WRONG_COLOR,
     ClassMap,
     class_colours,
     class_picture,
@@ -232,10 +233,10 @@ def confusion_drawing(confusion: Confusion, name: str = "") -> str:
 
 def picture_legend(classes: Classes = BINARY) -> str:
     """What the colours of a segmentation grid mean."""
-    border = ("border, in neither count", BORDER_COLOUR)
+    border = ("border, in neither count", BORDER_COLOR)
     if classes != BINARY:
         own = zip(classes.names, class_colours(classes), strict=True)
-        return swatches((*own, ("wrong, in errors", FALSE_POSITIVE_COLOUR), border))
+        return swatches((*own, ("wrong, in errors", WRONG_COLOR), border))
     return swatches(
         (
             ("foreground", FOREGROUND_COLOUR),

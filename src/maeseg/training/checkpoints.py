@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from maeseg.classes import Classes, classes_of
-from maeseg.data.normalisation import Normalisation, normalisation_of
+from maeseg.data.conversion import FULL
+from maeseg.data.normalisation import Normalisation, is_largest, normalisation_of
 from maeseg.errors import UserError
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.transfer import load_strictly
@@ -36,7 +37,8 @@ class Checkpoint:
         run: The run folder.
         path: The checkpoint's file in it.
         about: How to build the network and what it has seen: verb, encoder, decoder_channels, image_size, data, val
-            (and mean, std; extra, patch_size, mask_ratio, normalise_target, or test, border, trained_on, classes).
+            (and mean, std, largest; extra, patch_size, mask_ratio, normalise_target, or test, border, trained_on,
+            classes).
         weights: The network's state dict.
         epoch: Epoch that it was written after, from 0.
     """
@@ -119,8 +121,8 @@ def _is_about(about: Any) -> bool:
         and _whole_numbers(size) and len(size) == 2 and max(size) <= MAX_SIDE
         and _whole_numbers(about.get("trained_on", [1, 1])) and len(about.get("trained_on", [1, 1])) == 2
         and isinstance(about.get("data"), str)
-        and _is_normalisation(about.get("mean", [0.0]), about.get("std", [1.0]))
-        and type(about.get("val")) in (int, float)
+        and _is_normalisation(about.get("mean", [0.0]), about.get("std", [1.0]), about.get("largest", FULL))
+        and type(about.get("val")) in (int, float, str)
         and isinstance(about.get("extra", []), list)
         and (pretrained or about.get("border") in get_args(BorderRule))
         and (pretrained or _are_classes(about))
@@ -130,13 +132,14 @@ def _is_about(about: Any) -> bool:
     )  # fmt: skip
 
 
-def _is_normalisation(mean: Any, std: Any) -> bool:
+def _is_normalisation(mean: Any, std: Any, largest: Any) -> bool:
     both = (mean, std)
     return (
         all(isinstance(values, list) and all(type(value) is float for value in values) for values in both)
         and 0 < len(mean) == len(std) <= MAX_CHANNELS
         and all(math.isfinite(value) for values in both for value in values)
         and min(std) > 0
+        and is_largest(largest)
     )
 
 

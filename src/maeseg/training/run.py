@@ -10,6 +10,8 @@ checkpoints/   last.ckpt, and for fine-tuning best.ckpt (by validation IoU); pre
 nonfinite.json steps whose loss or gradient was not finite, if there were any
 examples/      pictures of the same images in every run
 tensorboard/   events
+images.csv     every image by name and content, with the part that it is in, and those that the weights it started from
+               were trained on
 skipped.csv    images that were left out as they cannot be read, if there were any
 """
 
@@ -61,7 +63,7 @@ REPEATS = {
 OF_A_RUN = (
     "config.yaml", "run.json", "metrics.csv", "metrics.json", "validation.csv", "calibration.csv", "confusion.csv",
     "checkpoints", "examples", "tensorboard", "results.csv", "runs", "contrasts", "report.html", "evaluation-*.json",
-    "nonfinite.json", "skipped.csv",
+    "nonfinite.json", "skipped.csv", "images.csv",
 )  # fmt: skip
 """What maeseg writes into a run folder; one that holds anything else is never deleted."""
 SAME_MACHINE = ("cpu", "threads", "device")
@@ -149,11 +151,6 @@ class Run:
         self.resumed = True
         self.complete = is_finished(self.path) and not any(name in allowed for name in changed)
         self.before, self.seconds_before = facts, float(facts.get("seconds", 0.0))
-
-    @property
-    def begun(self) -> bool:
-        """Whether something has been trained already that the run goes on with."""
-        return self.resumed and (self.checkpoints.exists() or (self.path / "runs").exists())
 
     @property
     def checkpoints(self) -> Path:

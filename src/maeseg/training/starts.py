@@ -1,5 +1,6 @@
 """What a network starts from: a run of maeseg, weights from outside, or nothing."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,9 @@ from maeseg.classes import BINARY, Classes
 from maeseg.data.normalisation import Normalisation, measure_normalisation
 from maeseg.data.pixels import RGB
 from maeseg.data.sources import Source
-from maeseg.data.splits import held_out_part
 from maeseg.errors import UserError
 from maeseg.models.channels import adapt_channels, image_channels
+from maeseg.models.encoder_search import recognise
 from maeseg.models.layouts import unet_widths
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.transfer import TransferReport, load_outside, load_strictly, transfer_to_unet
@@ -28,6 +29,8 @@ from maeseg.models.weights_file import (
 )
 from maeseg.training.checkpoints import Checkpoint, read_checkpoint, restore_masked_autoencoder
 from maeseg.types import Transfer
+
+log = logging.getLogger(__name__)
 
 TIMM = "timm"
 """The word for the weights that timm publishes for the encoder."""
@@ -45,6 +48,7 @@ class Start:
         tensors: The state dict of a file from outside.
         encoder: The encoder that it is of, if that is known.
         widths: Widths of the decoder in it, coarse to fine; empty if it has none.
+        exported: A file that maeseg exported from a run.
     """
 
     origin: str
@@ -53,6 +57,7 @@ class Start:
     tensors: Mapping[str, Tensor] | None = None
     encoder: str | None = None
     widths: tuple[int, ...] = ()
+    exported: bool = False
 
 
 def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
@@ -74,8 +79,11 @@ def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
     if isinstance(own, Mapping) and "about" in own:
         return start_of(read_checkpoint(path), transfer)
     tensors = state_dict_in(content, str(path))
-    encoder = encoder or named_encoder(path)
-    return Start(str(path), transfer, tensors=tensors, encoder=encoder, widths=tuple(unet_widths(tensors)))
+    own_export = named_encoder(path)
+    widths = tuple(unet_widths(tensors))
+    return Start(
+        str(path), transfer, tensors=tensors, encoder=encoder or own_export, widths=widths, exported=bool(own_export)
+    )
 
 
 def start_of(run: Checkpoint, transfer: Transfer) -> Start:
@@ -89,6 +97,8 @@ def choose_network(
     starts: Sequence[Start], encoder: str | None, decoder_channels: Sequence[int] | None
 ) -> tuple[str, list[int]]:
     """Settle encoder and decoder widths: as asked, as the starts have them, or the defaults.
+
+    A file that does not name its encoder is of the default one if that fits, or else of the one that is found to fit.
 
     Raises:
         UserError: If what was asked contradicts a start, or two of them differ. One that only gives its encoder may
@@ -109,6 +119,9 @@ def choose_network(
             )
         decoder_channels = start.widths
     others = next((start.widths for start in starts if start.widths), None)
+    unnamed = next((start for start in starts if start.tensors is not None), None)
+    if encoder is None and unnamed and unnamed.tensors is not None:
+        encoder = recognise(unnamed.tensors, unnamed.origin, DEFAULT_ENCODER)
     return encoder or DEFAULT_ENCODER, list(decoder_channels or others or DECODER_CHANNELS)
 
 
@@ -126,6 +139,8 @@ def choose_channels(starts: Iterable[Start], channels: int | None) -> int:
 def choose_normalisation(starts: Iterable[Start], source: Source, train: Sequence[int]) -> Normalisation:
     """What images are normalised by: as the first run's were if they have its channels, or else as they are.
 
+    The source then reads its images in the same scale.
+
     Args:
         starts: What training starts from.
         source: The images.
@@ -133,26 +148,14 @@ def choose_normalisation(starts: Iterable[Start], source: Source, train: Sequenc
     """
     run = first_run(starts)
     if run and run.normalisation.channels == source.channels:
+        if source.largest != run.normalisation.largest:
+            log.info(
+                "values of 16 bits are scaled by %d, as in %s, not by %d", run.normalisation.largest, run.run,
+                source.largest,
+            )  # fmt: skip
+        source.largest = run.normalisation.largest
         return run.normalisation
     return measure_normalisation(source, train)
-
-
-def check_held_out(start: Start, data: str, val: int | float, test: int | float = 0) -> None:
-    """Raise a UserError if a run on the same data has seen images that are to validate or to test now."""
-    if start.run is None:
-        return
-    about, options = start.run.about, f"--val {val} --test {test}" if test else f"--val {val}"
-    if data in about.get("extra", ()):
-        raise UserError(
-            f"{start.run.run} was trained with --extra {data}, so it has seen every image that {options} would "
-            "hold out: give weights that have not"
-        )
-    ours, theirs = held_out_part(val, test), held_out_part(about["val"], about.get("test", 0))
-    if about["data"] == data and (type(ours) is not type(theirs) or ours - theirs > 1e-9):
-        raise UserError(
-            f"{start.run.run} was trained on the same data and held out {theirs} of it, so it has seen images that "
-            f"{options} would hold out: hold out {theirs} in all"
-        )
 
 
 def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> TransferReport:

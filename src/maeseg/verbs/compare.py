@@ -26,8 +26,8 @@ def compare(
     encoder: str | None = None,
     decoder_channels: list[int] | None = None,
     image_size: int | list[int] | None = None,
-    val: int | float = 0.2,
-    test: int | float = 0,
+    val: int | float | str = 0.2,
+    test: int | float | str = 0,
     epochs: int = 10,
     steps_per_epoch: int = 50,
     batch_size: int = 16,
@@ -75,9 +75,10 @@ def compare(
         encoder: A timm convnet; by default that of the first pretrain run.
         decoder_channels: Widths of the decoder; by default those of the first pretrain run.
         image_size: Side in pixels, or [height, width]; by default that of the first pretrain run.
-        val: Validation images, a share or a count, which choose each run's best epoch; pre-training must have held
-            them out.
-        test: Test images, a share or a count beside those; with them all final figures are from images that chose
+        val: Validation images, which choose each run's best epoch: a share or a count, drawn from the content of each
+            image, a labelled data set, or a text file of names; pre-training must have held them out. A data set with
+            ``train``, ``val`` and ``test`` folders keeps its own parts.
+        test: Test images, as ``val`` and beside those; with them all final figures are from images that chose
             nothing. Pre-training must have held out both: ``val`` 0.3 for 0.2 and 0.1.
         epochs: Epochs of each run, followed by validation as in ``finetune``.
         steps_per_epoch: Steps in an epoch, whatever the number of labels, so that every run takes the same steps.
@@ -108,7 +109,8 @@ def compare(
             ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
         resume: Skip the runs that are finished, go on with the one that was stopped. More inits, labels or seeds than
-            before add their runs; the report says so if seeds were added when some were known.
+            before add their runs, on the images that the comparison began with; the report says so if seeds were added
+            when some were known.
         overwrite: Replace the comparison in ``out``.
 
     Returns:
@@ -121,22 +123,25 @@ def compare(
     check_early(config)
     import torch
 
-    from maeseg.data.check import leave_out_bad, refuse_mere_background, write_skipped
+    from maeseg.data.check import refuse_one_class
     from maeseg.data.class_labels import check_border, choose_classes
-    from maeseg.data.sources import open_source
-    from maeseg.data.splits import label_subset, split_indices
+    from maeseg.data.sources import described_channels, open_source, refuse_inside
+    from maeseg.data.splits import label_subset
     from maeseg.experiments.comparison import RESULTS, read_looks, trace_pretraining
     from maeseg.experiments.contrast_pictures import write_contrasts
     from maeseg.experiments.plan import GROWS, Cell, adds_seeds, name_inits, plan_cells, planned_before, refuse_fewer
     from maeseg.experiments.results import RESULT_COLUMNS, ResultRow, append_result, read_results
+    from maeseg.experiments.sentences import plan_sentence
+    from maeseg.models.trial import trial_pass
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
     from maeseg.processes import first_process, wait_for_first
     from maeseg.training.batch import check_batch_statistics
     from maeseg.training.checkpoints import choose_size
     from maeseg.training.class_weights import check_class_weights
+    from maeseg.training.held_out import check_held_out
+    from maeseg.training.images import choose_images
     from maeseg.training.run import Run, is_finished, read_metrics
     from maeseg.training.starts import (
-        check_held_out,
         choose_channels,
         choose_network,
         first_run,
@@ -147,25 +152,30 @@ def compare(
     from maeseg.verbs.finetune import finetune
 
     check_devices(accelerator, devices, precision)
-    own = choose_classes(classes)
-    check_border(border, own)
-    check_class_weights(class_weights, len(own.names), loss)
     named = name_inits(inits)
     starts = [read_start(init.weights, init.transfer) for init in named if init.weights]
     encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
-    channels = choose_channels(starts, channels)
+    channels = choose_channels(starts, channels or described_channels(data))
+    refuse_inside(out, data)
+    given = choose_classes(classes)
+    source = open_source(data, labelled=True, download=download, channels=channels, classes=given)
+    own = source.classes
+    check_border(border, own)
+    check_class_weights(class_weights, len(own.names), loss)
     for start in starts:
         start_unet(build_unet(encoder, decoder_channels, channels, own.maps), start, own)
-        check_held_out(start, data, val, test)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
     unet = build_unet(encoder, decoder_channels, channels, own.maps)
+    trial_pass(unet, size)
     check_batch_statistics(batch_size, unet, torch.zeros(1, channels, *size))
-    source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
-    split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
-    refuse_mere_background(source, split.train)
+    chosen = choose_images(source, out, val=val, test=test, on_bad_image=on_bad_image, resume=resume)
+    source, split = chosen.source, chosen.split
+    for start in starts:
+        check_held_out(start, chosen)
+    refuse_one_class(source, split.train)
     cells = list(plan_cells(named, labels, seeds))
-    label_counts = {share: len(label_subset(split.train, share, seed=0)) for share in labels}
+    label_counts = {share: len(label_subset(split.train, chosen.contents, share, seed=0)) for share in labels}
 
     config |= {
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
@@ -184,15 +194,17 @@ def compare(
         looks = [*looks, len(read_results(table))]
     with run.writing():
         weights = {init.name: init.weights for init in named}
-        write_skipped(run.path, skipped, resumed=run.begun)
+        chosen.write(run.path, split.train)
         run.write_lasting(**own.about)
         run.write_facts(
             inits=weights,
             pretraining=trace_pretraining(weights),
             planned=len(cells),
             looks=looks,
-            split={"train": len(split.train), "val": len(split.val), "test": len(split.test)},
+            split=chosen.counts,
         )
+        if len(named) > 1:
+            log.info("%s", plan_sentence({label_counts[cell.labels]: cell.seed + 1 for cell in cells}))
         for number, cell in enumerate(cells, start=1):
             folder = run.path / cell.folder
             if not (resume and is_finished(folder)):

@@ -32,8 +32,8 @@ def finetune(
     encoder: str | None = None,
     decoder_channels: list[int] | None = None,
     image_size: int | list[int] | None = None,
-    val: int | float = 0.2,
-    test: int | float = 0,
+    val: int | float | str = 0.2,
+    test: int | float | str = 0,
     epochs: int = 50,
     steps_per_epoch: int | None = None,
     batch_size: int = 16,
@@ -85,9 +85,11 @@ def finetune(
             64, 32, 16. Five of them make a U-Net whose largest stride is 32, four one of 16.
         image_size: Side in pixels, or [height, width], multiples of the largest stride; by default that of
             ``weights``, or 224.
-        val: Validation images, a share (0.2) or a count (500); the same ones for every seed.
-        test: Test images, a share or a count beside those; with them the final figures are from images that did not
-            choose the checkpoint. Pre-training on the same data must hold out both: ``val`` 0.3 for 0.2 and 0.1.
+        val: Validation images: a share (0.2) or a count (500), drawn from the content of each image, the same ones for
+            every seed; or a labelled data set, like ``data``, or a text file of names, one in a line. A data set with
+            ``train``, ``val`` and ``test`` folders keeps its own parts.
+        test: Test images, as ``val`` and beside those; with them the final figures are from images that did not
+            choose the checkpoint. Pre-training on the same images must hold out both: ``val`` 0.3 for 0.2 and 0.1.
         epochs: Epochs to train, each followed by validation; with so few labels that this would take more than a
             quarter of the time, every second, third and so on, and the last. More of them lengthen a run with
             ``resume``.
@@ -139,26 +141,28 @@ def finetune(
     import torch
     from torch import Tensor
 
-    from maeseg.data.check import leave_out_bad, refuse_mere_background, write_skipped
+    from maeseg.classes import BINARY
+    from maeseg.data.check import refuse_one_class, warn_of_one_class
     from maeseg.data.class_labels import check_border, choose_classes
     from maeseg.data.datamodule import SegmentData
-    from maeseg.data.sources import open_source, typical_size
-    from maeseg.data.splits import label_subset, named_subset, split_indices
+    from maeseg.data.sources import described_channels, open_source, refuse_inside, typical_size
     from maeseg.experiments.validation import Confusion, write_validation
     from maeseg.inference.evaluate import evaluate_model
     from maeseg.inference.examples import choose_examples, write_predictions
     from maeseg.labels import class_map
+    from maeseg.models.trial import trial_pass
     from maeseg.models.unet import build_unet, check_image_size, count_parameters, largest_stride
     from maeseg.processes import wait_for_first
     from maeseg.training.batch import check_batch_statistics
     from maeseg.training.callbacks import LossWatch
     from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
     from maeseg.training.class_weights import check_class_weights, choose_class_weights
+    from maeseg.training.held_out import check_held_out
+    from maeseg.training.images import choose_images
     from maeseg.training.lengthen import may_lengthen
     from maeseg.training.run import Run, read_metrics
     from maeseg.training.segment import SegmentModule
     from maeseg.training.starts import (
-        check_held_out,
         choose_channels,
         choose_network,
         choose_normalisation,
@@ -170,25 +174,26 @@ def finetune(
     from maeseg.training.validating import validation_interval
 
     own = choose_classes(classes)
-    check_border(border, own)
-    check_class_weights(class_weights, len(own.names), loss)
     start = read_start(weights, transfer) if weights else None
     starts = [start] if start else []
-    if start:
-        check_held_out(start, data, val, test)
     encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
-    channels = choose_channels(starts, channels)
+    channels = choose_channels(starts, channels or described_channels(data))
+    refuse_inside(out, data)
     source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
-    split, skipped = leave_out_bad(source, split_indices(len(source), val, test=test), on_bad_image)
-    refuse_mere_background(source, split.train)
-    if isinstance(labels, str):
-        train = named_subset(split.train, [source.file(index) for index in split.train], Path(labels))
-    else:
-        train = label_subset(split.train, labels, seed)
+    own = source.classes
+    check_border(border, own)
+    check_class_weights(class_weights, len(own.names), loss)
+    chosen = choose_images(source, out, val=val, test=test, on_bad_image=on_bad_image, resume=resume)
+    source, split = chosen.source, chosen.split
+    inherited = check_held_out(start, chosen) if start else []
+    refuse_one_class(source, split.train)
+    train = chosen.choose_labels(labels, seed)
+    warn_of_one_class(source, train)
     L.seed_everything(seed, verbose=False)
     network = build_unet(encoder, decoder_channels, channels, own.maps)
+    trial_pass(network, size)
     normalisation = choose_normalisation(starts, source, split.train)
     images = SegmentData(
         source, train, split.val, size, batch_size, workers, seed, steps_per_epoch, normalisation, augment or ()
@@ -240,8 +245,9 @@ def finetune(
         log.info("%s is finished already", out)
         return read_metrics(run.path)[0]
     with run.writing():
-        write_skipped(run.path, skipped, resumed=run.begun)
+        chosen.write(run.path, train, inherited)
         run.write_lasting(**own.about)
+        run.write_facts(split=chosen.counts)
     fit(trainer, module, images, run)
 
     best = read_checkpoint(run.path, "best")
@@ -260,7 +266,7 @@ def finetune(
     if trainer.is_global_zero:
         with run.writing():
             files = [source.file(index) for index in split.measured]
-            confusion = Confusion(own.names, metrics.confusion_KK) if classes else None
+            confusion = Confusion(own.names, metrics.confusion_KK) if own != BINARY else None
             write_validation(run.path, files, metrics.images, metrics.reliability, confusion)
             write_predictions(run.path / "examples", source, predicted)
             run.finish(

@@ -20,13 +20,15 @@ def predict(
     on_bad_image: OnBadImage = "fail",
     overwrite: bool = False,
 ) -> int:
-    """Segment images of any size: a label map of each, at its own size, and an overlay to look at.
+    """Segment images of any size: a label map of each, at its own size, an overlay to look at, and a table of areas.
 
     Args:
         run: A finetune run, or a file that ``maeseg export --format onnx`` wrote.
         images: An image, or a folder of images in any depth.
         out: Folder to write ``labels/NAME.png`` (0 and 255, or the classes' values with a palette of their colours) and
-            ``overlays/NAME.png`` to; of a GeoTIFF, ``labels/NAME.tif`` that lies where it does.
+            ``overlays/NAME.png`` to; of a GeoTIFF, ``labels/NAME.tif`` that lies where it does; and
+            ``predictions.csv``, the area, share and mean confidence of each class in each image. With several classes
+            also ``legend.png``, their colors.
         checkpoint: The best by validation IoU, or the last.
         tile: Side in pixels of the overlapping tiles that an image is predicted in, each resized to what the network
             was trained at; 0 takes every image whole, ``auto`` those whose sides are up to eight times those of the
@@ -49,8 +51,9 @@ def predict(
     """
     from pathlib import Path
 
-    from maeseg.data.check import write_skipped
+    from maeseg.data.check import SKIPPED, write_skipped
     from maeseg.data.files import MAX_PIXELS_ALONE
+    from maeseg.inference.areas import PREDICTIONS, write_predictions_csv
     from maeseg.inference.engines import open_engine
     from maeseg.inference.folder import Segmenter
     from maeseg.inference.inputs import find_images
@@ -60,10 +63,17 @@ def predict(
 
     check_tile(tile, overlap)
     engine = open_engine(Path(run), checkpoint, precision)
-    found = find_images(Path(images), engine.channels, MAX_PIXELS_ALONE, on_bad_image)
+    found = find_images(Path(images), engine.channels, MAX_PIXELS_ALONE, on_bad_image, largest=engine.largest)
     segmenter = Segmenter(engine, tile, overlap, flips)
     with open_output(Path(out), overwrite) as target:
-        segmenter.segment(found, Written(target, overlays, probabilities, engine.classes))
+        for table in (PREDICTIONS, SKIPPED):  # of what was here before; these two are written last
+            (target / table).unlink(missing_ok=True)
+        areas = segmenter.segment(found, Written(target, overlays, probabilities, engine.classes))
+        write_predictions_csv(target, areas, engine.classes)
+        if len(engine.classes.legend) > 1:
+            from maeseg.inference.contact_sheet import legend_picture  # matplotlib, which the rest does without
+
+            legend_picture(engine.classes).save(target / "legend.png")
         if found.bad:
-            write_skipped(target, {str(file): reason for file, reason in found.bad.items()}, resumed=False)
+            write_skipped(target, {str(file): reason for file, reason in found.bad.items()})
     return len(found.sizes)

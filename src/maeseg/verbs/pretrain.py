@@ -22,7 +22,7 @@ def pretrain(
     mask_ratio: float = 0.6,
     normalise_target: bool = True,
     decoder_window: int | None = None,
-    val: int | float = 0.2,
+    val: int | float | str = 0.2,
     epochs: int = 100,
     batch_size: int = 32,
     augment: list[Augmentation] | None = None,
@@ -52,7 +52,7 @@ def pretrain(
         data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic``, or a folder of images or of tar shards in any depth.
         out: Run folder to write.
         extra: More images, ``PATH``, ``PATH,PATH`` or a list, each like ``data``: they train and never validate; what
-            is in ``data`` already is not taken twice.
+            is in ``data`` already is not taken twice, and copies of images that are held out are left out.
         channels: Channels of the images; by default those of ``weights``, or 3. Other than RGB, images are read
             as they are stored (TIFF, NumPy arrays, grey or RGBA pictures) and normalised by their own statistics.
         encoder: A timm convnet; by default that of ``weights``, or resnet18.
@@ -68,7 +68,9 @@ def pretrain(
         normalise_target: Reconstruct each patch at mean 0 and standard deviation 1.
         decoder_window: Side, in patches, of a random window of each image that the decoder reconstructs in a
             training step: faster; by default all of the image.
-        val: Held-out images, a share (0.2) or a count (500); the same ones that finetune holds out.
+        val: Held-out images: a share (0.2) or a count (500), drawn from the content of each image, so that finetune
+            holds out the same ones, copies included; or a data set, like ``data``, or a text file of names, one in a
+            line. A data set with ``train``, ``val`` and ``test`` folders keeps its own parts.
         epochs: Passes over the training images; more of them lengthen a run with ``resume``.
         batch_size: Images per step.
         augment: Augmentations beside crops, flips of left and right, such as ``[vflip, rotate]`` for images
@@ -106,14 +108,13 @@ def pretrain(
     import lightning as L
     import torch
 
-    from maeseg.data.check import leave_out_bad, write_skipped
     from maeseg.data.datamodule import PretrainData
-    from maeseg.data.extra import add_extra, extra_names
-    from maeseg.data.sources import open_source
-    from maeseg.data.splits import split_indices
+    from maeseg.data.extra import extra_names
+    from maeseg.data.sources import described_channels, open_source, refuse_inside
     from maeseg.inference.examples import choose_examples, write_reconstructions
     from maeseg.masking import check_mask_ratio
     from maeseg.models.masked_autoencoder import MaskedAutoencoder
+    from maeseg.models.trial import trial_pass
     from maeseg.models.unet import (
         as_size,
         build_unet,
@@ -126,11 +127,12 @@ def pretrain(
     from maeseg.processes import wait_for_first
     from maeseg.training.batch import check_batch_statistics
     from maeseg.training.callbacks import LossWatch, last_epoch
+    from maeseg.training.held_out import check_held_out
+    from maeseg.training.images import choose_images
     from maeseg.training.lengthen import may_lengthen
     from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
     from maeseg.training.run import Run
     from maeseg.training.starts import (
-        check_held_out,
         choose_channels,
         choose_network,
         choose_normalisation,
@@ -141,26 +143,27 @@ def pretrain(
     from maeseg.training.validating import validation_interval
 
     start = read_start(weights, "encoder") if weights else None  # a pretrain run gives all that it has all the same
-    if start:
-        check_held_out(start, data, val)
     encoder, decoder_channels = choose_network([start] if start else [], encoder, decoder_channels)
     size = as_size(image_size)
-    chosen, stride = patch_size is None, largest_stride(decoder_channels)
+    is_default, stride = patch_size is None, largest_stride(decoder_channels)
     patch_size = choose_patch_size(patch_size, size, stride)
     check_patch_size(patch_size, stride)
     check_image_size(size, patch_size)
     grid = (size[0] // patch_size, size[1] // patch_size)
     check_mask_ratio(mask_ratio, grid)
-    channels = choose_channels([start] if start else [], channels)
+    channels = choose_channels([start] if start else [], channels or described_channels(data))
+    refuse_inside(out, data)
     source = open_source(data, labelled=False, download=download, channels=channels)
-    source, split = add_extra(source, split_indices(len(source), val), extra)
-    split, skipped = leave_out_bad(source, split, on_bad_image)
+    chosen = choose_images(source, out, val=val, extra=extra, labelled=False, on_bad_image=on_bad_image, resume=resume)
+    source, split = chosen.source, chosen.split
+    inherited = check_held_out(start, chosen) if start else []
     L.seed_everything(seed, verbose=False)
     network = MaskedAutoencoder(build_unet(encoder, decoder_channels, channels), channels)
+    trial_pass(network, size, patch_size)
     normalisation = choose_normalisation([start] if start else [], source, split.train)
     images = PretrainData(source, split, size, batch_size, workers, seed, normalisation, augment or ())
     loaded = start_autoencoder(network, start) if start else None
-    if chosen:
+    if is_default:
         log.info("patches: %d pixels, %d x %d of them in an image (--patch_size)", patch_size, *grid)
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
@@ -194,7 +197,8 @@ def pretrain(
         log.info("%s is finished already", out)
         return
     with run.writing():
-        write_skipped(run.path, skipped, resumed=run.begun)
+        chosen.write(run.path, split.train, inherited)
+        run.write_facts(split=chosen.counts)
     fit(trainer, module, images, run)
     if trainer.is_global_zero:
         examples = choose_examples(split.val)

@@ -57,10 +57,11 @@ def recipe(
         return []
     reports = []
     for number, step in enumerate(steps, start=1):
+        again = {"overwrite": True} if resume and step.verb == "evaluate" else {}  # it measures again what it measured
         if step.verb in ("evaluate", "report") and not first_process():
             continue  # several processes train together; the rest the first one does
         log.info("step %d of %d: %s %s", number, len(steps), step.verb, step.options.get("out") or "")
-        result = STEPS[step.verb](**step.options)
+        result = STEPS[step.verb](**{**step.options, **again})
         if step.verb == "report":
             reports.append(result)
     return reports

@@ -6,6 +6,7 @@ def reconstruct(
     run: str,
     images: str,
     out: str,
+    count: int | None = None,
     mask_ratio: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -20,6 +21,7 @@ def reconstruct(
         run: A pretrain run.
         images: An image, or a folder of images in any depth.
         out: Folder to write ``NAME.png`` to.
+        count: How many images to take, evenly spread over the folder; by default all.
         mask_ratio: Share of patches to hide; by default as in training.
         seed: Of the masks.
         overwrite: Write into a folder that holds something already.
@@ -39,20 +41,23 @@ def reconstruct(
     from maeseg.inference.outputs import open_output
     from maeseg.inference.reconstruct import draw_side_by_side
     from maeseg.inference.reconstructor import open_reconstructor
-    from maeseg.masking import check_mask_ratio
+    from maeseg.masking import check_mask_ratio, visible_count
     from maeseg.progress import show_progress
 
     opened = open_reconstructor(Path(run))
     ratio = opened.mask_ratio if mask_ratio is None else mask_ratio
     check_mask_ratio(ratio, opened.grid)
+    patches = opened.grid[0] * opened.grid[1]
+    hidden = patches - visible_count(patches, ratio)
     generator = torch.Generator().manual_seed(seed)
-    channels = opened.normalisation.channels
-    found = find_images(Path(images), channels)
+    by = opened.normalisation
+    found = find_images(Path(images), by.channels, count=count, largest=by.largest)
     with open_output(Path(out), overwrite) as target:
         for name in show_progress(found.sizes, "reconstructing"):
             stored = found.folder / name
-            result = opened.reconstruct(read_pixels(stored, str(stored), channels), ratio, generator)
+            pixels_CHW = read_pixels(stored, str(stored), by.channels, largest=by.largest)
+            result = opened.reconstruct(pixels_CHW, ratio, generator)
             file = target / name.with_suffix(".png")
             file.parent.mkdir(parents=True, exist_ok=True)
-            draw_side_by_side(result, opened.normalised_target, ratio).savefig(file)
+            draw_side_by_side(result, opened.normalised_target, hidden, patches).savefig(file)
     return len(found.sizes)

@@ -36,25 +36,23 @@ def suggest(
     Raises:
         UserError: If the run, an image or the folder cannot be used, or there are fewer images.
     """
-    import warnings
-
     from maeseg.atomic import write_csv
     from maeseg.errors import UserError
+    from maeseg.inference.contact_sheet import contact_sheet, short
     from maeseg.inference.engines import TorchEngine, open_engine
     from maeseg.inference.folder import Segmenter
-    from maeseg.inference.inputs import Images, find_images
+    from maeseg.inference.inputs import Images, check_count, find_images
     from maeseg.inference.outputs import open_output
-    from maeseg.inference.suggest import choose, contact_sheet, look_at, short
-    from maeseg.inference.written import Written
+    from maeseg.inference.suggest import choose, look_at
+    from maeseg.inference.written import Written, open_overlay
 
     engine = open_engine(Path(run), checkpoint, "32-true")
     if not isinstance(engine, TorchEngine):
         raise UserError(f"--run {run} has no encoder to look into: give the finetune run that it was exported from")
-    found = find_images(Path(images), engine.channels)
+    found = find_images(Path(images), engine.channels, largest=engine.largest)
     names = list(found.sizes)
-    if not 1 <= count <= len(names):
-        raise UserError(f"--count {count}: {images} has {len(names)} images; give 1 to {len(names)}")
-    known = find_images(Path(labelled), engine.channels) if labelled else None
+    check_count(count, len(names), Path(images))
+    known = find_images(Path(labelled), engine.channels, largest=engine.largest) if labelled else None
 
     with open_output(Path(out), overwrite) as target:
         features_NC, uncertainty_N = look_at(engine, found)
@@ -65,9 +63,7 @@ def suggest(
         Segmenter(engine).segment(wanted, Written(target, classes=engine.classes))
         rows = [(rank, names[place], f"{uncertainty_N[place]:.4f}") for rank, place in enumerate(places, start=1)]
         write_csv(target / "suggestions.csv", [("rank", "file", "uncertainty"), *rows])
-        overlays = [target / "overlays" / name.with_suffix(".png") for name in chosen]
+        overlays = (open_overlay(target, name) for name in chosen)
         titles = [f"{rank}. {short(name)}" for rank, name in enumerate(chosen, start=1)]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
-            contact_sheet(overlays, titles).savefig(target / "contact_sheet.png")
+        contact_sheet(overlays, titles, engine.classes.legend).save(target / "contact_sheet.png")
     return [found.folder / name for name in chosen]

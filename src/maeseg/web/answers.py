@@ -46,7 +46,7 @@ def segment(run: FoundRun, content: bytes, name: str) -> dict[str, Any]:
     """
     segmenter = _segmenter(run.path, _changed(run, "segment"))
     started = time.perf_counter()
-    image = open_large(content, name, segmenter.engine.channels)
+    image = open_large(content, name, segmenter.engine.channels, segmenter.engine.largest)
     classes = segmenter.engine.classes
     classes_HW = segmenter.segment_image(image, name)
     tint = coloured(classes_HW.copy(), dict(enumerate(classes.colours)))
@@ -93,7 +93,8 @@ def reconstruct(run: FoundRun, content: bytes, name: str, mask_ratio: float | No
     opened = _reconstructor(run.path, _changed(run, "reconstruct"))
     started = time.perf_counter()
     ratio = opened.mask_ratio if mask_ratio is None else mask_ratio
-    pixels_CHW = read_pixels(content, name, opened.normalisation.channels)
+    by = opened.normalisation
+    pixels_CHW = read_pixels(content, name, by.channels, largest=by.largest)
     result = opened.reconstruct(pixels_CHW, ratio, torch.Generator().manual_seed(seed))
     patches = opened.grid[0] * opened.grid[1]
     pictures = {"image": result.image, "visible": result.visible, "reconstruction": result.reconstruction}

@@ -1,0 +1,8 @@
+"""Labels in the files of annotation tools: COCO, LabelMe, CVAT, YOLO and MATLAB, read as label maps."""
+
+from maeseg.data.annotations.find import find_annotations
+from maeseg.data.annotations.labelmap import read_labelmap
+from maeseg.data.annotations.mat import read_mat_label
+from maeseg.data.annotations.protocol import IGNORED, Annotations
+
+__all__ = ["IGNORED", "Annotations", "find_annotations", "read_labelmap", "read_mat_label"]

@@ -1,0 +1,234 @@
+"""The description of a data set: how a folder is to be read, in one YAML file.
+
+``maeseg check DATA --write data.yaml`` writes one; every ``--data`` takes a folder, which is read by the same rules
+with nothing described, or such a file:
+
+    path: .                      folder, relative to the file
+    images: JPEGImages           folder of the images below it
+    masks: SegmentationClass     folder of the labels
+    annotations: coco.json       or a file or folder of annotations
+    pairing: "{name}_mask"       name of an image's label
+    classes: {background: 0, foreground: 1-65535}
+    ignore: 255                  values, or a color, of the border
+    threshold: 128               foreground is what lies at it or above
+    reading: values              values, shown, alpha or colors of a label file
+    orientation: applied         labels are drawn on images as shown (applied) or as stored
+    resize_masks: true           labels of another size than their image are resized to it
+    train, val, test             folders below path, or text files of names, one a line
+    groups: "(patient[0-9]+)"    pattern of a name, or a CSV file of names and groups, that stay in one part
+    channels: 5                  of the images
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from maeseg.classes import BINARY, Classes, Codes, Range, unpack
+from maeseg.data.class_labels import parse_classes, parse_ranges
+from maeseg.data.label_files import Reading
+from maeseg.data.label_rules import LabelRule, Orientation, write_range
+from maeseg.errors import UserError, nearest
+
+SUFFIXES = (".yaml", ".yml")
+_OF_YOLO = ("names", "nc")  # YOLO's classes begin without background; the reader of its annotations takes them
+_LONGEST = 2**20  # bytes
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """How a folder of images, and their labels, is read; None for what is to be found.
+
+    Attributes:
+        path: The folder.
+        origin: File that describes it, for messages; empty if none does.
+        images: Folder of the images below ``path``.
+        masks: Folder of the labels below ``path``.
+        annotations: File or folder of annotations below ``path``.
+        pairing: Name of an image's label without suffix, with ``{name}`` for the image's.
+        classes: What the labels tell apart; ``BINARY`` for background and foreground.
+        codes: Ranges of values, or of colors as 0xRRGGBB, of background and foreground.
+        border: Ranges of the border's.
+        threshold: Foreground is what lies at it or above.
+        reading: Which of a label file's values count.
+        orientation: What an image's orientation tag means for its label.
+        resize_masks: Labels may have another size than their image.
+        train: Folder below ``path``, or file of names.
+        val: Likewise.
+        test: Likewise.
+        groups: Pattern of a name, or file of names and groups.
+        channels: Of the images.
+    """
+
+    path: Path
+    origin: str = ""
+    images: str | None = None
+    masks: str | None = None
+    annotations: str | None = None
+    pairing: str | None = None
+    classes: Classes | None = None
+    codes: Codes | None = None
+    border: tuple[Range, ...] | None = None
+    threshold: float | None = None
+    reading: Reading | None = None
+    orientation: Orientation | None = None
+    resize_masks: bool = False
+    train: str | None = None
+    val: str | None = None
+    test: str | None = None
+    groups: str | None = None
+    channels: int | None = None
+
+
+def is_description(data: str) -> bool:
+    """Whether the ``data`` option names a file that describes a data set."""
+    return Path(data).suffix.lower() in SUFFIXES and not Path(data).is_dir()
+
+
+def read_description(file: Path) -> DataDescription:
+    """Read a description.
+
+    Raises:
+        UserError: It cannot be read, or holds something else.
+    """
+    return describe(read_description_lines(file), file.parent, str(file))
+
+
+def read_description_lines(file: Path) -> dict[Any, Any]:
+    """Read the plain values of a description.
+
+    Raises:
+        UserError: It cannot be read, or holds something else.
+    """
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_LONGEST + 1)
+        if len(content) > _LONGEST:
+            raise UserError(f"--data {file} is no description of a data set: it has more than a megabyte")
+        given = yaml.safe_load(content)
+    except OSError as error:
+        raise UserError(
+            f"--data {file} cannot be read ({error.strerror or error}): give a folder, or a file that maeseg check "
+            "--write wrote"
+        ) from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"--data {file} is no YAML file ({' '.join(str(error).split())}): see maeseg check") from error
+    if not isinstance(given, dict):
+        raise UserError(f"--data {file} describes no data set: write path: FOLDER into it, or see maeseg check")
+    return given
+
+
+def describe(given: Mapping[Any, Any], base: Path, origin: str) -> DataDescription:
+    """A description from the plain values of a YAML file.
+
+    Args:
+        given: The values.
+        base: Folder that ``path`` is relative to.
+        origin: The file, for messages.
+
+    Raises:
+        UserError: A line says something that cannot be.
+    """
+    known = [each.name for each in fields(DataDescription) if each.name not in ("origin", "codes", "border")]
+    for key in given:
+        if key not in (*known, "ignore", *_OF_YOLO):
+            raise UserError(f"{origin}: {key} says nothing about a data set{nearest(str(key), known)}")
+    values = {name: _checked(name, given[name], origin) for name in known if given.get(name) is not None}
+    values["path"] = base / values.get("path", ".")
+    values["classes"], values["codes"], values["border"], painted = _classes(given, origin)
+    if painted:
+        values.setdefault("reading", "colors")
+    return DataDescription(**{**values, "origin": origin})
+
+
+def _checked(name: str, value: Any, origin: str) -> Any:
+    wanted: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "threshold": ("a number", lambda v: type(v) in (int, float)),
+        "reading": (f"one of {', '.join(get_args(Reading))}", lambda v: v in get_args(Reading)),
+        "orientation": (f"one of {', '.join(get_args(Orientation))}", lambda v: v in get_args(Orientation)),
+        "resize_masks": ("true or false", lambda v: isinstance(v, bool)),
+        "channels": ("a whole number", lambda v: type(v) is int and v > 0),
+        "classes": ("a list of names, or names with values", lambda v: isinstance(v, dict | list)),
+        "pairing": ("a name with {name} in it", lambda v: isinstance(v, str) and v.count("{name}") == 1),
+        "groups": ("a pattern, or a file of names and groups", lambda v: isinstance(v, str)),
+    }
+    what, holds = wanted.get(name, ("a folder or a file", lambda v: isinstance(v, str) and "\0" not in v))
+    if not holds(value):
+        raise UserError(f"{origin}: {name}: {value} must be {what}")
+    return value
+
+
+def _classes(
+    given: Mapping[Any, Any], origin: str
+) -> tuple[Classes | None, Codes | None, tuple[Range, ...] | None, bool]:
+    """The classes; of background and foreground, ``BINARY``, what stands for them; and whether labels are painted."""
+    listed, ignore = given.get("classes"), given.get("ignore")
+    try:
+        if listed is None:
+            return None, None, None if ignore is None else parse_ranges(ignore), False
+        found = parse_classes(listed, origin, ignore)
+    except ValueError as error:
+        raise UserError(f"{origin}: classes: {error}") from error
+    if found.names == BINARY.names:
+        return BINARY, found.codes, found.border_codes, found.painted
+    return found, None, None, found.painted
+
+
+def group_pattern(groups: str, origin: str) -> "re.Pattern[str]":
+    """The pattern that a description gives for groups.
+
+    Raises:
+        UserError: It is none.
+    """
+    try:
+        return re.compile(groups)
+    except re.error as error:
+        raise UserError(
+            f"{origin}: groups: {groups} is no pattern ({error}), nor a file of names and groups"
+        ) from error
+
+
+def write_description(description: DataDescription, rule: LabelRule | None, classes: Classes, base: Path) -> str:
+    """A description as YAML, with what was found of the labels filled in.
+
+    Args:
+        description: What is described already.
+        rule: How the labels are read; None without labels.
+        classes: What they tell apart.
+        base: Folder of the file, which ``path`` becomes relative to.
+    """
+    path = description.path
+    lines: dict[str, Any] = {"path": str(path) if path.is_absolute() else os.path.relpath(path, base)}
+    for name in ("images", "masks", "annotations", "pairing"):
+        lines[name] = getattr(description, name)
+    if rule:
+        lines |= _rule_lines(classes, rule)
+    lines["resize_masks"] = description.resize_masks or None
+    for name in ("train", "val", "test", "groups", "channels"):
+        lines[name] = getattr(description, name)
+    given = {name: value for name, value in lines.items() if value is not None}
+    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+
+
+def _rule_lines(classes: Classes, rule: LabelRule) -> dict[str, Any]:
+    lines: dict[str, Any] = {}
+    if rule.threshold is None:
+        lines["classes"] = dict(zip(classes.names, (_plain(each, rule) for each in rule.codes), strict=True))
+        lines["ignore"] = _plain(rule.border, rule) if rule.border else None
+    lines["threshold"] = rule.threshold
+    lines["reading"] = None if rule.reading == "values" else rule.reading
+    lines["orientation"] = None if rule.orientation == "applied" else rule.orientation
+    return lines
+
+
+def _plain(spans: tuple[Range, ...], rule: LabelRule) -> Any:
+    """What stands for a class, as the file says it: 7, 1-65535, [1, 2], or a color."""
+    if rule.reading == "colors":
+        found: list[Any] = [list(unpack(low)) for low, _ in spans]
+    else:
+        found = [low if low == high else write_range((low, high)) for low, high in spans]
+    return found[0] if len(found) == 1 else found

@@ -1,0 +1,380 @@
+"""Label files: decoded in each way they can be read, and the facts from which a folder's convention is found.
+
+Axes: H W pixels.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from maeseg.data.annotations.mat import read_mat_label
+from maeseg.data.files import MAX_PIXELS, DataError, opened
+
+Reading = Literal["values", "shown", "alpha", "colors"]
+"""Ways to read a label file: gray levels or palette indices as stored; gray as a palette shows it; the alpha channel;
+colors as 0xRRGGBB."""
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_MOST_VALUES = 512  # kept of one label; more are counted alone
+_PAGED = ("TIFF", "GIF", "WEBP", "PNG")
+_FEW_BITS = {"L;2": 85, "L;4": 17}  # by Pillow's name of the kind of gray: what it multiplies the stored values by
+_LOSSY = ("JPEG", "MPO")
+
+
+class LabelPicture(NamedTuple):
+    """A decoded label file.
+
+    Attributes:
+        pixels: (H, W) gray levels or palette indices, or (H, W, C) gray + alpha, RGB or RGBA.
+        palette: Colors (N, 3), uint8; None without a palette.
+        opacity: Alpha of each palette entry (N,), uint8; None without.
+        lossy: Compressed with loss, so that values are blurred.
+        turned: Orientation tag of the label's own, already applied; 1 without.
+    """
+
+    pixels: NDArray[np.generic]
+    palette: NDArray[np.uint8] | None
+    opacity: NDArray[np.uint8] | None
+    lossy: bool
+    turned: int
+
+
+def decode_label(path: Path) -> LabelPicture:
+    """Decode a label file, upright by its own orientation tag.
+
+    Raises:
+        DataError: It cannot be read, or holds several pages.
+    """
+    if path.suffix.lower() == ".mat":
+        return plain_label(read_mat_label(path))
+    if path.suffix.lower() == ".npy":
+        return plain_label(_load_array(path))
+    try:
+        with opened(path, str(path)) as image:
+            return _decoded(image, path)
+    except DataError:
+        if path.suffix.lower() not in (".tif", ".tiff") or not path.is_file():
+            raise
+        found = _decode_tiff(path)  # of kinds that Pillow does not read: 64-bit floats, signed bytes
+        if found is None:
+            raise
+        return found
+
+
+def _decoded(image: Image.Image, path: Path) -> LabelPicture:
+    if image.format in _PAGED and getattr(image, "n_frames", 1) > 1:
+        raise DataError(f"{path} has {_pages(image)} pages: export one label of one page for each image")
+    few_bits = _few_bits(image)
+    turned = int(image.getexif().get(_ORIENTATION, 1)) if image.format != "TIFF" else _tiff_orientation(image)
+    lossy = image.format in _LOSSY
+    opacity = _opacity(image)
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if few_bits:  # Pillow stretches these over 0 to 255; a label's classes are the values that are stored
+        return LabelPicture(np.asarray(image) // np.uint8(few_bits), None, None, lossy, turned)
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode == "P":
+        palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+        return LabelPicture(np.asarray(image), palette, opacity, lossy, turned)
+    if image.mode not in ("L", "LA", "RGB", "RGBA", "I", "F") and not image.mode.startswith("I;16"):
+        image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
+    return LabelPicture(np.asarray(image), None, None, lossy, turned)
+
+
+def _few_bits(image: Image.Image) -> int | None:
+    """Factor that Pillow multiplies the values of a gray PNG of 2 or 4 bits by; asked before anything is decoded."""
+    tiles = getattr(image, "tile", None)
+    return _FEW_BITS.get(str(tiles[0][3])) if image.format == "PNG" and tiles else None
+
+
+def _pages(image: Image.Image) -> int:
+    return int(getattr(image, "n_frames", 1))
+
+
+def _tiff_orientation(image: Image.Image) -> int:
+    return int(getattr(image, "tag_v2", {}).get(_ORIENTATION, 1))
+
+
+def _opacity(image: Image.Image) -> NDArray[np.uint8] | None:
+    """Alpha of a palette's entries, if the file gives any."""
+    given = image.info.get("transparency") if image.mode == "P" else None
+    if given is None:
+        return None
+    alpha = np.full(256, 255, np.uint8)
+    if isinstance(given, bytes):
+        alpha[: len(given)] = np.frombuffer(given[:256], np.uint8)
+    else:
+        alpha[int(given)] = 0
+    return alpha
+
+
+def plain_label(values_HW: NDArray[np.generic]) -> LabelPicture:
+    """A label of values (H, W) alone."""
+    return LabelPicture(values_HW, None, None, lossy=False, turned=1)
+
+
+def _load_array(path: Path) -> NDArray[np.generic]:
+    try:
+        mapped: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if mapped.ndim != 2 or mapped.size > MAX_PIXELS or mapped.dtype.kind not in "buif":
+            raise DataError(f"{path} holds {mapped.dtype} values of shape {mapped.shape}: a label has rows and columns")
+        values = np.array(mapped)
+    except DataError:
+        raise
+    except Exception as error:  # of whatever kind the damage brings about
+        raise DataError(f"{path} cannot be read as an array ({_reason(error)}): remove it or replace it") from error
+    return values.astype(np.uint8) if values.dtype == np.bool_ else values
+
+
+def _decode_tiff(path: Path) -> LabelPicture | None:
+    try:
+        with warnings.catch_warnings(action="ignore"), tifffile.TiffFile(path) as tiff:
+            page = tiff.pages.first
+            if len(tiff.pages) > 1:
+                raise DataError(f"{path} has {len(tiff.pages)} pages: export one label of one page for each image")
+            if page.imagewidth * page.imagelength * page.samplesperpixel > MAX_PIXELS:
+                return None
+            values = page.asarray().squeeze()
+    except DataError:
+        raise
+    except Exception:  # damaged: what Pillow complained of is said
+        return None
+    return plain_label(values) if values.ndim == 2 and values.dtype.kind in "uif" else None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def values_of(label: LabelPicture) -> NDArray[np.generic] | None:
+    """Gray levels or palette indices (H, W); None for a color picture."""
+    if label.pixels.ndim == 2:
+        return label.pixels
+    gray_HWC = label.pixels[..., : 3 if label.pixels.shape[2] >= 3 else 1]
+    same = all((gray_HWC[..., 0] == gray_HWC[..., channel]).all() for channel in range(1, gray_HWC.shape[2]))
+    return gray_HWC[..., 0] if same else None
+
+
+def shown_of(label: LabelPicture) -> NDArray[np.uint8] | None:
+    """Gray levels (H, W) as a palette shows them; None without a palette, or where it shows colors."""
+    if label.palette is None:
+        return None
+    used = np.unique(label.pixels)
+    if used.max(initial=0) >= len(label.palette):
+        return None
+    colors = label.palette[used]
+    return label.palette[label.pixels, 0] if (colors == colors[:, :1]).all() else None
+
+
+def alpha_of(label: LabelPicture) -> NDArray[np.uint8] | None:
+    """The alpha channel (H, W); None without one, or where it is opaque everywhere."""
+    if label.opacity is not None and label.pixels.ndim == 2:
+        alpha_HW = label.opacity[label.pixels]
+    elif label.pixels.ndim == 3 and label.pixels.shape[2] in (2, 4):
+        alpha_HW = label.pixels[..., -1].astype(np.uint8)
+    else:
+        return None
+    return None if (alpha_HW == 255).all() else alpha_HW
+
+
+def colors_of(label: LabelPicture) -> NDArray[np.int64] | None:
+    """Colors (H, W) as 0xRRGGBB; None where values are no bytes."""
+    if label.palette is not None:
+        if label.pixels.max(initial=0) >= len(label.palette):
+            return None
+        rgb_HW3 = label.palette[label.pixels].astype(np.int64)
+    elif label.pixels.dtype != np.uint8:
+        return None
+    elif label.pixels.ndim == 2:
+        rgb_HW3 = np.repeat(label.pixels[..., None].astype(np.int64), 3, axis=2)
+    else:
+        rgb_HW3 = label.pixels[..., [0, 1, 2] if label.pixels.shape[2] >= 3 else [0, 0, 0]].astype(np.int64)
+    packed: NDArray[np.int64] = rgb_HW3[..., 0] << 16 | rgb_HW3[..., 1] << 8 | rgb_HW3[..., 2]
+    return packed
+
+
+READINGS = {"values": values_of, "shown": shown_of, "alpha": alpha_of, "colors": colors_of}
+
+
+def turn_label(values_HW: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn a label as an image's orientation tag turns the image: for labels drawn on the pixels as stored."""
+    match orientation:
+        case 2:
+            return values_HW[:, ::-1]
+        case 3:
+            return values_HW[::-1, ::-1]
+        case 4:
+            return values_HW[::-1]
+        case 5:
+            return values_HW.T
+        case 6:
+            return np.rot90(values_HW, -1)
+        case 7:
+            return values_HW[::-1, ::-1].T
+        case 8:
+            return np.rot90(values_HW)
+    return values_HW
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Values of a label, and how many pixels have each.
+
+    Attributes:
+        counts: Pixels by value; of more than 512 values none are listed.
+        low: Smallest value that is a number.
+        high: Largest value that is a number.
+        distinct: How many values there are.
+        fractional: Some value is no whole number.
+    """
+
+    counts: Mapping[float, int]
+    low: float
+    high: float
+    distinct: int
+    fractional: bool = False
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """Facts about one label file.
+
+    Attributes:
+        height: In pixels, upright by its own tag.
+        width: In pixels.
+        values: Of its gray levels or palette indices; None for a color picture.
+        shown: Of the gray that its palette shows, where that differs from the indices.
+        alpha: Of its alpha channel, where that is not opaque everywhere.
+        colors: Of its colors, where it has any.
+        clear_is_zero: Exactly the pixels that are transparent have the value 0.
+        lossy: Compressed with loss.
+        numbered: Values are 1 to n, each one region: as numbers of instances are.
+        turned: Orientation tag of its own.
+        image_turned: Orientation tag of its image.
+        image_stored: Height and width of its image as stored.
+    """
+
+    height: int
+    width: int
+    values: Tally | None
+    shown: Tally | None
+    alpha: Tally | None
+    colors: Tally | None
+    clear_is_zero: bool
+    lossy: bool
+    numbered: bool
+    turned: int
+    image_turned: int = 1
+    image_stored: tuple[int, int] = (0, 0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the cache."""
+        found = asdict(self)
+        for name in ("values", "shown", "alpha", "colors"):
+            if found[name]:
+                found[name]["counts"] = list(map(list, found[name]["counts"].items()))
+        return found
+
+
+def label_facts_from(values: Mapping[str, Any]) -> LabelFacts:
+    """Facts from the plain values of ``LabelFacts.as_dict``.
+
+    Raises:
+        TypeError: They are none.
+        ValueError: Likewise.
+    """
+    given: dict[str, Any] = dict(values)
+    for name in ("values", "shown", "alpha", "colors"):
+        if given[name]:
+            given[name] = Tally(**{**given[name], "counts": {value: count for value, count in given[name]["counts"]}})
+    height, width = given["image_stored"]
+    given["image_stored"] = (height, width)
+    return LabelFacts(**given)
+
+
+def label_facts(label: LabelPicture, image: Path | None) -> LabelFacts:
+    """Take the facts of a label.
+
+    Args:
+        label: The label, decoded.
+        image: Its image, whose orientation tag counts.
+    """
+    values_HW, shown_HW, alpha_HW = values_of(label), shown_of(label), alpha_of(label)
+    if shown_HW is not None and values_HW is not None and (shown_HW == values_HW).all():
+        shown_HW = None
+    has_colors = values_HW is None or (label.palette is not None and shown_of(label) is None)
+    image_turned, stored = _orientation(image) if image else (1, (0, 0))
+    return LabelFacts(
+        height=label.pixels.shape[0],
+        width=label.pixels.shape[1],
+        values=tally(values_HW),
+        shown=tally(shown_HW),
+        alpha=tally(alpha_HW),
+        colors=tally(colors_of(label)) if has_colors else None,
+        clear_is_zero=_is_same_shape(values_HW, alpha_HW),
+        lossy=label.lossy,
+        numbered=_is_numbered(values_HW),
+        turned=label.turned,
+        image_turned=image_turned,
+        image_stored=stored,
+    )
+
+
+def _is_same_shape(values_HW: NDArray[Any] | None, alpha_HW: NDArray[Any] | None) -> bool:
+    if values_HW is None or alpha_HW is None:
+        return False
+    return bool(((values_HW > 0) == (alpha_HW > 0)).all())
+
+
+def _orientation(image: Path) -> tuple[int, tuple[int, int]]:
+    """Orientation tag, and height and width as stored, of an image; what cannot be read is said elsewhere."""
+    try:
+        with opened(image, str(image)) as header:
+            if header.format == "TIFF":
+                turned, (width, height) = _tiff_orientation(header), header.size
+                return turned, (width, height) if turned > 4 else (height, width)
+            return int(header.getexif().get(_ORIENTATION, 1)), (header.height, header.width)
+    except DataError:
+        return 1, (0, 0)
+
+
+def tally(values_HW: NDArray[Any] | None) -> Tally | None:
+    """Count the values of a label (H, W); None for None."""
+    if values_HW is None:
+        return None
+    values, counts = np.unique(values_HW, return_counts=True)
+    known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    fractional = values.dtype.kind == "f" and bool((known != np.round(known)).any() or len(known) < len(values))
+    plain = float if fractional else int
+    listed = {plain(v): int(n) for v, n in zip(values, counts, strict=True)} if _few(values, known) else {}
+    low, high = (plain(known.min()), plain(known.max())) if known.size else (0, 0)
+    return Tally(listed, low, high, len(values), fractional)
+
+
+def _few(values: NDArray[Any], known: NDArray[Any]) -> bool:
+    return len(values) <= _MOST_VALUES and len(known) == len(values)
+
+
+def _is_numbered(values_HW: NDArray[Any] | None) -> bool:
+    """Whether a label's values other than 0 are 1 to n, n above 1, each of them one region (8-connected)."""
+    if values_HW is None or values_HW.dtype.kind not in "ui":
+        return False
+    from scipy import ndimage
+
+    found = np.unique(values_HW)
+    found = found[found > 0]
+    if not 2 <= len(found) <= 1000 or found[-1] != len(found):
+        return False
+    boxes = ndimage.find_objects(values_HW)
+    regions = [
+        ndimage.label(values_HW[box] == number, np.ones((3, 3)))[1] for number, box in enumerate(boxes, start=1) if box
+    ]
+    return bool(np.mean(np.array(regions) == 1) > 0.8)

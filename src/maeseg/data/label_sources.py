@@ -1,0 +1,188 @@
+"""Where the labels of a folder's images are: a file each, or the annotations of a labeling tool."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from maeseg.classes import BINARY, Classes, Codes, Range, default_colours, one
+from maeseg.data.annotations import IGNORED, Annotations, find_annotations
+from maeseg.data.files import DataError, some
+from maeseg.data.label_files import LabelFacts, LabelPicture, decode_label, label_facts, plain_label
+from maeseg.data.layouts import Pair, plain, read_key
+from maeseg.data.pixel_facts import check_pixels
+from maeseg.data.stored import RGB
+from maeseg.errors import UserError
+
+
+class LabelSource(Protocol):
+    """The labels of images, by the index of the image."""
+
+    def name(self, index: int) -> str:
+        """Return a label's name, for messages."""
+
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return the files that a label is in, each with the byte it begins at; empty if that is not known."""
+
+    def picture(self, index: int) -> LabelPicture:
+        """Decode a label. Raises DataError where it cannot be read."""
+
+    def look(self, index: int) -> LabelFacts:
+        """Take the facts of a label. Raises DataError where it cannot be read."""
+
+
+class LabelFiles:
+    """Labels in a file each.
+
+    Args:
+        root: The folder, which names are relative to.
+        pairs: Images with their labels.
+    """
+
+    def __init__(self, root: Path, pairs: Sequence[Pair]) -> None:
+        self._root = root
+        self._files = [(pair.label, pair.image) for pair in pairs if pair.label]
+
+    def name(self, index: int) -> str:
+        """Return the file below the root, as ``masks/cat_7.png``."""
+        return self._files[index][0].relative_to(self._root).as_posix()
+
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return the file, which begins at byte 0."""
+        return [(self._files[index][0], 0)]
+
+    def picture(self, index: int) -> LabelPicture:
+        """Decode the file. Raises DataError where it cannot be read."""
+        return decode_label(self._files[index][0])
+
+    def look(self, index: int) -> LabelFacts:
+        """Take the facts of the file. Raises DataError where it cannot be read."""
+        return label_facts(self.picture(index), self._files[index][1])
+
+
+class AnnotatedLabels:
+    """Labels drawn from the annotations of a labeling tool.
+
+    Args:
+        annotations: They, opened.
+        files: The name in them of each image, and the image.
+    """
+
+    def __init__(self, annotations: Annotations, files: Sequence[tuple[str, Path]]) -> None:
+        self._annotations, self._files = annotations, files
+
+    def name(self, index: int) -> str:
+        """Return the image's name in the annotations."""
+        return self._files[index][0]
+
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return nothing: one file may hold all labels, and facts of them are not kept."""
+        return []
+
+    def picture(self, index: int) -> LabelPicture:
+        """Draw the label. Raises DataError where the annotations are broken."""
+        file, image = self._files[index]
+        size = self._annotations.size(file)
+        if size is None:
+            facts = check_pixels(image, str(image), RGB)
+            size = (facts.height, facts.width)
+        return plain_label(self._annotations.label(file, *size))
+
+    def look(self, index: int) -> LabelFacts:
+        """Take the facts of the label. Raises DataError where the annotations are broken."""
+        return label_facts(self.picture(index), self._files[index][1])
+
+
+def match_annotations(annotations: Annotations, root: Path, pairs: Sequence[Pair]) -> dict[int, str]:
+    """Find the image of each annotated file: by its path, by its place among images, by its name.
+
+    Returns:
+        Name in the annotations, by the index of the image.
+
+    Raises:
+        UserError: No image is annotated.
+    """
+    images = [PurePosixPath(pair.image.relative_to(root).as_posix()) for pair in pairs]
+    by_path = {plain(str(image)): index for index, image in enumerate(images)}
+    by_key = {read_key(image): index for index, image in enumerate(images)}
+    by_name = _unique({index: plain(image.name) for index, image in enumerate(images)})
+    by_stem = _unique({index: plain(image.stem) for index, image in enumerate(images)})
+    found: dict[int, str] = {}
+    for file in annotations.files:
+        path = PurePosixPath(file)
+        wanted = (by_path.get(plain(file)), by_key.get(read_key(path)), by_name.get(plain(path.name)))
+        stems = (by_stem.get(plain(path.stem)), by_stem.get(plain(path.name)))
+        index = next((each for each in (*wanted, *stems) if each is not None), None)
+        if index is not None:
+            found.setdefault(index, file)
+    if not found:
+        raise UserError(
+            f"{root}: the annotations are of {some(annotations.files)}, and none of these is among the images "
+            f"({some(images)}): name their folder, images: FOLDER, in the data set's description"
+        )
+    return found
+
+
+def _unique(names: Mapping[int, str]) -> dict[str, int]:
+    """Indices by name, of the names that only one has."""
+    found: dict[str, int] = {}
+    twice = set()
+    for index, name in names.items():
+        if name in found:
+            twice.add(name)
+        found[name] = index
+    return {name: index for name, index in found.items() if name not in twice}
+
+
+def annotated_classes(annotations: Annotations, classes: Classes, origin: str) -> tuple[Classes, Codes | None]:
+    """The classes of annotations, and of foreground and background what stands for them.
+
+    Args:
+        annotations: They, opened.
+        classes: As asked for; ``BINARY`` for those that the annotations name.
+        origin: Of the annotations, for messages.
+
+    Raises:
+        UserError: The annotations have other classes.
+    """
+    names = annotations.names
+    if not names:
+        return classes, None
+    if classes == BINARY and len(names) == 1:
+        return BINARY, ((one(0),), (one(1),))
+    border: tuple[Range, ...] = (one(IGNORED),)
+    places = {name: number for number, name in enumerate(names, start=1)}
+    if classes != BINARY:
+        if strange := [name for name in names if name not in classes.names[1:]]:
+            raise UserError(
+                f"{origin} has the class {strange[0]}, which {classes.origin or 'the run'} has not "
+                f"({some(classes.names)}): give data of the same classes"
+            )
+        unused = len(names)
+        codes = [0]
+        for name in classes.names[1:]:
+            unused += name not in places  # a class that these annotations do not have
+            codes.append(places.get(name, unused))
+        members = tuple((one(code),) for code in codes)
+        return replace(classes, painted=False, members=members, ignored=border), None
+    return _own_classes(names, border, origin), None
+
+
+def _own_classes(names: Sequence[str], border: tuple[Range, ...], origin: str) -> Classes:
+    every = ("background", *names)
+    try:
+        return Classes(every, tuple(range(len(every))), default_colours(len(every)), False, (), border, origin)
+    except ValueError as error:
+        raise UserError(f"{origin}: {error}") from error
+
+
+def open_annotations(root: Path, given: str | None, origin: str) -> Annotations | None:
+    """The annotations that a description names, or that lie in a folder.
+
+    Raises:
+        DataError: They are broken, or there are none where they are named.
+    """
+    found = find_annotations(root / given if given else root)
+    if found is None and given:
+        raise DataError(f"{origin}: annotations: {given} is of no format that is read (COCO, LabelMe, CVAT, YOLO)")
+    return found

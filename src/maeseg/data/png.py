@@ -1,0 +1,90 @@
+"""PNG where Pillow needs help: long texts, which it refuses, and more than 8 bits a channel, which it cuts off."""
+
+import io
+import struct
+import zlib
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_PROFILE = b"iCCP"
+_ORIENTED = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # texts that may say how a picture is turned
+_LONGEST = 2**18  # bytes
+_SEVERAL = (2, 4, 6)  # color types of more than one channel: RGB, gray with alpha, RGB with alpha
+
+
+def without_long_texts(stream: BinaryIO) -> BinaryIO:
+    """The stream, or where it is a PNG with texts or a color profile, a copy without those.
+
+    Pillow refuses a picture whose texts or profile are longer than a megabyte. They are of no use here, but for those
+    that hold EXIF or XMP, where the orientation may stand: these stay, unless they are very long.
+    """
+    start = stream.read(len(SIGNATURE))
+    stream.seek(0)
+    if start != SIGNATURE:
+        return stream
+    kept, left_out = _sort_chunks(stream)
+    if not left_out:
+        return stream
+    copy = io.BytesIO()
+    for place, size in kept:
+        stream.seek(place)
+        copy.write(stream.read(size))
+    copy.seek(0)
+    return copy
+
+
+def _sort_chunks(stream: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
+    """Place and size of the parts to keep, and whether any other was found; the stream is back at its beginning."""
+    kept, left_out, place = [(0, len(SIGNATURE))], False, len(SIGNATURE)
+    while True:
+        stream.seek(place)
+        head = stream.read(8)
+        if len(head) < 8:
+            break
+        length, kind = struct.unpack(">I4s", head)
+        size = 12 + length  # with the head and the checksum
+        if kind == _PROFILE or (kind in _TEXTS and not _is_wanted(kind, stream.read(min(length, _LONGEST + 1)))):
+            left_out = True
+        else:
+            kept.append((place, size))
+        place += size
+    stream.seek(0)
+    return kept, left_out
+
+
+def _is_wanted(kind: bytes, text: bytes) -> bool:
+    """Tell whether a text may say how the picture is turned, and is short, also when it is decompressed."""
+    if not text.startswith(_ORIENTED) or len(text) > _LONGEST:
+        return False
+    _, _, rest = text.partition(b"\0")
+    if kind == b"tEXt" or (kind == b"iTXt" and rest[:1] == b"\0"):
+        return True
+    packed = rest[1:] if kind == b"zTXt" else rest[2:].split(b"\0", 2)[-1]  # after the language and its keyword
+    inflater = zlib.decompressobj()
+    try:
+        inflater.decompress(packed, _LONGEST)
+    except zlib.error:
+        return False
+    return not inflater.unconsumed_tail
+
+
+def has_deep_colors(stream: BinaryIO) -> bool:
+    """Tell whether it is a PNG of several channels of 16 bits, of which Pillow keeps the upper 8 bits only."""
+    head = stream.read(26)
+    stream.seek(0)
+    return head.startswith(SIGNATURE) and len(head) == 26 and head[24] == 16 and head[25] in _SEVERAL
+
+
+def read_deep_colors(stream: BinaryIO) -> NDArray[np.uint16]:
+    """Read such a PNG's values, (H, W, C), uint16."""
+    from torchvision.io import ImageReadMode, decode_png
+
+    content = torch.frombuffer(bytearray(without_long_texts(stream).read()), dtype=torch.uint8)
+    values: NDArray[np.uint16] = decode_png(content, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
+    return values

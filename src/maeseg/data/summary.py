@@ -1,0 +1,133 @@
+"""A data set at a glance: what there is, how it is read, and what is wrong with it, as ``maeseg check`` shows it."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from statistics import median_low
+
+from maeseg.data.facts import ImageFacts
+from maeseg.data.files import some
+from maeseg.data.folders import ImageFolder, describe_labels
+from maeseg.data.pixel_facts import assumptions, choose_largest
+from maeseg.data.sources import Source
+from maeseg.data.survey import Survey
+from maeseg.errors import UserError
+from maeseg.types import BORDER
+
+NEAR_EMPTY = 0.001
+"""Share of foreground below which a label is called nearly empty."""
+_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was found of a data set.
+
+    Attributes:
+        lines: A heading and what to say of it, in order.
+        faults: What is wrong with the first ten images or labels that cannot be used.
+        question: What has to be said before the labels can be read; None where they can.
+    """
+
+    lines: Mapping[str, str]
+    faults: Sequence[str]
+    question: UserError | None = None
+
+
+def summarize(source: Source, found: Survey) -> Summary:
+    """Sum up a data set.
+
+    Args:
+        source: The images.
+        found: Facts and faults of all of them.
+    """
+    names = {index: source.file(index) for index in range(len(source))}
+    lines = {"images": _images(source, names.values()), **_sizes(found.facts.values()), **_values(found)}
+    if isinstance(source, ImageFolder):
+        lines |= _layout(source)
+        if source.labelled:
+            lines |= _labels(source, names)
+    lines |= _parts(source) | _duplicates(names, found.facts)
+    faults = [found.faults[index] for index in sorted(found.faults)]
+    if faults:
+        more = f" (and {len(faults) - _LISTED} more)" if len(faults) > _LISTED else ""
+        lines["cannot be used"] = f"{len(faults)} of {len(names)}{more}"
+    return Summary(lines, faults[:_LISTED])
+
+
+def _images(source: Source, names: Iterable[str]) -> str:
+    suffixes = Counter(PurePosixPath(name).suffix.lower() or "none" for name in names)
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(6))
+    return f"{len(source)} ({kinds}), {source.channels} channels"
+
+
+def _sizes(facts: Iterable[ImageFacts]) -> dict[str, str]:
+    sizes = [(each.height, each.width) for each in facts]
+    if not sizes:
+        return {}
+    heights, widths = zip(*sizes, strict=True)
+    typical = f"{median_low(widths)} x {median_low(heights)}"
+    if len(set(sizes)) == 1:
+        return {"size": f"{typical} pixels, all alike"}
+    return {
+        "size": f"{min(widths)} to {max(widths)} x {min(heights)} to {max(heights)} pixels, in the median {typical}"
+    }
+
+
+def _values(found: Survey) -> dict[str, str]:
+    facts = [each.pixels for each in found.facts.values() if each.pixels]
+    said = assumptions(facts, choose_largest(facts))
+    return {"values": "; ".join(said)} if said else {}
+
+
+def _layout(source: ImageFolder) -> dict[str, str]:
+    lines = {}
+    every = len(source.layout.pairs)
+    if source.labelled and len(source) < every:
+        lines["labeled"] = f"{len(source)} of {every} images; the other {every - len(source)} can be pre-trained on"
+    for folder, count in (source.layout.left_out or {}).items():
+        if not source.labelled:
+            lines["left out"] = f"{count} files of {folder}/, which are labels"
+    return lines
+
+
+def _labels(source: ImageFolder, names: Mapping[int, str]) -> dict[str, str]:
+    lines = {"labels": describe_labels(source)}
+    empty, near, full = [], [], []
+    for index, facts in source.labels.facts.items():
+        pixels = source.rule.shares(facts) if source.rule.fits(facts) else Counter[int]()
+        total = sum(pixels.values())
+        foreground = total - pixels[0] - pixels[BORDER]
+        if total and not foreground:
+            empty.append(names[index])
+        elif foreground < NEAR_EMPTY * total:
+            near.append(names[index])
+        elif total and foreground == total - pixels[BORDER]:
+            full.append(names[index])
+    for heading, found in (("no foreground", empty), ("hardly any", near), ("nothing else", full)):
+        if found:
+            lines[heading] = f"{len(found)} labels: {some(found)}"
+    return lines
+
+
+def _parts(source: Source) -> dict[str, str]:
+    parts = Counter(part for index in range(len(source)) if (part := source.part(index)))
+    groups = {group for index in range(len(source)) if (group := source.group(index))}
+    lines = {}
+    if parts:
+        lines["parts"] = ", ".join(f"{parts[part]} {part}" for part in ("train", "val", "test") if parts[part])
+    if groups:
+        lines["groups"] = f"{len(groups)}: {some(sorted(groups))}"
+    return lines
+
+
+def _duplicates(names: Mapping[int, str], facts: Mapping[int, ImageFacts]) -> dict[str, str]:
+    by_content: dict[str, list[str]] = {}
+    for index, each in facts.items():
+        by_content.setdefault(each.content, []).append(names[index])
+    doubled = [same for same in by_content.values() if len(same) > 1]
+    if not doubled:
+        return {}
+    count = sum(len(same) - 1 for same in doubled)
+    return {"duplicates": f"{count} images are copies of others: {some([' = '.join(same[:2]) for same in doubled])}"}
