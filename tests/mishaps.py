@@ -72,7 +72,7 @@ class Outcome:
     errors: list[str]
 
 
-def suffer(mishap: Mishap | None, *words: object, seconds: float = 120) -> Outcome:
+def suffer(mishap: Mishap | None, *words: object, seconds: float = 900) -> Outcome:
     """Run a command line in its own process; see that it ends."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join(sys.path))

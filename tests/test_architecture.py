@@ -18,7 +18,7 @@ SOURCE = ROOT / "src"
 # From low to high; the package itself (maeseg/__init__.py) offers the verbs, so it stands above them.
 TIERS = (
     ("errors", "types"),
-    ("atomic", "parsing", "processes", "progress"),
+    ("atomic", "parsing", "processes", "progress", "system"),
     ("classes", "colors", "labels", "masking", "patches", "scores"),
     ("sparse",),
     ("data",),

@@ -498,7 +498,8 @@ def test_a_run_tells_of_each_class(run: Path) -> None:
     ))  # fmt: skip
     with (run / "metrics.csv").open() as lines:
         best = max(float(row["val_iou"]) for row in csv.DictReader(lines))
-    assert best == pytest.approx(figures["iou"], abs=1e-5)  # the images are as large as the network's
+    # the images are as large as the network's; in a batch a pixel at the threshold may fall on its other side
+    assert best == pytest.approx(figures["iou"], abs=1e-3)
 
 
 def test_class_maps_of_examples_can_be_seen_and_read(run: Path, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The command line's surface, and what bad input gets: one line that names the thing, exit code 2, nothing lost."""
 
 import inspect
+import os
 import pickle
 import subprocess
 import sys
@@ -15,16 +16,18 @@ from PIL import Image
 import maeseg as library
 from maeseg.cli import VERBS
 from maeseg.parsing import kind
+from maeseg.types import Augmentation
 from tiny_runs import DATA, NETWORK, TRAINING, files_in, maeseg
 
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "numpy"}
 TRAIN_OPTIONS = [
-    "epochs", "batch_size", "lr", "layer_decay", "weight_decay", "warmup", "clip", "seed", "workers", "precision",
-    "accelerator", "devices", "save_every", "on_nonfinite", "on_bad_image", "download", "resume", "overwrite",
+    "epochs", "batch_size", "augment", "lr", "layer_decay", "weight_decay", "warmup", "clip", "seed", "workers",
+    "precision", "accelerator", "devices", "save_every", "on_nonfinite", "on_bad_image", "download", "resume",
+    "overwrite",
 ]  # fmt: skip
 FINETUNE_OPTIONS = [
-    "epochs", "steps_per_epoch", "batch_size", "lr", "layer_decay", "weight_decay", "warmup", "schedule", "loss",
-    "class_weights", *TRAIN_OPTIONS[6:],
+    "epochs", "steps_per_epoch", "batch_size", "augment", "lr", "layer_decay", "weight_decay", "warmup", "schedule",
+    "loss", "class_weights", *TRAIN_OPTIONS[7:],
 ]  # fmt: skip
 OPTIONS = {
     "check": ["data", "add", "classes", "channels", "write", "sheet", "overwrite"],
@@ -87,6 +90,35 @@ def test_nothing_heavy_is_loaded_for_a_word_of_help(words: list[str]) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("finetune", "--data", "nowhere", "--out", "out"), "--data nowhere: no such folder"),
+        (("pretrain", "--data", DATA, "--out", "."), "--out . is not empty"),
+        (("finetune", "--data", DATA, "--out", "out", "--weights", "nowhere"), "nowhere does not exist"),
+        (
+            ("compare", "--data", DATA, "--out", "out", "--inits", "[scratch, a:encoder]", "--labels", "[4]"),
+            "a does not",
+        ),
+        (("finetune", "--data", DATA, "--out", "out", "--classes", "nowhere"), "--classes nowhere cannot be read"),
+        (("pretrain", "--data", DATA, "--out", "out", "--epochs", "0"), "--epochs 0 is out of range"),
+        (("pretrain", "--data", DATA, "--out", "out", "--augment", "[up]"), "must be a list of vflip or rotate"),
+    ],
+)
+def test_nothing_heavy_is_loaded_for_an_early_refusal(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    heavy = HEAVY | {"monai"}
+    code = (
+        f"import sys\nfrom maeseg.cli import main\ncode = main({words!r})\n"
+        f"print(code, sorted({heavy!r} & sys.modules.keys()))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "2 []\n" and said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_the_installed_command_prints_its_version() -> None:
     done = subprocess.run([sys.executable, "-m", "maeseg", "--version"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.split()[-1] == "0.1.0"
@@ -100,6 +132,7 @@ def test_the_installed_command_prints_its_version() -> None:
         (int | list[int], "a whole number or a list, such as [1, 2]"),
         (list[str], "a list, such as [name, name]"),
         (str | None, "a text"),
+        (list[Augmentation] | None, "a list of vflip or rotate, such as [vflip, rotate]"),
     ],
 )
 def test_kinds_in_plain_words(annotation: object, words: str) -> None:

@@ -19,8 +19,9 @@ from maeseg.data.samplers import EpochSampler, TrainLoader
 from maeseg.data.sources import open_source
 from maeseg.data.splits import Split
 from maeseg.data.synthetic import Synthetic
-from maeseg.data.transforms import eval_transform, pretrain_transform, to_pictures, train_transform
+from maeseg.data.transforms import _QuarterTurns, eval_transform, pretrain_transform, to_pictures, train_transform
 from maeseg.errors import UserError
+from maeseg.types import Augmentation
 
 
 class Twins:
@@ -100,6 +101,47 @@ def test_label_is_not_shifted_against_the_image() -> None:
         image, label = transform(tv_tensors.Image(ramp.expand(3, -1, -1) * 2), tv_tensors.Mask(ramp))
         shift = (image[0].float() / 2 - label[0].float())[:, 20:-20].mean()
         assert abs(shift) < 0.1  # torchvision's own NEAREST gives 0.12 to 0.21
+
+
+def test_quarter_turns_move_image_and_label_together_and_every_turn_comes() -> None:
+    label = tv_tensors.Mask(torch.arange(15, dtype=torch.uint8).reshape(1, 3, 5))
+    image = tv_tensors.Image(label.as_subclass(torch.Tensor).repeat(3, 1, 1))
+    seen: Counter[int] = Counter()
+    for seed in range(200):
+        torch.manual_seed(seed)
+        turned, turned_label = _QuarterTurns()(image, label)
+        assert isinstance(turned, tv_tensors.Image) and isinstance(turned_label, tv_tensors.Mask)
+        assert torch.equal(turned[2:], turned_label)
+        [turns] = [each for each in range(4) if torch.equal(label.rot90(each, (-2, -1)), turned_label)]
+        seen[turns] += 1
+        torch.manual_seed(seed)
+        assert torch.equal(_QuarterTurns()(image), turned)  # a function of the seed alone, with a label or without
+    assert seen.keys() == {0, 1, 2, 3} and min(seen.values()) > 25
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ((), {"above"}),
+        (("vflip",), {"above", "below"}),
+        (("rotate",), {"above", "below", "left", "right"}),
+        (("vflip", "rotate"), {"above", "below", "left", "right"}),
+    ],
+)
+def test_where_the_bright_half_of_an_image_can_lie(more: tuple[Augmentation, ...], expected: set[str]) -> None:
+    image = torch.zeros(3, 64, 96, dtype=torch.uint8)
+    image[:, :32] = 255
+    transform, found = pretrain_transform((32, 48), more=more), set()
+    for seed in range(60):
+        torch.manual_seed(seed)
+        one = transform(tv_tensors.Image(image))[0]
+        assert one.shape == (32, 48)
+        down, right = (one[0] - one[-1]).mean().item(), (one[:, 0] - one[:, -1]).mean().item()
+        if abs(down) > abs(right):
+            found.add("above" if down > 0 else "below")
+        else:
+            found.add("left" if right > 0 else "right")
+    assert found == expected
 
 
 def test_train_transform_keeps_a_real_trimaps_values(tmp_path: Path) -> None:

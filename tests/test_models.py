@@ -16,6 +16,7 @@ from maeseg.models.unet import (
     build_unet,
     check_image_size,
     check_patch_size,
+    choose_patch_size,
     count_parameters,
     largest_stride,
 )
@@ -269,3 +270,21 @@ def test_sizes() -> None:
     check_patch_size(64, 32)
     check_patch_size(16, 16)
     assert [largest_stride(WIDTHS[:depth]) for depth in (3, 4, 5)] == [8, 16, 32]
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "side"),
+    [
+        ((224, 224), 32, 32),
+        ((448, 448), 32, 64),
+        ((448, 640), 32, 64),
+        ((480, 480), 32, 32),  # 64 does not divide it, and 96 gives 5 x 5
+        ((128, 128), 32, 32),  # 4 x 4 at the most
+        ((128, 128), 16, 16),
+        ((224, 224), 16, 32),
+        ((576, 1152), 32, 96),
+    ],
+)
+def test_the_patch_side_gives_six_patches_or_is_the_stride(size: tuple[int, int], stride: int, side: int) -> None:
+    assert choose_patch_size(None, size, stride) == side
+    assert choose_patch_size(48, size, stride) == 48

@@ -136,7 +136,8 @@ def test_autocast_computes_in_its_type() -> None:
         runs.append([*features, *gradients])
     for exact, rounded, actual in zip(*runs, strict=True):
         assert actual.dtype == rounded.dtype
-        assert (actual.float() - exact).norm() < 1.5 * (rounded.float() - exact).norm() + 1e-6
+        # processors round in orders of their own: both are about as far from the truth, not equally far
+        assert (actual.float() - exact).norm() < 3 * (rounded.float() - exact).norm() + 1e-6
 
 
 # Each rule alone against the dense operation.

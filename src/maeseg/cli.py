@@ -2,6 +2,8 @@
 
 import contextlib
 import inspect
+import io
+import itertools
 import logging
 import os
 import signal
@@ -13,7 +15,7 @@ from typing import Any
 
 import maeseg
 from maeseg.errors import Terminated, UserError, nearest
-from maeseg.parsing import one_line, refuse_null
+from maeseg.parsing import one_line, refuse_null, typed_options
 
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
@@ -48,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for SIGTERM.
     """
     options: dict[str, Any] = {}
+    print_anything()
     speaks = os.environ.get("LOCAL_RANK", "0") == "0"  # with several devices one process does
     # Lines, not tracebacks: whatever else goes wrong is a bug, and shows itself as one.
     try:
@@ -72,6 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"maeseg: {result.question}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0
+
+
+def print_anything() -> None:
+    """Print an escape for what the terminal's encoding lacks, such as a byte of a name that is not UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager
@@ -117,7 +127,8 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
             own.add_function_arguments(function, as_group=False)
             own.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
         verbs.add_subcommand(name, own, help=summary)
-    words = [given, *normalise(VERBS[given], argv[1:])] if given in VERBS else [given]
+    own_words = normalise(VERBS[given], argv[1:]) if given in VERBS else []
+    words = [given, *resumed_config(given, own_words), *own_words]
     try:
         found = parser.parse_args(words)
     except ArgumentError as error:
@@ -163,11 +174,29 @@ def normalise(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     return result
 
 
+def resumed_config(verb: str, words: Sequence[str]) -> list[str]:
+    """Words that read the options of the run that is resumed: ``--out RUN --resume`` then repeats them.
+
+    Options that are given too count, and the run refuses those that may not be others.
+    """
+    import yaml
+
+    values = dict(itertools.pairwise(words)) | dict(word.split("=", 1) for word in words if "=" in word)
+    config = Path(values.get("--out", "")) / "config.yaml"
+    if values.get("--resume") != "true" or "--out" not in values or "--config" in values or not config.is_file():
+        return []
+    try:
+        typed_options(VERBS[verb], yaml.safe_load(config.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError, UserError):
+        return []  # damaged, or of another verb: the run itself says what is wrong with the folder
+    return ["--config", str(config)]
+
+
 def version() -> str:
     """The installed version."""
-    from importlib.metadata import version as installed
+    from maeseg.system import version_of
 
-    return installed("maeseg")
+    return version_of("maeseg")
 
 
 def tune_allocator() -> None:

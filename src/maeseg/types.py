@@ -8,6 +8,9 @@ BORDER = 255
 BorderRule = Literal["background", "ignore", "foreground"]
 """What a border pixel counts as, in the loss and in every metric."""
 
+Augmentation = Literal["vflip", "rotate"]
+"""A change of images in training beside those that are always made: upside down; turned by 90, 180 or 270 degrees."""
+
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 """Arithmetic of training, by Lightning's names."""
 

@@ -4,6 +4,7 @@ Order and augmentations depend on (seed, epoch) only: not on the number of worke
 """
 
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -17,6 +18,7 @@ from maeseg.data.sources import Source
 from maeseg.data.splits import Split
 from maeseg.data.transforms import eval_transform, pretrain_transform, train_transform
 from maeseg.errors import UserError
+from maeseg.types import Augmentation
 
 MAX_PRETRAIN_VAL = 256
 """Validation images that pre-training looks at; its loss is a mean over masked patches, steady by then."""
@@ -53,6 +55,11 @@ class TrainData(L.LightningDataModule):
         """Whole batches of what a sampler draws."""
         return TrainLoader(self.train_set, batch_size, sampler=sampler, drop_last=True, **_common(self.workers))
 
+    def images_per_epoch(self) -> int:
+        """Images in the steps of an epoch, one that is drawn twice counted twice."""
+        loader = self.train_dataloader()
+        return len(loader) * (loader.batch_size or 1)
+
     def val_dataloader(self) -> DataLoader[Any]:
         """Every validation image exactly once, in order."""
         return DataLoader(self.val_set, self.batch_size, shuffle=False, **_common(self.workers))
@@ -81,6 +88,7 @@ class PretrainData(TrainData):
         workers: Loader processes; 0 reads in the training process.
         seed: Of order and augmentation.
         normalisation: Of the channels.
+        augment: Augmentations beside those that are always made.
 
     Its validation images are at most 256, evenly spread over the split.
 
@@ -90,14 +98,14 @@ class PretrainData(TrainData):
 
     def __init__(
         self, source: Source, split: Split, size: tuple[int, int], batch_size: int, workers: int, seed: int,
-        normalisation: Normalisation = IMAGENET,
+        normalisation: Normalisation = IMAGENET, augment: Sequence[Augmentation] = (),
     ) -> None:  # fmt: skip
         if len(split.train) < batch_size:
             raise UserError(
                 f"--batch_size {batch_size}: {source.name} has only {len(split.train)} training images, "
                 "fewer than one batch; give a smaller one"
             )
-        train_set = UnlabelledImages(source, split.train, pretrain_transform(size, normalisation))
+        train_set = UnlabelledImages(source, split.train, pretrain_transform(size, normalisation, augment))
         val_set = UnlabelledImages(source, _spread(split.val, MAX_PRETRAIN_VAL), eval_transform(size, normalisation))
         super().__init__(train_set, val_set, batch_size, workers, seed)
 
@@ -116,6 +124,7 @@ class SegmentData(TrainData):
         steps_per_epoch: Steps per epoch, the labels repeated as needed. By default one pass in whole batches,
             the batch being no larger than the set.
         normalisation: Of the channels.
+        augment: Augmentations beside those that are always made.
     """
 
     def __init__(
@@ -129,8 +138,9 @@ class SegmentData(TrainData):
         seed: int,
         steps_per_epoch: int | None,
         normalisation: Normalisation = IMAGENET,
+        augment: Sequence[Augmentation] = (),
     ) -> None:
-        train_set = LabelledImages(source, train, train_transform(size, normalisation))
+        train_set = LabelledImages(source, train, train_transform(size, normalisation, augment))
         val_set = LabelledImages(source, val, eval_transform(size, normalisation))
         super().__init__(train_set, val_set, batch_size, workers, seed)
         self.steps_per_epoch = steps_per_epoch

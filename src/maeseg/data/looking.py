@@ -20,6 +20,7 @@ from maeseg.data.files import DataError
 from maeseg.errors import UserError
 from maeseg.processes import usable_cores
 from maeseg.progress import show_progress
+from maeseg.system import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -127,8 +128,8 @@ def mark_of(places: Places) -> str | None:
 
 
 def _cache_file(name: str) -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "maeseg" / "checked" / hashlib.blake2b(name.encode(errors="replace"), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(name.encode(errors="replace"), digest_size=16).hexdigest()
+    return cache_folder() / "maeseg" / "checked" / digest
 
 
 def _read_cache(file: Path, restore: Callable[[dict[str, Any]], Found]) -> dict[str, Found]:

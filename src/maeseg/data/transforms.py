@@ -5,6 +5,7 @@ uint8, and gives a float32 tensor normalised by each channel's mean and deviatio
 tensor whose values are those that came in: a label is never smoothed.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.pixels import RGB
+from maeseg.types import Augmentation
 
 
 class _Resize(v2.Resize):  # type: ignore[misc]  # torchvision has no types
@@ -47,20 +49,36 @@ def _normalise(by: Normalisation) -> list[nn.Module]:
     return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(by.mean, by.std), v2.ToPureTensor()]
 
 
-def _crop_and_flip(size: tuple[int, int]) -> list[nn.Module]:
+class _QuarterTurns(nn.Module):
+    """Turn by 0, 90, 180 or 270 degrees, each as often: no pixel is interpolated, and no corner is left empty."""
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """An image (C, H, W), alone or with its label (1, H, W)."""
+        turns = int(torch.randint(4, ()))
+        turned = [tv_tensors.wrap(each.as_subclass(Tensor).rot90(turns, (-2, -1)), like=each) for each in inputs]
+        return turned[0] if len(turned) == 1 else tuple(turned)
+
+
+def _crop_and_flip(size: tuple[int, int], more: Sequence[Augmentation]) -> list[nn.Module]:
+    turn = [_QuarterTurns()] if "rotate" in more else []  # first: the crop brings it to the size
     crop = _RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3), antialias=True)
-    return [crop, v2.RandomHorizontalFlip()]
+    upside_down = [v2.RandomVerticalFlip()] if "vflip" in more else []
+    return [*turn, crop, v2.RandomHorizontalFlip(), *upside_down]
 
 
-def pretrain_transform(size: tuple[int, int], by: Normalisation = IMAGENET) -> v2.Transform:
-    """Crop half to all of the area, flip, normalise. ``size`` is (height, width)."""
-    return v2.Compose([*_crop_and_flip(size), *_normalise(by)])
+def pretrain_transform(
+    size: tuple[int, int], by: Normalisation = IMAGENET, more: Sequence[Augmentation] = ()
+) -> v2.Transform:
+    """Crop half to all of the area, flip left and right, ``more``, normalise. ``size`` is (height, width)."""
+    return v2.Compose([*_crop_and_flip(size, more), *_normalise(by)])
 
 
-def train_transform(size: tuple[int, int], by: Normalisation = IMAGENET) -> v2.Transform:
-    """Crop half to all of the area, flip, vary RGB's colours mildly, normalise. ``size`` is (height, width)."""
-    colour = [v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)] if by.channels == RGB else []
-    return v2.Compose([*_crop_and_flip(size), *colour, *_normalise(by)])
+def train_transform(
+    size: tuple[int, int], by: Normalisation = IMAGENET, more: Sequence[Augmentation] = ()
+) -> v2.Transform:
+    """As :func:`pretrain_transform`, and vary RGB's colors mildly. ``size`` is (height, width)."""
+    color = [v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)] if by.channels == RGB else []
+    return v2.Compose([*_crop_and_flip(size, more), *color, *_normalise(by)])
 
 
 def eval_transform(size: tuple[int, int], by: Normalisation = IMAGENET) -> v2.Transform:

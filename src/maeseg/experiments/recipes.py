@@ -104,7 +104,7 @@ def check_network(step: Step) -> None:
             build_unet(options["encoder"], widths)
     if not options.get("decoder_channels") and (options.get("weights") or options.get("inits")):
         return  # an earlier step decides on the strides
-    patch = options.get("patch_size", largest_stride(widths))
+    patch = options.get("patch_size") or largest_stride(widths)
     check_patch_size(patch, largest_stride(widths))
     if options.get("image_size"):
         check_image_size(as_size(options["image_size"]), patch)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import safetensors.torch
@@ -15,6 +14,7 @@ from maeseg.exports.networks import HEAD, encoder_export, unet_tensors
 from maeseg.exports.onnx import onnx_bytes, open_session
 from maeseg.exports.parity import largest_difference
 from maeseg.models.unet import largest_stride
+from maeseg.system import version_of
 from maeseg.training.checkpoints import Checkpoint
 
 
@@ -43,7 +43,7 @@ def describe(saved: Checkpoint) -> dict[str, str]:
         "stride": str(largest_stride(about["decoder_channels"])),
         "encoder": about["encoder"],
         "largest": str(saved.normalisation.largest),
-        "maeseg_version": version("maeseg"),
+        "maeseg_version": version_of("maeseg"),
     }
     if about["verb"] == "finetune":
         classes = saved.classes
@@ -78,7 +78,7 @@ encoder = timm.create_model("{encoder.name}", features_only=True{options}, check
         else "timm's plain network (without `features_only`) has other weights or calls them otherwise: it does not "
         "take this file."
     )
-    notes = (f"timm {version('timm')} takes the file strictly, key by key.", plain, _normalised(saved))
+    notes = (f"timm {version_of('timm')} takes the file strictly, key by key.", plain, _normalised(saved))
     return Export("The encoder", {name: _safetensors(encoder.tensors, saved, {})}, code, notes)
 
 

@@ -11,6 +11,8 @@ from maeseg.errors import UserError, nearest
 
 DEFAULT_ENCODER = "resnet18"
 DEFAULT_IMAGE_SIZE = 224
+MIN_PATCHES = 6
+"""Patches along a side of an image that pre-training has at the least, unless another patch side is asked for."""
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 """Widths of the decoder's blocks from coarse to fine, as segmentation-models-pytorch has them."""
@@ -89,6 +91,21 @@ def as_size(image_size: int | Sequence[int]) -> tuple[int, int]:
     if len(sides) != 2:
         raise UserError(f"--image_size {sides} must be one side or [height, width], such as 224 or [192, 256]")
     return sides[0], sides[1]
+
+
+def choose_patch_size(patch_size: int | None, size: tuple[int, int], stride: int) -> int:
+    """Settle the patch side: as asked, or the largest that gives an image 6 x 6 patches or more.
+
+    Args:
+        patch_size: As asked.
+        size: Height and width of the images.
+        stride: The U-Net's largest stride: itself where no multiple of it gives as many.
+    """
+    if patch_size is not None:
+        return patch_size
+    most = min(size) // MIN_PATCHES
+    fitting = [side for side in range(stride, most + 1, stride) if not any(length % side for length in size)]
+    return max(fitting, default=stride)
 
 
 def check_patch_size(patch_size: int, stride: int) -> None:

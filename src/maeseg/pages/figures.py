@@ -301,6 +301,7 @@ def _named(axes: Axes) -> list[Line2D]:
 
 
 def _plain(name: str) -> str:
+    name = name.encode(errors="replace").decode()  # bytes that are no text cannot be drawn
     short = name if len(name) <= 24 else f"{name[:23]}\u2026"
     return short.replace("$", r"\$")  # matplotlib would set what stands between two dollars as mathematics
 

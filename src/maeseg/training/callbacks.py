@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from maeseg.atomic import write_csv
 from maeseg.training.checkpoint_files import BEST, LAST
 from maeseg.training.stopping import Stop, Stopped
+from maeseg.training.validating import is_validated
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class AfterEpoch(Checkpoint):
 
 
 class EpochTable(AfterEpoch):
-    """Write metrics.csv, a row per epoch, counted from 1, and log the same as a line.
+    """Write metrics.csv, a row per epoch, counted from 1.
 
     The rows are part of the checkpoint; the file shows them. So a resumed run goes on with the rows that belong to the
     state it goes on from, whatever the file holds.
@@ -69,8 +70,12 @@ class EpochTable(AfterEpoch):
             self.write()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add the epoch; validation has run by now."""
-        values = {name: f"{float(trainer.callback_metrics[name]):.6g}" for name in self.columns}
+        """Add the epoch; validation, if it is due, has run by now."""
+        measured = is_validated(trainer)  # of an epoch that is not, the cells are empty
+        values = {
+            name: "" if name.startswith("val_") and not measured else f"{float(trainer.callback_metrics[name]):.6g}"
+            for name in self.columns
+        }
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.rows.append(
             {
@@ -81,11 +86,8 @@ class EpochTable(AfterEpoch):
                 **values,
             }
         )
-        if not trainer.is_global_zero:
-            return
-        self.write()
-        shown = ", ".join(f"{name} {float(value):.4f}" for name, value in values.items())
-        log.info("epoch %d/%s: %s", trainer.current_epoch + 1, trainer.max_epochs, shown)
+        if trainer.is_global_zero:
+            self.write()
 
     def write(self) -> None:
         """Write the file."""
@@ -177,7 +179,8 @@ class Keep(AfterEpoch):
         """Put Lightning's counters right."""
         loop = checkpoint["loops"]["fit_loop"]
         _forget_what_was_begun(loop)
-        _await_validation(loop, int(trainer.num_training_batches))
+        if is_validated(trainer):
+            _await_validation(loop, int(trainer.num_training_batches))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on a signal finds something to save."""
@@ -209,7 +212,7 @@ class Keep(AfterEpoch):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the epoch, and as the best if it is."""
-        if self.best_by:
+        if self.best_by and is_validated(trainer):
             score = float(trainer.callback_metrics[self.best_by])
             if self.best is None or score > self.best:
                 # The best first: a last.ckpt that knows of it is the proof that it is there.

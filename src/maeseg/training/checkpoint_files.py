@@ -14,6 +14,20 @@ LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 log = logging.getLogger(__name__)
 
 
+def check_folder_name(option: str, folder: Path) -> None:
+    """Refuse a run folder whose name holds bytes that are not UTF-8: PyTorch and TensorBoard open no file in it.
+
+    Raises:
+        UserError: Naming it.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{option}{folder}: PyTorch opens no checkpoint in a folder whose name is not UTF-8: give it another name"
+        ) from error
+
+
 def is_whole(path: Path) -> bool:
     """Whether each byte of a checkpoint that matters is as it was written; nothing in it is executed.
 

@@ -20,7 +20,7 @@ from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.transfer import load_strictly
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size, build_unet
 from maeseg.models.weights_file import refuse_code
-from maeseg.training.checkpoint_files import LAST, is_whole, newest_whole
+from maeseg.training.checkpoint_files import LAST, check_folder_name, is_whole, newest_whole
 from maeseg.training.run import read_facts
 from maeseg.types import BorderRule
 
@@ -71,6 +71,7 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
     Raises:
         UserError: If there is none, or it is damaged or not one of maeseg's.
     """
+    check_folder_name("", run)
     names = [name] if name else ["best", "last"]
     candidates = [run] if run.is_file() else [run / "checkpoints" / f"{each}.ckpt" for each in names]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 
 from maeseg.training.optim import adamw_with_schedule
@@ -75,6 +76,15 @@ class TrainingModule(L.LightningModule):
         """A seed (63 bits) that is a function of (seed, stream) alone."""
         state = np.random.SeedSequence([self.seed, *stream]).generate_state(1, np.uint64)[0]
         return int(state >> np.uint64(1))
+
+    def on_train_start(self) -> None:
+        """Set the rate of the next step by the schedule of now: a resumed run may have become longer."""
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            assert isinstance(scheduler, LambdaLR)
+            parts = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+            for group, highest, factor in parts:
+                group["lr"] = highest * factor(scheduler.last_epoch)
 
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's figures; not called where an epoch is resumed in its middle."""

@@ -16,7 +16,6 @@ skipped.csv    images that were left out as they cannot be read, if there were a
 """
 
 import errno
-import importlib.metadata
 import json
 import logging
 import os
@@ -36,7 +35,9 @@ import yaml
 from maeseg.atomic import UNFINISHED, write_text
 from maeseg.errors import UserError
 from maeseg.processes import first_process
-from maeseg.training.checkpoint_files import LAST, PREVIOUS, is_whole
+from maeseg.system import version_of
+from maeseg.training.checkpoint_files import LAST, PREVIOUS, check_folder_name, is_whole
+from maeseg.training.out import check_out
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,8 @@ class Run:
         self.before: dict[str, Any] = {}
         if not first_process():  # of several processes the first one writes
             self.resumed = bool(config["resume"])
-            self.complete = self.resumed and is_finished(self.path)
+            same_length = not self.resumed or read_config(self.path).get("epochs") == self.config.get("epochs")
+            self.complete = self.resumed and is_finished(self.path) and same_length
             return
         with self.writing():
             self._open(may_differ, resume=config["resume"], overwrite=config["overwrite"])
@@ -117,18 +119,13 @@ class Run:
             self._compare_machines()
             if not self.complete:
                 self.write_facts()
+                (self.path / "metrics.json").unlink(missing_ok=True)  # of the run as it was before it grew
 
     def _open(self, may_differ: MayDiffer, resume: bool, overwrite: bool) -> None:
-        if resume and overwrite:
-            raise UserError("--resume and --overwrite contradict each other: give one of them")
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--out {self.path} is a file: give a folder")
-        there = {each.name for each in self.path.iterdir()} if self.path.exists() else set()
-        there = {name for name in there if not name.endswith(UNFINISHED)}
+        check_folder_name("--out ", self.path)
+        there = check_out(self.path, resume=resume, overwrite=overwrite)
         if not there or (resume and there == {"config.yaml"}):  # nothing, or killed before run.json was written
             return
-        if not resume and not overwrite:
-            raise UserError(f"--out {self.path} is not empty: give another folder, --resume or --overwrite")
         facts = read_facts(self.path)
         if facts.get("verb") != self.verb:
             raise UserError(
@@ -277,8 +274,7 @@ def read_metrics(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def versions() -> dict[str, str]:
     """Versions of Python, maeseg and what it stands on."""
-    found = {package: importlib.metadata.version(package) for package in PACKAGES}
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), **{package: version_of(package) for package in PACKAGES}}
 
 
 def hardware() -> dict[str, Any]:
@@ -308,7 +304,13 @@ def _memory_gb() -> float | None:
 
 def commit() -> str | None:
     """Commit of the source tree that maeseg runs from; None for an installed package."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    # An environment inside of a user's own project is in that project's repository, which does not track this file.
+    tracked = _git("ls-files", "--error-unmatch", Path(__file__).name)
+    return _git("rev-parse", "--short=12", "HEAD") if tracked else None
+
+
+def _git(*words: str) -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

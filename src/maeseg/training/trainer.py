@@ -11,22 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
 
 from maeseg.errors import Terminated, UserError
 from maeseg.training.callbacks import EpochTable, Keep, LossWatch
 from maeseg.training.checkpoint_files import newest_whole
 from maeseg.training.checkpoint_writer import WholeCheckpoints
 from maeseg.training.nonfinite import GradientGuard
+from maeseg.training.reporting import RunProgress
 from maeseg.training.run import Run
 from maeseg.training.stopping import Stop, Stopped
+from maeseg.training.validating import ValidationInterval
 from maeseg.types import OnNonfinite
+
+_REFUSALS = (TypeError, ValueError, RuntimeError, ImportError)
+"""What Lightning raises for an accelerator that is not there; the last, where its library is not installed."""
 
 
 def make_trainer(
-    out: Path, *, columns: tuple[str, ...], best_by: str | None, watch: LossWatch, epochs: int, precision: str,
-    clip: float, save_every: float, on_nonfinite: OnNonfinite, accelerator: str, devices: int | str,
+    out: Path, *, columns: tuple[str, ...], best_by: str | None, watch: LossWatch, epochs: int, validate_every: int,
+    precision: str, clip: float, save_every: float, on_nonfinite: OnNonfinite, accelerator: str, devices: int | str,
 ) -> L.Trainer:  # fmt: skip
     """Build the trainer: metrics table, checkpoints, TensorBoard, progress.
 
@@ -36,6 +41,7 @@ def make_trainer(
         best_by: Validation metric whose highest value keeps ``best.ckpt``; None keeps only ``last.ckpt``.
         watch: What looks at the loss.
         epochs: Epochs to train.
+        validate_every: Epochs from one validation to the next; the last is always validated.
         precision: Lightning's name of the precision.
         clip: Largest gradient norm; 0 for none.
         save_every: Minutes between checkpoints within an epoch.
@@ -50,14 +56,13 @@ def make_trainer(
     table = EpochTable(out / "metrics.csv", columns)
     # The last one saves the state of those before it.
     keep = Keep(out / "checkpoints", best_by, save_every, Stop())
-    callbacks: list[L.Callback] = [GradientGuard(out, clip, on_nonfinite), table, watch, keep]
-    interactive = sys.stderr.isatty()  # elsewhere a line per epoch is shown instead of a bar
-    if interactive:
-        callbacks.append(TQDMProgressBar(leave=False))
+    progress = RunProgress(table, best_by, Console(stderr=True) if sys.stderr.isatty() else None)
+    guard, interval = GradientGuard(out, clip, on_nonfinite), ValidationInterval(validate_every)
+    callbacks: list[L.Callback] = [guard, interval, table, progress, watch, keep]
     return _trainer(
         accelerator, devices, precision, max_epochs=epochs, callbacks=callbacks, plugins=WholeCheckpoints(),
         num_sanity_val_steps=0, logger=TensorBoardLogger(out, name="", version="tensorboard"), default_root_dir=out,
-        enable_model_summary=False, enable_progress_bar=interactive, log_every_n_steps=10,
+        enable_model_summary=False, enable_progress_bar=False, log_every_n_steps=10,
     )  # fmt: skip
 
 
@@ -74,7 +79,7 @@ def check_devices(accelerator: str, devices: int | str, precision: str) -> None:
 def _trainer(accelerator: str, devices: int | str, precision: str, **more: Any) -> L.Trainer:
     try:
         return L.Trainer(accelerator=accelerator, devices=devices, precision=precision, **more)  # type: ignore[arg-type]
-    except (TypeError, ValueError, RuntimeError, L.fabric.utilities.exceptions.MisconfigurationException) as error:
+    except (*_REFUSALS, L.fabric.utilities.exceptions.MisconfigurationException) as error:
         raise UserError(
             f"--accelerator {accelerator} --devices {devices} --precision {precision}: {str(error).splitlines()[0]} "
             "(--accelerator auto takes what there is)"

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from maeseg.types import BorderRule, ClassWeights, LossName, OnBadImage, OnNonfinite, Precision, Schedule
+from maeseg.types import Augmentation, BorderRule, ClassWeights, LossName, OnBadImage, OnNonfinite, Precision, Schedule
+from maeseg.verbs.early import check_early
 
 if TYPE_CHECKING:
     from maeseg.experiments.results import ResultRow
@@ -30,6 +31,7 @@ def compare(
     epochs: int = 10,
     steps_per_epoch: int = 50,
     batch_size: int = 16,
+    augment: list[Augmentation] | None = None,
     lr: float = 1.5e-3,
     layer_decay: float = 1.0,
     weight_decay: float = 0.05,
@@ -78,9 +80,12 @@ def compare(
             ``train``, ``val`` and ``test`` folders keeps its own parts.
         test: Test images, as ``val`` and beside those; with them all final figures are from images that chose
             nothing. Pre-training must have held out both: ``val`` 0.3 for 0.2 and 0.1.
-        epochs: Epochs of each run, each followed by validation.
+        epochs: Epochs of each run, followed by validation as in ``finetune``.
         steps_per_epoch: Steps in an epoch, whatever the number of labels, so that every run takes the same steps.
         batch_size: Images per step.
+        augment: Augmentations beside crops, flips of left and right and colors, such as ``[vflip, rotate]`` for images
+            without an upright position (from above, under a microscope): ``vflip`` turns half of them upside down,
+            ``rotate`` all by 0, 90, 180 or 270 degrees.
         lr: Highest learning rate of AdamW. The default suits a few hundred steps, from random and published weights
             alike.
         layer_decay: Each stage of the encoder learns at this times the next one's rate, the deepest at this times the
@@ -115,6 +120,9 @@ def compare(
         UserError: If an option, a file or a folder cannot be used; checked for every run before the first starts.
     """
     config = dict(locals())
+    check_early(config)
+    import torch
+
     from maeseg.data.check import refuse_one_class
     from maeseg.data.class_labels import check_border, choose_classes
     from maeseg.data.sources import described_channels, open_source, refuse_inside
@@ -127,11 +135,11 @@ def compare(
     from maeseg.models.trial import trial_pass
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
     from maeseg.processes import first_process, wait_for_first
+    from maeseg.training.batch import check_batch_statistics
     from maeseg.training.checkpoints import choose_size
     from maeseg.training.class_weights import check_class_weights
     from maeseg.training.held_out import check_held_out
     from maeseg.training.images import choose_images
-    from maeseg.training.options import check_ranges
     from maeseg.training.run import Run, is_finished, read_metrics
     from maeseg.training.starts import (
         choose_channels,
@@ -143,7 +151,6 @@ def compare(
     from maeseg.training.trainer import check_devices
     from maeseg.verbs.finetune import finetune
 
-    check_ranges(config)
     check_devices(accelerator, devices, precision)
     named = name_inits(inits)
     starts = [read_start(init.weights, init.transfer) for init in named if init.weights]
@@ -159,7 +166,9 @@ def compare(
         start_unet(build_unet(encoder, decoder_channels, channels, own.maps), start, own)
     size = choose_size(first_run(starts), image_size)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
-    trial_pass(build_unet(encoder, decoder_channels, channels, own.maps), size)
+    unet = build_unet(encoder, decoder_channels, channels, own.maps)
+    trial_pass(unet, size)
+    check_batch_statistics(batch_size, unet, torch.zeros(1, channels, *size))
     chosen = choose_images(source, out, val=val, test=test, on_bad_image=on_bad_image, resume=resume)
     source, split = chosen.source, chosen.split
     for start in starts:
@@ -219,6 +228,7 @@ def compare(
                     epochs=epochs,
                     steps_per_epoch=steps_per_epoch,
                     batch_size=batch_size,
+                    augment=augment,
                     lr=lr,
                     layer_decay=layer_decay,
                     weight_decay=weight_decay,

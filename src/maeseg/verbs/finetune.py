@@ -3,7 +3,18 @@
 import logging
 from typing import Any
 
-from maeseg.types import BorderRule, ClassWeights, LossName, OnBadImage, OnNonfinite, Precision, Schedule, Transfer
+from maeseg.types import (
+    Augmentation,
+    BorderRule,
+    ClassWeights,
+    LossName,
+    OnBadImage,
+    OnNonfinite,
+    Precision,
+    Schedule,
+    Transfer,
+)
+from maeseg.verbs.early import check_early
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +37,7 @@ def finetune(
     epochs: int = 50,
     steps_per_epoch: int | None = None,
     batch_size: int = 16,
+    augment: list[Augmentation] | None = None,
     lr: float = 1.5e-3,
     layer_decay: float = 1.0,
     weight_decay: float = 0.05,
@@ -48,7 +60,7 @@ def finetune(
 ) -> dict[str, Any]:
     """Fine-tune a U-Net for segmentation, from pre-trained weights or from scratch.
 
-    Soft Dice loss + cross-entropy (V-Net, Milletari et al. 2016); validation after every epoch; keeps the best
+    Soft Dice loss + cross-entropy (V-Net, Milletari et al. 2016); validation after epochs; keeps the best
     checkpoint by validation IoU and the last one. Leaves a run folder.
 
     Args:
@@ -78,9 +90,14 @@ def finetune(
             ``train``, ``val`` and ``test`` folders keeps its own parts.
         test: Test images, as ``val`` and beside those; with them the final figures are from images that did not
             choose the checkpoint. Pre-training on the same images must hold out both: ``val`` 0.3 for 0.2 and 0.1.
-        epochs: Epochs to train, each followed by validation.
+        epochs: Epochs to train, each followed by validation; with so few labels that this would take more than a
+            quarter of the time, every second, third and so on, and the last. More of them lengthen a run with
+            ``resume``.
         steps_per_epoch: Steps in an epoch, the labels repeated as needed; by default one pass over them.
         batch_size: Images per step.
+        augment: Augmentations beside crops, flips of left and right and colors, such as ``[vflip, rotate]`` for images
+            without an upright position (from above, under a microscope): ``vflip`` turns half of them upside down,
+            ``rotate`` all by 0, 90, 180 or 270 degrees.
         lr: Highest learning rate of AdamW. The default suits a few hundred steps, from random and published weights
             alike.
         layer_decay: Each stage of the encoder learns at this times the next one's rate, the deepest at this times the
@@ -104,7 +121,9 @@ def finetune(
         on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
             ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
-        resume: Go on from the last checkpoint in ``out``, at the very step.
+        resume: Go on from the last checkpoint in ``out``, at the very step. On the command line the other options are
+            those of the run, and need not be given again; with more ``epochs`` the learning rate goes on as that of a
+            run of so many.
         overwrite: Replace the run in ``out``.
 
     Returns:
@@ -115,9 +134,11 @@ def finetune(
         UserError: If an option, a file or the folder cannot be used.
     """
     config = dict(locals())
+    check_early(config)
     from pathlib import Path
 
     import lightning as L
+    import torch
     from torch import Tensor
 
     from maeseg.classes import BINARY
@@ -132,12 +153,13 @@ def finetune(
     from maeseg.models.trial import trial_pass
     from maeseg.models.unet import build_unet, check_image_size, count_parameters, largest_stride
     from maeseg.processes import wait_for_first
+    from maeseg.training.batch import check_batch_statistics
     from maeseg.training.callbacks import LossWatch
     from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
     from maeseg.training.class_weights import check_class_weights, choose_class_weights
     from maeseg.training.held_out import check_held_out
     from maeseg.training.images import choose_images
-    from maeseg.training.options import check_ranges
+    from maeseg.training.lengthen import may_lengthen
     from maeseg.training.run import Run, read_metrics
     from maeseg.training.segment import SegmentModule
     from maeseg.training.starts import (
@@ -149,8 +171,8 @@ def finetune(
         start_unet,
     )
     from maeseg.training.trainer import fit, make_trainer
+    from maeseg.training.validating import validation_interval
 
-    check_ranges(config)
     own = choose_classes(classes)
     start = read_start(weights, transfer) if weights else None
     starts = [start] if start else []
@@ -173,7 +195,9 @@ def finetune(
     network = build_unet(encoder, decoder_channels, channels, own.maps)
     trial_pass(network, size)
     normalisation = choose_normalisation(starts, source, split.train)
-    images = SegmentData(source, train, split.val, size, batch_size, workers, seed, steps_per_epoch, normalisation)
+    images = SegmentData(
+        source, train, split.val, size, batch_size, workers, seed, steps_per_epoch, normalisation, augment or ()
+    )
     loaded = start_unet(network, start, own) if start else None
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
@@ -194,6 +218,8 @@ def finetune(
         schedule=schedule, layer_decay=layer_decay,
         class_weights=choose_class_weights(class_weights, source, train, border),
     )  # fmt: skip
+    step_size = images.train_dataloader().batch_size or 1
+    check_batch_statistics(step_size, network, torch.zeros(1, channels, *size))
     stages = [("train", ("loss", "accuracy", "iou")), ("val", ("loss", "accuracy", "iou", "dice_loss"))]
     trainer = make_trainer(
         Path(out),
@@ -201,6 +227,7 @@ def finetune(
         best_by="val_iou",
         watch=LossWatch(start=None, may_vanish=True),
         epochs=epochs,
+        validate_every=validation_interval(images.images_per_epoch(), len(split.val), epochs),
         precision=precision,
         clip=clip,
         save_every=save_every,
@@ -213,7 +240,7 @@ def finetune(
     config |= {
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
     }  # fmt: skip
-    run = Run("finetune", config)
+    run = Run("finetune", config, may_lengthen(out, epochs))
     if run.complete:
         log.info("%s is finished already", out)
         return read_metrics(run.path)[0]

@@ -2,7 +2,8 @@
 
 import logging
 
-from maeseg.types import OnBadImage, OnNonfinite, Precision
+from maeseg.types import Augmentation, OnBadImage, OnNonfinite, Precision
+from maeseg.verbs.early import check_early
 
 log = logging.getLogger(__name__)
 
@@ -17,13 +18,14 @@ def pretrain(
     decoder_channels: list[int] | None = None,
     weights: str | None = None,
     image_size: int | list[int] = 224,
-    patch_size: int = 32,
+    patch_size: int | None = None,
     mask_ratio: float = 0.6,
     normalise_target: bool = True,
     decoder_window: int | None = None,
     val: int | float | str = 0.2,
     epochs: int = 100,
     batch_size: int = 32,
+    augment: list[Augmentation] | None = None,
     lr: float = 1e-3,
     layer_decay: float = 1.0,
     weight_decay: float = 0.05,
@@ -60,7 +62,8 @@ def pretrain(
             segmentation-models-pytorch, SparK, ConvNeXt or EfficientNet-PyTorch), or with ``timm`` from those that
             timm publishes; random weights if left out.
         image_size: Side in pixels, or [height, width]; multiples of the patch size.
-        patch_size: Side of a patch in pixels, a multiple of the U-Net's largest stride.
+        patch_size: Side of a patch in pixels, a multiple of the U-Net's largest stride; by default the largest that
+            gives an image at least 6 x 6 patches, or else that stride.
         mask_ratio: Share of patches to hide, between 0 and 1.
         normalise_target: Reconstruct each patch at mean 0 and standard deviation 1.
         decoder_window: Side, in patches, of a random window of each image that the decoder reconstructs in a
@@ -68,8 +71,11 @@ def pretrain(
         val: Held-out images: a share (0.2) or a count (500), drawn from the content of each image, so that finetune
             holds out the same ones, copies included; or a data set, like ``data``, or a text file of names, one in a
             line. A data set with ``train``, ``val`` and ``test`` folders keeps its own parts.
-        epochs: Passes over the training images.
+        epochs: Passes over the training images; more of them lengthen a run with ``resume``.
         batch_size: Images per step.
+        augment: Augmentations beside crops, flips of left and right, such as ``[vflip, rotate]`` for images
+            without an upright position (from above, under a microscope): ``vflip`` turns half of them upside down,
+            ``rotate`` all by 0, 90, 180 or 270 degrees.
         lr: Highest learning rate of AdamW: 1e-3 suits random weights, a fifth of it published ones.
         layer_decay: Each stage of the encoder learns at this times the next one's rate, the deepest at this times the
             decoder's: 1 for the same rate everywhere, less to keep published weights, 0 to learn the decoder alone.
@@ -87,16 +93,20 @@ def pretrain(
         on_bad_image: What to do about images or labels that cannot be used, which is found out before training starts:
             ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
         download: Fetch Oxford-IIIT Pet if it is missing.
-        resume: Go on from the last checkpoint in ``out``, at the very step.
+        resume: Go on from the last checkpoint in ``out``, at the very step. On the command line the other options are
+            those of the run, and need not be given again; with more ``epochs`` the learning rate goes on as that of a
+            run of so many.
         overwrite: Replace the run in ``out``.
 
     Raises:
         UserError: If an option, a file or the folder cannot be used.
     """
     config = dict(locals())
+    check_early(config)
     from pathlib import Path
 
     import lightning as L
+    import torch
 
     from maeseg.data.datamodule import PretrainData
     from maeseg.data.extra import extra_names
@@ -110,14 +120,16 @@ def pretrain(
         build_unet,
         check_image_size,
         check_patch_size,
+        choose_patch_size,
         count_parameters,
         largest_stride,
     )
     from maeseg.processes import wait_for_first
+    from maeseg.training.batch import check_batch_statistics
     from maeseg.training.callbacks import LossWatch, last_epoch
     from maeseg.training.held_out import check_held_out
     from maeseg.training.images import choose_images
-    from maeseg.training.options import check_ranges
+    from maeseg.training.lengthen import may_lengthen
     from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
     from maeseg.training.run import Run
     from maeseg.training.starts import (
@@ -128,14 +140,17 @@ def pretrain(
         start_autoencoder,
     )
     from maeseg.training.trainer import fit, make_trainer
+    from maeseg.training.validating import validation_interval
 
-    check_ranges(config)
     start = read_start(weights, "encoder") if weights else None  # a pretrain run gives all that it has all the same
     encoder, decoder_channels = choose_network([start] if start else [], encoder, decoder_channels)
     size = as_size(image_size)
-    check_patch_size(patch_size, largest_stride(decoder_channels))
+    is_default, stride = patch_size is None, largest_stride(decoder_channels)
+    patch_size = choose_patch_size(patch_size, size, stride)
+    check_patch_size(patch_size, stride)
     check_image_size(size, patch_size)
-    check_mask_ratio(mask_ratio, (size[0] // patch_size, size[1] // patch_size))
+    grid = (size[0] // patch_size, size[1] // patch_size)
+    check_mask_ratio(mask_ratio, grid)
     channels = choose_channels([start] if start else [], channels or described_channels(data))
     refuse_inside(out, data)
     source = open_source(data, labelled=False, download=download, channels=channels)
@@ -146,8 +161,10 @@ def pretrain(
     network = MaskedAutoencoder(build_unet(encoder, decoder_channels, channels), channels)
     trial_pass(network, size, patch_size)
     normalisation = choose_normalisation([start] if start else [], source, split.train)
-    images = PretrainData(source, split, size, batch_size, workers, seed, normalisation)
+    images = PretrainData(source, split, size, batch_size, workers, seed, normalisation, augment or ())
     loaded = start_autoencoder(network, start) if start else None
+    if is_default:
+        log.info("patches: %d pixels, %d x %d of them in an image (--patch_size)", patch_size, *grid)
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
         "verb": "pretrain", "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
@@ -158,19 +175,24 @@ def pretrain(
         network, about, patch=patch_size, mask_ratio=mask_ratio, normalise_target=normalise_target, lr=lr,
         weight_decay=weight_decay, warmup=warmup, seed=seed, layer_decay=layer_decay, decoder_window=decoder_window,
     )  # fmt: skip
+    one_image = torch.zeros(1, channels, *size)
+    check_batch_statistics(batch_size, network, one_image, module.draw_visible(1, size, EXAMPLE_GRIDS))
     columns = ("train_loss", "val_loss")
     # A network that predicts each patch's mean has the loss 1 on normalised targets.
     watch = LossWatch(start=1.0 if normalise_target else None, may_vanish=False)
+    every = validation_interval(images.images_per_epoch(), len(images.val_set), epochs)
     trainer = make_trainer(
-        Path(out), columns=columns, best_by=None, watch=watch, epochs=epochs, precision=precision, clip=clip,
-        save_every=save_every, on_nonfinite=on_nonfinite, accelerator=accelerator, devices=devices,
+        Path(out), columns=columns, best_by=None, watch=watch, epochs=epochs, validate_every=every,
+        precision=precision, clip=clip, save_every=save_every, on_nonfinite=on_nonfinite, accelerator=accelerator,
+        devices=devices,
     )  # fmt: skip
 
     # Whatever is wrong with the options has been said by now: an error leaves no folder behind.
     config |= {
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
+        "patch_size": patch_size,
     }  # fmt: skip
-    run = Run("pretrain", config)
+    run = Run("pretrain", config, may_lengthen(out, epochs))
     if run.complete:
         log.info("%s is finished already", out)
         return

@@ -1,0 +1,31 @@
+"""What the system offers: a folder for caches, and the versions of installed packages."""
+
+import importlib.metadata
+import os
+import tempfile
+from pathlib import Path
+
+UNKNOWN = "unknown"
+"""Version of a package that is not installed, such as maeseg itself in a source tree on PYTHONPATH."""
+
+
+def cache_folder() -> Path:
+    """The user's folder for caches, or one for temporary files where there is no home, as in a container."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given)
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME, and a user id without an entry in the system's list of users
+        home = Path()
+    if home.is_absolute() and home != Path(home.anchor):
+        return home / ".cache"
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+    return Path(tempfile.gettempdir()) / f"maeseg-cache-{user}"
+
+
+def version_of(package: str) -> str:
+    """The installed version of a package; ``unknown`` where its metadata is missing."""
+    try:
+        return importlib.metadata.version(package) or UNKNOWN
+    except importlib.metadata.PackageNotFoundError:
+        return UNKNOWN

@@ -1,0 +1,35 @@
+"""A check of the batch that needs the network itself."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from maeseg.errors import UserError
+
+
+def check_batch_statistics(batch: int, network: nn.Module, *inputs: Tensor) -> None:
+    """Refuse steps of one image that leave batch normalization a single value per channel, which has no variance.
+
+    Args:
+        batch: Images in a step.
+        network: What is to be trained; it stays as it is.
+        inputs: What it takes, for one image: the image (1, C, H, W) first.
+
+    Raises:
+        UserError: If there is such a layer.
+    """
+    if batch > 1:
+        return
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            copy.deepcopy(network).train()(*inputs)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        height, width = inputs[0].shape[2:]
+        raise UserError(
+            f"--batch_size 1: a step of one image of {height} x {width} pixels leaves batch normalization one value "
+            "per channel, which has no variance: give more images to a step (--batch_size 2 or more; "
+            "--steps_per_epoch repeats few labels to fill it) or a larger --image_size"
+        ) from error
