@@ -68,6 +68,15 @@ def test_parts_below_or_in_the_names_of_the_folders(images: str, masks: str, tmp
         np.testing.assert_array_equal(np.asarray(source.label(index)), scene(number)[1])
 
 
+def test_a_label_of_one_part_is_not_that_of_an_image_of_another(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "train", 3)
+    write_pairs(tmp_path / "val", 1, first=1)
+    (tmp_path / "val" / "images" / "im_01.png").unlink()
+    (tmp_path / "train" / "masks" / "im_01.png").unlink()
+    with pytest.raises(UserError, match=r"no image for 1 of 3 labels: val/masks/im_01.png"):
+        open_source(str(tmp_path), labelled=True)
+
+
 def test_one_folder_called_train_is_no_part(tmp_path: Path) -> None:
     write_pairs(tmp_path / "train", 3)
     assert open_source(str(tmp_path), labelled=True).part(0) is None

@@ -36,6 +36,9 @@ _LABEL_ENDINGS = re.compile(
 _JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
 
+_Key = tuple[tuple[str, ...], str]  # folders and stem
+
+
 @dataclass(frozen=True)
 class Pair:
     """An image, and its label if it has one.
@@ -123,7 +126,7 @@ def find_layout(
     return Layout(_with_parts(pairs), tuple(root / name.path for name in spare), left_out)
 
 
-def read_key(path: PurePosixPath) -> tuple[tuple[str, ...], str]:
+def read_key(path: PurePosixPath) -> _Key:
     """A file's folders and stem, without what marks it as an image or a label: the same for both of a pair."""
     name = _read_name(Path(path), None, None)
     return name.folders, name.stem
@@ -178,10 +181,10 @@ def _one_folder(
     root: Path, labels: list[_Name], images: list[_Name], pairing: str | None, masks: str | None
 ) -> tuple[list[_Name], dict[str, int]]:
     """The labels of the one folder that pairs with images; what pairs with none is left out."""
-    keys = {(name.folders, name.stem) for name in images}
+    by_key = _with_loose_keys({(name.folders, name.stem): name for name in images})
     pairs: Counter[str] = Counter()
     for label in labels:
-        pairs[_marker_of(label)] += any((label.folders, stem) in keys for stem in _stems(label, pairing))
+        pairs[_marker_of(label)] += _image_of(label, by_key, pairing) is not None
     good = [marker for marker, count in pairs.items() if count]
     if len(good) > 1 and not masks:
         raise UserError(
@@ -233,8 +236,8 @@ def _labels_beside(images: Sequence[_Name], pairing: str | None) -> dict[PurePos
     return found
 
 
-def _by_key(root: Path, images: Iterable[_Name], paired: bool) -> dict[tuple[tuple[str, ...], str], _Name]:
-    by_key: dict[tuple[tuple[str, ...], str], _Name] = {}
+def _by_key(root: Path, images: Iterable[_Name], paired: bool) -> dict[_Key, _Name]:
+    by_key: dict[_Key, _Name] = {}
     for name in images:
         key = (name.folders, name.stem)
         if key in by_key and paired:
@@ -247,22 +250,42 @@ def _by_key(root: Path, images: Iterable[_Name], paired: bool) -> dict[tuple[tup
 
 
 def _match(
-    root: Path, images: Mapping[tuple[tuple[str, ...], str], _Name], labels: Sequence[_Name], pairing: str | None
+    root: Path, images: Mapping[_Key, _Name], labels: Sequence[_Name], pairing: str | None
 ) -> tuple[dict[PurePosixPath, _Name], list[_Name]]:
+    by_key = _with_loose_keys(images)
     label_of: dict[PurePosixPath, _Name] = {}
     spare: list[_Name] = []
     for label in labels:
-        stem = next((stem for stem in _stems(label, pairing) if (label.folders, stem) in images), None)
-        if stem is None:
+        image = _image_of(label, by_key, pairing)
+        if image is None:
             spare.append(label)
             continue
-        image = images[label.folders, stem]
         if image.path in label_of:
             raise UserError(
                 f"{root}: two labels belong to {image.path}: {label_of[image.path].path} and {label.path}; keep one"
             )
         label_of[image.path] = label
     return label_of, spare
+
+
+def _image_of(label: _Name, images: Mapping[_Key, _Name], pairing: str | None) -> _Name | None:
+    """The image of a label: in the same folders, or in those but for the part that one of the two names."""
+    keys = [(folders, stem) for stem in _stems(label, pairing) for folders in (label.folders, _loose(label.folders))]
+    found = next((images[key] for key in keys if key in images), None)
+    return found if found and (label.part == found.part or None in (label.part, found.part)) else None
+
+
+def _with_loose_keys(images: Mapping[_Key, _Name]) -> dict[_Key, _Name]:
+    """Images by their keys, and without the part in it where that names only one: Training_Images, Ground_Truth."""
+    loose = Counter((_loose(folders), stem) for folders, stem in images)
+    unique = {
+        (_loose(folders), stem): name for (folders, stem), name in images.items() if loose[_loose(folders), stem] == 1
+    }  # fmt: skip
+    return {**unique, **images}
+
+
+def _loose(folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(folder for folder in folders if folder not in PARTS)
 
 
 def _pair(root: Path, image: _Name, label: _Name | None) -> Pair:
