@@ -527,6 +527,7 @@ def test_evaluate_repeats_the_figures_and_the_report_shows_them(run: Path, folde
     assert "false positive" not in page and "of foreground" not in page
 
 
+@pytest.mark.slow
 def test_predict_with_pytorch_and_onnx(run: Path, folder: Path, tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="ONNX needs maeseg[onnx]")

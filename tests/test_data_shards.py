@@ -60,7 +60,7 @@ def test_one_shard_is_named_by_its_file(shards: Path) -> None:
     assert len(open_source(str(shards / "a-000.tar"), labelled=False)) == 5
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_read_what_the_process_itself_reads(shards: Path, start: str) -> None:
     dataset = UnlabelledImages(TarShards(shards), range(10), eval_transform((32, 32)))
     alone = torch.stack([dataset[position] for position in range(10)])

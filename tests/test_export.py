@@ -425,6 +425,7 @@ def test_code_spans() -> None:
 # --- the page of the documentation
 
 
+@pytest.mark.slow
 def test_every_command_and_example_of_the_page(
     finetuned: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -271,6 +271,7 @@ def test_a_folder_of_weights_may_tell_its_encoder(config: str | None, encoder: s
     assert weights_in_folder(tmp_path) == (tmp_path / "model.safetensors", encoder)
 
 
+@pytest.mark.slow
 def test_nothing_is_filled_when_something_does_not_fit() -> None:
     plain = timm.create_model(ENCODER).state_dict()
     unet = build_unet(ENCODER, WIDTHS)

@@ -131,7 +131,13 @@ def test_epochs_without_validation_have_empty_cells(few: Path) -> None:
     (few / "report.html").unlink()
 
 
-@pytest.mark.parametrize(("moment", "number"), [("step", 2), ("step", 3), ("step", 4), ("validation", 3)])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("step", 2),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in [("step", 3), ("step", 4), ("validation", 3)]),
+    ],
+)
 def test_a_run_that_validates_some_epochs_goes_on_with_the_same_bits(
     moment: str, number: int, few: Path, tmp_path: Path
 ) -> None:

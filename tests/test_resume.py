@@ -111,6 +111,7 @@ def test_killed_before_each_renaming_of_a_file(
     assert number > 20  # config.yaml, run.json, last.ckpt after each step, and more
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again(
     verbs: dict[str, tuple[object, ...]], unbroken: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -168,6 +169,7 @@ def test_within_an_epoch_it_is_saved_by_the_clock_alone(verbs: dict[str, tuple[o
     assert steps_saved(tmp_path / "run") == STEPS
 
 
+@pytest.mark.slow
 def test_two_processes_with_one_seed_give_the_same_bits(
     verbs: dict[str, tuple[object, ...]], unbroken: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -180,6 +182,7 @@ def test_two_processes_with_one_seed_give_the_same_bits(
     assert str(read_json(tmp_path / "run" / "run.json")["repeats"]).startswith("the same bits")
 
 
+@pytest.mark.slow
 def test_a_comparison_killed_in_several_runs(pretrained: Path, tmp_path: Path) -> None:
     def words(out: Path) -> tuple[object, ...]:
         return (

@@ -262,6 +262,7 @@ def test_widths_come_from_the_run_whose_decoder_is_taken(pretrained: Path) -> No
         choose_network([part, whole], None, [8] * 5)
 
 
+@pytest.mark.slow
 def test_both_transfers_of_a_run_stand_in_one_comparison(pretrained: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     assert compare(out, f"[{pretrained}, '{pretrained}:encoder']") == 0
@@ -275,6 +276,7 @@ def test_both_transfers_of_a_run_stand_in_one_comparison(pretrained: Path, tmp_p
 # --- a U-Net of four levels
 
 
+@pytest.mark.slow
 def test_every_verb_takes_patches_of_16(tmp_path: Path, outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     four = ("--encoder", ENCODER, "--decoder_channels", "[16, 16, 8, 8]", "--image_size", "[48, 80]")
     pre, fine = tmp_path / "pre", tmp_path / "fine"

@@ -50,7 +50,7 @@ def test_an_encoder_that_no_size_helps_says_why() -> None:
         trial_pass(network, (64, 64))
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "finetune", "compare"])
+@pytest.mark.parametrize("verb", ["pretrain", "finetune", pytest.param("compare", marks=pytest.mark.slow)])
 def test_it_is_one_line_and_leaves_no_folder(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--encoder", "maxvit_rmlp_pico_rw_256", "--image_size", 64, *TRAINING, "--out", tmp_path / "run")
     more = ("--inits", "[scratch]", "--labels", "[4]") if verb == "compare" else ()

@@ -626,6 +626,7 @@ def test_a_comparison_grows_by_inits_labels_and_seeds(comparison: Path, pretrain
     assert yaml.safe_load((out / "config.yaml").read_text())["seeds"] == [1, 2, 2]
 
 
+@pytest.mark.slow
 def test_inits_and_labels_alone_are_added_without_a_look(comparison: Path, pretrained: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     shutil.copytree(comparison, out)
