@@ -95,3 +95,20 @@ def test_images_alone_and_generated_ones(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["check", "--data", "synthetic:5", "--sheet", str(tmp_path / "sheet.png")]) == 0
     assert "maeseg finetune --data synthetic:5" in capsys.readouterr().out
     assert (tmp_path / "sheet.png").exists()
+
+
+def test_what_was_sound_by_another_description_is_looked_at_again(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 2, write=lambda path, mask: Image.fromarray(mask[::2, ::2]).save(path))
+    (tmp_path / "data.yaml").write_text("resize_masks: true")
+    assert not maeseg.check(data=str(tmp_path / "data.yaml")).faults
+    (tmp_path / "data.yaml").write_text("resize_masks: false")
+    assert len(maeseg.check(data=str(tmp_path / "data.yaml")).faults) == 2
+
+
+def test_annotations_that_change_are_drawn_again(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(scene(0)[0]).save(tmp_path / "images" / "a.png")
+    for right, share in ((0.5, "25.0 %"), (1, "50.0 %")):
+        (tmp_path / "labels" / "a.txt").write_text(f"0 0 0 {right} 0 {right} 0.5 0 0.5")
+        assert f"; {share} foreground" in maeseg.check(data=str(tmp_path)).lines["labels"]

@@ -19,6 +19,9 @@ class Joined:
 
     Args:
         sources: At least one.
+
+    Attributes:
+        sources: They.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
@@ -26,7 +29,7 @@ class Joined:
         self.labelled = all(source.labelled for source in sources)
         self.channels = sources[0].channels
         self.classes = sources[0].classes
-        self._sources = tuple(sources)
+        self.sources = tuple(sources)
         self._starts = list(itertools.accumulate([0] + [len(source) for source in sources]))
 
     def __len__(self) -> int:
@@ -35,11 +38,11 @@ class Joined:
     @property
     def largest(self) -> int:
         """The value of 16 bits that the images of all sources are scaled by."""
-        return self._sources[0].largest
+        return self.sources[0].largest
 
     @largest.setter
     def largest(self, value: int) -> None:
-        for source in self._sources:
+        for source in self.sources:
             source.largest = value
 
     def file(self, index: int) -> str:
@@ -93,7 +96,7 @@ class Joined:
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         number = bisect.bisect_right(self._starts, index) - 1
-        return self._sources[number], index - self._starts[number]
+        return self.sources[number], index - self._starts[number]
 
 
 def extra_names(extra: str | Sequence[str] | None) -> list[str]:

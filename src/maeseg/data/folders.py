@@ -103,8 +103,9 @@ class ImageFolder:
         described = self.description
         beside = any(pair.label for pair in self._pairs) or self.layout.spare
         if described.annotations or not beside:
-            annotations = open_annotations(self.root, described.annotations, self.name)
-            if annotations is not None:
+            found = open_annotations(self.root, described.annotations, self.name)
+            if found is not None:
+                annotations, newest = found
                 files = match_annotations(annotations, self.root, self._pairs)
                 _say_labelled(len(files), len(self._pairs), self.root)
                 if described.classes is None:
@@ -112,7 +113,7 @@ class ImageFolder:
                 chosen = sorted(files)
                 self._pairs = [self._pairs[index] for index in chosen]
                 both = [(files[index], pair.image) for index, pair in zip(chosen, self._pairs, strict=True)]
-                return AnnotatedLabels(annotations, both)
+                return AnnotatedLabels(annotations, newest, both)
         _refuse_unpaired(self.layout, described)
         self._pairs = [pair for pair in self._pairs if pair.label]
         _say_labelled(len(self._pairs), len(self.layout.pairs), self.root)
@@ -121,10 +122,7 @@ class ImageFolder:
         return LabelFiles(self.root, self._pairs)
 
     def _look_at_labels(self, labels: LabelSource) -> Look[LabelFacts]:
-        places = {
-            index: [*where, (self._pairs[index].image, 0)] if (where := labels.places(index)) else []
-            for index in range(len(self))
-        }
+        places = {index: [*labels.places(index), (pair.image, 0)] for index, pair in enumerate(self._pairs)}
         name = f"labels of {Path(self.name).absolute()}"
         return look_at(labels.look, places, name, label_facts_from, f"labels of {self.name}")
 

@@ -7,12 +7,14 @@ from typing import Protocol
 
 from maeseg.classes import BINARY, Classes, Codes, Range, default_colours, one
 from maeseg.data.annotations import IGNORED, Annotations, find_annotations
-from maeseg.data.files import DataError, some
+from maeseg.data.files import DataError, list_files, some
 from maeseg.data.label_files import LabelFacts, LabelPicture, decode_label, label_facts, plain_label
 from maeseg.data.layouts import Pair, plain, read_key
 from maeseg.data.pixel_facts import check_pixels
 from maeseg.data.stored import RGB
 from maeseg.errors import UserError
+
+_SUFFIXES = (".json", ".xml", ".txt", ".mat", ".yaml", ".yml")  # of annotations
 
 
 class LabelSource(Protocol):
@@ -22,7 +24,7 @@ class LabelSource(Protocol):
         """Return a label's name, for messages."""
 
     def places(self, index: int) -> list[tuple[Path, int]]:
-        """Return the files that a label is in, each with the byte it begins at; empty if that is not known."""
+        """Return the files that a label is in, each with the byte it begins at."""
 
     def picture(self, index: int) -> LabelPicture:
         """Decode a label. Raises DataError where it cannot be read."""
@@ -65,19 +67,20 @@ class AnnotatedLabels:
 
     Args:
         annotations: They, opened.
+        newest: Of their files, the one that changed last: it tells whether anything has.
         files: The name in them of each image, and the image.
     """
 
-    def __init__(self, annotations: Annotations, files: Sequence[tuple[str, Path]]) -> None:
-        self._annotations, self._files = annotations, files
+    def __init__(self, annotations: Annotations, newest: Path, files: Sequence[tuple[str, Path]]) -> None:
+        self._annotations, self._newest, self._files = annotations, newest, files
 
     def name(self, index: int) -> str:
         """Return the image's name in the annotations."""
         return self._files[index][0]
 
     def places(self, index: int) -> list[tuple[Path, int]]:
-        """Return nothing: one file may hold all labels, and facts of them are not kept."""
-        return []
+        """Return the file of the annotations that changed last: one may hold all labels."""
+        return [(self._newest, 0)]
 
     def picture(self, index: int) -> LabelPicture:
         """Draw the label. Raises DataError where the annotations are broken."""
@@ -176,13 +179,17 @@ def _own_classes(names: Sequence[str], border: tuple[Range, ...], origin: str) -
         raise UserError(f"{origin}: {error}") from error
 
 
-def open_annotations(root: Path, given: str | None, origin: str) -> Annotations | None:
-    """The annotations that a description names, or that lie in a folder.
+def open_annotations(root: Path, given: str | None, origin: str) -> tuple[Annotations, Path] | None:
+    """The annotations that a description names, or that lie in a folder; and that of their files that changed last.
 
     Raises:
         DataError: They are broken, or there are none where they are named.
     """
-    found = find_annotations(root / given if given else root)
+    where = root / given if given else root
+    found = find_annotations(where)
     if found is None and given:
         raise DataError(f"{origin}: annotations: {given} is of no format that is read (COCO, LabelMe, CVAT, YOLO)")
-    return found
+    if found is None:
+        return None
+    files = [where / file for file in list_files(where, _SUFFIXES)] if where.is_dir() else [where]
+    return found, max(files, key=lambda file: file.stat().st_mtime_ns)

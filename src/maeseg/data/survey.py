@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maeseg.classes import BINARY
+from maeseg.data.extra import Joined
 from maeseg.data.facts import ImageFacts, facts_from
+from maeseg.data.folders import ImageFolder
 from maeseg.data.looking import Look, look_at
 from maeseg.data.sources import Source
 
@@ -21,7 +23,15 @@ def survey(source: Source, indices: Sequence[int] | None = None) -> Survey:
     """
     chosen = range(len(source)) if indices is None else indices
     cache = f"{Path(source.name).absolute()}, {source.labelled}, {source.channels}"
+    cache += "".join(f", {folder.description}, {folder.rule}" for folder in _folders(source))
     if source.classes != BINARY:
         cache += f", {source.classes}"
     places = {index: source.places(index) for index in chosen}
     return look_at(source.check, places, cache, facts_from, f"images of {source.name}")
+
+
+def _folders(source: Source) -> list[ImageFolder]:
+    """The folders that a source is of: an image is sound by the rules that their labels are read by."""
+    return [
+        each for each in (source.sources if isinstance(source, Joined) else (source,)) if isinstance(each, ImageFolder)
+    ]
