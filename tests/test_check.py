@@ -29,7 +29,7 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     assert found.lines["no foreground"] == "1 labels: images/im_03.png"
     assert found.lines["cannot be used"] == "1 of 5" and "im_02.png cannot be read" in found.faults[0]
     assert found.lines["next"].startswith(
-        f"maeseg pretrain --data {tmp_path / 'in'} --out runs/pretrained, then maeseg"
+        f"maeseg pretrain --data {tmp_path / 'in'} --out runs/pretrained --on_bad_image skip, then maeseg"
     )
     assert found.question is None and not list(tmp_path.glob("*.yaml"))
 

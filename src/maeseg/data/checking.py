@@ -64,16 +64,25 @@ def _one_line(lines: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(lines), default_flow_style=True, width=10**6, allow_unicode=True).strip()
 
 
-def next_command(data: str, source: Source, written: str | None) -> str:
-    """The command to run next."""
+def next_command(data: str, source: Source, written: str | None, bad: bool) -> str:
+    """The command to run next.
+
+    Args:
+        data: As it was given.
+        source: It, opened.
+        written: File that the description was written to.
+        bad: Whether some images cannot be used.
+    """
     where = written or data
+    skip = " --on_bad_image skip" if bad else ""
+    pretrain = f"maeseg pretrain --data {where} --out runs/pretrained{skip}"
     if not source.labelled:
-        return f"maeseg pretrain --data {where} --out runs/pretrained"
+        return pretrain
+    classes = f" --classes {source.classes.origin}" if source.classes != BINARY and source.classes.origin else ""
+    finetune = f"maeseg finetune --data {where}{'' if written else classes} --out runs/finetuned{skip}"
     if isinstance(source, ImageFolder) and len(source.layout.pairs) > len(source):
-        return f"maeseg pretrain --data {where} --out runs/pretrained, then maeseg finetune --data {where} --weights " \
-            "runs/pretrained --out runs/finetuned"  # fmt: skip
-    classes = f" --classes {source.classes.origin}" if source.classes != BINARY and not written else ""
-    return f"maeseg finetune --data {where}{classes} --out runs/finetuned"
+        return f"{pretrain}, then {finetune} --weights runs/pretrained"
+    return finetune
 
 
 def check_target(write: str) -> None:

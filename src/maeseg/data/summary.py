@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from statistics import median_low
 
+import numpy as np
+
 from maeseg.data.facts import ImageFacts
 from maeseg.data.files import some
 from maeseg.data.folders import ImageFolder, describe_labels
 from maeseg.data.pixel_facts import assumptions, choose_largest
 from maeseg.data.sources import Source
+from maeseg.data.splits import spread
 from maeseg.data.survey import Survey
 from maeseg.errors import UserError
 from maeseg.types import BORDER
@@ -18,6 +21,7 @@ from maeseg.types import BORDER
 NEAR_EMPTY = 0.001
 """Share of foreground below which a label is called nearly empty."""
 _LISTED = 10
+_READ = 200  # labels from which shares are taken
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ def summarize(source: Source, found: Survey) -> Summary:
         lines |= _layout(source)
         if source.labelled:
             lines |= _labels(source, names)
+    elif source.labelled:
+        lines["labels"] = _shares(source, spread(sorted(found.facts), _READ))
     lines |= _parts(source) | _duplicates(names, found.facts)
     faults = [found.faults[index] for index in sorted(found.faults)]
     if faults:
@@ -109,6 +115,16 @@ def _labels(source: ImageFolder, names: Mapping[int, str]) -> dict[str, str]:
         if found:
             lines[heading] = f"{len(found)} labels: {some(found)}"
     return lines
+
+
+def _shares(source: Source, indices: Sequence[int]) -> str:
+    """Shares of the classes in some labels of a data set whose labels are always read alike."""
+    pixels = np.zeros(256)
+    for index in indices:
+        pixels += np.bincount(np.asarray(source.label(index)).ravel(), minlength=256)
+    named = [*enumerate(source.classes.names), (BORDER, "border")]
+    shown = [f"{100 * pixels[value] / max(pixels.sum(), 1):.1f} % {name}" for value, name in named if pixels[value]]
+    return f"{', '.join(shown)} in {len(indices)} labels"
 
 
 def _parts(source: Source) -> dict[str, str]:

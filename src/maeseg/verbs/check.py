@@ -75,5 +75,5 @@ def check(
         save_sheet(source, spread(sorted(facts.facts), 10), pictured)
         lines["to look at"] = str(pictured)
     if refusal is None:
-        lines["next"] = next_command(data, source, write)
+        lines["next"] = next_command(data, source, write, bool(facts.faults))
     return replace(found, lines=lines, question=refusal)
