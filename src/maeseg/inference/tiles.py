@@ -66,8 +66,8 @@ def choose_tile(
     Returns:
         Height and width of a tile in the image's own pixels; None to predict the image whole. With ``auto`` an image of
         up to eight times the sides of those trained on, and 34 million pixels, is predicted whole, and a larger one in
-        tiles of the size of those. After training on crops every image is predicted in tiles of
-        their size, but one that has it itself.
+        tiles of the size of those. After training on crops every image but one of their size is predicted in tiles of
+        it, smaller ones too.
     """
     if tile != "auto":
         return (tile, tile) if tile else None
