@@ -38,7 +38,7 @@ OPTIONS = {
     ],
     "finetune": [
         "data", "out", "weights", "transfer", "labels", "classes", "border", "channels", "encoder", "decoder_channels",
-        "image_size", "val", "test", *FINETUNE_OPTIONS,
+        "image_size", "crop", "val", "test", *FINETUNE_OPTIONS,
     ],
     "evaluate": ["run", "data", "split", "border", "checkpoint", "out", "overwrite"],
     "predict": [
@@ -51,7 +51,7 @@ OPTIONS = {
     "app": ["runs", "port"],
     "compare": [
         "data", "out", "inits", "labels", "seeds", "classes", "border", "channels", "encoder", "decoder_channels",
-        "image_size", "val", "test", *[name for name in FINETUNE_OPTIONS if name != "seed"],
+        "image_size", "crop", "val", "test", *[name for name in FINETUNE_OPTIONS if name != "seed"],
     ],
     "report": ["run"],
     "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "overwrite"],
@@ -174,6 +174,14 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "patch": ((*PRETRAIN, "--patch_size", 48), "--patch_size 48 is not a multiple of the encoder's largest stride 32"),
     "patch of 16": ((*PRETRAIN, "--patch_size", 16), "stride 32 (four --decoder_channels make it 16): use 32 or 64"),
     "size to fine-tune": ((*FINETUNE, "--image_size", 80), "[80, 80] is not a multiple of 32 (the network's largest"),
+    "crop": ((*FINETUNE, "--crop", 80), "--crop [80, 80] is not a multiple of 32 (the network's largest stride): use"),
+    "no crop": ((*FINETUNE, "--crop", 0), "--crop [0, 0] is not a multiple of 32"),
+    "crop of a comparison": ((*COMPARE, "--crop", "[64, 8]"), "--crop [64, 8] is not a multiple of 32"),
+    "crop of three sides": ((*FINETUNE, "--crop", "[64, 64, 64]"), "--crop [64, 64, 64] must be one side or [height"),
+    "two sizes": ((*FINETUNE, "--crop", 64, "--image_size", 96), "--image_size [96, 96] says another: leave out"),
+    "huge crop": ((*FINETUNE, "--crop", 16384), "--crop [16384, 16384] has more than 8192 pixels on a side"),
+    "word for crop": ((*FINETUNE, "--crop", "big"), "--crop big must be a whole number or a list"),
+    "crop in pre-training": ((*PRETRAIN, "--crop", 64), "no option --crop"),
     "one patch": ((*PRETRAIN, "--patch_size", 64), "an image of 1 x 1 patches leaves nothing to hide"),
     "mask ratio": ((*PRETRAIN, "--mask_ratio", 1.5), "--mask_ratio 1.5 is not between 0 and 1"),
     "no window": ((*PRETRAIN, "--decoder_window", 0), "--decoder_window 0 is out of range: give at least 1"),

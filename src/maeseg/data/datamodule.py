@@ -4,21 +4,23 @@ Order and augmentations depend on (seed, epoch) only: not on the number of worke
 """
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
+from maeseg.data.crops import CropGrid, Size
 from maeseg.data.datasets import LabelledImages, UnlabelledImages
 from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.samplers import EpochSampler, TrainLoader
 from maeseg.data.sources import Source
 from maeseg.data.splits import Split
-from maeseg.data.transforms import eval_transform, pretrain_transform, train_transform
+from maeseg.data.transforms import crop_transform, eval_transform, pretrain_transform, train_transform
 from maeseg.errors import UserError
-from maeseg.types import Augmentation
+from maeseg.types import Augmentation, BorderRule
 
 MAX_PRETRAIN_VAL = 256
 """Validation images that pre-training looks at; its loss is a mean over masked patches, steady by then."""
@@ -38,7 +40,7 @@ class TrainData(L.LightningDataModule):
     def __init__(
         self,
         train_set: UnlabelledImages | LabelledImages,
-        val_set: UnlabelledImages | LabelledImages,
+        val_set: UnlabelledImages | LabelledImages | CropGrid,
         batch_size: int,
         workers: int,
         seed: int,
@@ -110,6 +112,19 @@ class PretrainData(TrainData):
         super().__init__(train_set, val_set, batch_size, workers, seed)
 
 
+@dataclass(frozen=True)
+class NativeCrops:
+    """How crops are taken out of labelled images.
+
+    Attributes:
+        sizes: Height and width of each image of the source, by index.
+        border: What border pixels count as; what remains 255 does not count.
+    """
+
+    sizes: Mapping[int, Size]
+    border: BorderRule
+
+
 class SegmentData(TrainData):
     """Labelled images for fine-tuning.
 
@@ -125,6 +140,8 @@ class SegmentData(TrainData):
             the batch being no larger than the set.
         normalisation: Of the channels.
         augment: Augmentations beside those that are always made.
+        crops: Train on random crops of ``size`` stored pixels, and validate on such crops side by side; by default
+            images are resized.
     """
 
     def __init__(
@@ -139,10 +156,17 @@ class SegmentData(TrainData):
         steps_per_epoch: int | None,
         normalisation: Normalisation = IMAGENET,
         augment: Sequence[Augmentation] = (),
+        crops: NativeCrops | None = None,
     ) -> None:
-        train_set = LabelledImages(source, train, train_transform(size, normalisation, augment))
-        val_set = LabelledImages(source, val, eval_transform(size, normalisation))
-        super().__init__(train_set, val_set, batch_size, workers, seed)
+        val_set: LabelledImages | CropGrid
+        as_they_are = eval_transform(size, normalisation)
+        if crops:
+            transform = crop_transform(size, crops.border, normalisation, augment)
+            val_set = CropGrid(source, val, crops.sizes, size, crops.border, as_they_are)
+        else:
+            transform = train_transform(size, normalisation, augment)
+            val_set = LabelledImages(source, val, as_they_are)
+        super().__init__(LabelledImages(source, train, transform), val_set, batch_size, workers, seed)
         self.steps_per_epoch = steps_per_epoch
 
     def train_dataloader(self) -> TrainLoader:

@@ -72,11 +72,21 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         index, seed = _read_key(key, self.indices)
-        pixels_CHW, label_1HW = self.source.pixels(index), pil_to_tensor(self.source.label(index))
-        _check_size(self.source.file(index), pixels_CHW, label_1HW)
+        pixels_CHW, label_1HW = read_labelled(self.source, index)
         with _seeded(seed):
             image_CHW, label_1HW = self.transform(tv_tensors.Image(pixels_CHW), tv_tensors.Mask(label_1HW))
         return image_CHW, label_1HW[0]
+
+
+def read_labelled(source: Source, index: int) -> tuple[Tensor, Tensor]:
+    """An image (C, H, W) and its label (1, H, W), uint8.
+
+    Raises:
+        DataError: One cannot be read, or they differ in size.
+    """
+    pixels_CHW, label_1HW = source.pixels(index), pil_to_tensor(source.label(index))
+    _check_size(source.file(index), pixels_CHW, label_1HW)
+    return pixels_CHW, label_1HW
 
 
 def _read_key(key: Key, indices: tuple[int, ...]) -> tuple[int, int | None]:

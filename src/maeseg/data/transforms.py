@@ -14,9 +14,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
+from maeseg.data.crops import RandomCrop
 from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.pixels import RGB
-from maeseg.types import Augmentation
+from maeseg.types import Augmentation, BorderRule
 
 
 class _Resize(v2.Resize):  # type: ignore[misc]  # torchvision has no types
@@ -59,9 +60,13 @@ class _QuarterTurns(nn.Module):
         return turned[0] if len(turned) == 1 else tuple(turned)
 
 
-def _crop_and_flip(size: tuple[int, int], more: Sequence[Augmentation]) -> list[nn.Module]:
+def _resized_crop(size: tuple[int, int]) -> nn.Module:
+    crop: nn.Module = _RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3), antialias=True)
+    return crop
+
+
+def _crop_and_flip(crop: nn.Module, more: Sequence[Augmentation]) -> list[nn.Module]:
     turn = [_QuarterTurns()] if "rotate" in more else []  # first: the crop brings it to the size
-    crop = _RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3), antialias=True)
     upside_down = [v2.RandomVerticalFlip()] if "vflip" in more else []
     return [*turn, crop, v2.RandomHorizontalFlip(), *upside_down]
 
@@ -70,15 +75,26 @@ def pretrain_transform(
     size: tuple[int, int], by: Normalisation = IMAGENET, more: Sequence[Augmentation] = ()
 ) -> v2.Transform:
     """Crop half to all of the area, flip left and right, ``more``, normalise. ``size`` is (height, width)."""
-    return v2.Compose([*_crop_and_flip(size, more), *_normalise(by)])
+    return v2.Compose([*_crop_and_flip(_resized_crop(size), more), *_normalise(by)])
 
 
 def train_transform(
     size: tuple[int, int], by: Normalisation = IMAGENET, more: Sequence[Augmentation] = ()
 ) -> v2.Transform:
     """As :func:`pretrain_transform`, and vary RGB's colors mildly. ``size`` is (height, width)."""
-    color = [v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)] if by.channels == RGB else []
-    return v2.Compose([*_crop_and_flip(size, more), *color, *_normalise(by)])
+    return v2.Compose([*_crop_and_flip(_resized_crop(size), more), *_vary_colors(by), *_normalise(by)])
+
+
+def crop_transform(
+    size: tuple[int, int], border: BorderRule, by: Normalisation = IMAGENET, more: Sequence[Augmentation] = ()
+) -> v2.Transform:
+    """As :func:`train_transform` with a crop of ``size`` stored pixels, nothing resized: ``crops.RandomCrop``."""
+    crop = RandomCrop(size, border)
+    return v2.Compose([*_crop_and_flip(crop, more), *_vary_colors(by), *_normalise(by)])
+
+
+def _vary_colors(by: Normalisation) -> list[nn.Module]:
+    return [v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)] if by.channels == RGB else []
 
 
 def eval_transform(size: tuple[int, int], by: Normalisation = IMAGENET) -> v2.Transform:

@@ -11,7 +11,7 @@ from maeseg.data.sources import Source
 from maeseg.experiments.comparison import read_comparison
 from maeseg.experiments.contrasts import CONTRASTS, choose_contrasts, read_list, write_list
 from maeseg.inference.examples import save_class_map
-from maeseg.inference.predict import predict_image
+from maeseg.inference.predict import predict_image, predict_in_tiles
 from maeseg.labels import class_map
 from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
 
@@ -60,4 +60,5 @@ def _predict(run: Path, source: Source, images: set[int]) -> dict[int, Tensor]:
     checkpoint = read_checkpoint(run, "best")
     unet, size = restore_unet(checkpoint), choose_size(checkpoint, None)
     normalisation = checkpoint.normalisation
-    return {index: class_map(predict_image(unet, source.pixels(index), size, normalisation)) for index in images}
+    predict = predict_in_tiles if checkpoint.crop else predict_image
+    return {index: class_map(predict(unet, source.pixels(index), size, normalisation)) for index in images}

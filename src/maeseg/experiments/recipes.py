@@ -106,8 +106,9 @@ def check_network(step: Step) -> None:
         return  # an earlier step decides on the strides
     patch = options.get("patch_size") or largest_stride(widths)
     check_patch_size(patch, largest_stride(widths))
-    if options.get("image_size"):
-        check_image_size(as_size(options["image_size"]), patch)
+    for option in ("image_size", "crop"):
+        if options.get(option):
+            check_image_size(as_size(options[option], option), patch, option=option)
 
 
 def _load(file: Path) -> dict[str, Any]:

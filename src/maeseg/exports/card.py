@@ -89,6 +89,11 @@ def _input(saved: Checkpoint) -> str:
     height, width = saved.about["image_size"]
     channels = saved.normalisation.channels
     kind = "RGB images" if channels == RGB else f"images of {channels} channels"
+    if saved.crop:
+        return (
+            f"Trained on {kind} in crops of {height} x {width} stored pixels (height x width), nothing resized: give "
+            "it tiles of that size at native resolution."
+        )
     return f"Trained on {kind} of {height} x {width} pixels (height x width)."
 
 

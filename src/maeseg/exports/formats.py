@@ -53,6 +53,8 @@ def describe(saved: Checkpoint) -> dict[str, str]:
             found |= {key: json.dumps(told[key]) for key in ("values", "colours", "painted")}
     if "trained_on" in about:
         found["trained_on"] = json.dumps(about["trained_on"])
+    if saved.crop:
+        found["crop"] = json.dumps(saved.crop)
     return found
 
 
@@ -140,8 +142,11 @@ def onnx_export(saved: Checkpoint, unet: smp.Unet, name: str, images: Sequence[P
     session = open_session(content)
     difference = largest_difference(unet, session, images, (height, width), stride, normalisation)
     if normalisation.channels == RGB:
+        sized = f"resize(({width}, {height}), Image.Resampling.BILINEAR)"
+        if saved.crop:  # a tile of it
+            sized = f"crop((0, 0, {width}, {height}))"
         reading = (
-            f'image = Image.open("photo.jpg").convert("RGB").resize(({width}, {height}), Image.Resampling.BILINEAR)\n'
+            f'image = Image.open("photo.jpg").convert("RGB").{sized}\n'
             "pixels_BCHW = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255"
         )
     else:

@@ -17,6 +17,8 @@ metadata_props, texts, those that are no plain word or number in JSON:
                     ``painted`` (whether labels are painted in these); not in a file of foreground and background
 ``border``          what border pixels counted as in training: background, foreground or ignore
 ``image_size``      JSON list [height, width] that the network was trained at
+``crop``            ``image_size`` again, of a network that was trained on crops of it at native resolution: tiles of
+                    that size, and nothing resized; not there otherwise
 ``trained_on``      JSON list [height, width], the median of the images trained on, before they were resized; not
                     in a file of an older run
 ``largest``         whole number: the 16-bit value that is fed as 1, 65535 unless the data had fewer bits

@@ -30,6 +30,7 @@ class Engine(Protocol):
         classes: What it tells apart.
         size: Height and width that it was trained at.
         trained_on: Height and width of the images that it was trained on, before they were resized.
+        crop: Height and width, ``size``, of the crops at native resolution that it was trained on, if it was.
     """
 
     channels: int
@@ -37,6 +38,7 @@ class Engine(Protocol):
     classes: Classes
     size: tuple[int, int]
     trained_on: tuple[int, int]
+    crop: tuple[int, int] | None
 
     def prepare(self, pixels_CHW: Tensor) -> Tensor:
         """An image, uint8 or float32, as the network takes it: (C, H, W) at ``size``, float32."""
@@ -55,12 +57,13 @@ class TorchEngine:
         trained_on: Height and width of the images that it was trained on, before they were resized.
         precision: Of the arithmetic.
         classes: What it tells apart.
+        crop: Height and width of the crops at native resolution that it was trained on, if it was.
     """
 
     def __init__(
         self, model: nn.Module, size: tuple[int, int], normalisation: Normalisation = IMAGENET,
         trained_on: tuple[int, int] | None = None, precision: PredictPrecision = "32-true",
-        classes: Classes = BINARY,
+        classes: Classes = BINARY, crop: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
         self.model = model.eval().to(memory_format=torch.channels_last)  # a tenth faster on a CPU
         self.channels = normalisation.channels
@@ -68,6 +71,7 @@ class TorchEngine:
         self.classes = classes
         self.size = size
         self.trained_on = trained_on or size
+        self.crop = crop
         self._prepare = eval_transform(size, normalisation)
         self._half = precision == "bf16-mixed"
 
@@ -104,7 +108,9 @@ def open_engine(run: Path, checkpoint: Literal["best", "last"], precision: Predi
     saved = read_checkpoint(run, checkpoint)
     size = choose_size(saved, None)
     height, width = saved.about.get("trained_on", size)
-    return TorchEngine(restore_unet(saved), size, saved.normalisation, (height, width), precision, saved.classes)
+    return TorchEngine(
+        restore_unet(saved), size, saved.normalisation, (height, width), precision, saved.classes, saved.crop
+    )
 
 
 def probabilities(engine: Engine, images: Sequence[Tensor], flips: bool = False) -> list[Tensor]:

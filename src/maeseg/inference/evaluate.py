@@ -8,7 +8,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.sources import Source
 from maeseg.inference.metrics import SegmentationMetrics
-from maeseg.inference.predict import predict_image
+from maeseg.inference.predict import predict_image, predict_in_tiles
 from maeseg.types import BorderRule
 
 
@@ -21,6 +21,7 @@ def evaluate_model(
     normalisation: Normalisation = IMAGENET,
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
     see: Callable[[int, Tensor], object] | None = None,
+    in_tiles: bool = False,
 ) -> SegmentationMetrics:
     """Predict every image and compare with its label, at the label's own size.
 
@@ -36,6 +37,7 @@ def evaluate_model(
         progress: Wraps the indices to show how far it is, such as ``rich.progress.track``.
         see: Is given every index with its prediction: the probability of foreground, or of each class,
             (K, H, W), 0..1.
+        in_tiles: Predict images at native resolution, in tiles of ``size``, as of a network trained on crops.
 
     Returns:
         The metrics over these images; ``compute()`` and ``per_image()`` read them.
@@ -46,9 +48,10 @@ def evaluate_model(
     if not source.labelled:
         raise ValueError(f"source {source.name} was opened without labels")
     metrics = SegmentationMetrics(border, source.classes)
+    predict = predict_in_tiles if in_tiles else predict_image
     for index in progress(indices):
         label_HW = pil_to_tensor(source.label(index))[0]
-        probability_KHW = predict_image(model, source.pixels(index), size, normalisation)
+        probability_KHW = predict(model, source.pixels(index), size, normalisation)
         metrics.update(probability_KHW, label_HW)
         if see:
             see(index, probability_KHW)

@@ -21,7 +21,7 @@ from maeseg.inference.areas import ImageAreas
 from maeseg.inference.engines import Engine, probabilities, probability_maps
 from maeseg.inference.geotiff import read_place, square_meters
 from maeseg.inference.inputs import Images
-from maeseg.inference.tiles import Tiling, choose_tile
+from maeseg.inference.tiles import OVERLAP, Tiling, choose_tile
 from maeseg.inference.workers import in_order, open_workers, share_out
 from maeseg.inference.written import Prediction, Written
 from maeseg.progress import show_progress
@@ -54,7 +54,7 @@ class Segmenter:
 
     engine: Engine
     tile: int | Literal["auto"] = "auto"
-    overlap: float = 0.25
+    overlap: float = OVERLAP
     flips: bool = False
 
     def segment(self, images: Images, written: Written) -> dict[Path, ImageAreas]:
@@ -76,10 +76,12 @@ class Segmenter:
             OSError: A file cannot be written.
         """
         workers, at_once = share_out(self.engine.size)
-        tiles = {name: choose_tile(self.tile, size, self.engine.trained_on) for name, size in images.sizes.items()}
+        tiles = {name: self._choose_tile(size) for name, size in images.sizes.items()}
         whole = [name for name, tile in tiles.items() if tile is None]
         if len(whole) < len(tiles):
-            log.info("%d of %d images are predicted in tiles (--tile)", len(tiles) - len(whole), len(tiles))
+            log.info(
+                "%d of %d images are predicted in tiles (--tile)%s", len(tiles) - len(whole), len(tiles), self._scale()
+            )
         with open_workers(workers) as pool:
             batches = _in_batches(whole, images.sizes, min(at_once, -(-len(whole) // workers)))
             run = partial(self._segment_batch, images, written)
@@ -101,7 +103,7 @@ class Segmenter:
             The class of each pixel, (H, W), from 0.
         """
         prediction = Prediction(image.size, self.engine.classes.maps, keep=None)
-        tile = choose_tile(self.tile, image.size, self.engine.trained_on)
+        tile = self._choose_tile(image.size)
         with open_workers(share_out(self.engine.size)[0]) as pool:
             if tile is not None:
                 self._fill_from_tiles(prediction, image, name, tile, pool)
@@ -109,6 +111,18 @@ class Segmenter:
                 whole = [image.cut(0, 0, *image.size)]
                 prediction.fill(0, pool.submit(probability_maps, self.engine, whole, self.flips).result()[0])
         return prediction.classes_HW
+
+    def _choose_tile(self, image: tuple[int, int]) -> tuple[int, int] | None:
+        return choose_tile(self.tile, image, self.engine.trained_on, self.engine.crop)
+
+    def _scale(self) -> str:
+        """What becomes of the pixels of tiles for a network that was trained at native resolution, in words."""
+        if not self.engine.crop:
+            return ""
+        height, width = self.engine.crop
+        if self.tile == "auto" or self.tile == height == width:
+            return f" of {height} x {width} pixels at native resolution, as it was trained (--crop)"
+        return f", resized from {self.tile} to {height} x {width} pixels, though it was trained at native resolution"
 
     def _segment_batch(self, images: Images, written: Written, batch: Batch) -> list[Measured]:
         read, measured = [self._read(images.folder / name) for name in batch], []

@@ -24,8 +24,9 @@ class OnnxEngine:
     """An exported network; see ``maeseg.inference.engines.Engine``.
 
     Takes an input (B, C, H, W) of values 0..1, and gives the probability of foreground (B, 1, H, W), or of each class
-    (B, K, H, W). Its metadata has ``image_size``, [height, width], and may have ``trained_on``, and ``largest``, the
-    value of 16 bits that is 1; with several classes ``classes``, ``values``, ``colours`` and ``painted``.
+    (B, K, H, W). Its metadata has ``image_size``, [height, width], and may have ``trained_on``, ``crop``, which is
+    ``image_size`` again, and ``largest``, the value of 16 bits that is 1; with several classes ``classes``, ``values``,
+    ``colours`` and ``painted``.
 
     Args:
         file: The file.
@@ -52,6 +53,7 @@ class OnnxEngine:
         try:
             self.size = _sides(about["image_size"])
             self.trained_on = _sides(about["trained_on"]) if "trained_on" in about else self.size
+            self.crop = self.size if "crop" in about else None
             self.largest = _largest(json.loads(about.get("largest", str(FULL))))
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(f"--run {file} does not say what size it was trained at: {NOT_OURS}") from error

@@ -1,10 +1,11 @@
-"""Segment one image with a trained network, the way it is measured: by itself, as a whole.
+"""Segment one image with a trained network, the way it is measured: by itself, as a whole or in tiles.
 
 Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torchvision import tv_tensors
 
 from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.transforms import eval_transform
+from maeseg.inference.tiles import OVERLAP, Tiling
 from maeseg.labels import squash
 
 
@@ -39,6 +41,25 @@ def predict_image(
     with _evaluating(model):
         logits_BKHW = model(image_CHW[None].to(device)).float().cpu()
     return squash(resized(logits_BKHW, pixels_CHW.shape[1:]))[0]
+
+
+def predict_in_tiles(
+    model: nn.Module, pixels_CHW: Tensor, size: tuple[int, int], normalisation: Normalisation = IMAGENET
+) -> Tensor:
+    """Segment one image at native resolution: in overlapping tiles of ``size`` pixels, as ``predict --tile`` does.
+
+    Arguments and result are those of :func:`predict_image`, which segments each tile.
+    """
+    tiling = Tiling((pixels_CHW.shape[1], pixels_CHW.shape[2]), size, OVERLAP)
+
+    def predicted() -> Iterator[Tensor]:
+        for corner in tiling.corners:
+            top, left, bottom, right = tiling.box(corner)
+            yield predict_image(model, tiling.fill(pixels_CHW[:, top:bottom, left:right]), size, normalisation)
+
+    tiles = predicted()
+    first_KHW = next(tiles)
+    return torch.cat(list(tiling.blend(chain([first_KHW], tiles), len(first_KHW))), dim=1)
 
 
 def resized(logits_BKHW: Tensor, size: Sequence[int]) -> Tensor:

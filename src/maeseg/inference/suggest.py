@@ -5,7 +5,7 @@ them the representative ones are chosen: here by k-centre greedy over the encode
 arXiv 1708.00489, algorithm 1), away from what is labelled already.
 
 Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels, N candidates, M labelled images, P
-candidates that are unsure enough.
+candidates that are unsure enough, T tiles.
 """
 
 import math
@@ -20,6 +20,7 @@ from torch import Tensor
 from maeseg.data.pixels import read_pixels
 from maeseg.inference.engines import TorchEngine
 from maeseg.inference.inputs import Images
+from maeseg.inference.tiles import Tiling
 from maeseg.inference.workers import in_order, open_workers, share_out
 from maeseg.labels import squash
 from maeseg.progress import show_progress
@@ -29,7 +30,7 @@ UNSURE = 5
 
 
 def look_at(engine: TorchEngine, images: Images) -> tuple[Tensor, Tensor]:
-    """What a network makes of many images, each as a whole, in order.
+    """What a network makes of many images, each as a whole, or after training on crops in such tiles, in order.
 
     Args:
         engine: A fine-tuned U-Net.
@@ -37,7 +38,7 @@ def look_at(engine: TorchEngine, images: Images) -> tuple[Tensor, Tensor]:
 
     Returns:
         For each image the mean of the encoder's deepest map, of length 1, (N, C), and the mean entropy of its
-        pixels, 0..1, (N,).
+        pixels, 0..1, (N,); in tiles their mean.
     """
     names = list(images.sizes)
     workers, at_once = share_out(engine.size)
@@ -46,6 +47,9 @@ def look_at(engine: TorchEngine, images: Images) -> tuple[Tensor, Tensor]:
     def look(batch: Sequence[Path]) -> tuple[Tensor, Tensor]:
         files = [images.folder / name for name in batch]
         read = (read_pixels(file, str(file), engine.channels, largest=engine.largest) for file in files)
+        if engine.crop:
+            each = [look_at_tiles(engine, pixels_CHW, engine.crop, at_once) for pixels_CHW in read]
+            return torch.stack([feature_C for feature_C, _ in each]), torch.stack([unsure for _, unsure in each])
         prepared = [engine.prepare(pixels_CHW) for pixels_CHW in read]
         return look_at_batch(engine.model, torch.stack(prepared))
 
@@ -53,6 +57,23 @@ def look_at(engine: TorchEngine, images: Images) -> tuple[Tensor, Tensor]:
         done = in_order(pool, look, batches, len, 2 * workers * at_once)
         features, uncertainties = zip(*show_progress(done, "looking at images", len(batches)), strict=True)
     return torch.cat(features), torch.cat(uncertainties)
+
+
+def look_at_tiles(
+    engine: TorchEngine, pixels_CHW: Tensor, tile: tuple[int, int], at_once: int
+) -> tuple[Tensor, Tensor]:
+    """Feature (C,) and uncertainty () of one image, from tiles that cover it, so many at once."""
+    tiling = Tiling((pixels_CHW.shape[1], pixels_CHW.shape[2]), tile, overlap=0)
+    boxes = [tiling.box(corner) for corner in tiling.corners]
+    cuts = [pixels_CHW[:, top:bottom, left:right] for top, left, bottom, right in boxes]
+    found = [
+        look_at_batch(
+            engine.model, torch.stack([engine.prepare(tiling.fill(cut)) for cut in cuts[first : first + at_once]])
+        )
+        for first in range(0, len(cuts), at_once)
+    ]
+    features_TC, uncertainty_T = (torch.cat(each) for each in zip(*found, strict=True))
+    return F.normalize(features_TC.mean(0), dim=0), uncertainty_T.mean()
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maeseg.data.crops import reflected
 from maeseg.errors import UserError
 
 LARGER = 8
@@ -27,6 +28,9 @@ WHOLE_PIXELS = 32 * 2**20
 
 SMALLEST = 32
 
+OVERLAP = 0.25
+"""Share of a tile that its neighbor covers too, unless another is asked for."""
+
 _ROWS = 32  # blended at a time
 
 
@@ -38,23 +42,37 @@ def check_tile(tile: int | Literal["auto"], overlap: float) -> None:
         raise UserError(f"--overlap {overlap} must be a share of the tile's side, from 0 to 0.75")
 
 
+def refuse_whole(tile: int | Literal["auto"], run: str, crop: tuple[int, int] | None) -> None:
+    """Raise a UserError if images shall be resized for a network that was trained on crops of that size."""
+    if crop and tile == 0:
+        raise UserError(
+            f"--tile 0: {run} was trained on crops of {crop[0]} x {crop[1]} pixels at native resolution (--crop), and "
+            "a whole image would be resized to that: leave out --tile"
+        )
+
+
 def choose_tile(
-    tile: int | Literal["auto"], image: tuple[int, int], trained_on: tuple[int, int]
-) -> tuple[int, int] | None:
+    tile: int | Literal["auto"], image: tuple[int, int], trained_on: tuple[int, int],
+    crop: tuple[int, int] | None = None,
+) -> tuple[int, int] | None:  # fmt: skip
     """Settle the size of an image's tiles.
 
     Args:
         tile: As asked: a side, 0 for none, or ``auto``.
         image: The image's height and width.
         trained_on: Those of the images that the network was trained on, before they were resized.
+        crop: Height and width of the crops at native resolution that it was trained on, if it was.
 
     Returns:
         Height and width of a tile in the image's own pixels; None to predict the image whole. With ``auto`` an image of
         up to eight times the sides of those trained on, and 34 million pixels, is predicted whole, and a larger one in
-        tiles of the size of those.
+        tiles of the size of those. After training on crops every image but one of their size is predicted in tiles of
+        it, smaller ones too.
     """
     if tile != "auto":
         return (tile, tile) if tile else None
+    if crop:
+        return None if image == crop else crop
     height, width = image
     whole = height <= LARGER * trained_on[0] and width <= LARGER * trained_on[1] and height * width <= WHOLE_PIXELS
     return None if whole else (min(height, trained_on[0]), min(width, trained_on[1]))
@@ -84,10 +102,7 @@ class Tiling:
 
     def fill(self, cut_CHW: Tensor) -> Tensor:
         """What was cut out of the image, (C, H, W), at the tile's size."""
-        below, right = self.tile[0] - cut_CHW.shape[1], self.tile[1] - cut_CHW.shape[2]
-        if below or right:
-            return torch.from_numpy(np.pad(cut_CHW.numpy(), ((0, 0), (0, below), (0, right)), "symmetric"))
-        return cut_CHW
+        return reflected(cut_CHW, self.tile)
 
     def blend(self, tiles: Iterator[Tensor], maps: int = 1) -> Iterator[Tensor]:
         """Blend predicted tiles: where they overlap, their mean, weighted by a cosine bell over each tile.

@@ -14,7 +14,9 @@ from maeseg.models.outline import one_line
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE
 
 
-def trial_pass(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], patch_size: int = 32) -> None:
+def trial_pass(
+    network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], patch_size: int = 32, option: str = "image_size"
+) -> None:
     """Raise a UserError, naming sizes that work, if a network cannot take images of a size: some take their own only.
 
     The pass is on PyTorch's meta device, so it takes no memory and no time that depends on the size.
@@ -23,6 +25,7 @@ def trial_pass(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], pat
         network: A U-Net, or a network to pre-train.
         size: Height and width of the images.
         patch_size: Side of the patches in pre-training.
+        option: That gives the size.
     """
     failure = failure_of(network, size, patch_size)
     if failure is None:
@@ -30,9 +33,9 @@ def trial_pass(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], pat
     encoder = str(network.encoder.name)
     others = other_sizes(encoder, size)
     works = next((each for each in others if not failure_of(network, each, patch_size)), None)
-    advice = f"use --image_size {list(works)}" if works else "choose another --encoder, such as resnet18"
+    advice = f"use --{option} {list(works)}" if works else "choose another --encoder, such as resnet18"
     raise UserError(
-        f"--encoder {encoder} takes no images of --image_size {list(size)} ({one_line(failure).rstrip('.')}): {advice}"
+        f"--encoder {encoder} takes no images of --{option} {list(size)} ({one_line(failure).rstrip('.')}): {advice}"
     ) from failure
 
 

@@ -81,15 +81,15 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
-def as_size(image_size: int | Sequence[int]) -> tuple[int, int]:
-    """A side or [height, width] as (height, width).
+def as_size(image_size: int | Sequence[int], option: str = "image_size") -> tuple[int, int]:
+    """A side or [height, width], as an option has it, as (height, width).
 
     Raises:
         UserError: If it is neither.
     """
     sides = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
     if len(sides) != 2:
-        raise UserError(f"--image_size {sides} must be one side or [height, width], such as 224 or [192, 256]")
+        raise UserError(f"--{option} {sides} must be one side or [height, width], such as 224 or [192, 256]")
     return sides[0], sides[1]
 
 
@@ -119,17 +119,20 @@ def check_patch_size(patch_size: int, stride: int) -> None:
         )
 
 
-def check_image_size(size: tuple[int, int], multiple: int, of: str = "the patch side") -> None:
+def check_image_size(
+    size: tuple[int, int], multiple: int, of: str = "the patch side", option: str = "image_size"
+) -> None:
     """Raise a UserError naming the nearest sizes that fit, unless both sides are multiples of ``multiple``.
 
     Args:
         size: Height and width.
         multiple: The patch side, or in fine-tuning the encoder's largest stride.
         of: What that is, in words.
+        option: That gives the size.
     """
     if all(side >= multiple and side % multiple == 0 for side in size):
         return
     below = [max(side // multiple, 1) * multiple for side in size]
     above = [max(-(-side // multiple), 1) * multiple for side in size]
     choices = f"{below}" if below == above else f"{below} or {above}"
-    raise UserError(f"--image_size {list(size)} is not a multiple of {multiple} ({of}): use {choices}")
+    raise UserError(f"--{option} {list(size)} is not a multiple of {multiple} ({of}): use {choices}")

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from maeseg.errors import UserError
 
 
-def check_batch_statistics(batch: int, network: nn.Module, *inputs: Tensor) -> None:
+def check_batch_statistics(batch: int, network: nn.Module, *inputs: Tensor, option: str = "image_size") -> None:
     """Refuse steps of one image that leave batch normalization a single value per channel, which has no variance.
 
     Args:
         batch: Images in a step.
         network: What is to be trained; it stays as it is.
         inputs: What it takes, for one image: the image (1, C, H, W) first.
+        option: That gives their size.
 
     Raises:
         UserError: If there is such a layer.
@@ -31,5 +32,5 @@ def check_batch_statistics(batch: int, network: nn.Module, *inputs: Tensor) -> N
         raise UserError(
             f"--batch_size 1: a step of one image of {height} x {width} pixels leaves batch normalization one value "
             "per channel, which has no variance: give more images to a step (--batch_size 2 or more; "
-            "--steps_per_epoch repeats few labels to fill it) or a larger --image_size"
+            f"--steps_per_epoch repeats few labels to fill it) or a larger --{option}"
         ) from error

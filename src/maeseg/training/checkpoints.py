@@ -38,7 +38,7 @@ class Checkpoint:
         path: The checkpoint's file in it.
         about: How to build the network and what it has seen: verb, encoder, decoder_channels, image_size, data, val
             (and mean, std, largest; extra, patch_size, mask_ratio, normalise_target, or test, border, trained_on,
-            classes).
+            crop, classes).
         weights: The network's state dict.
         epoch: Epoch that it was written after, from 0.
     """
@@ -53,6 +53,11 @@ class Checkpoint:
     def normalisation(self) -> Normalisation:
         """What its images' channels are normalised by."""
         return normalisation_of(self.about)
+
+    @property
+    def crop(self) -> tuple[int, int] | None:
+        """Height and width of the crops at native resolution that it was trained on; None: on resized images."""
+        return as_size(self.about["image_size"]) if "crop" in self.about else None
 
     @property
     def classes(self) -> Classes:
@@ -120,6 +125,7 @@ def _is_about(about: Any) -> bool:
         and _whole_numbers(widths) and 3 <= len(widths) <= 5 and max(widths) <= MAX_WIDTH
         and _whole_numbers(size) and len(size) == 2 and max(size) <= MAX_SIDE
         and _whole_numbers(about.get("trained_on", [1, 1])) and len(about.get("trained_on", [1, 1])) == 2
+        and about.get("crop", size) == size
         and isinstance(about.get("data"), str)
         and _is_normalisation(about.get("mean", [0.0]), about.get("std", [1.0]), about.get("largest", FULL))
         and type(about.get("val")) in (int, float, str)
@@ -193,3 +199,27 @@ def choose_size(start: Checkpoint | None, image_size: int | Sequence[int] | None
     if image_size is not None:
         return as_size(image_size)
     return as_size(start.about["image_size"] if start else DEFAULT_IMAGE_SIZE)
+
+
+def choose_crop(
+    start: Checkpoint | None, image_size: int | Sequence[int] | None, crop: int | Sequence[int] | None
+) -> tuple[int, int] | None:
+    """Settle the size (height, width) of crops at native resolution.
+
+    Returns:
+        As asked, or where nothing is, as the start weights were trained; None to resize images.
+
+    Raises:
+        UserError: The image size is another, or the crop is too large for any checkpoint.
+    """
+    if crop is None:
+        return start.crop if start and image_size is None else None
+    size = as_size(crop, "crop")
+    if image_size is not None and as_size(image_size) != size:
+        raise UserError(
+            f"--crop {list(size)} is the size that the network runs at, and --image_size {list(as_size(image_size))} "
+            "says another: leave out --image_size, or --crop to resize images"
+        )
+    if max(size) > MAX_SIDE:
+        raise UserError(f"--crop {list(size)} has more than {MAX_SIDE} pixels on a side: give a smaller one, as 256")
+    return size

@@ -7,7 +7,7 @@ into the folder since is not used, and what is gone is missed by name.
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from maeseg.data.check import Skipped, contents_of, leave_out_bad, refuse_bad, write_skipped
@@ -37,6 +37,7 @@ class RunImages:
         skipped: Those that cannot be used.
         trained: Those of the training part whose labels the run began with; None for a run that begins.
         shared: Whether they are those of the comparison that the run belongs to.
+        sizes: Height and width of each image of the source that can be used, by index.
     """
 
     source: Source
@@ -45,6 +46,7 @@ class RunImages:
     skipped: Skipped
     trained: tuple[int, ...] | None = None
     shared: bool = False
+    sizes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -114,10 +116,11 @@ def choose_images(
     stored = _stored(Path(out), resume)
     found = survey(images.source)
     contents = contents_of(images.source, found)
+    sizes = {index: (facts.height, facts.width) for index, facts in found.facts.items()}
     if stored:
         again = _again(images.source, contents, found.faults, stored, out)
         _settle(images.source, data, found, again.split, loud=not stored.shared)
-        return again
+        return replace(again, sizes=sizes)
     split = assign(images, contents, val, test)
     split, skipped = leave_out_bad(images.source, split, found.faults, on_bad_image)
     _settle(images.source, data, found, split, loud=True)
@@ -125,7 +128,7 @@ def choose_images(
         "images of %s: %s", data.name,
         ", ".join(f"{len(part)} {does}" for part, does in _parts(split) if part),
     )  # fmt: skip
-    return RunImages(images.source, split, contents, skipped)
+    return RunImages(images.source, split, contents, skipped, sizes=sizes)
 
 
 def _settle(source: Source, data: Source, found: Survey, split: Split, loud: bool) -> None:

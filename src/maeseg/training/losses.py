@@ -22,15 +22,18 @@ class SegmentationLoss(nn.Module):
             several classes each against all others), ``dice`` nothing.
         maps: Of the network: one, of foreground, or one for each class.
         weights: Of each class, background first, in what is added.
+        padded: Take the mean over the pixels that count, not over all, in what is added: labels are padded with 255.
     """
 
     def __init__(
-        self, border: BorderRule, name: LossName = "dice+ce", maps: int = 1, weights: Sequence[float] | None = None
-    ) -> None:
+        self, border: BorderRule, name: LossName = "dice+ce", maps: int = 1, weights: Sequence[float] | None = None,
+        padded: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.name: LossName = name
         self.border: BorderRule = border
         self.binary = maps == 1
+        self.padded = padded
         mode = "binary" if self.binary else "multiclass"
         self.dice = smp.losses.DiceLoss(mode=mode, ignore_index=BORDER)
         self.of_pixels = None if name == "dice" else _loss_of_pixels(name, mode, weights)
@@ -44,7 +47,13 @@ class SegmentationLoss(nn.Module):
         """Loss of logits (B, K, H, W) against labels (B, H, W): 0, 1, other classes, and 255."""
         target = self._target(label_BHW)
         loss: Tensor = self.dice(logits_BKHW, target)
-        return loss if self.of_pixels is None else loss + self.of_pixels(logits_BKHW, target)
+        counted = (target != BORDER).float().mean() if self.padded else None
+        if self.of_pixels is None or counted == 0:
+            return loss
+        of_pixels: Tensor = self.of_pixels(logits_BKHW, target)
+        if counted is not None and self.name == "dice+ce":  # the focal loss is such a mean anyway
+            of_pixels = of_pixels / counted
+        return loss + of_pixels
 
     def _target(self, label_BHW: Tensor) -> Tensor:
         """(B, 1, H, W) floating point of foreground alone, otherwise (B, H, W) whole numbers."""

@@ -38,12 +38,13 @@ class SegmentModule(TrainingModule):
         schedule: What the rate does after warm-up.
         layer_decay: What the rate of each stage of the encoder is of the next one's.
         class_weights: Of each class in the loss of its pixels, background first.
+        padded: See ``SegmentationLoss``.
     """
 
     def __init__(
         self, network: smp.Unet, about: dict[str, Any], *, border: BorderRule, lr: float, weight_decay: float,
         warmup: float, seed: int, loss: LossName = "dice+ce", schedule: Schedule = "cosine", layer_decay: float = 1.0,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | None = None, padded: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(
             network, about, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, schedule=schedule,
@@ -51,7 +52,7 @@ class SegmentModule(TrainingModule):
         )  # fmt: skip
         self.border: BorderRule = border
         maps = int(network.segmentation_head[0].out_channels)
-        self.loss = SegmentationLoss(border, loss, maps, class_weights)
+        self.loss = SegmentationLoss(border, loss, maps, class_weights, padded)
         metrics = MetricCollection(dict(zip(("accuracy", "iou"), _metrics(maps), strict=True)), compute_groups=False)
         self.train_metrics = metrics.clone(prefix="train_")
         self.train_metrics.persistent(True)

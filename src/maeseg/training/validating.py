@@ -8,7 +8,7 @@ import lightning as L
 log = logging.getLogger(__name__)
 
 
-def validation_interval(trained: int, validating: int, epochs: int) -> int:
+def validation_interval(trained: int, validating: int, epochs: int, of: str = "images") -> int:
     """After how many epochs to validate, from the numbers of images alone: the same in a resumed run.
 
     A step computes a forward and a backward pass of an image, about three times what validation computes of one. So a
@@ -18,12 +18,13 @@ def validation_interval(trained: int, validating: int, epochs: int) -> int:
         trained: Images in an epoch's steps.
         validating: Images that validate.
         epochs: Epochs in all; the last is always validated.
+        of: What the numbers are of, in words.
     """
     every = min(math.ceil(validating / trained), epochs)
     if every > 1:
         log.info(
-            "validation: after every %d epochs and the last, as an epoch trains on %d images and %d validate",
-            every, trained, validating,
+            "validation: after every %d epochs and the last, as an epoch trains on %d %s and %d validate",
+            every, trained, of, validating,
         )  # fmt: skip
     return every
 

@@ -26,6 +26,7 @@ def compare(
     encoder: str | None = None,
     decoder_channels: list[int] | None = None,
     image_size: int | list[int] | None = None,
+    crop: int | list[int] | None = None,
     val: int | float | str = 0.2,
     test: int | float | str = 0,
     epochs: int = 10,
@@ -75,6 +76,7 @@ def compare(
         encoder: A timm convnet; by default that of the first pretrain run.
         decoder_channels: Widths of the decoder; by default those of the first pretrain run.
         image_size: Side in pixels, or [height, width]; by default that of the first pretrain run.
+        crop: As in ``finetune``: train every run on random crops of so many stored pixels, and measure in such tiles.
         val: Validation images, which choose each run's best epoch: a share or a count, drawn from the content of each
             image, a labelled data set, or a text file of names; pre-training must have held them out. A data set with
             ``train``, ``val`` and ``test`` folders keeps its own parts.
@@ -136,7 +138,7 @@ def compare(
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
     from maeseg.processes import first_process, wait_for_first
     from maeseg.training.batch import check_batch_statistics
-    from maeseg.training.checkpoints import choose_size
+    from maeseg.training.checkpoints import choose_crop, choose_size
     from maeseg.training.class_weights import check_class_weights
     from maeseg.training.held_out import check_held_out
     from maeseg.training.images import choose_images
@@ -164,11 +166,13 @@ def compare(
     check_class_weights(class_weights, len(own.names), loss)
     for start in starts:
         start_unet(build_unet(encoder, decoder_channels, channels, own.maps), start, own)
-    size = choose_size(first_run(starts), image_size)
-    check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
+    native = choose_crop(first_run(starts), image_size, crop)
+    size = native or choose_size(first_run(starts), image_size)
+    sized_by = "crop" if native else "image_size"
+    check_image_size(size, largest_stride(decoder_channels), "the network's largest stride", sized_by)
     unet = build_unet(encoder, decoder_channels, channels, own.maps)
-    trial_pass(unet, size)
-    check_batch_statistics(batch_size, unet, torch.zeros(1, channels, *size))
+    trial_pass(unet, size, option=sized_by)
+    check_batch_statistics(batch_size, unet, torch.zeros(1, channels, *size), option=sized_by)
     chosen = choose_images(source, out, val=val, test=test, on_bad_image=on_bad_image, resume=resume)
     source, split = chosen.source, chosen.split
     for start in starts:
@@ -179,6 +183,7 @@ def compare(
 
     config |= {
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
+        "crop": list(native) if native else None,
     }  # fmt: skip
     cells_before: list[Cell] = []
 
@@ -223,6 +228,7 @@ def compare(
                     encoder=encoder,
                     decoder_channels=decoder_channels,
                     image_size=list(size),
+                    crop=list(native) if native else None,
                     val=val,
                     test=test,
                     epochs=epochs,

@@ -21,6 +21,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a fine-tuned network: every image exactly once, in order, at its label's own size.
 
+    A run of ``finetune --crop`` is measured at native resolution: in overlapping tiles of the crop's size.
+
     Args:
         run: A finetune run.
         data: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder with ``images/`` and ``masks/``.
@@ -74,7 +76,8 @@ def evaluate(
     source, indices = measured.source, measured.indices
     source.largest = normalisation.largest
     progress = partial(show_progress, description=f"evaluating {measured.in_words(data)}")
-    metrics = evaluate_model(unet, source, indices, choose_size(saved, None), rule, normalisation, progress)
+    size, in_tiles = choose_size(saved, None), saved.crop is not None
+    metrics = evaluate_model(unet, source, indices, size, rule, normalisation, progress, in_tiles=in_tiles)
     figures: dict[str, Any] = {
         **metrics.compute(),
         "border": rule,

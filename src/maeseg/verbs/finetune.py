@@ -32,6 +32,7 @@ def finetune(
     encoder: str | None = None,
     decoder_channels: list[int] | None = None,
     image_size: int | list[int] | None = None,
+    crop: int | list[int] | None = None,
     val: int | float | str = 0.2,
     test: int | float | str = 0,
     epochs: int = 50,
@@ -85,6 +86,11 @@ def finetune(
             64, 32, 16. Five of them make a U-Net whose largest stride is 32, four one of 16.
         image_size: Side in pixels, or [height, width], multiples of the largest stride; by default that of
             ``weights``, or 224.
+        crop: Side in pixels, or [height, width], multiples of the largest stride: train on random crops of so many
+            stored pixels, nothing resized, and measure in tiles of that size, as ``predict`` then takes them. For
+            images of one scale with small things in them (aerial, microscopy). Smaller images go on as their
+            reflection, which does not count. An epoch draws one crop of each image: ``steps_per_epoch`` draws more.
+            By default images are resized, unless ``weights`` are a run with crops.
         val: Validation images: a share (0.2) or a count (500), drawn from the content of each image, the same ones for
             every seed; or a labelled data set, like ``data``, or a text file of names, one in a line. A data set with
             ``train``, ``val`` and ``test`` folders keeps its own parts.
@@ -144,7 +150,8 @@ def finetune(
     from maeseg.classes import BINARY
     from maeseg.data.check import refuse_one_class, warn_of_one_class
     from maeseg.data.class_labels import check_border, choose_classes
-    from maeseg.data.datamodule import SegmentData
+    from maeseg.data.crops import crops_in_words
+    from maeseg.data.datamodule import NativeCrops, SegmentData
     from maeseg.data.sources import described_channels, open_source, refuse_inside, typical_size
     from maeseg.experiments.validation import Confusion, write_validation
     from maeseg.inference.evaluate import evaluate_model
@@ -155,7 +162,7 @@ def finetune(
     from maeseg.processes import wait_for_first
     from maeseg.training.batch import check_batch_statistics
     from maeseg.training.callbacks import LossWatch
-    from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
+    from maeseg.training.checkpoints import choose_crop, choose_size, read_checkpoint, restore_unet
     from maeseg.training.class_weights import check_class_weights, choose_class_weights
     from maeseg.training.held_out import check_held_out
     from maeseg.training.images import choose_images
@@ -177,8 +184,10 @@ def finetune(
     start = read_start(weights, transfer) if weights else None
     starts = [start] if start else []
     encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
-    size = choose_size(first_run(starts), image_size)
-    check_image_size(size, largest_stride(decoder_channels), "the network's largest stride")
+    native = choose_crop(first_run(starts), image_size, crop)
+    size = native or choose_size(first_run(starts), image_size)
+    sized_by = "crop" if native else "image_size"
+    check_image_size(size, largest_stride(decoder_channels), "the network's largest stride", sized_by)
     channels = choose_channels(starts, channels or described_channels(data))
     refuse_inside(out, data)
     source = open_source(data, labelled=True, download=download, channels=channels, classes=own)
@@ -193,11 +202,14 @@ def finetune(
     warn_of_one_class(source, train)
     L.seed_everything(seed, verbose=False)
     network = build_unet(encoder, decoder_channels, channels, own.maps)
-    trial_pass(network, size)
+    trial_pass(network, size, option=sized_by)
     normalisation = choose_normalisation(starts, source, split.train)
     images = SegmentData(
-        source, train, split.val, size, batch_size, workers, seed, steps_per_epoch, normalisation, augment or ()
-    )
+        source, train, split.val, size, batch_size, workers, seed, steps_per_epoch, normalisation, augment or (),
+        NativeCrops(chosen.sizes, border) if native else None,
+    )  # fmt: skip
+    if native:
+        log.info("%s", crops_in_words(native, [chosen.sizes[index] for index in train], len(images.val_set)))
     loaded = start_unet(network, start, own) if start else None
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
@@ -210,16 +222,19 @@ def finetune(
         "test": test,
         "border": border,
         "trained_on": list(typical_size(source, split.train)),
+        **({"crop": list(native)} if native else {}),
         **normalisation.as_dict(),
         **own.about,
     }
     module = SegmentModule(
-        network, about, border=border, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, loss=loss,
+        network, about, border="ignore" if native else border,  # crops have given border pixels their meaning already
+        lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, loss=loss,
         schedule=schedule, layer_decay=layer_decay,
         class_weights=choose_class_weights(class_weights, source, train, border),
+        padded=native is not None,
     )  # fmt: skip
     step_size = images.train_dataloader().batch_size or 1
-    check_batch_statistics(step_size, network, torch.zeros(1, channels, *size))
+    check_batch_statistics(step_size, network, torch.zeros(1, channels, *size), option=sized_by)
     stages = [("train", ("loss", "accuracy", "iou")), ("val", ("loss", "accuracy", "iou", "dice_loss"))]
     trainer = make_trainer(
         Path(out),
@@ -227,7 +242,9 @@ def finetune(
         best_by="val_iou",
         watch=LossWatch(start=None, may_vanish=True),
         epochs=epochs,
-        validate_every=validation_interval(images.images_per_epoch(), len(split.val), epochs),
+        validate_every=validation_interval(
+            images.images_per_epoch(), len(images.val_set), epochs, "crops" if native else "images"
+        ),
         precision=precision,
         clip=clip,
         save_every=save_every,
@@ -239,6 +256,7 @@ def finetune(
     # Whatever is wrong with the options has been said by now: an error leaves no folder behind.
     config |= {
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
+        "crop": list(native) if native else None,
     }  # fmt: skip
     run = Run("finetune", config, may_lengthen(out, epochs))
     if run.complete:
@@ -259,7 +277,9 @@ def finetune(
         if index in examples:
             predicted[index] = class_map(probability_KHW)
 
-    metrics = evaluate_model(unet, source, split.measured, size, border, normalisation, see=keep)
+    metrics = evaluate_model(
+        unet, source, split.measured, size, border, normalisation, see=keep, in_tiles=native is not None
+    )
     figures: dict[str, Any] = {**metrics.compute(), "border": border, "best_epoch": best.epoch + 1}
     if each := metrics.per_class():
         figures["classes"] = each

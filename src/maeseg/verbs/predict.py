@@ -32,7 +32,8 @@ def predict(
         checkpoint: The best by validation IoU, or the last.
         tile: Side in pixels of the overlapping tiles that an image is predicted in, each resized to what the network
             was trained at; 0 takes every image whole, ``auto`` those whose sides are up to eight times those of the
-            images trained on, and larger ones in tiles of that size.
+            images trained on, and larger ones in tiles of that size. After ``finetune --crop`` ``auto`` is tiles of the
+            crop's size for every image, at native resolution, and 0 is refused.
         overlap: Share of a tile that its neighbour covers too, up to 0.75.
         flips: Average the probabilities with those of the mirror image: twice the work.
         probabilities: Write ``probabilities/NAME.png`` as well, or with classes ``probabilities/NAME/CLASS.png``: 8
@@ -58,11 +59,12 @@ def predict(
     from maeseg.inference.folder import Segmenter
     from maeseg.inference.inputs import find_images
     from maeseg.inference.outputs import open_output
-    from maeseg.inference.tiles import check_tile
+    from maeseg.inference.tiles import check_tile, refuse_whole
     from maeseg.inference.written import Written
 
     check_tile(tile, overlap)
     engine = open_engine(Path(run), checkpoint, precision)
+    refuse_whole(tile, run, engine.crop)
     found = find_images(Path(images), engine.channels, MAX_PIXELS_ALONE, on_bad_image, largest=engine.largest)
     segmenter = Segmenter(engine, tile, overlap, flips)
     with open_output(Path(out), overwrite) as target:
