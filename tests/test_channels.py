@@ -218,6 +218,7 @@ def test_every_verb_takes_images_of_five_channels(
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_weights_of_rgb_serve_other_channels(data: Path, tmp_path: Path) -> None:
     rgb = tmp_path / "rgb"
     assert pretrain(rgb, "--epochs", 1) == 0

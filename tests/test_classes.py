@@ -585,6 +585,7 @@ def test_the_head_of_other_classes_stays_new(run: Path, folder: Path, tmp_path: 
     assert not (tmp_path / "binary" / "confusion.csv").exists()
 
 
+@pytest.mark.slow
 def test_compare_with_painted_labels(folder: Path, tmp_path: Path) -> None:
     painted, weights = tmp_path / "painted", tmp_path / "a.pth"
     shutil.copytree(folder / "images", painted / "images")

@@ -298,6 +298,7 @@ def test_tensorflows_padding_is_fixed_where_sides_are_multiples() -> None:
     assert len(replaced) == len(ours) == 5
 
 
+@pytest.mark.slow
 def test_images_of_ones_own(finetuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random = np.random.default_rng(0)
     for number, size in enumerate([(90, 120, 3), (50, 40, 3)]):

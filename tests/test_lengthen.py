@@ -27,6 +27,7 @@ def column(run: Path, name: str) -> list[str]:
 # --- longer
 
 
+@pytest.mark.slow
 def test_with_a_constant_rate_a_lengthened_run_is_one_of_that_length(
     finetuned: Path, pretrained: Path, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def test_recipes_are_shipped() -> None:
     assert RECIPES
 
 
+@pytest.mark.slow
 def test_a_recipe_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     command = ("recipe", "--file", tmp_path / "tiny.yaml", "--data", "synthetic:24", "--out", tmp_path / "out")

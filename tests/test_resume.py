@@ -68,12 +68,12 @@ def steps_saved(run: Path) -> int:
 @pytest.mark.parametrize(
     ("verb", "moment", "number", "saved", "workers"),
     [
-        ("pretrain", "step", 3, 2, (0, 0)),
-        ("finetune", "step", STEPS + 1, STEPS, (1, 0)),
+        pytest.param("pretrain", "step", 3, 2, (0, 0), marks=pytest.mark.slow),
+        pytest.param("finetune", "step", STEPS + 1, STEPS, (1, 0), marks=pytest.mark.slow),
         ("pretrain", "step", STEPS + 3, STEPS + 2, (0, 1)),
         ("finetune", "step", STEPS + 3, STEPS + 2, (0, 2)),
         ("finetune", "validation", 1, STEPS, (0, 0)),
-        ("pretrain", "validation", 4, 2 * STEPS, (1, 1)),
+        pytest.param("pretrain", "validation", 4, 2 * STEPS, (1, 1), marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_run_goes_on_with_the_same_bits(
@@ -127,10 +127,10 @@ def test_a_run_killed_again_and_again(
     ("verb", "event", "moment", "number", "code", "saved"),
     [
         ("pretrain", "interrupt", "step", 3, 130, 3),
-        ("finetune", "terminate", "step", STEPS, 143, STEPS),
+        pytest.param("finetune", "terminate", "step", STEPS, 143, STEPS, marks=pytest.mark.slow),
         ("finetune", "terminate", "step", STEPS + 2, 143, STEPS + 2),
-        ("pretrain", "interrupt", "validation", 1, 130, STEPS),
-        ("pretrain", "terminate", "validation", 2, 143, STEPS),
+        pytest.param("pretrain", "interrupt", "validation", 1, 130, STEPS, marks=pytest.mark.slow),
+        pytest.param("pretrain", "terminate", "validation", 2, 143, STEPS, marks=pytest.mark.slow),
         ("finetune", "interrupt", "validation", 4, 130, 2 * STEPS),
     ],
 )

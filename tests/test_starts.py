@@ -194,6 +194,7 @@ def test_timms_weights_come_from_its_cache(
 # --- a comparison
 
 
+@pytest.mark.slow
 def test_compare_any_starts(outside: Path, pretrained: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     assert compare(out, f"[scratch, {outside}, {pretrained}]") == 0
