@@ -17,7 +17,7 @@ from maeseg.data.datasets import LabelledImages, UnlabelledImages
 from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.samplers import EpochSampler, TrainLoader
 from maeseg.data.sources import Source
-from maeseg.data.splits import Split
+from maeseg.data.splits import Split, evenly_spread
 from maeseg.data.transforms import crop_transform, eval_transform, pretrain_transform, train_transform
 from maeseg.errors import UserError
 from maeseg.types import Augmentation, BorderRule
@@ -108,7 +108,9 @@ class PretrainData(TrainData):
                 "fewer than one batch; give a smaller one"
             )
         train_set = UnlabelledImages(source, split.train, pretrain_transform(size, normalisation, augment))
-        val_set = UnlabelledImages(source, _spread(split.val, MAX_PRETRAIN_VAL), eval_transform(size, normalisation))
+        val_set = UnlabelledImages(
+            source, evenly_spread(split.val, MAX_PRETRAIN_VAL), eval_transform(size, normalisation)
+        )
         super().__init__(train_set, val_set, batch_size, workers, seed)
 
 
@@ -193,10 +195,3 @@ def _common(workers: int) -> dict[str, Any]:
 def _leave_interrupts_to_the_run(worker: int) -> None:
     # a terminal sends Ctrl-C to every process: a reader that ends of it would take the run down before it is saved
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _spread(indices: tuple[int, ...], most: int) -> tuple[int, ...]:
-    # the ends of a sorted split would be a few classes only: file names usually begin with the class
-    if len(indices) <= most:
-        return indices
-    return tuple(indices[place * len(indices) // most] for place in range(most))

@@ -10,8 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import TypeVar
 
 from maeseg.errors import UserError
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -158,10 +161,10 @@ def named_subset(train: Sequence[int], names: Sequence[str], file: Path) -> tupl
     return tuple(sorted(places[name] for name in wanted))
 
 
-def spread(indices: Sequence[int], most: int) -> tuple[int, ...]:
-    """Choose at most so many of sorted indices, evenly spread: files sorted by name usually begin with one class."""
-    count = min(most, len(indices))
-    return tuple(indices[place * len(indices) // count] for place in range(count))
+def evenly_spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many items, evenly spread: files sorted by name usually begin with one class."""
+    count = min(most, len(items))
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 def read_names(file: Path, option: str) -> set[str]:

@@ -13,7 +13,7 @@ from maeseg.data.files import some
 from maeseg.data.folders import ImageFolder, describe_labels
 from maeseg.data.pixel_facts import assumptions, choose_largest
 from maeseg.data.sources import Source
-from maeseg.data.splits import spread
+from maeseg.data.splits import evenly_spread
 from maeseg.data.survey import Survey
 from maeseg.errors import UserError
 from maeseg.types import BORDER
@@ -53,7 +53,7 @@ def summarize(source: Source, found: Survey) -> Summary:
         if source.labelled:
             lines |= _labels(source, names)
     elif source.labelled:
-        lines["labels"] = _shares(source, spread(sorted(found.facts), _READ))
+        lines["labels"] = _shares(source, evenly_spread(sorted(found.facts), _READ))
     lines |= _parts(source) | _duplicates(names, found.facts)
     faults = [found.faults[index] for index in sorted(found.faults)]
     if faults:

@@ -14,9 +14,9 @@ from maeseg.classes import Classes
 from maeseg.colors import BORDER_COLOR
 from maeseg.data.normalisation import IMAGENET, Normalisation
 from maeseg.data.sources import Source
+from maeseg.data.splits import evenly_spread
 from maeseg.data.transforms import eval_transform
 from maeseg.inference.contact_sheet import legend_picture
-from maeseg.inference.inputs import evenly_spread
 from maeseg.inference.reconstruct import reconstruct_images
 from maeseg.inference.written import coloured
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
@@ -27,7 +27,7 @@ EXAMPLES = 8
 
 def choose_examples(val: Sequence[int]) -> list[int]:
     """Eight validation images, evenly spread."""
-    return evenly_spread(val, min(EXAMPLES, len(val)))
+    return evenly_spread(val, EXAMPLES)
 
 
 def load_normalised(pixels_CHW: Tensor, size: tuple[int, int], normalisation: Normalisation = IMAGENET) -> Tensor:

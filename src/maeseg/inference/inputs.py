@@ -3,12 +3,10 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -18,6 +16,7 @@ from maeseg.data.files import MAX_PIXELS, DataError, some
 from maeseg.data.folders import ImageFolder
 from maeseg.data.pixel_facts import PixelFacts, assumptions, check_pixels
 from maeseg.data.pixels import RGB
+from maeseg.data.splits import evenly_spread
 from maeseg.errors import UserError
 from maeseg.inference.workers import in_order, open_workers
 from maeseg.progress import show_progress
@@ -25,7 +24,6 @@ from maeseg.types import OnBadImage
 
 log = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
 
 _LARGE = 2**24  # pixels; one such image is looked at at a time
 _one_large = threading.Lock()
@@ -96,11 +94,6 @@ def check_count(count: int, there: int, path: Path) -> None:
     """Raise a UserError unless so many images can be taken of those that are there."""
     if not 1 <= count <= there:
         raise UserError(f"--count {count}: {path} has {there} images; give 1 to {there}")
-
-
-def evenly_spread(items: Sequence[Item], count: int) -> list[Item]:
-    """So many items, evenly spread: files sorted by name usually begin with one class."""
-    return [items[place * len(items) // count] for place in range(count)]
 
 
 def _look(file: Path, channels: int, most: int) -> PixelFacts | str:

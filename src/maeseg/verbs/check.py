@@ -42,7 +42,7 @@ def check(
     from maeseg.data.class_labels import choose_classes
     from maeseg.data.description import write_description
     from maeseg.data.folders import ImageFolder
-    from maeseg.data.splits import spread
+    from maeseg.data.splits import evenly_spread
     from maeseg.data.summary import summarize
     from maeseg.data.survey import survey
     from maeseg.errors import UserError
@@ -72,7 +72,7 @@ def check(
             raise UserError(f"--write {write} cannot be written ({error.strerror or error}): name another") from error
     lines = dict(found.lines)
     if pictured:
-        save_sheet(source, spread(sorted(facts.facts), 10), pictured)
+        save_sheet(source, evenly_spread(sorted(facts.facts), 10), pictured)
         lines["to look at"] = str(pictured)
     if refusal is None:
         lines["next"] = next_command(data, source, write, bool(facts.faults))
