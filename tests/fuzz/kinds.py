@@ -140,7 +140,7 @@ def training_images(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     (root / "in").mkdir()
     for number in range(12):
         suffix = draw(st.sampled_from(sorted(PICTURES))) if number < 2 else "png"
-        content = draw(damages())(PICTURES[suffix]) if number < 2 else PICTURES["png"]
+        content = draw(damages())(PICTURES[suffix]) if number < 2 else picture("PNG", "RGB", number)
         (root / "in" / f"{number}.{suffix}").write_bytes(content)
     policy = draw(st.sampled_from(["fail", "skip"]))
     words = ("pretrain", "--data", root / "in", "--out", root / "out", *tiny_runs.NETWORK, *ALONE)
@@ -271,7 +271,8 @@ def weights(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
 def shards(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     """A damaged tar shard, to be pre-trained on."""
     names = [draw(st.sampled_from(["a", "../b", "/c", "d/e", ".f"])) + f"{number}.jpg" for number in range(3)]
-    shard = write_shard(root / "in" / "a.tar", dict.fromkeys([*names, "sound.jpg", "too.jpg"], PICTURES["jpg"]))
+    members = {name: picture("JPEG", "RGB", place) for place, name in enumerate([*names, "sound.jpg", "too.jpg"])}
+    shard = write_shard(root / "in" / "a.tar", members)
     shard.write_bytes(draw(damages())(shard.read_bytes()))
     words = ("pretrain", "--data", shard.parent, "--out", root / "out", *tiny_runs.NETWORK, *ALONE)
     return (*words, "--on_bad_image", draw(st.sampled_from(["fail", "skip"]))), root / "out"
@@ -291,7 +292,18 @@ def configs(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     options = yaml.safe_load((seeds.pretrained / "config.yaml").read_text())
     (root / "config.yaml").write_bytes(_broken_text(draw, options))
     small = ("--data", "synthetic:6", "--out", root / "out", *tiny_runs.NETWORK, *ALONE)
-    return ("pretrain", "--config", root / "config.yaml", *small, "--extra", "[]", "--seed", 0), root / "out"
+    return (
+        "pretrain",
+        "--config",
+        root / "config.yaml",
+        *small,
+        "--extra",
+        "[]",
+        "--seed",
+        0,
+        "--val",
+        2,
+    ), root / "out"
 
 
 @st.composite
