@@ -59,7 +59,8 @@ def test_the_description_that_is_written_reads_the_same(
         assert main(words) == 2
         refused = capsys.readouterr().err
         assert add[1:-1] in refused and not (tmp_path / "data.yaml").exists()
-        words += ["--add", add, "--overwrite"]  # the sheet of images is there already
+        assert not (tmp_path / "data.png").exists()
+        words += ["--add", add]
     assert main(words) == 0
     with Image.open(tmp_path / "data.png") as sheet:
         assert sheet.width > 500

@@ -71,7 +71,7 @@ def check(
         except OSError as error:
             raise UserError(f"--write {write} cannot be written ({error.strerror or error}): name another") from error
     lines = dict(found.lines)
-    if pictured:
+    if pictured and refusal is None:
         save_sheet(source, evenly_spread(sorted(facts.facts), 10), pictured)
         lines["to look at"] = str(pictured)
     if refusal is None:
