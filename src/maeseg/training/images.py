@@ -162,9 +162,11 @@ class _Stored:
 def _stored(out: Path, resume: bool) -> _Stored | None:
     """The list that a run goes on with: its own, or that of the comparison it belongs to."""
     comparison = _comparison_of(out)
+    # asked first: another process of the same run writes the list before it makes these folders
+    begun = any((out / name).exists() for name in ("checkpoints", "runs"))
     if resume and (found := read_image_list(out)):
         return _Stored(found, own=True, shared=comparison is not None)
-    if resume and any((out / name).exists() for name in ("checkpoints", "runs")):
+    if resume and begun:
         raise UserError(
             f"--resume: {out} has no {IMAGES}, so it is not known which images it was begun with: start again with "
             "--overwrite, or give another --out"
