@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from maeseg.experiments.folder import read_curves
+from maeseg.training.run import Run, read_config
 from maeseg.training.validating import validation_interval
 from mishaps import Mishap, suffer
 from tiny_runs import DATA, NETWORK, TRAINING, curves, files_in, finetune, maeseg, pretrain, same_weights
@@ -25,6 +26,18 @@ def column(run: Path, name: str) -> list[str]:
 
 
 # --- longer
+
+
+def test_another_process_finds_a_run_as_the_first_one_leaves_it(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(pretrained, tmp_path / "run")
+    config = {**read_config(run), "out": str(run), "resume": True, "overwrite": False}
+    monkeypatch.setattr("maeseg.training.run.first_process", lambda: False)
+    assert Run("pretrain", config).complete
+    assert not Run("pretrain", {**config, "epochs": 9}).complete  # the first one is about to lengthen it
+    (run / "config.yaml").unlink()
+    assert not Run("pretrain", config).complete  # not there yet
 
 
 @pytest.mark.slow
