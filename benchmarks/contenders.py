@@ -24,11 +24,11 @@ import timm.layers
 import torch
 from torch import Tensor, nn
 
-from maeseg.masking import random_visible, random_window
+from maeseg.masking.patches import reconstruction_loss
+from maeseg.masking.visible import random_visible, random_window
 from maeseg.models.densify import EPSILON, ScaleNorm
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import DECODER_CHANNELS, build_unet
-from maeseg.patches import reconstruction_loss
 from maeseg.sparse import encode_visible
 from maeseg.sparse.reference import Visible, encode_masked_dense
 
@@ -79,7 +79,7 @@ def computed(features: list[Tensor]) -> list[Tensor]:
 
 
 def reconstruct_emulated(model: MaskedAutoencoder, images_BCHW: Tensor, visible_BYX: Tensor) -> Tensor:
-    """What ``model(images, visible)`` computes, with the emulated encoder and dense normalisation."""
+    """What ``model(images, visible)`` computes, with the emulated encoder and dense normalization."""
     visible = Visible(visible_BYX)
     maps = encode_masked_dense(model.encoder, images_BCHW, visible_BYX)[1:]
     filled = [images_BCHW]

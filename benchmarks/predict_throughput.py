@@ -26,8 +26,8 @@ from pretrain_step import describe
 
 import maeseg
 from maeseg.cli import tune_allocator
-from maeseg.data.files import list_files
-from maeseg.training.checkpoints import choose_size, read_checkpoint, restore_unet
+from maeseg.data.image_files import list_files
+from maeseg.runs.checkpoint import choose_size, read_checkpoint, restore_unet
 from maeseg.types import PredictPrecision
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -55,9 +55,9 @@ def plain_loop(run: Path, images: Path, out: Path) -> None:
         with Image.open(images / name) as opened:
             image = opened.convert("RGB")
         resized = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
-        normalised = ((torch.from_numpy(resized) / 255 - MEAN) / STD).permute(2, 0, 1)
+        normalized = ((torch.from_numpy(resized) / 255 - MEAN) / STD).permute(2, 0, 1)
         with torch.inference_mode():
-            probability = unet(normalised[None]).sigmoid()
+            probability = unet(normalized[None]).sigmoid()
             probability = F.interpolate(probability, (image.height, image.width), mode="bilinear")[0, 0]
         label = (probability > 0.5).to(torch.uint8) * 255
         Image.fromarray(label.numpy()).save((out / name.name).with_suffix(".png"))

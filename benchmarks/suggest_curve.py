@@ -2,7 +2,7 @@
 
     python benchmarks/suggest_curve.py --data oxford-pet:ROOT --out OUT [--weights RUN]
 
-Labelling is simulated: all labels are there, and a network is fine-tuned on those that it was given. Both sides begin
+Labeling is simulated: all labels are there, and a network is fine-tuned on those that it was given. Both sides begin
 with the same random images of a seed; one is then given more random ones, the other those that its own network of the
 round before asked for. Every fine-tuning takes the same number of steps. Repeat the command to go on where it stopped.
 """
@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 
 import maeseg
 from maeseg.cli import tune_allocator
-from maeseg.data.check import contents_of
-from maeseg.data.sources import Source, open_source
+from maeseg.data.bad_images import contents_of
+from maeseg.data.sources.base import Source, open_source
 from maeseg.data.splits import draw_split, label_subset
 from maeseg.data.survey import survey
-from maeseg.training.run import read_metrics
+from maeseg.runs.run import read_metrics
 
 STRATEGIES = ("random", "suggested")
 FIGURES = ("accuracy", "iou", "dice_loss")
@@ -31,7 +31,7 @@ FIGURES = ("accuracy", "iou", "dice_loss")
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="labelled data, as finetune takes it")
+    parser.add_argument("--data", required=True, help="labeled data, as finetune takes it")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs, curve.json and curve.png")
     parser.add_argument("--weights", help="what every network starts from; scratch if left out")
     parser.add_argument("--labels", type=int, nargs="+", default=[32, 80, 160, 320], help="labels after each round")
@@ -57,13 +57,13 @@ def link(folder: Path, source: Source, indices: Sequence[int]) -> str:
 def next_labels(
     asked: argparse.Namespace, source: Source, train: Sequence[int], have: Sequence[int], count: int, run: Path
 ) -> list[int]:
-    """What the network of a run wants labelled beside the images that it has."""
+    """What the network of a run wants labeled beside the images that it has."""
     folder = run.parent / "asking"
-    unlabelled = [index for index in train if index not in set(have)]
+    unlabeled = [index for index in train if index not in set(have)]
     images = maeseg.suggest(
         run=str(run),
-        images=link(folder / "unlabelled", source, unlabelled),
-        labelled=link(folder / "labelled", source, have),
+        images=link(folder / "unlabeled", source, unlabeled),
+        labeled=link(folder / "labeled", source, have),
         out=str(folder / "suggested"),
         count=count - len(have),
         overwrite=True,
@@ -74,7 +74,7 @@ def next_labels(
 
 def simulate(asked: argparse.Namespace, strategy: str, seed: int) -> None:
     """Fine-tune on more and more labels, chosen by a strategy."""
-    source = open_source(asked.data, labelled=True)
+    source = open_source(asked.data, labeled=True)
     contents = contents_of(source, survey(source))
     train = draw_split(dict(enumerate(contents)), asked.val).train
     have: list[int] = []
@@ -111,10 +111,10 @@ def collect(asked: argparse.Namespace) -> None:
     (asked.out / "curve.json").write_text(json.dumps(curve, indent=1))
     figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
     axes = figure.subplots()
-    for strategy, colour in zip(STRATEGIES, ("tab:grey", "tab:orange"), strict=True):
+    for strategy, color in zip(STRATEGIES, ("tab:gray", "tab:orange"), strict=True):
         scores = np.array([curve[strategy][str(count)]["iou"] for count in asked.labels])
-        axes.plot(asked.labels, scores.mean(1), marker="o", color=colour, label=strategy)
-        axes.plot(asked.labels, scores, marker=".", linestyle="", color=colour, alpha=0.5)
+        axes.plot(asked.labels, scores.mean(1), marker="o", color=color, label=strategy)
+        axes.plot(asked.labels, scores, marker=".", linestyle="", color=color, alpha=0.5)
     axes.set(xscale="log", xlabel="labels", ylabel="IoU on validation images")
     axes.set_xticks(asked.labels, [str(count) for count in asked.labels])
     axes.minorticks_off()

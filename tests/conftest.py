@@ -28,7 +28,7 @@ def seeds() -> None:
 @pytest.fixture(scope="session")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished tiny pretrain run; read only."""
-    import tiny_runs
+    from helpers import tiny_runs
 
     out = tmp_path_factory.mktemp("runs") / "pretrained"
     assert tiny_runs.pretrain(out) == 0
@@ -38,7 +38,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finetuned(pretrained: Path) -> Path:
     """A finished tiny finetune run from those weights; read only."""
-    import tiny_runs
+    from helpers import tiny_runs
 
     out = pretrained.with_name("finetuned")
     assert tiny_runs.finetune(out, pretrained) == 0
@@ -48,7 +48,7 @@ def finetuned(pretrained: Path) -> Path:
 @pytest.fixture
 def refused(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Run a command line that must be refused; returns the one line it says."""
-    import tiny_runs
+    from helpers import tiny_runs
 
     def run(*words: object) -> str:
         capfd.readouterr()

@@ -18,25 +18,28 @@ SOURCE = ROOT / "src"
 # From low to high; the package itself (maeseg/__init__.py) offers the verbs, so it stands above them.
 TIERS = (
     ("errors", "types"),
-    ("atomic", "parsing", "processes", "progress", "system"),
-    ("classes", "colors", "labels", "masking", "patches", "scores"),
+    ("utils",),
+    ("labels", "masking"),
+    ("metrics",),
     ("sparse",),
     ("data",),
     ("models",),
+    ("weights",),
+    ("runs",),
     ("training",),
-    ("inference",),
-    ("experiments",),
-    ("exports",),
-    ("pages",),
-    ("web",),
-    ("verbs",),
+    ("prediction",),
+    ("comparison",),
+    ("exporting",),
+    ("reporting",),
+    ("webapp",),
+    ("commands",),
     ("",),
     ("cli", "__main__"),
 )
 TIER = {name: tier for tier, names in enumerate(TIERS) for name in names}
-PAGES_MAY_NOT = {"data", "models", "training", "inference", "exports"}  # it reads run folders only
+REPORTING_MAY_NOT = {"data", "models", "weights", "training", "prediction", "exporting"}  # it reads run folders only
 
-LIGHT = ("", "cli", "errors", "parsing", "types", "verbs")
+LIGHT = ("", "cli", "errors", "types", "commands")
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "monai"}
 
 MACHINE_PATH = re.compile(r"(?<![\w.:/~-])/(?:home|root|Users|work|mnt|media|tmp)/\w|\b[A-Z]:\\Users\\")
@@ -88,8 +91,8 @@ def test_imports_only_what_stands_above(module: str) -> None:
         assert name in MODULES, f"{module} imports {name}, which is no module"
         other = part_of(name)
         assert TIER[other] <= TIER[part], f"{module} imports {name}, which stands below it"
-        if part == "pages":
-            assert other not in PAGES_MAY_NOT, f"{module} imports {name}: it reads run folders only"
+        if part == "reporting":
+            assert other not in REPORTING_MAY_NOT, f"{module} imports {name}: it reads run folders only"
 
 
 def test_no_part_has_the_name_of_a_verb() -> None:
@@ -140,5 +143,5 @@ def test_no_machine_path_in_any_tracked_file() -> None:
         ("#!/usr/bin/env bash", False),
     ],
 )
-def test_machine_paths_are_recognised(line: str, is_path: bool) -> None:
+def test_machine_paths_are_recognized(line: str, is_path: bool) -> None:
     assert bool(MACHINE_PATH.search(line)) is is_path

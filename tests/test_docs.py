@@ -11,10 +11,10 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from class_folders import write_folder
+from helpers.class_folders import write_folder
+from helpers.tiny_runs import maeseg
 from maeseg.cli import VERBS, parse
-from maeseg.data.synthetic import Synthetic
-from tiny_runs import maeseg
+from maeseg.data.sources.synthetic import Synthetic
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -39,20 +39,20 @@ def commands(page: Path, block: str) -> list[list[str]]:
 def lay_out(folder: Path) -> None:
     """Tiny images where the documentation has the user's."""
     source = Synthetic(12, 64)
-    for name in ("photos", "labelled/images", "labelled/masks", "new"):
+    for name in ("photos", "labeled/images", "labeled/masks", "new"):
         (folder / name).mkdir(parents=True)
     for index in range(12):
         image, label = source.image(index), source.label(index).point(lambda value: value * 255)
         image.save(folder / "photos" / f"{index}.png")
-        image.save(folder / "labelled" / "images" / f"{index}.png")
-        label.save(folder / "labelled" / "masks" / f"{index}.png")
-    Image.new("RGB", (80, 60), "grey").save(folder / "new" / "a.jpg")
+        image.save(folder / "labeled" / "images" / f"{index}.png")
+        label.save(folder / "labeled" / "masks" / f"{index}.png")
+    Image.new("RGB", (80, 60), "gray").save(folder / "new" / "a.jpg")
 
 
 def look_at_page(words: list[str]) -> None:
     """What the server would offer, as a server never ends."""
     testclient = pytest.importorskip("starlette.testclient", reason="the page needs maeseg[app]")
-    from maeseg.web.site import make_site
+    from maeseg.webapp.site import make_site
 
     _, options = parse(["app", *words])
     offered = testclient.TestClient(make_site(Path(options["runs"])), base_url="http://127.0.0.1").get("/runs").json()
@@ -81,9 +81,9 @@ def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_commands_for_classes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_folder(tmp_path / "labelled")
-    (tmp_path / "labelled" / "classes.yaml").rename("classes.yaml")
-    shutil.copytree(tmp_path / "labelled" / "images", tmp_path / "new")
+    write_folder(tmp_path / "labeled")
+    (tmp_path / "labeled" / "classes.yaml").rename("classes.yaml")
+    shutil.copytree(tmp_path / "labeled" / "images", tmp_path / "new")
     assert maeseg("pretrain", "--data", "new", "--out", "runs/pretrained", *SMALLER["pretrain"]) == 0
     run_all(commands(DOCS / "classes.md", "console"))
     assert (tmp_path / "predictions" / "probabilities" / "00" / "car.png").exists()

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from maeseg.data.folders import ImageFolder
+from helpers.mishaps import Mishap, full_disk, suffer
+from helpers.tiny_runs import DATA, NETWORK, VAL, curves, files_in, maeseg, same_weights, split_of
 from maeseg.data.samplers import EpochSampler
-from mishaps import Mishap, full_disk, suffer
-from tiny_runs import DATA, NETWORK, VAL, curves, files_in, maeseg, same_weights, split_of
+from maeseg.data.sources.folder import ImageFolder
 
 STEPS = 4
 WORDS = (
@@ -145,7 +145,7 @@ def test_an_image_that_breaks_on_the_way_loses_nothing_before_it(part: str, step
         return (*WORDS, *more, "--out", tmp_path / out)
 
     assert suffer(None, *words("whole")).code == 0
-    split = split_of(ImageFolder(tmp_path / "data", labelled=False), 4)
+    split = split_of(ImageFolder(tmp_path / "data", labeled=False), 4)
     first_of_third_batch = EpochSampler(16, seed=0).drawn(0)[2 * 4][0]
     index = split.train[first_of_third_batch] if part == "train" else split.val[0]
     file = tmp_path / "data" / f"{index:02d}.png"

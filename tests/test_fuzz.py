@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fake_runs import fake_compare, fake_finetune, fake_pretrain
 from fuzz import harness
 from fuzz.campaign import try_kind
 from fuzz.kinds import KINDS, Seeds
+from helpers.fake_runs import fake_compare, fake_finetune, fake_pretrain
 
 FEW = {"images": 12, "labels": 8, "checkpoints": 8, "recipes": 8, "run folders": 1}
 

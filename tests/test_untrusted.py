@@ -10,13 +10,13 @@ import pytest
 import torch
 import yaml
 
-from fake_runs import fake_compare, fake_finetune
+from helpers.fake_runs import fake_compare, fake_finetune
+from helpers.tar_shards import encoded
+from helpers.tiny_runs import DATA, maeseg
+from maeseg.commands.report import report
 from maeseg.errors import UserError
-from maeseg.training.checkpoints import read_checkpoint
-from maeseg.training.run import read_config, write_json
-from maeseg.verbs.report import report
-from tar_shards import encoded
-from tiny_runs import DATA, maeseg
+from maeseg.runs.checkpoint import read_checkpoint
+from maeseg.runs.run import read_config, write_json
 
 
 class Trap:

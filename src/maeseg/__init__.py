@@ -1,20 +1,20 @@
-"""Pre-train a U-Net on your own unlabelled images, then segment with a fraction of the labels."""
+"""Pre-train a U-Net on your own unlabeled images, then segment with a fraction of the labels."""
 
+from maeseg.commands.app import app
+from maeseg.commands.check import check
+from maeseg.commands.compare import compare
+from maeseg.commands.demo import demo
+from maeseg.commands.encoders import encoders
+from maeseg.commands.evaluate import evaluate
+from maeseg.commands.export import export
+from maeseg.commands.finetune import finetune
+from maeseg.commands.predict import predict
+from maeseg.commands.pretrain import pretrain
+from maeseg.commands.recipe import recipe
+from maeseg.commands.reconstruct import reconstruct
+from maeseg.commands.report import report
+from maeseg.commands.suggest import suggest
 from maeseg.errors import UserError
-from maeseg.verbs.app import app
-from maeseg.verbs.check import check
-from maeseg.verbs.compare import compare
-from maeseg.verbs.demo import demo
-from maeseg.verbs.encoders import encoders
-from maeseg.verbs.evaluate import evaluate
-from maeseg.verbs.export import export
-from maeseg.verbs.finetune import finetune
-from maeseg.verbs.predict import predict
-from maeseg.verbs.pretrain import pretrain
-from maeseg.verbs.recipe import recipe
-from maeseg.verbs.reconstruct import reconstruct
-from maeseg.verbs.report import report
-from maeseg.verbs.suggest import suggest
 
 __all__ = [
     "UserError",

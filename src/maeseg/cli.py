@@ -15,7 +15,7 @@ from typing import Any
 
 import maeseg
 from maeseg.errors import Terminated, UserError, nearest
-from maeseg.parsing import one_line, refuse_null, typed_options
+from maeseg.utils.parsing import one_line, refuse_null, typed_options
 
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
@@ -127,7 +127,7 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
             own.add_function_arguments(function, as_group=False)
             own.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
         verbs.add_subcommand(name, own, help=summary)
-    own_words = normalise(VERBS[given], argv[1:]) if given in VERBS else []
+    own_words = normalize(VERBS[given], argv[1:]) if given in VERBS else []
     words = [given, *resumed_config(given, own_words), *own_words]
     try:
         found = parser.parse_args(words)
@@ -146,7 +146,7 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
     return given, options
 
 
-def normalise(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
+def normalize(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     """Check option names, take dashes for underscores, and let a switch stand alone: ``--resume``.
 
     Raises:
@@ -194,7 +194,7 @@ def resumed_config(verb: str, words: Sequence[str]) -> list[str]:
 
 def version() -> str:
     """The installed version."""
-    from maeseg.system import version_of
+    from maeseg.utils.system import version_of
 
     return version_of("maeseg")
 
@@ -247,11 +247,11 @@ def show(verb: str, options: dict[str, Any], result: Any) -> None:
         for fault in result.faults:
             console.print(fault, soft_wrap=True, markup=False, highlight=False)
     elif verb == "compare":
-        from maeseg.experiments.summary import print_summary
+        from maeseg.comparison.summary import print_summary
 
         print_summary(Path(options["out"]), console)
     elif verb == "demo":
-        from maeseg.experiments.summary import print_summary
+        from maeseg.comparison.summary import print_summary
 
         print_summary(result.parent, console)
         console.print(f"report: {result}", soft_wrap=True)

@@ -18,7 +18,7 @@ Transfer = Literal["encoder+decoder", "encoder"]
 """What is taken from a run that training starts from."""
 
 LossName = Literal["dice+ce", "dice+focal", "dice"]
-"""What fine-tuning minimises: soft Dice loss plus cross-entropy or focal loss, or the first alone."""
+"""What fine-tuning minimizes: soft Dice loss plus cross-entropy or focal loss, or the first alone."""
 
 ClassWeights = Literal["balanced"] | list[float] | None
 """How much a pixel of each class counts in the loss: inversely to its share of the labels, so much, or alike."""

@@ -108,7 +108,7 @@ def digest(out: Path) -> str:
 
 
 def steps(out: Path) -> int:
-    """Optimiser steps in a run's checkpoints; of a comparison, in all of its runs'."""
+    """Optimizer steps in a run's checkpoints; of a comparison, in all of its runs'."""
     total = 0
     for folder in {path.parent for path in out.rglob("*.ckpt")}:
         there = [folder / name for name in ("last.ckpt", "previous.ckpt") if (folder / name).exists()]

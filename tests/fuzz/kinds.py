@@ -20,14 +20,14 @@ import yaml
 from hypothesis import strategies as st
 from PIL import Image
 
-import tiny_runs
-from annotation_files import FORMATS, HEIGHT, WIDTH
-from fake_runs import fake_compare, fake_finetune, fake_pretrain
-from folders import scene, write_pairs
 from fuzz.mutations import Damage, damages, odd_values
-from tar_shards import write_shard
-from test_label_rules import ASKED, RIGHT
-from test_pictures import deep_png
+from helpers import tiny_runs
+from helpers.annotation_files import FORMATS, HEIGHT, WIDTH
+from helpers.fake_runs import fake_compare, fake_finetune, fake_pretrain
+from helpers.folders import scene, write_pairs
+from helpers.label_encodings import ASKED, RIGHT
+from helpers.pictures import deep_png
+from helpers.tar_shards import write_shard
 
 ALONE = ("--batch_size", 2, "--workers", 0, "--accelerator", "cpu", "--epochs", 1)
 Case = tuple[tuple[object, ...], Path]

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from maeseg.classes import BINARY, MOST, Classes, Range, default_colours, one, pack
-from maeseg.colors import told_apart
-from maeseg.data.files import DataError, opened
+from maeseg.data.image_files import DataError, opened
 from maeseg.errors import UserError
+from maeseg.labels.classes import BINARY, MOST, Classes, Range, default_colors, one, pack
+from maeseg.labels.colors import told_apart
 from maeseg.types import BORDER, BorderRule
 
 FORMS = (
     "a YAML list of names in the order of the labels' values ([background, road, car]), names with values (road: 1) or "
-    "with colours (road: [128, 64, 128]), or a label that is a PNG with a palette"
+    "with colors (road: [128, 64, 128]), or a label that is a PNG with a palette"
 )
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LONGEST = 2**20  # bytes of a list
@@ -26,8 +26,8 @@ def read_classes(file: Path) -> Classes:
     """Read a list of classes.
 
     Args:
-        file: YAML: names in the order of the labels' values, names with values, or names with the colours that labels
-            are painted in. Or a PNG with a palette, one of the labels: a class for each colour of its palette, or if
+        file: YAML: names in the order of the labels' values, names with values, or names with the colors that labels
+            are painted in. Or a PNG with a palette, one of the labels: a class for each color of its palette, or if
             that is a full one of 256 for each value up to the largest in it that is not the border's, 255; the
             numbers are the names.
 
@@ -71,20 +71,20 @@ def _of_palette(file: Path) -> Classes:
         palette = image.getpalette("RGB")
         if image.mode != "P" or palette is None:
             raise DataError(f"--classes {file} is a PNG without a palette ({image.mode}): give {FORMS}")
-    colours = np.array(palette).reshape(-1, 3)
-    count = len(colours)
+    colors = np.array(palette).reshape(-1, 3)
+    count = len(colors)
     if count > MOST:
         count = max((value for value in values if value != BORDER), default=0) + 1
     return Classes(
         names=tuple(map(str, range(count))),
         values=tuple(range(count)),
-        colours=told_apart([(int(red), int(green), int(blue)) for red, green, blue in colours[:count]]),
+        colors=told_apart([(int(red), int(green), int(blue)) for red, green, blue in colors[:count]]),
         origin=str(file),
     )
 
 
 def _of_list(content: Any, origin: str) -> Classes:
-    """Classes from the content of a YAML file; ``ignore`` among names with values or colours is the border's."""
+    """Classes from the content of a YAML file; ``ignore`` among names with values or colors is the border's."""
     if isinstance(content, dict) and "ignore" in content:
         content = dict(content)
         return parse_classes(content, origin, content.pop("ignore"))
@@ -96,9 +96,9 @@ def parse_classes(content: Any, origin: str, ignore: Any = None) -> Classes:
 
     Args:
         content: Names in the order of their values, or names with values: a value, a range (``1-65535``), a list of
-            values and ranges, or the colour [red, green, blue] where all classes have lists of three.
+            values and ranges, or the color [red, green, blue] where all classes have lists of three.
         origin: Where they are from, for messages.
-        ignore: What is border: values as those of a class, a colour, or a list of colours.
+        ignore: What is border: values as those of a class, a color, or a list of colors.
 
     Raises:
         ValueError: They are none.
@@ -106,20 +106,20 @@ def parse_classes(content: Any, origin: str, ignore: Any = None) -> Classes:
     if isinstance(content, list):
         content = {_name(name): value for value, name in enumerate(content)} if _are_names(content) else None
     if not isinstance(content, dict) or not content:
-        raise ValueError("neither a list of names nor names with values or colours")
+        raise ValueError("neither a list of names nor names with values or colors")
     names, given = tuple(_name(name) for name in content), list(content.values())
     if "background" in names[1:]:
         raise ValueError("background is not the first class, which is what counts as background")
-    if all(_is_colour(each) for each in given):
-        colours = tuple((each[0], each[1], each[2]) for each in given)
-        return Classes(names, tuple(range(len(names))), colours, True, (), _ignored_colours(ignore), origin)
+    if all(_is_color(each) for each in given):
+        colors = tuple((each[0], each[1], each[2]) for each in given)
+        return Classes(names, tuple(range(len(names))), colors, True, (), _ignored_colors(ignore), origin)
     members = tuple(parse_ranges(each) for each in given)
     values = tuple(low if low <= 255 else place for place, ((low, _), *_) in enumerate(members))
     if len(set(values)) < len(values):
         values = tuple(range(len(values)))
     plain = all(spans == ((value, value),) for spans, value in zip(members, values, strict=True))
     ignored = () if ignore is None else parse_ranges(ignore)
-    return Classes(names, values, default_colours(len(names)), False, () if plain else members, ignored, origin)
+    return Classes(names, values, default_colors(len(names)), False, () if plain else members, ignored, origin)
 
 
 def parse_ranges(given: Any) -> tuple[Range, ...]:
@@ -142,17 +142,17 @@ def parse_ranges(given: Any) -> tuple[Range, ...]:
     return tuple(spans)
 
 
-def _is_colour(given: Any) -> bool:
+def _is_color(given: Any) -> bool:
     return isinstance(given, list) and len(given) == 3 and all(type(part) is int for part in given)
 
 
-def _ignored_colours(ignore: Any) -> tuple[Range, ...]:
+def _ignored_colors(ignore: Any) -> tuple[Range, ...]:
     if ignore is None:
         return ()
-    colours = [ignore] if _is_colour(ignore) else ignore
-    if not isinstance(colours, list) or not all(_is_colour(each) for each in colours):
-        raise ValueError(f"ignore: {ignore!r} is no colour, such as [224, 224, 192]")
-    return tuple(one(pack((each[0], each[1], each[2]))) for each in colours)
+    colors = [ignore] if _is_color(ignore) else ignore
+    if not isinstance(colors, list) or not all(_is_color(each) for each in colors):
+        raise ValueError(f"ignore: {ignore!r} is no color, such as [224, 224, 192]")
+    return tuple(one(pack((each[0], each[1], each[2]))) for each in colors)
 
 
 def _are_names(content: list[Any]) -> bool:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from maeseg.data.datasets import read_labelled
-from maeseg.data.sources import Source
-from maeseg.labels import apply_border
+from maeseg.data.datasets import read_labeled
+from maeseg.data.sources.base import Source
+from maeseg.labels.class_map import apply_border
 from maeseg.types import BORDER, BorderRule
 
 Size = tuple[int, int]
@@ -72,7 +72,7 @@ class RandomCrop(nn.Module):
 
 
 class CropGrid(Dataset[tuple[Tensor, Tensor]]):
-    """Images of a labelled source in crops side by side, so that each pixel is in one of them.
+    """Images of a labeled source in crops side by side, so that each pixel is in one of them.
 
     Args:
         source: Where they come from.
@@ -82,7 +82,7 @@ class CropGrid(Dataset[tuple[Tensor, Tensor]]):
         border: See :func:`crop_of`.
         transform: From ``maeseg.data.transforms``; nothing random.
 
-    An item is as in ``LabelledImages``, and 255 in the label where nothing counts.
+    An item is as in ``LabeledImages``, and 255 in the label where nothing counts.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class CropGrid(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         index, corner = self.crops[position]
         if self._last is None or self._last[0] != index:
-            self._last = (index, *read_labelled(self.source, index))
+            self._last = (index, *read_labeled(self.source, index))
         image_CHW, label_1HW = self.transform(*crop_of(*self._last[1:], corner, self.size, self.border))
         return image_CHW, label_1HW[0]
 

@@ -15,14 +15,14 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from maeseg.data.files import DataError
-from maeseg.data.sources import Source
+from maeseg.data.image_files import DataError
+from maeseg.data.sources.base import Source
 
 Key = int | tuple[int, int]
 """A position in the data set, alone or with a draw seed."""
 
 
-class UnlabelledImages(Dataset[Tensor]):
+class UnlabeledImages(Dataset[Tensor]):
     """Images of a source.
 
     Args:
@@ -30,7 +30,7 @@ class UnlabelledImages(Dataset[Tensor]):
         indices: Which of its images, in order.
         transform: From ``maeseg.data.transforms``.
 
-    An item is ``image_CHW``: float32, normalised.
+    An item is ``image_CHW``: float32, normalized.
     """
 
     def __init__(self, source: Source, indices: Sequence[int], transform: Callable[..., Any]) -> None:
@@ -49,19 +49,19 @@ class UnlabelledImages(Dataset[Tensor]):
         return result
 
 
-class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images of a labelled source with their labels.
+class LabeledImages(Dataset[tuple[Tensor, Tensor]]):
+    """Images of a labeled source with their labels.
 
     Args:
         source: Where they come from.
         indices: Which of its images, in order.
         transform: From ``maeseg.data.transforms``.
 
-    An item is ``(image_CHW, label_HW)``: float32, normalised; uint8, with 0 background, 1 foreground, 255 border.
+    An item is ``(image_CHW, label_HW)``: float32, normalized; uint8, with 0 background, 1 foreground, 255 border.
     """
 
     def __init__(self, source: Source, indices: Sequence[int], transform: Callable[..., Any]) -> None:
-        if not source.labelled:
+        if not source.labeled:
             raise ValueError(f"source {source.name} was opened without labels")
         self.source = source
         self.indices = tuple(indices)
@@ -72,13 +72,13 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         index, seed = _read_key(key, self.indices)
-        pixels_CHW, label_1HW = read_labelled(self.source, index)
+        pixels_CHW, label_1HW = read_labeled(self.source, index)
         with _seeded(seed):
             image_CHW, label_1HW = self.transform(tv_tensors.Image(pixels_CHW), tv_tensors.Mask(label_1HW))
         return image_CHW, label_1HW[0]
 
 
-def read_labelled(source: Source, index: int) -> tuple[Tensor, Tensor]:
+def read_labeled(source: Source, index: int) -> tuple[Tensor, Tensor]:
     """An image (C, H, W) and its label (1, H, W), uint8.
 
     Raises:

@@ -13,10 +13,10 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
-from maeseg.data import arrays, tiff
-from maeseg.data.files import open_bytes, open_picture
+from maeseg.data import numpy_files, tiff
+from maeseg.data.image_files import open_bytes, open_picture
 from maeseg.data.png import has_deep_colors, read_deep_colors
-from maeseg.data.stored import RGB, Colors, Stored, stored_of, upright
+from maeseg.data.stored_image import RGB, Colors, Stored, stored_of, upright
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
@@ -59,8 +59,8 @@ def decode(file: Path | bytes, name: str, channels: int | None, most: int, *, qu
     """
     with open_bytes(_file(file), name) as stream:
         start = _start(stream)
-        if start == arrays.SIGNATURE:
-            return _decoded(arrays.read_array(stream, name, channels, most))
+        if start == numpy_files.SIGNATURE:
+            return _decoded(numpy_files.read_array(stream, name, channels, most))
         if start[:4] in tiff.SIGNATURES:
             return _decoded(tiff.read_tiff(stream, name, channels, most))
         return _decode_picture(stream, name, most, quick)
@@ -79,8 +79,8 @@ def count_pixels(file: Path | bytes, name: str, most: int) -> int:
     """
     with open_bytes(_file(file), name) as stream:
         start = _start(stream)
-        if start == arrays.SIGNATURE:
-            return math.prod(sorted(arrays.read_header(stream)[0])[-2:])
+        if start == numpy_files.SIGNATURE:
+            return math.prod(sorted(numpy_files.read_header(stream)[0])[-2:])
         if start[:4] in tiff.SIGNATURES:
             return tiff.count_pixels(stream)
         with open_picture(stream, name, most) as picture:
@@ -129,7 +129,7 @@ def _file(file: Path | bytes) -> Path | io.BytesIO:
 
 
 def _start(stream: BinaryIO) -> bytes:
-    start = stream.read(len(arrays.SIGNATURE))
+    start = stream.read(len(numpy_files.SIGNATURE))
     stream.seek(0)
     return start
 

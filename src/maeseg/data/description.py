@@ -28,11 +28,11 @@ from typing import Any, get_args
 
 import yaml
 
-from maeseg.classes import BINARY, Classes, Codes, Range, unpack
 from maeseg.data.class_labels import parse_classes, parse_ranges
 from maeseg.data.label_files import Reading
 from maeseg.data.label_rules import LabelRule, Orientation, write_range
 from maeseg.errors import UserError, nearest
+from maeseg.labels.classes import BINARY, Classes, Codes, Range, unpack
 
 SUFFIXES = (".yaml", ".yml")
 _OF_YOLO = ("names", "nc")  # YOLO's classes begin without background; the reader of its annotations takes them

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from maeseg.data.annotations.mat import read_mat_label
-from maeseg.data.files import MAX_PIXELS, DataError, opened
+from maeseg.data.image_files import MAX_PIXELS, DataError, opened
 
 Reading = Literal["values", "shown", "alpha", "colors"]
 """Ways to read a label file: gray levels or palette indices as stored; gray as a palette shows it; the alpha channel;

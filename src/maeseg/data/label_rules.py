@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from maeseg.classes import BINARY, Classes, Codes, Range, one, unpack
-from maeseg.data.files import DataError, some
+from maeseg.data.image_files import DataError, some
 from maeseg.data.label_files import READINGS, LabelFacts, LabelPicture, Reading, Tally, turn_label
 from maeseg.errors import UserError
+from maeseg.labels.classes import BINARY, Classes, Codes, Range, one, unpack
 from maeseg.types import BORDER
 
 Orientation = Literal["applied", "stored"]
@@ -128,8 +128,8 @@ class LabelRule:
 
     def _complaint(self, name: str, unknown: NDArray[Any]) -> str:
         if self.reading == "colors":
-            what = f"the colour {some([list(unpack(int(code))) for code in unknown])}"
-            known = "its colours"
+            what = f"the color {some([list(unpack(int(code))) for code in unknown])}"
+            known = "its colors"
         else:
             what = f"the value {some([int(value) for value in unknown])}"
             known = f"its values are {some([write_range(span) for each in self.codes for span in each])}"

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from maeseg.classes import BINARY, Classes, Codes, Range, default_colours, one
 from maeseg.data.annotations import IGNORED, Annotations, find_annotations
-from maeseg.data.files import DataError, list_files, some
+from maeseg.data.image_files import DataError, list_files, some
 from maeseg.data.label_files import LabelFacts, LabelPicture, decode_label, label_facts, plain_label
 from maeseg.data.layouts import Pair, plain, read_key
 from maeseg.data.pixel_facts import check_pixels
-from maeseg.data.stored import RGB
+from maeseg.data.stored_image import RGB
 from maeseg.errors import UserError
+from maeseg.labels.classes import BINARY, Classes, Codes, Range, default_colors, one
 
 _SUFFIXES = (".json", ".xml", ".txt", ".mat", ".yaml", ".yml")  # of annotations
 
@@ -174,7 +174,7 @@ def annotated_classes(annotations: Annotations, classes: Classes, origin: str) -
 def _own_classes(names: Sequence[str], border: tuple[Range, ...], origin: str) -> Classes:
     every = ("background", *names)
     try:
-        return Classes(every, tuple(range(len(every))), default_colours(len(every)), False, (), border, origin)
+        return Classes(every, tuple(range(len(every))), default_colors(len(every)), False, (), border, origin)
     except ValueError as error:
         raise UserError(f"{origin}: {error}") from error
 

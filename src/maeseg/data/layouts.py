@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from maeseg.data.facts import Part
-from maeseg.data.files import DataError, some
+from maeseg.data.image_files import DataError, some
 from maeseg.errors import UserError
 
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg", ".webp", ".npy", ".mat")

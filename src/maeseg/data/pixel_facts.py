@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maeseg.data.conversion import FULL, refuse_as_values, refuse_for_rgb
 from maeseg.data.decoding import decode
-from maeseg.data.files import MAX_PIXELS, DataError
-from maeseg.data.stored import RGB, Stored
+from maeseg.data.image_files import MAX_PIXELS, DataError
+from maeseg.data.pixel_conversion import FULL, refuse_as_values, refuse_for_rgb
+from maeseg.data.stored_image import RGB, Stored
 
 _SCALED = ("uint8", "uint16")
 

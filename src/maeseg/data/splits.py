@@ -133,7 +133,7 @@ def label_subset(train: Iterable[int], contents: Sequence[str], labels: float | 
     if wanted < 1:
         raise UserError(f"--labels {labels}: at least one label is needed")
     if wanted > count:
-        raise UserError(f"--labels {labels}: there are only {count} labelled training images")
+        raise UserError(f"--labels {labels}: there are only {count} labeled training images")
     return tuple(sorted(ordered[:wanted]))
 
 

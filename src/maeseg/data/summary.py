@@ -9,10 +9,10 @@ from statistics import median_low
 import numpy as np
 
 from maeseg.data.facts import ImageFacts
-from maeseg.data.files import some
-from maeseg.data.folders import ImageFolder, describe_labels
+from maeseg.data.image_files import some
 from maeseg.data.pixel_facts import assumptions, choose_largest
-from maeseg.data.sources import Source
+from maeseg.data.sources.base import Source
+from maeseg.data.sources.folder import ImageFolder, describe_labels
 from maeseg.data.splits import evenly_spread
 from maeseg.data.survey import Survey
 from maeseg.errors import UserError
@@ -50,9 +50,9 @@ def summarize(source: Source, found: Survey) -> Summary:
     lines = {"images": _images(source, names.values()), **_sizes(found.facts.values()), **_values(found)}
     if isinstance(source, ImageFolder):
         lines |= _layout(source)
-        if source.labelled:
+        if source.labeled:
             lines |= _labels(source, names)
-    elif source.labelled:
+    elif source.labeled:
         lines["labels"] = _shares(source, evenly_spread(sorted(found.facts), _READ))
     lines |= _parts(source) | _duplicates(names, found.facts)
     faults = [found.faults[index] for index in sorted(found.faults)]
@@ -90,10 +90,10 @@ def _values(found: Survey) -> dict[str, str]:
 def _layout(source: ImageFolder) -> dict[str, str]:
     lines = {}
     every = len(source.layout.pairs)
-    if source.labelled and len(source) < every:
+    if source.labeled and len(source) < every:
         lines["labeled"] = f"{len(source)} of {every} images; the other {every - len(source)} can be pre-trained on"
     for folder, count in (source.layout.left_out or {}).items():
-        if not source.labelled:
+        if not source.labeled:
             lines["left out"] = f"{count} files of {folder}/, which are labels"
     return lines
 

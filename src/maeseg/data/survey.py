@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from maeseg.classes import BINARY
-from maeseg.data.extra import Joined
 from maeseg.data.facts import ImageFacts, facts_from
-from maeseg.data.folders import ImageFolder
-from maeseg.data.looking import Look, look_at
-from maeseg.data.sources import Source
+from maeseg.data.sources.base import Source
+from maeseg.data.sources.folder import ImageFolder
+from maeseg.data.sources.joined import Joined
+from maeseg.data.survey_cache import Look, look_at
+from maeseg.labels.classes import BINARY
 
 Survey = Look[ImageFacts]
 """Facts and faults of a source's images, by index."""
@@ -22,7 +22,7 @@ def survey(source: Source, indices: Sequence[int] | None = None) -> Survey:
         indices: Those to look at; by default all.
     """
     chosen = range(len(source)) if indices is None else indices
-    cache = f"{Path(source.name).absolute()}, {source.labelled}, {source.channels}"
+    cache = f"{Path(source.name).absolute()}, {source.labeled}, {source.channels}"
     cache += "".join(f", {folder.description}, {folder.rule}" for folder in _folders(source))
     if source.classes != BINARY:
         cache += f", {source.classes}"

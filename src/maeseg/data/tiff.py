@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
-from maeseg.data.arrays import channels_last, check_bytes
-from maeseg.data.files import DataError, open_picture, too_large
-from maeseg.data.stored import RGB, Colors, Stored, Values, native, stored_of, upright
+from maeseg.data.image_files import DataError, open_picture, too_large
+from maeseg.data.numpy_files import channels_last, check_bytes
+from maeseg.data.stored_image import RGB, Colors, Stored, Values, native, stored_of, upright
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 

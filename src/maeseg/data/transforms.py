@@ -1,7 +1,7 @@
-"""Augmentation and normalisation: image and label move together (torchvision.transforms.v2 with tv_tensors).
+"""Augmentation and normalization: image and label move together (torchvision.transforms.v2 with tv_tensors).
 
 A transform takes a ``tv_tensors.Image`` (C, H, W), uint8 or float32, alone or with a ``tv_tensors.Mask`` (1, H, W)
-uint8, and gives a float32 tensor normalised by each channel's mean and deviation and, for the label, a uint8
+uint8, and gives a float32 tensor normalized by each channel's mean and deviation and, for the label, a uint8
 tensor whose values are those that came in: a label is never smoothed.
 """
 
@@ -15,8 +15,8 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from maeseg.data.crops import RandomCrop
-from maeseg.data.normalisation import IMAGENET, Normalisation
-from maeseg.data.pixels import RGB
+from maeseg.data.image_reading import RGB
+from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.types import Augmentation, BorderRule
 
 
@@ -36,7 +36,7 @@ class _RandomResizedCrop(v2.RandomResizedCrop):  # type: ignore[misc]
 
 
 # torchvision resizes a Mask by NEAREST, which samples a pixel's corner: against the bilinear image the label
-# would be shifted by up to half a pixel. NEAREST_EXACT samples the centre, as the image's filter does.
+# would be shifted by up to half a pixel. NEAREST_EXACT samples the center, as the image's filter does.
 def _plain(label: tv_tensors.Mask) -> Tensor:
     plain: Tensor = label.as_subclass(Tensor)
     return plain
@@ -46,7 +46,7 @@ def _like(label: tv_tensors.Mask, values: Tensor) -> tv_tensors.Mask:
     return tv_tensors.wrap(values, like=label)
 
 
-def _normalise(by: Normalisation) -> list[nn.Module]:
+def _normalize(by: Normalization) -> list[nn.Module]:
     return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(by.mean, by.std), v2.ToPureTensor()]
 
 
@@ -72,38 +72,38 @@ def _crop_and_flip(crop: nn.Module, more: Sequence[Augmentation]) -> list[nn.Mod
 
 
 def pretrain_transform(
-    size: tuple[int, int], by: Normalisation = IMAGENET, more: Sequence[Augmentation] = ()
+    size: tuple[int, int], by: Normalization = IMAGENET, more: Sequence[Augmentation] = ()
 ) -> v2.Transform:
-    """Crop half to all of the area, flip left and right, ``more``, normalise. ``size`` is (height, width)."""
-    return v2.Compose([*_crop_and_flip(_resized_crop(size), more), *_normalise(by)])
+    """Crop half to all of the area, flip left and right, ``more``, normalize. ``size`` is (height, width)."""
+    return v2.Compose([*_crop_and_flip(_resized_crop(size), more), *_normalize(by)])
 
 
 def train_transform(
-    size: tuple[int, int], by: Normalisation = IMAGENET, more: Sequence[Augmentation] = ()
+    size: tuple[int, int], by: Normalization = IMAGENET, more: Sequence[Augmentation] = ()
 ) -> v2.Transform:
     """As :func:`pretrain_transform`, and vary RGB's colors mildly. ``size`` is (height, width)."""
-    return v2.Compose([*_crop_and_flip(_resized_crop(size), more), *_vary_colors(by), *_normalise(by)])
+    return v2.Compose([*_crop_and_flip(_resized_crop(size), more), *_vary_colors(by), *_normalize(by)])
 
 
 def crop_transform(
-    size: tuple[int, int], border: BorderRule, by: Normalisation = IMAGENET, more: Sequence[Augmentation] = ()
+    size: tuple[int, int], border: BorderRule, by: Normalization = IMAGENET, more: Sequence[Augmentation] = ()
 ) -> v2.Transform:
     """As :func:`train_transform` with a crop of ``size`` stored pixels, nothing resized: ``crops.RandomCrop``."""
     crop = RandomCrop(size, border)
-    return v2.Compose([*_crop_and_flip(crop, more), *_vary_colors(by), *_normalise(by)])
+    return v2.Compose([*_crop_and_flip(crop, more), *_vary_colors(by), *_normalize(by)])
 
 
-def _vary_colors(by: Normalisation) -> list[nn.Module]:
+def _vary_colors(by: Normalization) -> list[nn.Module]:
     return [v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)] if by.channels == RGB else []
 
 
-def eval_transform(size: tuple[int, int], by: Normalisation = IMAGENET) -> v2.Transform:
-    """Resize to (height, width), whatever the aspect was, and normalise: nothing random."""
-    return v2.Compose([_Resize(size, antialias=True), *_normalise(by)])
+def eval_transform(size: tuple[int, int], by: Normalization = IMAGENET) -> v2.Transform:
+    """Resize to (height, width), whatever the aspect was, and normalize: nothing random."""
+    return v2.Compose([_Resize(size, antialias=True), *_normalize(by)])
 
 
-def to_pictures(images_BCHW: Tensor, by: Normalisation = IMAGENET) -> Tensor:
-    """Normalised images as RGB pictures (B, 3, H, W), 0..1.
+def to_pictures(images_BCHW: Tensor, by: Normalization = IMAGENET) -> Tensor:
+    """Normalized images as RGB pictures (B, 3, H, W), 0..1.
 
     RGB gets its own values back. Of other images the first three channels are shown, or the first, each from two
     deviations below its mean to two above.

@@ -34,7 +34,7 @@ class ScaleNorm(nn.Module):
         self.register_buffer("mean_square", torch.ones(channels))
 
     def forward(self, tiles: Tiles) -> Tiles:
-        """Normalise tiles (N, C, T, T); running statistics outside training."""
+        """Normalize tiles (N, C, T, T); running statistics outside training."""
         mean_square_C = self.mean_square
         if self.training:
             mean_square_C = by_channel_mean_square(tiles)
@@ -58,7 +58,7 @@ def by_channel_mean_square(tiles: Tiles) -> Tensor:
 
 
 class Densify(nn.Module):
-    """Normalise the features of each scale, put them on the grid, fill masked places with that scale's mask token.
+    """Normalize the features of each scale, put them on the grid, fill masked places with that scale's mask token.
 
     Args:
         channels: Channels of each scale.

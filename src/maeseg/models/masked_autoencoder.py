@@ -8,7 +8,7 @@ import torch
 from segmentation_models_pytorch.base import SegmentationHead
 from torch import Tensor, nn
 
-from maeseg.masking import GridWindow
+from maeseg.masking.visible import GridWindow
 from maeseg.models.densify import Densify
 from maeseg.sparse import encode_tiles, pack
 
@@ -39,7 +39,7 @@ class MaskedAutoencoder(nn.Module):
             window: What to decode; everything if None. The encoder sees all visible patches all the same.
 
         Returns:
-            Predicted pixels (B, C, H, W), or those of the window, in the loss's units: normalised per patch or not.
+            Predicted pixels (B, C, H, W), or those of the window, in the loss's units: normalized per patch or not.
         """
         B, _, H, W = images_BCHW.shape
         _, Y, X = visible_BYX.shape

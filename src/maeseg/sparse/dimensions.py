@@ -237,6 +237,6 @@ def along_channels(function: Any, tiles: Tiles, dim: int = -1, *args: Any, **kwa
 
 
 @rule(F.normalize)
-def normalise(function: Any, tiles: Tiles, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tiles:
+def normalize(function: Any, tiles: Tiles, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Tiles:
     """Divide the vector of channels at each position by its norm."""
     return wrap(function(plain(tiles), p, channel(function, tiles, dim), eps), tiles.tile_layout, tiles.tile_dims)

@@ -93,7 +93,7 @@ def spread_out(rows_RC: Tensor, fill_C: Tensor, layout: Layout, side: int) -> Te
 
 
 class GatherMatmul(torch.autograd.Function):
-    """A dense convolution on rows: gather each output's K neighbours, one matrix product.
+    """A dense convolution on rows: gather each output's K neighbors, one matrix product.
 
     The gathered rows are not kept for the backward pass but gathered again: they are K times the size of the
     input, and a gather is cheaper than the memory.

@@ -2,7 +2,7 @@
 
 Axes: B batch, Y X patch grid, N visible tiles, T tile side at some stage of the encoder. A batch of tiles
 (N, C, T, T) in channels-last memory is, free of charge, a matrix of ``N * T * T`` rows and C columns; a
-convolution reads its neighbours through a table of row numbers. Two numbers past the last row stand for what is
+convolution reads its neighbors through a table of row numbers. Two numbers past the last row stand for what is
 not there: ``N * T * T`` for a masked position (counts as zero) and ``N * T * T + 1`` for a position outside the
 image (what an operation pads with). Tables are built once per batch and geometry, and shared by all layers.
 """
@@ -76,7 +76,7 @@ class Layout:
         self.counts_B: list[int] = visible_BYX.flatten(1).sum(1).tolist()
         self.equal_counts = len(set(self.counts_B)) == 1
         self._positions: dict[int, Tensor] = {}
-        self._neighbours: dict[tuple[int, int], Tensor] = {}
+        self._neighbors: dict[tuple[int, int], Tensor] = {}
         self._tables: dict[Window, Tensor] = {}
         self._readers: dict[Window, tuple[Tensor, Tensor]] = {}
 
@@ -90,21 +90,21 @@ class Layout:
             self._positions[side] = cells[self.cell_N].flatten()
         return self._positions[side]
 
-    def neighbours(self, radius_y: int, radius_x: int) -> Tensor:
+    def neighbors(self, radius_y: int, radius_x: int) -> Tensor:
         """Tile numbers around each tile: (N, 2 * radius_y + 1, 2 * radius_x + 1).
 
-        N stands for a masked neighbour, N + 1 for one outside the image.
+        N stands for a masked neighbor, N + 1 for one outside the image.
         """
         key = (radius_y, radius_x)
-        if key not in self._neighbours:
+        if key not in self._neighbors:
             B, (Y, X), N, device = self.batch, self.grid, self.tiles, self.cell_N.device
             inner = torch.full((B * Y * X,), N, device=device)
             inner[self.cell_N] = torch.arange(N, device=device)
             padded = torch.full((B, Y + 2 * radius_y, X + 2 * radius_x), N + 1, device=device)
             padded[:, radius_y : radius_y + Y, radius_x : radius_x + X] = inner.view(B, Y, X)
             windows = padded.unfold(1, 2 * radius_y + 1, 1).unfold(2, 2 * radius_x + 1, 1)
-            self._neighbours[key] = windows.flatten(0, 2)[self.cell_N]
-        return self._neighbours[key]
+            self._neighbors[key] = windows.flatten(0, 2)[self.cell_N]
+        return self._neighbors[key]
 
     def table(self, window: Window) -> Tensor:
         """Row numbers that a window reads: integers (N, outputs_y, outputs_x, kernel_y, kernel_x)."""
@@ -114,7 +114,7 @@ class Layout:
             x = torch.tensor(window.x.offsets(), device=device)[None, :, None, :]
             tile_y, tile_x = (offset.div(side, rounding_mode="floor") for offset in (y, x))
             reach_y, reach_x = int(tile_y.abs().max()), int(tile_x.abs().max())
-            tile = self.neighbours(reach_y, reach_x)[:, tile_y + reach_y, tile_x + reach_x]
+            tile = self.neighbors(reach_y, reach_x)[:, tile_y + reach_y, tile_x + reach_x]
             pixel = (y - tile_y * side) * side + (x - tile_x * side)
             absent = tile - N + N * side * side
             self._tables[window] = torch.where(tile < N, tile * side * side + pixel, absent)

@@ -113,7 +113,7 @@ def prelu(function: Any, tiles: Tiles, weight: Tensor) -> Tiles:
 
 
 @rule(F.layer_norm, F.rms_norm)
-def normalise_channels(
+def normalize_channels(
     function: Any, tiles: Tiles, normalized_shape: Sequence[int], *args: Any, **kwargs: Any
 ) -> Tiles:
     """LayerNorm over the last dimensions, provided that they are channels."""

@@ -97,5 +97,5 @@ def group_norm(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tiles:
     """GroupNorm: statistics over the visible positions of each image."""
     if tiles.tile_dims != MAP:
         raise refusal("calls 'group_norm' on something else than a map (B, C, H, W)")
-    normalised = as_tiles([function(part, *args, **kwargs) for part in by_image(tiles)], tiles)
-    return wrap(plain(normalised).contiguous(memory_format=torch.channels_last), tiles.tile_layout)
+    normalized = as_tiles([function(part, *args, **kwargs) for part in by_image(tiles)], tiles)
+    return wrap(plain(normalized).contiguous(memory_format=torch.channels_last), tiles.tile_layout)

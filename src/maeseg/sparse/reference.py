@@ -5,7 +5,7 @@ Written independently of the engine, it says what "a convnet on visible patches"
 visible positions. Outside the image an operation pads as it does densely, so with everything visible this is
 the dense network. It costs as much as no mask at all, as the public SparK code does.
 
-Everything here is a whole map; what a network computes at masked positions is simply never read. Maps are recognised
+Everything here is a whole map; what a network computes at masked positions is simply never read. Maps are recognized
 by their size: height and width that fit the grid of patches.
 
 Axes: B batch, C channels, H W positions at some stage, Y X patch grid, R visible positions of the batch.
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-NEIGHBOURHOOD = (F.conv2d, F.max_pool2d, F.avg_pool2d, F.pad)
+NEIGHBORHOOD = (F.conv2d, F.max_pool2d, F.avg_pool2d, F.pad)
 GLOBAL_POOLING = (F.adaptive_avg_pool2d, F.adaptive_max_pool2d)
 REDUCTIONS = (
     Tensor.mean, torch.mean, Tensor.sum, torch.sum, Tensor.var, torch.var, Tensor.std, torch.std, Tensor.amax,
@@ -119,11 +119,11 @@ class MaskedDense(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in NEIGHBOURHOOD:
-            return self.neighbourhood(func, *args, **kwargs)
+        if func in NEIGHBORHOOD:
+            return self.neighborhood(func, *args, **kwargs)
         if func is F.batch_norm and self.is_map(args[0]) and (kwargs.get("training") or True in args[5:6]):
-            normalised = func(self.visible.gather(args[0], 2), *args[1:], **kwargs)
-            return self.visible.scatter(normalised, args[0], 2)
+            normalized = func(self.visible.gather(args[0], 2), *args[1:], **kwargs)
+            return self.visible.scatter(normalized, args[0], 2)
         if func is F.group_norm:
             columns = [func(column, *args[1:], **kwargs) for column in self.visible.images(args[0], 2)]
             rows = torch.cat([column.squeeze(3).movedim(2, 1).flatten(0, 1) for column in columns])
@@ -147,7 +147,7 @@ class MaskedDense(TorchFunctionMode):
         shows = self.visible.grid_BYX.flatten(1).any(1)
         return torch.cat([shows[image].expand(column.shape[2]) for image, column in enumerate(columns)])
 
-    def neighbourhood(self, func: Any, maps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def neighborhood(self, func: Any, maps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Zero what is masked before it is read: by padding, or by the operation itself."""
         pointwise = func is F.conv2d and args[0].shape[2:] == (1, 1)
         known = getattr(maps, "masked_before_padding", False)
@@ -161,7 +161,7 @@ def encode_masked_dense(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Te
     """What :func:`maeseg.sparse.encode_visible` must equal, at the cost of the dense network.
 
     Batch statistics, and the running ones, are over the visible positions; so are GroupNorm's and every reduction
-    over height and width (squeeze-and-excite, global pooling, response normalisation), per image.
+    over height and width (squeeze-and-excite, global pooling, response normalization), per image.
 
     Args:
         encoder: A network that returns a list of feature maps; it is not changed.

@@ -1,7 +1,7 @@
-"""What operations that read neighbours do on visible tiles: convolution, pooling, padding, resizing.
+"""What operations that read neighbors do on visible tiles: convolution, pooling, padding, resizing.
 
 Semantics (SparK, Tian et al. 2023, section 3.1): a convolution sees zero at every masked position; statistics run
-over visible positions only. Masked neighbours count as zero for pooling too, while outside the image an operation
+over visible positions only. Masked neighbors count as zero for pooling too, while outside the image an operation
 pads as it does densely (zero, or minus infinity for max-pooling), so that with everything visible the result is
 the dense network's own.
 
@@ -57,7 +57,7 @@ def pair(value: int | Sequence[int]) -> tuple[int, int]:
 
 
 def read_map(function: Any, tiles: Any, padding: Any) -> tuple[Tiles, Padding, float | None]:
-    """What a neighbourhood operation reads: tiles, all padding there is, and what a padded map is filled with.
+    """What a neighborhood operation reads: tiles, all padding there is, and what a padded map is filled with.
 
     Args:
         function: The operation.
@@ -113,7 +113,7 @@ def visible_part(maps_BCHW: Tensor, layout: Layout, side: int) -> Tiles:
 
 def halo(tiles: Tiles, out: int, kernel: tuple[int, int], stride: tuple[int, int], padding: Padding,
          dilation: tuple[int, int], outside: float = 0.0) -> Tensor:  # fmt: skip
-    """Tiles with the neighbouring pixels that the operation reads: (N, C, h, w), channels-last, no more padding due."""
+    """Tiles with the neighboring pixels that the operation reads: (N, C, h, w), channels-last, no more padding due."""
     lengths = read_lengths(out, kernel, stride, dilation)
     side = tiles.size(2)
     if padding == ((0, 0), (0, 0)) and max(lengths) <= side:
@@ -137,7 +137,7 @@ def convolve(
     function: Any, tiles: Tiles, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
 ) -> Tiles:  # fmt: skip
-    """Convolution: a matrix product on the rows, through the neighbour table if the kernel is wider than 1."""
+    """Convolution: a matrix product on the rows, through the neighbor table if the kernel is wider than 1."""
     kernel, stride, dilation = pair(weight.shape[2:]), pair(stride), pair(dilation)
     if isinstance(padding, str):
         if padding == "same" and any(d * (k - 1) % 2 for k, d in zip(kernel, dilation, strict=True)):
@@ -177,7 +177,7 @@ def max_pool(
     function: Any, tiles: Tiles, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
 ) -> Tiles:  # fmt: skip
-    """Max-pooling: outside the image reads minus infinity as densely, a masked neighbour reads zero (SparK)."""
+    """Max-pooling: outside the image reads minus infinity as densely, a masked neighbor reads zero (SparK)."""
     kernel, dilation = pair(kernel_size), pair(dilation)
     stride = pair(stride) if stride else kernel
     own_padding = pair(padding) != (0, 0)
@@ -194,7 +194,7 @@ def average_pool(
     function: Any, tiles: Tiles, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tiles:  # fmt: skip
-    """Average-pooling: a masked neighbour counts as a zero, outside the image counts as it does densely."""
+    """Average-pooling: a masked neighbor counts as a zero, outside the image counts as it does densely."""
     kernel = pair(kernel_size)
     stride = pair(stride) if stride else kernel
     own = pair(padding)
@@ -247,7 +247,7 @@ def enlarge(
     function: Any, tiles: Tiles, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
     *args: Any, **kwargs: Any,
 ) -> Tiles:  # fmt: skip
-    """Nearest-neighbour enlargement by a whole factor: every position is repeated, so it stays in its tile."""
+    """Nearest-neighbor enlargement by a whole factor: every position is repeated, so it stays in its tile."""
     tiles, _, _ = read_map(function, tiles, 0)
     extents = map_shape(tiles)[2:]
     if scale_factor is None:
@@ -257,7 +257,7 @@ def enlarge(
     factor = int(factors[0])
     if mode not in ("nearest", "nearest-exact") or factor < 1 or factors != [factor, factor]:
         raise refusal(
-            f"calls 'interpolate' in mode {mode!r} by {factors}; only nearest-neighbour enlargement by a whole factor "
+            f"calls 'interpolate' in mode {mode!r} by {factors}; only nearest-neighbor enlargement by a whole factor "
             "keeps what is visible apart"
         )
     return wrap(function(plain(tiles), scale_factor=factor, mode=mode), tiles.tile_layout)

@@ -10,10 +10,10 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-from maeseg.atomic import write_csv
-from maeseg.training.checkpoint_files import BEST, LAST
+from maeseg.runs.checkpoint_files import BEST, LAST
 from maeseg.training.stopping import Stop, Stopped
-from maeseg.training.validating import is_validated
+from maeseg.training.validation_interval import is_validated
+from maeseg.utils.atomic_io import write_csv
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class EpochTable(AfterEpoch):
 class LossWatch(AfterEpoch):
     """Say so, once, where the loss is still what it was at the start, or has vanished.
 
-    A normal end value with normalised targets is 0.2 to 0.9; 0.0002 was a bug each time.
+    A normal end value with normalized targets is 0.2 to 0.9; 0.0002 was a bug each time.
 
     Args:
         start: The loss of a network that has learned nothing, if that is known; by default the first step's.

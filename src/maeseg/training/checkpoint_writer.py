@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from maeseg.atomic import written_whole
-from maeseg.training.checkpoint_files import LAST, PREVIOUS
+from maeseg.runs.checkpoint_files import LAST, PREVIOUS
+from maeseg.utils.atomic_io import written_whole
 
 
 class WholeCheckpoints(TorchCheckpointIO):

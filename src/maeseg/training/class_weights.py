@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from maeseg.data.sources import Source
+from maeseg.data.sources.base import Source
 from maeseg.errors import UserError
-from maeseg.labels import apply_border
-from maeseg.progress import show_progress
+from maeseg.labels.class_map import apply_border
 from maeseg.types import BORDER, BorderRule, ClassWeights, LossName
+from maeseg.utils.progress import show_progress
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def choose_class_weights(
 
     Args:
         given: ``balanced``, a number for each class, or None for no weights.
-        source: Labelled images.
+        source: Labeled images.
         train: Those to train on.
         border: What their border pixels count as.
 

@@ -3,10 +3,10 @@
 import logging
 from pathlib import Path
 
-from maeseg.data.image_lists import TRAINED, Listed, read_image_list
 from maeseg.errors import UserError
-from maeseg.training.images import RunImages
-from maeseg.training.starts import Start
+from maeseg.runs.image_list import TRAINED, Listed, read_image_list
+from maeseg.training.initialization import Start
+from maeseg.training.run_images import RunImages
 
 log = logging.getLogger(__name__)
 

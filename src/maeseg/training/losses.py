@@ -9,7 +9,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-from maeseg.labels import apply_border
+from maeseg.labels.class_map import apply_border
 from maeseg.types import BORDER, BorderRule, LossName
 
 

@@ -40,7 +40,7 @@ class Mean(Metric):
 
 
 class TrainingModule(L.LightningModule):
-    """A network with its optimiser, whose training can be cut anywhere and goes on with the same bits.
+    """A network with its optimizer, whose training can be cut anywhere and goes on with the same bits.
 
     Whatever is random in a step is a function of (seed, step, process). The epoch's training figures so far are part
     of the module's state, so that they go through a checkpoint within the epoch.

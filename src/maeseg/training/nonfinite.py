@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from maeseg.errors import UserError
-from maeseg.training.run import write_json
+from maeseg.runs.run import write_json
 from maeseg.types import OnNonfinite
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ MOST_IN_A_ROW = 20
 class GradientGuard(L.Callback):
     """Clip the gradient, and stop the run or pass over the step where loss or gradient is not finite.
 
-    A step that is passed over leaves weights, optimiser and running statistics as they were. With ``16-mixed``
+    A step that is passed over leaves weights, optimizer and running statistics as they were. With ``16-mixed``
     gradients that overflow are part of the method (Micikevicius et al. 2018, section 3.2): Lightning's scaler passes
     over such a step, and only the loss is looked at here.
 

@@ -8,15 +8,15 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.optim import create_optimizer_v2
 from torch import nn
 
-from maeseg.models.stages import distances
 from maeseg.types import Schedule
+from maeseg.weights.stages import distances
 
 
 def adamw_with_schedule(
     network: nn.Module, lr: float, weight_decay: float, steps: int, warmup: float, schedule: Schedule = "cosine",
     layer_decay: float = 1.0,
 ) -> OptimizerLRScheduler:  # fmt: skip
-    """Build the optimiser and its schedule, stepped once per training step.
+    """Build the optimizer and its schedule, stepped once per training step.
 
     Args:
         network: What to train; vectors (biases, norms, mask tokens) are not decayed.

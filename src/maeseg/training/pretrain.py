@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maeseg.masking import GridWindow, random_visible, random_window
+from maeseg.masking.patches import reconstruction_loss
+from maeseg.masking.visible import GridWindow, random_visible, random_window
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
-from maeseg.patches import reconstruction_loss
 from maeseg.training.module import TrainingModule
 
 VALIDATION_GRIDS, EXAMPLE_GRIDS = 2**31, 2**31 + 1
@@ -27,7 +27,7 @@ class PretrainModule(TrainingModule):
         about: How to build the network again, stored in the checkpoint (plain values only).
         patch: Patch side in pixels.
         mask_ratio: Share of patches to hide.
-        normalise_target: Whether targets are normalised per patch.
+        normalize_target: Whether targets are normalized per patch.
         lr: Highest learning rate.
         weight_decay: AdamW's weight decay.
         warmup: Share of the steps for warm-up.
@@ -40,13 +40,13 @@ class PretrainModule(TrainingModule):
 
     def __init__(
         self, network: MaskedAutoencoder, about: dict[str, Any], *, patch: int, mask_ratio: float,
-        normalise_target: bool, lr: float, weight_decay: float, warmup: float, seed: int,
+        normalize_target: bool, lr: float, weight_decay: float, warmup: float, seed: int,
         layer_decay: float = 1.0, decoder_window: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             network, about, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, layer_decay=layer_decay
         )
-        self.patch, self.mask_ratio, self.normalise_target = patch, mask_ratio, normalise_target
+        self.patch, self.mask_ratio, self.normalize_target = patch, mask_ratio, normalize_target
         self.decoder_window = decoder_window
 
     def generator(self, *stream: int) -> torch.Generator:
@@ -69,10 +69,10 @@ class PretrainModule(TrainingModule):
         predicted_BCHW = self.network(images_BCHW, visible_BYX, window).float()
         if window:
             images_BCHW, visible_BYX = window.crop(images_BCHW, self.patch), window.crop(visible_BYX)
-        return reconstruction_loss(predicted_BCHW, images_BCHW, visible_BYX, self.patch, self.normalise_target)
+        return reconstruction_loss(predicted_BCHW, images_BCHW, visible_BYX, self.patch, self.normalize_target)
 
     def training_step(self, images_BCHW: Tensor, index: int) -> Tensor:
-        """One batch (B, C, H, W), normalised."""
+        """One batch (B, C, H, W), normalized."""
         stream, window = (self.global_step, self.global_rank), None
         if self.decoder_window:
             grid = self.grid((images_BCHW.shape[2], images_BCHW.shape[3]))

@@ -15,14 +15,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from maeseg.errors import Terminated, UserError
+from maeseg.runs.checkpoint_files import newest_whole
+from maeseg.runs.run import Run
 from maeseg.training.callbacks import EpochTable, Keep, LossWatch
-from maeseg.training.checkpoint_files import newest_whole
 from maeseg.training.checkpoint_writer import WholeCheckpoints
+from maeseg.training.epoch_report import RunProgress
 from maeseg.training.nonfinite import GradientGuard
-from maeseg.training.reporting import RunProgress
-from maeseg.training.run import Run
 from maeseg.training.stopping import Stop, Stopped
-from maeseg.training.validating import ValidationInterval
+from maeseg.training.validation_interval import ValidationInterval
 from maeseg.types import OnNonfinite
 
 _REFUSALS = (TypeError, ValueError, RuntimeError, ImportError)

@@ -9,7 +9,7 @@ from maeseg.data.annotations.collector import CROWD, Collector
 from maeseg.data.annotations.content import field, locating, text, whole
 from maeseg.data.annotations.runs import counted_runs, decode_counts, whole_counts
 from maeseg.data.annotations.shapes import ShapeAnnotations
-from maeseg.data.files import DataError
+from maeseg.data.image_files import DataError
 
 T = TypeVar("T")
 

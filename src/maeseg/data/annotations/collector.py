@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from maeseg.data.annotations.protocol import IGNORED
 from maeseg.data.annotations.shapes import Parts, ShapeAnnotations
-from maeseg.data.files import MAX_PIXELS, DataError, some
+from maeseg.data.image_files import MAX_PIXELS, DataError, some
 
 BACKGROUND_NAMES = frozenset({"background", "_background_"})
 """Names, in lower case, of what is drawn as background; a hole in what is below."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
-from maeseg.data.files import DataError
+from maeseg.data.image_files import DataError
 
 REMEDY = "correct it, or export it again"
 

@@ -11,7 +11,7 @@ from maeseg.data.annotations.content import locating, text
 from maeseg.data.annotations.polygons import ellipse, rectangle, turned
 from maeseg.data.annotations.runs import bitmap_runs, counted_runs, whole_counts
 from maeseg.data.annotations.shapes import ShapeAnnotations
-from maeseg.data.files import MAX_PIXELS, DataError
+from maeseg.data.image_files import MAX_PIXELS, DataError
 
 MOST_BYTES = 2**29
 """Size of a file that is read."""

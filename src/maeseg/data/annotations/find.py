@@ -14,7 +14,7 @@ from maeseg.data.annotations.labelme import add_labelme, is_labelme
 from maeseg.data.annotations.mat import find_mat
 from maeseg.data.annotations.protocol import Annotations
 from maeseg.data.annotations.yolo import find_yolo
-from maeseg.data.files import DataError, list_files, some
+from maeseg.data.image_files import DataError, list_files, some
 
 _KEYS = (b'"shapes"', b'"imagePath"', b'"images"', b'"annotations"')
 

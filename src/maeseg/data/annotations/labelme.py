@@ -13,7 +13,7 @@ from maeseg.data.annotations.collector import RECTANGLES, Collector, image_name
 from maeseg.data.annotations.content import field, locating, text, whole
 from maeseg.data.annotations.polygons import ellipse, rectangle
 from maeseg.data.annotations.runs import bitmap_runs
-from maeseg.data.files import DataError, opened
+from maeseg.data.image_files import DataError, opened
 
 WITHOUT_AREA = ("point", "points", "line", "lines", "linestrip")
 """Shapes that cover nothing and are left out."""

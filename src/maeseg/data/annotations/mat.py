@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from maeseg.data.annotations.content import read_content
 from maeseg.data.annotations.mat5 import Numbers, Value, parse_mat5
-from maeseg.data.files import DataError
+from maeseg.data.image_files import DataError
 
 MOST_BYTES = 2**29
 """Size of a file that is read."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from maeseg.data.files import MAX_PIXELS
+from maeseg.data.image_files import MAX_PIXELS
 
 Numbers: TypeAlias = NDArray[np.number[Any]]
 Value: TypeAlias = "Numbers | dict[str, list[Value]] | list[Value] | None"

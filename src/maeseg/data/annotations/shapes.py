@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maeseg.data.annotations.polygons import polygon_runs
-from maeseg.data.files import DataError
+from maeseg.data.image_files import DataError
 
 
 @dataclass(frozen=True)

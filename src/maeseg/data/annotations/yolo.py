@@ -10,7 +10,7 @@ import yaml
 from maeseg.data.annotations.collector import Collector
 from maeseg.data.annotations.content import locating, read_content, read_start, text
 from maeseg.data.annotations.shapes import ShapeAnnotations
-from maeseg.data.files import DataError
+from maeseg.data.image_files import DataError
 
 MOST_BYTES = 2**24
 """Size of a file that is read."""

@@ -1,0 +1,79 @@
+"""The verb ``check``."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from maeseg.data.summary import Summary
+
+
+def check(
+    *,
+    data: str,
+    add: dict[str, Any] | None = None,
+    classes: str | None = None,
+    channels: int | None = None,
+    write: str | None = None,
+    sheet: str | None = None,
+    overwrite: bool = False,
+) -> "Summary":
+    """Look at a data set: how it is read, what is in it, what is wrong with it, and the command to run next.
+
+    Args:
+        data: A folder, or a file that describes one (``data.yaml``); also ``oxford-pet:ROOT`` and ``synthetic``.
+        add: Lines to add to the description, such as ``{threshold: 128}`` or ``{masks: GT, pairing: "{name}_gt"}``.
+        classes: File that lists the labels' classes, as ``finetune`` takes it.
+        channels: Channels of the images; by default as described, or 3.
+        write: File to write the description to, such as ``data.yaml``, which ``--data`` of every verb takes.
+        sheet: Picture to write, such as ``data.png``: a contact sheet of ten images with their labels drawn over. With
+            ``write`` there is one beside the description.
+        overwrite: Replace the files.
+
+    Returns:
+        What was found.
+
+    Raises:
+        UserError: If the data cannot be used, or its labels can be read in two ways; the message names the line to add.
+    """
+    from dataclasses import replace
+    from pathlib import Path
+
+    from maeseg.data.class_labels import choose_classes
+    from maeseg.data.description import write_description
+    from maeseg.data.inspection import check_target, next_command, open_to_check
+    from maeseg.data.sources.folder import ImageFolder
+    from maeseg.data.splits import evenly_spread
+    from maeseg.data.summary import summarize
+    from maeseg.data.survey import survey
+    from maeseg.errors import UserError
+    from maeseg.prediction.contact_sheet import save_sheet
+    from maeseg.prediction.output_files import check_new_file
+    from maeseg.utils.atomic_io import write_text
+
+    pictured = Path(sheet) if sheet else Path(write).with_suffix(".png") if write else None
+    if write:
+        check_target(write)
+    for file in filter(None, (Path(write) if write else None, pictured)):
+        check_new_file(file, overwrite)
+    source, question = open_to_check(data, add or {}, choose_classes(classes), channels)
+    if write and not isinstance(source, ImageFolder):
+        raise UserError(f"--write {write}: {data} needs no description: leave it out")
+    facts = survey(source)
+    refusal: UserError | None = question
+    if not facts.facts:
+        refusal = UserError(
+            f"{data} has no image, with its label, that can be used: {next(iter(facts.faults.values()))}"
+        )
+    found = summarize(source, facts)
+    if refusal is None and write and isinstance(source, ImageFolder):
+        rule = source.rule if source.labeled else None
+        try:
+            write_text(Path(write), write_description(source.description, rule, source.classes, Path(write).parent))
+        except OSError as error:
+            raise UserError(f"--write {write} cannot be written ({error.strerror or error}): name another") from error
+    lines = dict(found.lines)
+    if pictured and refusal is None:
+        save_sheet(source, evenly_spread(sorted(facts.facts), 10), pictured)
+        lines["to look at"] = str(pictured)
+    if refusal is None:
+        lines["next"] = next_command(data, source, write, bool(facts.faults))
+    return replace(found, lines=lines, question=refusal)

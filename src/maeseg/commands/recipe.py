@@ -1,0 +1,67 @@
+"""The verb ``recipe``."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from maeseg.commands.compare import compare
+from maeseg.commands.evaluate import evaluate
+from maeseg.commands.finetune import finetune
+from maeseg.commands.pretrain import pretrain
+from maeseg.commands.report import report
+
+log = logging.getLogger(__name__)
+
+STEPS: dict[str, Callable[..., Any]] = {verb.__name__: verb for verb in (pretrain, finetune, compare, evaluate, report)}
+"""The verbs that a recipe may use."""
+
+
+def recipe(
+    *,
+    file: str,
+    data: str,
+    out: str,
+    variables: dict[str, int | float | str] | None = None,
+    dry_run: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Follow a recipe: pre-train, compare and report in one go, as a YAML file says.
+
+    Every step's options are checked before the first one starts. ``recipes/`` has those that the results come from.
+
+    Args:
+        file: The recipe, such as ``recipes/pets128.yaml``.
+        data: What it runs on: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder.
+        out: Folder of all that it writes.
+        variables: Values for the variables that the recipe names, such as ``{imagenet: weights.pth, epochs: 9}``.
+        dry_run: Check everything, run nothing.
+        resume: Skip the steps that are finished, go on with the one that was stopped.
+        overwrite: Replace what the steps wrote to ``out`` before.
+
+    Returns:
+        The reports.
+
+    Raises:
+        UserError: If the recipe, an option, a file or a folder cannot be used.
+    """
+    from maeseg.comparison.recipes import check_network, read_recipe
+    from maeseg.utils.distributed import first_process
+
+    switches = {"resume": resume, "overwrite": overwrite}
+    steps = read_recipe(Path(file), STEPS, data, Path(out), variables or {}, switches)
+    for step in steps:
+        check_network(step)
+    if dry_run:
+        return []
+    reports = []
+    for number, step in enumerate(steps, start=1):
+        again = {"overwrite": True} if resume and step.verb == "evaluate" else {}  # it measures again what it measured
+        if step.verb in ("evaluate", "report") and not first_process():
+            continue  # several processes train together; the rest the first one does
+        log.info("step %d of %d: %s %s", number, len(steps), step.verb, step.options.get("out") or "")
+        result = STEPS[step.verb](**{**step.options, **again})
+        if step.verb == "report":
+            reports.append(result)
+    return reports

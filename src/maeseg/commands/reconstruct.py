@@ -1,0 +1,63 @@
+"""The verb ``reconstruct``."""
+
+
+def reconstruct(
+    *,
+    run: str,
+    images: str,
+    out: str,
+    count: int | None = None,
+    mask_ratio: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> int:
+    """Mask images and show what a pre-trained network makes of them.
+
+    Each picture shows the original, what the network saw, and its reconstruction, side by side. A network trained on
+    targets normalized per patch predicts no patch's brightness or contrast: those are taken from the masked patches
+    themselves, and the picture says so.
+
+    Args:
+        run: A pretrain run.
+        images: An image, or a folder of images in any depth.
+        out: Folder to write ``NAME.png`` to.
+        count: How many images to take, evenly spread over the folder; by default all.
+        mask_ratio: Share of patches to hide; by default as in training.
+        seed: Of the masks.
+        overwrite: Write into a folder that holds something already.
+
+    Returns:
+        How many images were reconstructed.
+
+    Raises:
+        UserError: If the run, an image or the folder cannot be used.
+    """
+    from pathlib import Path
+
+    import torch
+
+    from maeseg.data.image_reading import read_pixels
+    from maeseg.masking.visible import check_mask_ratio, visible_count
+    from maeseg.prediction.inputs import find_images
+    from maeseg.prediction.output_files import open_output
+    from maeseg.prediction.reconstruction_pictures import draw_side_by_side
+    from maeseg.prediction.reconstructor import open_reconstructor
+    from maeseg.utils.progress import show_progress
+
+    opened = open_reconstructor(Path(run))
+    ratio = opened.mask_ratio if mask_ratio is None else mask_ratio
+    check_mask_ratio(ratio, opened.grid)
+    patches = opened.grid[0] * opened.grid[1]
+    hidden = patches - visible_count(patches, ratio)
+    generator = torch.Generator().manual_seed(seed)
+    by = opened.normalization
+    found = find_images(Path(images), by.channels, count=count, largest=by.largest)
+    with open_output(Path(out), overwrite) as target:
+        for name in show_progress(found.sizes, "reconstructing"):
+            stored = found.folder / name
+            pixels_CHW = read_pixels(stored, str(stored), by.channels, largest=by.largest)
+            result = opened.reconstruct(pixels_CHW, ratio, generator)
+            file = target / name.with_suffix(".png")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            draw_side_by_side(result, opened.normalized_target, hidden, patches).savefig(file)
+    return len(found.sizes)

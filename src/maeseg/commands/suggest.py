@@ -1,0 +1,69 @@
+"""The verb ``suggest``."""
+
+from pathlib import Path
+from typing import Literal
+
+
+def suggest(
+    *,
+    run: str,
+    images: str,
+    out: str,
+    count: int = 20,
+    labeled: str | None = None,
+    checkpoint: Literal["best", "last"] = "best",
+    overwrite: bool = False,
+) -> list[Path]:
+    """Suggest which images to label next: ones the network is unsure of, unlike each other and what is labeled.
+
+    Of the images with the most uncertain pixels (five for each that is wanted) those are chosen that lie farthest apart
+    in the encoder's features (k-center greedy). Each comes with the label that the network would give it, to correct
+    rather than to draw.
+
+    Args:
+        run: A finetune run.
+        images: Folder of images without labels, in any depth.
+        out: Folder to write ``suggestions.csv``, ``contact_sheet.png``, and of each suggested image ``labels/NAME.png``
+            and ``overlays/NAME.png`` to, as ``predict`` writes them.
+        count: How many images to suggest.
+        labeled: Folder of images that have labels already, from which the suggested ones shall differ too.
+        checkpoint: The best by validation IoU, or the last.
+        overwrite: Write into a folder that holds something already.
+
+    Returns:
+        The suggested images, the most wanted first.
+
+    Raises:
+        UserError: If the run, an image or the folder cannot be used, or there are fewer images.
+    """
+    from maeseg.errors import UserError
+    from maeseg.prediction.contact_sheet import contact_sheet, short
+    from maeseg.prediction.engines import TorchEngine, open_engine
+    from maeseg.prediction.inputs import Images, check_count, find_images
+    from maeseg.prediction.output_files import open_output
+    from maeseg.prediction.predictor import Segmenter
+    from maeseg.prediction.suggestion import choose, look_at
+    from maeseg.prediction.writer import Written, open_overlay
+    from maeseg.utils.atomic_io import write_csv
+
+    engine = open_engine(Path(run), checkpoint, "32-true")
+    if not isinstance(engine, TorchEngine):
+        raise UserError(f"--run {run} has no encoder to look into: give the finetune run that it was exported from")
+    found = find_images(Path(images), engine.channels, largest=engine.largest)
+    names = list(found.sizes)
+    check_count(count, len(names), Path(images))
+    known = find_images(Path(labeled), engine.channels, largest=engine.largest) if labeled else None
+
+    with open_output(Path(out), overwrite) as target:
+        features_NC, uncertainty_N = look_at(engine, found)
+        labeled_MC = look_at(engine, known)[0] if known else features_NC[:0]
+        places = choose(features_NC, uncertainty_N, labeled_MC, count)
+        chosen = [names[place] for place in places]
+        wanted = Images(found.folder, {name: found.sizes[name] for name in chosen}, {})
+        Segmenter(engine).segment(wanted, Written(target, classes=engine.classes))
+        rows = [(rank, names[place], f"{uncertainty_N[place]:.4f}") for rank, place in enumerate(places, start=1)]
+        write_csv(target / "suggestions.csv", [("rank", "file", "uncertainty"), *rows])
+        overlays = (open_overlay(target, name) for name in chosen)
+        titles = [f"{rank}. {short(name)}" for rank, name in enumerate(chosen, start=1)]
+        contact_sheet(overlays, titles, engine.classes.legend).save(target / "contact_sheet.png")
+    return [found.folder / name for name in chosen]

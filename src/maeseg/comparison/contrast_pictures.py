@@ -1,0 +1,64 @@
+"""Pictures of the images on which two networks differ most."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from maeseg.comparison.contrasts import CONTRASTS, choose_contrasts, read_list, write_list
+from maeseg.comparison.reader import read_comparison
+from maeseg.data.sources.base import Source
+from maeseg.labels.class_map import class_map
+from maeseg.prediction.examples import save_class_map
+from maeseg.prediction.single_image import predict_image, predict_in_tiles
+from maeseg.runs.checkpoint import choose_size, read_checkpoint, restore_unet
+
+
+def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> None:
+    """Write a comparison's ``contrasts/``: a list, and image, label and both predictions of each image as PNG.
+
+    Does nothing where the list is there already, complete: it is written last.
+
+    Args:
+        compare: The compare folder, its runs finished.
+        source: The labeled images.
+        measured: Indices of the images that the figures are from.
+
+    Raises:
+        UserError: A checkpoint is gone or damaged.
+    """
+    comparison = read_comparison(compare)
+    contrasts = choose_contrasts(comparison)
+    if read_list(compare) == contrasts:
+        return
+    indices = {source.file(index): index for index in measured}
+    wanted: dict[str, set[int]] = {}
+    pairs = []
+    for each in contrasts:
+        ours, theirs = (comparison.runs(init, each.label_count)[each.seed].run for init in (each.init, each.reference))
+        pairs.append((each, ours, theirs))
+        for run in (ours, theirs):
+            wanted.setdefault(run, set()).add(indices[each.file])
+    predicted = {run: _predict(compare / run, source, images) for run, images in wanted.items()}
+
+    folder = compare / CONTRASTS
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for each, ours, theirs in pairs:
+        index = indices[each.file]
+        source.image(index).save(folder / f"{each.pictures}_image.png")
+        maps = {"prediction": predicted[ours][index].numpy(), "reference": predicted[theirs][index].numpy()}
+        for kind, classes_HW in {"label": np.asarray(source.label(index)), **maps}.items():
+            save_class_map(classes_HW, folder / f"{each.pictures}_{kind}.png", source.classes)
+    write_list(compare, contrasts)
+
+
+def _predict(run: Path, source: Source, images: set[int]) -> dict[int, Tensor]:
+    """Class maps (H, W) that a run's best network predicts."""
+    checkpoint = read_checkpoint(run, "best")
+    unet, size = restore_unet(checkpoint), choose_size(checkpoint, None)
+    normalization = checkpoint.normalization
+    predict = predict_in_tiles if checkpoint.crop else predict_image
+    return {index: class_map(predict(unet, source.pixels(index), size, normalization)) for index in images}

@@ -1,0 +1,137 @@
+"""The runs of a comparison: every initialization with the same labels, seeds and steps."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maeseg.comparison.results import SCRATCH
+from maeseg.errors import UserError
+from maeseg.types import Transfer
+
+ENCODER_ONLY = ":encoder"
+"""Ends an initialization of which the encoder alone is transferred."""
+GROWS = ("inits", "labels", "seeds")
+"""Options of which a comparison that is resumed may be given more."""
+
+
+@dataclass(frozen=True)
+class Init:
+    """An initialization.
+
+    Args:
+        name: ``scratch``, or that of the weights' folder or file, with ``-encoder`` where that alone is transferred.
+        weights: What ``finetune --weights`` takes; None for scratch.
+        transfer: What ``finetune --transfer`` takes.
+    """
+
+    name: str
+    weights: str | None = None
+    transfer: Transfer = "encoder+decoder"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison.
+
+    Args:
+        init: What it starts from.
+        labels: A share (float) or a count (int).
+        seed: Seed of everything random in the run.
+    """
+
+    init: Init
+    labels: int | float
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """The run's folder inside the comparison's."""
+        return f"runs/{self.init.name}-{self.labels}-seed{self.seed}"
+
+
+def name_inits(inits: Sequence[str]) -> list[Init]:
+    """Tell initializations apart: ``scratch``, or what ``--weights`` takes, with ``:encoder`` for that alone.
+
+    Raises:
+        UserError: If there is none, or two would have the same name.
+    """
+    if not inits:
+        raise UserError("--inits is empty: give for example '[scratch, PRETRAIN_RUN]'")
+    named = [name_init(each) for each in inits]
+    for init in named:
+        if init.weights and init.name == SCRATCH:
+            raise UserError(f"--inits {init.weights} is called {SCRATCH!r}, which means random weights: rename it")
+        if sum(init.name == other.name for other in named) > 1:
+            raise UserError(f"--inits names {init.name!r} twice: give runs and files that have different names")
+    return named
+
+
+def name_init(given: str) -> Init:
+    """One initialization, named by the last part of its path, without a file's suffix."""
+    if given == SCRATCH:
+        return Init(SCRATCH)
+    weights = given.removesuffix(ENCODER_ONLY)
+    path = Path(weights).resolve()
+    name = path.stem if path.is_file() else path.name
+    return Init(name, weights) if weights == given else Init(f"{name}-encoder", weights, "encoder")
+
+
+def seeds_for(labels: Sequence[int | float], seeds: int | Sequence[int]) -> list[int]:
+    """Number of seeds for each entry of ``labels``.
+
+    Raises:
+        UserError: If a number is below 1, or the two lists differ in length.
+    """
+    counts = [seeds] * len(labels) if isinstance(seeds, int) else list(seeds)
+    if not labels:
+        raise UserError("--labels is empty: give for example '[64, 0.25, 1.0]'")
+    if len(set(labels)) != len(labels):
+        raise UserError(f"--labels {list(labels)} names one twice: give each once")
+    if len(counts) != len(labels) or min(counts) < 1:
+        raise UserError(f"--seeds {seeds} must be a number of 1 or more, or one for each of the {len(labels)} --labels")
+    return counts
+
+
+def plan_cells(inits: Sequence[Init], labels: Sequence[int | float], seeds: int | Sequence[int]) -> Iterator[Cell]:
+    """Every run, paired: all initializations of one seed and label count follow each other."""
+    for share, count in zip(labels, seeds_for(labels, seeds), strict=True):
+        for seed in range(count):
+            for init in inits:
+                yield Cell(init, share, seed)
+
+
+def planned_before(options: Mapping[str, Any]) -> list[Cell]:
+    """Every run that a comparison of these options has.
+
+    Raises:
+        UserError: They are not those of a comparison.
+    """
+    try:
+        return list(plan_cells(name_inits(options["inits"]), options["labels"], options["seeds"]))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"--resume: config.yaml there lacks {', '.join(GROWS)}: restore it, or give another --out"
+        ) from error
+
+
+def refuse_fewer(before: Sequence[Cell], now: Sequence[Cell]) -> None:
+    """Refuse to go on with a comparison without a run that it has, or from other weights of that name.
+
+    Raises:
+        UserError: Naming the run.
+    """
+    kept = {cell.folder: cell.init for cell in now}
+    for cell in before:
+        if kept.get(cell.folder) != cell.init:
+            start = cell.init.weights or cell.init.name
+            raise UserError(
+                f"--resume: this comparison has labels {cell.labels}, seed {cell.seed} from {start}: give all of its "
+                "--inits, --labels and --seeds, and more if you like, or another --out"
+            )
+
+
+def adds_seeds(before: Sequence[Cell], now: Sequence[Cell]) -> bool:
+    """Whether an init gets more seeds with labels of which it has some."""
+    folders, tried = {cell.folder for cell in before}, {(cell.init, cell.labels) for cell in before}
+    return any((cell.init, cell.labels) in tried and cell.folder not in folders for cell in now)

@@ -1,0 +1,128 @@
+"""results.csv of a comparison: one row per run. Its format is defined here and nowhere else."""
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePath
+
+from maeseg.errors import UserError
+from maeseg.runs.tables import read_table, write_table
+
+SCRATCH = "scratch"
+"""The init of random weights: the baseline, where a comparison has it."""
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One run of a comparison: what was run, and its final figures.
+
+    A figure that was not measured is ``nan``; it is an empty cell in the file.
+
+    Attributes:
+        init: ``"scratch"``, or the name of the weights that the run started from.
+        labels: Labels as the user asked for them: a count (int) or a share of the training images (float).
+        label_count: The number of labeled images that came to.
+        seed: Seed of the run: initial weights, label subset and order of the images.
+        epochs: Epochs trained.
+        steps: Optimizer steps taken.
+        best_epoch: Epoch of the checkpoint that the figures belong to.
+        accuracy: Share of pixels classified rightly, 0 to 1.
+        iou: Intersection over union of the foreground, or the mean over classes, over all pixels of the set, 0 to 1.
+        iou_per_image: The same for each image, then averaged.
+        dice: Dice score of the foreground, or the mean over classes, 0 to 1.
+        dice_loss: Soft Dice loss; lower is better.
+        boundary_f1: F1 score of the boundary of the foreground, or the mean over classes, 0 to 1.
+        border: Border rule the figures were taken under.
+        seconds: Wall time of the run.
+        run: The run's folder, relative to the comparison's.
+    """
+
+    init: str
+    labels: int | float
+    label_count: int
+    seed: int
+    epochs: int
+    steps: int
+    best_epoch: int
+    accuracy: float
+    iou: float
+    iou_per_image: float
+    dice: float
+    dice_loss: float
+    boundary_f1: float
+    border: str
+    seconds: float
+    run: str
+
+
+RESULT_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(ResultRow))
+"""Columns of results.csv, in order."""
+
+
+def read_results(path: Path) -> list[ResultRow]:
+    """Read results.csv.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its rows, in the file's order.
+
+    Raises:
+        UserError: The file is missing, lacks a column, or holds a value of the wrong kind, or a run outside of the
+            comparison's folder.
+    """
+    return read_table(path, RESULT_COLUMNS, "compare", _parse)
+
+
+def append_result(path: Path, row: ResultRow) -> None:
+    """Add a row to results.csv, making the file if there is none.
+
+    A row of the same ``run`` is replaced, so a repeated run counts once.
+
+    Args:
+        path: The file.
+        row: The row.
+
+    Raises:
+        UserError: The file exists and is not a results.csv.
+    """
+    rows = read_results(path) if path.exists() else []
+    rows = [other for other in rows if other.run != row.run] + [row]
+    write_table(path, RESULT_COLUMNS, ([_cell(getattr(each, name)) for name in RESULT_COLUMNS] for each in rows))
+
+
+def _cell(value: str | int | float) -> str:
+    return "" if isinstance(value, float) and math.isnan(value) else str(value)
+
+
+def _parse(cells: dict[str, str]) -> ResultRow:
+    def number(name: str) -> float:
+        return float(cells[name]) if cells[name] else math.nan  # an empty cell, or a row cut short: not measured
+
+    def labels() -> int | float:
+        try:
+            return int(cells["labels"])  # "1" is one label, "1.0" is all of them
+        except ValueError:
+            return float(cells["labels"])
+
+    run = PurePath(cells["run"])
+    if run.is_absolute() or ".." in run.parts:
+        raise UserError(f"results.csv names the run {run}, outside of the comparison: correct or remove that line")
+    return ResultRow(
+        init=cells["init"],
+        labels=labels(),
+        label_count=int(cells["label_count"]),
+        seed=int(cells["seed"]),
+        epochs=int(cells["epochs"]),
+        steps=int(cells["steps"]),
+        best_epoch=int(cells["best_epoch"]),
+        accuracy=number("accuracy"),
+        iou=number("iou"),
+        iou_per_image=number("iou_per_image"),
+        dice=number("dice"),
+        dice_loss=number("dice_loss"),
+        boundary_f1=number("boundary_f1"),
+        border=cells["border"],
+        seconds=number("seconds"),
+        run=cells["run"],
+    )

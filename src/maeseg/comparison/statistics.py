@@ -1,0 +1,212 @@
+"""Did pre-training pay? Means, paired differences with intervals, verdicts, effect sizes.
+
+Two things of a comparison are luck, and an interval must speak of both: the *seeds* (the initial weights, the labels
+that were drawn, the order) and the *validation images*. Runs are paired by seed and by image, so a difference is free
+of what the two runs share.
+
+A figure is a plain mean over seeds, so the luck of the seeds needs no resampling: with n seeds its half width is
+t(n - 1) s / sqrt(n). A percentile bootstrap over three seeds would call one comparison in four significant in which
+nothing differs, as soon as three signs agree. The luck of the images is bootstrapped (``resampling``), since IoU and
+Dice over a data set are no means: its half width is t(M - 1) times the standard error over replicates. The two add up
+as the sides of a right-angled triangle, each with its own quantile: the method of variance estimates recovery
+(MOVER; Zou and Donner 2008, Construction of confidence limits about effect measures). Student's t with n - 1 degrees
+of freedom for both would be twice too wide with three seeds where the images rule; a test holds the coverage.
+
+Each interval stands alone: nothing is corrected for looking at several label counts or metrics.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from maeseg.comparison.reader import Comparison, Figure
+
+METRICS = {
+    "accuracy": "accuracy",
+    "iou": "IoU",
+    "iou_per_image": "IoU per image",
+    "dice": "Dice",
+    "dice_loss": "soft Dice loss",
+    "boundary_f1": "boundary F1",
+}
+"""The metrics of a row and their names in prose, in the order they are shown."""
+
+LOWER_IS_BETTER = frozenset({"dice_loss"})
+
+CONFIDENCE = 0.95
+
+TYPICAL_SPREAD = (0.006, 0.018)
+"""Standard deviations of seeds' paired differences in IoU: medians over the comparisons with 320 and with 32 labels in
+docs/experiments.md ("What seeds can show")."""
+
+Verdict = Literal["helped", "no evidence", "hurt"]
+Scope = Literal["seeds and images", "seeds alone", "images alone", "nothing"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds: of an init's runs, or of their differences from another's.
+
+    Attributes:
+        values: One per seed.
+        image_error: Standard error of the mean over other images; ``nan`` where it is not known.
+        images: Number of images.
+    """
+
+    values: tuple[float, ...]
+    image_error: float = math.nan
+    images: int = 0
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        """Mean; ``nan`` without a value."""
+        return float(np.mean(self.values)) if self.values else math.nan
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation over seeds; ``nan`` below two."""
+        return float(np.std(self.values, ddof=1)) if self.n > 1 else math.nan
+
+    @property
+    def scope(self) -> Scope:
+        """What the interval speaks of: other seeds, other images of the same kind, or both."""
+        seeds, images = self.n > 1, self.n > 0 and not math.isnan(self.image_error)
+        if seeds:
+            return "seeds and images" if images else "seeds alone"
+        return "images alone" if images else "nothing"
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the mean, lower and upper end; ``nan`` where it speaks of nothing."""
+        halves = []
+        if self.scope.startswith("seeds"):
+            halves.append(seeds_half_width(self.n) * self.std)
+        if "images" in self.scope:
+            halves.append(_student(self.images - 1) * self.image_error)
+        half = math.hypot(*halves) if halves else math.nan
+        return self.mean - half, self.mean + half
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """An init against a reference at one label count, paired by seed and by image.
+
+    Attributes:
+        init: The init.
+        reference: What it is compared with.
+        label_count: Number of labels.
+        metric: The metric.
+        seeds: Seeds finished under both, ascending.
+        ours: The metric under ``init``.
+        theirs: The metric under ``reference``.
+        difference: ``init`` minus ``reference``.
+    """
+
+    init: str
+    reference: str
+    label_count: int
+    metric: str
+    seeds: tuple[int, ...]
+    ours: Estimate
+    theirs: Estimate
+    difference: Estimate
+
+    @property
+    def verdict(self) -> Verdict:
+        """``helped`` or ``hurt`` if the interval excludes zero on the better or the worse side.
+
+        With one seed there is no evidence, whatever the images say: they speak of two networks, not of the inits.
+        """
+        if len(self.seeds) < 2:
+            return "no evidence"
+        low, high = self.difference.interval
+        if self.metric in LOWER_IS_BETTER:
+            low, high = -high, -low
+        if low > 0:
+            return "helped"
+        return "hurt" if high < 0 else "no evidence"
+
+    @property
+    def effect_size(self) -> float:
+        """Cohen's d_z over seeds with Hedges' exact correction: how many standard deviations of luck it is worth.
+
+        The mean difference over the standard deviation of the seeds' differences (Lakens 2013, Calculating and
+        reporting effect sizes, section "Paired samples"), times J(n - 1) (Hedges 1981, Distribution theory for Glass's
+        estimator, equation 6e). ``nan`` below three seeds, where J is 0 or does not exist, and without any spread.
+        """
+        freedom = len(self.seeds) - 1
+        if freedom < 2 or self.difference.std < 1e-12:  # rounding, where all are the same
+            return math.nan
+        log_correction = math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2) - math.log(freedom / 2) / 2
+        return self.difference.mean / self.difference.std * math.exp(log_correction)
+
+
+def seeds_half_width(seeds: int) -> float:
+    """Half the 95 % interval over seeds, in standard deviations between them: t(n - 1) / sqrt(n), two seeds or more.
+
+    A mean difference that is smaller cannot be shown to differ from zero.
+    """
+    return _student(seeds - 1) / math.sqrt(seeds)
+
+
+def estimate(figures: Iterable[Figure], images: int) -> Estimate:
+    """The mean over seeds of some figures.
+
+    Args:
+        figures: One per seed.
+        images: Number of images that each was measured on; 0 if that is not known.
+    """
+    figures = list(figures)
+    lucks = [figure.luck for figure in figures if figure.luck is not None]
+    known = len(lucks) == len(figures) > 0
+    return Estimate(
+        values=tuple(figure.value for figure in figures),
+        image_error=float(np.std(np.mean(lucks, axis=0), ddof=1)) if known else math.nan,
+        images=images,
+    )
+
+
+def summarize(comparison: Comparison, metric: str) -> dict[tuple[str, int], Estimate]:
+    """The mean over seeds for each (init, label count) that has a run."""
+    groups = dict.fromkeys((row.init, row.label_count) for row in comparison.rows)
+    return {group: estimate(comparison.figures(*group, metric).values(), comparison.images) for group in groups}
+
+
+def paired_difference(
+    comparison: Comparison, init: str, reference: str, label_count: int, metric: str = "iou"
+) -> PairedDifference:
+    """Compare an init with another at one label count, over the seeds finished under both."""
+    ours, theirs = (comparison.figures(each, label_count, metric) for each in (init, reference))
+    seeds = tuple(seed for seed in ours if seed in theirs)
+    return PairedDifference(
+        init=init,
+        reference=reference,
+        label_count=label_count,
+        metric=metric,
+        seeds=seeds,
+        ours=estimate((ours[seed] for seed in seeds), comparison.images),
+        theirs=estimate((theirs[seed] for seed in seeds), comparison.images),
+        difference=estimate((ours[seed] - theirs[seed] for seed in seeds), comparison.images),
+    )
+
+
+def paired_differences(comparison: Comparison, metric: str = "iou") -> list[PairedDifference]:
+    """Every pair of inits that is worth a comparison, at each label count (ascending)."""
+    return [
+        paired_difference(comparison, init, reference, count, metric)
+        for count in comparison.label_counts
+        for init, reference in comparison.pairs
+    ]
+
+
+def _student(freedom: int) -> float:
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom))

@@ -1,0 +1,104 @@
+"""Images of several sources as one: the data, images given to validate or test, and more to train on."""
+
+import bisect
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from maeseg.data.facts import ImageFacts, Part
+from maeseg.data.sources.base import Source
+
+
+class Joined:
+    """Images of several sources, one source after the other; labeled where all of them are.
+
+    Args:
+        sources: At least one.
+
+    Attributes:
+        sources: They.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.name = " + ".join(source.name for source in sources)
+        self.labeled = all(source.labeled for source in sources)
+        self.channels = sources[0].channels
+        self.classes = sources[0].classes
+        self.sources = tuple(sources)
+        self._starts = list(itertools.accumulate([0] + [len(source) for source in sources]))
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @property
+    def largest(self) -> int:
+        """The value of 16 bits that the images of all sources are scaled by."""
+        return self.sources[0].largest
+
+    @largest.setter
+    def largest(self, value: int) -> None:
+        for source in self.sources:
+            source.largest = value
+
+    def file(self, index: int) -> str:
+        """Return the image's name in its own source."""
+        source, place = self._find(index)
+        return source.file(place)
+
+    def places(self, index: int) -> list[tuple[Path, int]]:
+        """Return the files that hold image and label in its own source."""
+        source, place = self._find(index)
+        return source.places(place)
+
+    def part(self, index: int) -> Part | None:
+        """Return the part that the image's own source puts it in."""
+        source, place = self._find(index)
+        return source.part(place)
+
+    def group(self, index: int) -> str | None:
+        """Return the image's group in its own source."""
+        source, place = self._find(index)
+        return source.group(place)
+
+    def check(self, index: int) -> ImageFacts:
+        """Return the image's facts; raise a DataError where it cannot be read."""
+        source, place = self._find(index)
+        return source.check(place)
+
+    def image(self, index: int) -> Image.Image:
+        """Read an image as a picture."""
+        source, place = self._find(index)
+        return source.image(place)
+
+    def pixels(self, index: int) -> Tensor:
+        """Read an image as a network does: (C, H, W)."""
+        source, place = self._find(index)
+        return source.pixels(place)
+
+    def nodata(self, index: int) -> NDArray[np.bool_] | None:
+        """Find an image's pixels without data, (H, W); None if there are none."""
+        source, place = self._find(index)
+        return source.nodata(place)
+
+    def label(self, index: int) -> Image.Image:
+        """Read a label. Raises a ValueError where not all of the sources have labels."""
+        if not self.labeled:
+            raise ValueError(f"source {self.name} has no labels")
+        source, place = self._find(index)
+        return source.label(place)
+
+    def _find(self, index: int) -> tuple[Source, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        number = bisect.bisect_right(self._starts, index) - 1
+        return self.sources[number], index - self._starts[number]
+
+
+def extra_names(extra: str | Sequence[str] | None) -> list[str]:
+    """The option as a list: ``PATH,PATH`` is two."""
+    return extra.split(",") if isinstance(extra, str) else list(extra or ())

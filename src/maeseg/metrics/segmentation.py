@@ -1,0 +1,176 @@
+"""How good a segmentation is: one definition of every figure, for evaluation, comparison and report.
+
+Axes: K maps or classes, H W pixels.
+"""
+
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from segmentation_models_pytorch.losses import DiceLoss
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from maeseg.labels.class_map import apply_border, class_map
+from maeseg.labels.classes import BINARY, Classes
+from maeseg.metrics.scores import Floats, ImageScores, Reliability, class_figures
+from maeseg.types import BORDER, BorderRule
+
+BOUNDARY_TOLERANCE = 2.0
+"""Pixels by which a boundary may be off and still count as right."""
+
+
+class SegmentationMetrics:
+    """Metrics over images, one image at a time, so that images may differ in size.
+
+    Of the foreground; or with classes of the user's own of each of them, and then the mean over the classes that are
+    there, in labels or in predictions (all, background included, count the same).
+
+    Over the whole data set, from pixel counts TP, FP, FN, TN of all images together:
+
+    - ``accuracy``: share of pixels that are right, of whatever class: (TP + TN) / all of foreground and background.
+    - ``iou``: intersection over union of the foreground, or of each class, TP / (TP + FP + FN).
+    - ``dice``: 2 TP / (2 TP + FP + FN).
+
+    Of each image, then the mean over images:
+
+    - ``iou_per_image``: the IoU of that image.
+    - ``dice_loss``: soft Dice loss, 1 - 2 sum(p y) / (sum p + sum y) with probability p and label y, as
+      ``segmentation_models_pytorch.losses.DiceLoss`` computes it. It deviates from V-Net (Milletari et al.
+      2016, arXiv 1606.04797, section 3) in not squaring p and y in the denominator, and it is 0 for an
+      image without foreground, whatever is predicted there: so is a class's that an image does not have,
+      and the mean is over all classes.
+    - ``boundary_f1``: normalized surface Dice (arXiv 2111.05408) at a tolerance of 2 pixels of the label's
+      own size, by MONAI: the share of boundary pixels, of prediction and label together, that lie within
+      the tolerance of the other's boundary. A boundary pixel is a foreground pixel that has background, or
+      the end of the image, above, below, left or right of it.
+
+    An image without foreground scores 1 for IoU, Dice and boundary where the prediction is empty too, else 0; a class
+    that an image does not have scores 0 where it is predicted all the same, and otherwise is left out of its mean.
+    No figure is ever NaN.
+
+    Under the rule ``ignore`` the border pixels are left out of every count and sum. A boundary cannot be left
+    out that way: where a label has a border all around, that is where its boundary lies. So ignored pixels
+    take the predicted class in both maps: a boundary that runs through them is right, wherever it runs; one
+    outside is measured from their rim.
+
+    Args:
+        border: What a border pixel (255) of the label counts as.
+        classes: Of the labels.
+
+    Attributes:
+        confusion_KK: Pixels of all images by true class (rows) and predicted class (columns).
+        reliability: How the predicted probabilities compare with the labels, over the pixels of all images.
+    """
+
+    def __init__(self, border: BorderRule, classes: Classes = BINARY) -> None:
+        self.border, self.classes = border, classes
+        count = len(classes.names)
+        self.confusion_KK: Floats = np.zeros((count, count))
+        self._images: list[tuple[Floats, float, float]] = []
+        self.reliability = Reliability.of(np.empty(0), np.empty(0, dtype=np.bool_))
+        mode = "binary" if classes.maps == 1 else "multiclass"
+        self._dice_loss = DiceLoss(mode, from_logits=False, ignore_index=BORDER)
+
+    def update(self, probability_KHW: Tensor, label_HW: Tensor) -> None:
+        """Add one image.
+
+        Args:
+            probability_KHW: Floating point, 0..1: of foreground, or of each class.
+            label_HW: uint8: 0 background, 1 foreground or the other classes, 255 border.
+
+        Raises:
+            ValueError: If the shapes differ or a value is out of range.
+        """
+        count = len(self.classes.names)
+        if probability_KHW.shape != (self.classes.maps, *label_HW.shape) or label_HW.ndim != 2:
+            raise ValueError(
+                f"probability is {tuple(probability_KHW.shape)} and label {tuple(label_HW.shape)}: pass the"
+                f" {self.classes.maps} maps of one image (K, H, W) at the label's size"
+            )
+        if not (probability_KHW.is_floating_point() and ((probability_KHW >= 0) & (probability_KHW <= 1)).all()):
+            raise ValueError("probability is not within 0..1: pass sigmoid or softmax of logits")
+        if not ((label_HW < count) | (label_HW == BORDER)).all():
+            values = sorted(set(label_HW.flatten().tolist()))
+            raise ValueError(f"label holds {values}: only 0 to {count - 1} and {BORDER} are known")
+
+        # double, on the CPU: a float32 sum over a large image loses digits
+        probability = probability_KHW.detach().cpu().double()
+        label = apply_border(label_HW.cpu(), self.border).long()
+        predicted = class_map(probability).long()
+        confusion_KK = multiclass_confusion_matrix(
+            predicted, label, num_classes=count, ignore_index=BORDER, validate_args=False
+        ).numpy()
+        dice_loss = float(self._dice_loss(probability[None], label[None]))
+        boundary_f1 = _boundary_f1(predicted, torch.where(label == BORDER, predicted, label), self.classes.measured)
+        self._images.append((confusion_KK.astype(np.float64), dice_loss, boundary_f1))
+        self.confusion_KK += confusion_KK
+        counted = label != BORDER
+        right = label == (1 if self.classes.maps == 1 else predicted)
+        self.reliability += Reliability.of(probability.amax(0)[counted].numpy(), right[counted].numpy())
+
+    @property
+    def images(self) -> ImageScores:
+        """What was measured on each image, in order.
+
+        Raises:
+            ValueError: If there was no image.
+        """
+        if not self._images:
+            raise ValueError("no image to compute metrics of: call update first")
+        confusion_MKK = np.stack([confusion_KK for confusion_KK, *_ in self._images])
+        tp_MK = np.diagonal(confusion_MKK, axis1=1, axis2=2)
+        fp_MK, fn_MK = confusion_MKK.sum(axis=1) - tp_MK, confusion_MKK.sum(axis=2) - tp_MK
+        dice_loss, boundary_f1 = np.array([means for _, *means in self._images]).T
+        return ImageScores(tp_MK, fp_MK, fn_MK, dice_loss, boundary_f1, first=self.classes.measured[0])
+
+    def compute(self) -> dict[str, float]:
+        """The figures over all images so far.
+
+        Returns:
+            ``accuracy``, ``iou``, ``iou_per_image``, ``dice``, ``dice_loss``, ``boundary_f1``; each 0..1.
+
+        Raises:
+            ValueError: If there was no image.
+        """
+        images = self.images
+        return {name: float(value) for name, value in images.over_set(np.ones(len(images))).items()}
+
+    def per_class(self) -> dict[str, dict[str, float | int | None]]:
+        """The figures of each class by its name, as ``scores.class_figures`` has them; empty of foreground alone."""
+        if self.classes.maps == 1:
+            return {}
+        return dict(zip(self.classes.names, class_figures(self.confusion_KK), strict=True))
+
+    def per_image(self) -> list[dict[str, float]]:
+        """The figures of each image, in order: accuracy, iou, dice, dice_loss, boundary_f1; each 0..1."""
+        images, names = self.images, ("accuracy", "iou", "dice", "dice_loss", "boundary_f1")
+        columns = [getattr(images, name).tolist() for name in names]
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _boundary_f1(predicted_HW: Tensor, label_HW: Tensor, measured: Iterable[int]) -> float:
+    """The mean over classes that are there; 1 where none is."""
+    scores = [
+        _surface_dice(predicted_HW == number, label_HW == number)
+        for number in measured
+        if (predicted_HW == number).any() or (label_HW == number).any()
+    ]
+    return float(np.mean(scores)) if scores else 1.0
+
+
+def _surface_dice(predicted_HW: Tensor, label_HW: Tensor) -> float:
+    from monai.metrics.surface_dice import compute_surface_dice  # takes seconds to import
+
+    if not (predicted_HW.any() and label_HW.any()):  # MONAI would warn
+        return 0.0
+    with warnings.catch_warnings():  # MONAI 1.6 calls its own deprecated argument
+        warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
+        score_BC = compute_surface_dice(
+            predicted_HW[None, None],
+            label_HW[None, None],
+            class_thresholds=[BOUNDARY_TOLERANCE],
+            include_background=True,  # the one channel is the class
+        )
+    return float(score_BC)

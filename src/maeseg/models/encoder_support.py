@@ -1,0 +1,120 @@
+"""Which timm encoders run on visible patches alone, and why the others do not: found by trying, without computing.
+
+Weights and images are on PyTorch's meta device, which knows shapes only, so the largest network takes a second and no
+memory.
+"""
+
+import fnmatch
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from maeseg.errors import UserError, nearest
+from maeseg.models.shapes import NO_NETWORK, one_line
+from maeseg.sparse import encode_tiles, pack
+
+WORKS = "works"
+
+
+@dataclass(frozen=True)
+class Support:
+    """What was found of one encoder."""
+
+    name: str
+    family: str
+    """timm's module, such as ``convnext``."""
+    stride: int | None
+    """Largest stride; None if timm offers no feature maps of it."""
+    parameters: int | None
+    """Of the encoder, without a classifier."""
+    refusal: str = ""
+    """One line; empty if it works."""
+
+
+def find_encoders(pattern: str = "*", family: str | None = None) -> list[tuple[str, str]]:
+    """Models of timm by name, each with its family.
+
+    Args:
+        pattern: Wildcard for names, such as ``convnext*``.
+        family: Wildcard for families (timm's modules), such as ``efficientnet``.
+
+    Raises:
+        UserError: If there is none.
+    """
+    families = [each for each in timm.list_modules() if family is None or fnmatch.fnmatch(each, family)]
+    if not families:
+        raise UserError(f"--family {family!r} is not one of timm's{nearest(str(family), timm.list_modules())}")
+    found = [(name, each) for each in families for name in timm.list_models(pattern, module=each)]
+    if not found:
+        where = f" of family {family}" if family else ""
+        raise UserError(f"--names {pattern!r} fits no timm model{where}: use a wildcard, such as 'convnext*'")
+    return found
+
+
+def check_encoder(name: str, family: str) -> Support:
+    """Try an encoder on one visible patch of two."""
+    stride: int | None = None
+    parameters: int | None = None
+    try:
+        with warnings.catch_warnings(), torch.device("meta"):
+            warnings.simplefilter("ignore")  # deprecated names of timm's
+            encoder: Any = timm.create_model(name, features_only=True).eval()
+            parameters = sum(parameter.numel() for parameter in encoder.parameters())
+            stride = int(max(encoder.feature_info.reduction()))
+    except NO_NETWORK as error:
+        return Support(name, family, stride, parameters, f"timm offers no feature maps of it ({one_line(error)})")
+    own = timm.get_pretrained_cfg(name)
+    refusal = ""
+    # two patches; four; some take images of their own size only
+    for size in [(stride, 2 * stride), (2 * stride, 2 * stride), own.input_size[1:] if own else (224, 224)]:
+        refusal, final = try_size(encoder, stride, size)
+        if final:
+            break
+    return Support(name, family, stride, parameters, refusal)
+
+
+def try_size(encoder: nn.Module, stride: int, size: Sequence[int]) -> tuple[str, bool]:
+    """Why an encoder refuses an image size, empty if it does not; and whether that holds for every size."""
+    height, width = size
+    visible_BYX = torch.ones(1, max(1, height // stride), max(1, width // stride), dtype=torch.bool)
+    visible_BYX[0, -1, -1] = False
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            encode_tiles(encoder, pack(torch.empty(1, 3, height, width, device="meta"), visible_BYX))
+    except UserError as error:
+        return str(error).removesuffix(": choose another encoder, such as resnet18"), True
+    except Exception as error:  # whatever a network raises on an image that it cannot take
+        return f"takes no image of {height} x {width} ({one_line(error)})", False
+    return "", True
+
+
+def markdown(checked: Sequence[Support]) -> str:
+    """A table of families: the smallest member with a result, and how many of the family's models work.
+
+    The smallest member that works stands for its family, or the smallest of all if none does.
+    """
+    rows = []
+    for family in dict.fromkeys(each.family for each in checked):
+        members = [each for each in checked if each.family == family]
+        chosen = min(members, key=lambda each: (bool(each.refusal), each.parameters or float("inf"), each.name))
+        working = sum(not each.refusal for each in members)
+        rows.append((family, chosen, working, len(members)))
+    works, families = sum(not each.refusal for each in checked), sum(working > 0 for _, _, working, _ in rows)
+    lines = [
+        f"Of {len(checked)} models {works} work and {len(checked) - works} are refused; of {len(rows)} families "
+        f"{families} have a model that works (timm {timm.__version__}).",
+        "",
+        "| family | smallest member | stride | parameters (millions) | result | models that work |",
+        "|---|---|---:|---:|---|---:|",
+    ]
+    for family, chosen, working, total in rows:
+        size = "" if chosen.parameters is None else f"{chosen.parameters / 1e6:.1f}"
+        result = chosen.refusal.replace("|", "/") or WORKS
+        lines.append(f"| {family} | {chosen.name} | {chosen.stride or ''} | {size} | {result} | {working} of {total} |")
+    return "\n".join(lines) + "\n"

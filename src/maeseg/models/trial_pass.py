@@ -1,0 +1,79 @@
+"""A trial of a network on an image size, without computing: before a run begins, not after its first epoch."""
+
+import warnings
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch.func import functional_call
+
+from maeseg.errors import UserError
+from maeseg.models.channels import image_channels
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.shapes import one_line
+from maeseg.models.unet import DEFAULT_IMAGE_SIZE
+
+
+def trial_pass(
+    network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], patch_size: int = 32, option: str = "image_size"
+) -> None:
+    """Raise a UserError, naming sizes that work, if a network cannot take images of a size: some take their own only.
+
+    The pass is on PyTorch's meta device, so it takes no memory and no time that depends on the size.
+
+    Args:
+        network: A U-Net, or a network to pre-train.
+        size: Height and width of the images.
+        patch_size: Side of the patches in pre-training.
+        option: That gives the size.
+    """
+    failure = failure_of(network, size, patch_size)
+    if failure is None:
+        return
+    encoder = str(network.encoder.name)
+    others = other_sizes(encoder, size)
+    works = next((each for each in others if not failure_of(network, each, patch_size)), None)
+    advice = f"use --{option} {list(works)}" if works else "choose another --encoder, such as resnet18"
+    raise UserError(
+        f"--encoder {encoder} takes no images of --{option} {list(size)} ({one_line(failure).rstrip('.')}): {advice}"
+    ) from failure
+
+
+def failure_of(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], patch_size: int) -> Exception | None:
+    """What a network raises on images of a size; None if it takes them.
+
+    Raises:
+        UserError: If it takes none at all.
+    """
+    height, width = size
+    images_BCHW = torch.empty(2, image_channels(network.encoder), height, width, device="meta")
+    inputs: tuple[torch.Tensor, ...] = (images_BCHW,)
+    if isinstance(network, MaskedAutoencoder):
+        visible_BYX = torch.ones(2, height // patch_size, width // patch_size, dtype=torch.bool)
+        visible_BYX[:, -1, -1] = visible_BYX[0].numel() == 1
+        inputs = (images_BCHW, visible_BYX)
+    values = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    unset = {name: torch.empty_like(value, device="meta") for name, value in values.items()}
+    was_training = network.training
+    network.eval()  # which changes no running statistics
+    try:
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            functional_call(network, unset, inputs)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a network raises on an image that it cannot take
+        return error
+    finally:
+        network.train(was_training)
+    return None
+
+
+def other_sizes(encoder: str, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Sizes to try instead: multiples of the one that timm's weights are for, the nearest, and that one itself.
+
+    Encoders that do not take any size take that one, and those that attend in windows its multiples.
+    """
+    known = timm.get_pretrained_cfg(encoder)
+    height, width = known.input_size[1:] if known else (DEFAULT_IMAGE_SIZE, DEFAULT_IMAGE_SIZE)
+    times = [max(round(side / own), 1) for side, own in zip(size, (height, width), strict=True)]
+    return [(times[0] * height, times[1] * width), (height, width)]

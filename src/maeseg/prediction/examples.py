@@ -1,0 +1,88 @@
+"""Pictures of the same few validation images in every run, for reports."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2.functional import to_pil_image
+
+from maeseg.data.normalization import IMAGENET, Normalization
+from maeseg.data.sources.base import Source
+from maeseg.data.splits import evenly_spread
+from maeseg.data.transforms import eval_transform
+from maeseg.labels.classes import Classes
+from maeseg.labels.colors import BORDER_COLOR
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.prediction.contact_sheet import legend_picture
+from maeseg.prediction.reconstruction_pictures import reconstruct_images
+from maeseg.prediction.writer import colored
+from maeseg.types import BORDER
+
+EXAMPLES = 8
+
+
+def choose_examples(val: Sequence[int]) -> list[int]:
+    """Eight validation images, evenly spread."""
+    return evenly_spread(val, EXAMPLES)
+
+
+def load_normalized(pixels_CHW: Tensor, size: tuple[int, int], normalization: Normalization = IMAGENET) -> Tensor:
+    """One image as a network sees it: (C, H, W), resized and normalized."""
+    result: Tensor = eval_transform(size, normalization)(tv_tensors.Image(pixels_CHW))
+    return result
+
+
+def write_reconstructions(
+    out: Path, network: MaskedAutoencoder, source: Source, indices: Sequence[int], size: tuple[int, int],
+    visible_BYX: Tensor, normalized_target: bool, normalization: Normalization = IMAGENET,
+) -> None:  # fmt: skip
+    """Write ``NN_image.png``, ``NN_visible.png`` and ``NN_reconstruction.png`` for each image.
+
+    Args:
+        out: Folder to write to.
+        network: The pre-trained network.
+        source: Images.
+        indices: Which of them.
+        size: (height, width) to run the network at.
+        visible_BYX: What the network may see of each.
+        normalized_target: See :func:`reconstruct_images`.
+        normalization: Of the channels.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    network.eval()
+    images_BCHW = torch.stack([load_normalized(source.pixels(index), size, normalization) for index in indices])
+    device = next(network.parameters()).device
+    seen_and_hidden = (images_BCHW.to(device), visible_BYX.to(device))
+    result = reconstruct_images(network, *seen_and_hidden, normalized_target, normalization)
+    for name in ("image", "visible", "reconstruction"):
+        for number, picture_CHW in enumerate(getattr(result, name).cpu()):
+            to_pil_image(picture_CHW).save(out / f"{number:02d}_{name}.png")
+
+
+def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tensor]) -> None:
+    """Write ``NN_image.png``, ``NN_label.png`` and ``NN_prediction.png`` for each image.
+
+    The last two are class maps, as :func:`save_class_map` writes them; with several classes there is ``legend.png``.
+
+    Args:
+        out: Folder to write to.
+        source: Labeled images.
+        predictions: Index of each image and its predicted class map (H, W).
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for number, (index, predicted_HW) in enumerate(predictions.items()):
+        source.image(index).save(out / f"{number:02d}_image.png")
+        save_class_map(np.asarray(source.label(index)), out / f"{number:02d}_label.png", source.classes)
+        save_class_map(predicted_HW.numpy(), out / f"{number:02d}_prediction.png", source.classes)
+    if len(source.classes.legend) > 1:
+        legend_picture(source.classes).save(out / "legend.png")
+
+
+def save_class_map(classes_HW: NDArray[np.generic], file: Path, classes: Classes) -> None:
+    """Write a class map (H, W) of places from 0 and 255 as a PNG of these values, with a palette of their colors."""
+    colors = dict(enumerate(classes.colors)) | {BORDER: BORDER_COLOR}
+    colored(classes_HW.astype(np.uint8), colors).save(file)

@@ -1,0 +1,119 @@
+"""The images that a verb is given: found, and each looked at before the first result is written."""
+
+import logging
+import threading
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from maeseg.data.decoding import count_pixels
+from maeseg.data.image_files import MAX_PIXELS, DataError, some
+from maeseg.data.image_reading import RGB
+from maeseg.data.pixel_conversion import FULL
+from maeseg.data.pixel_facts import PixelFacts, assumptions, check_pixels
+from maeseg.data.sources.folder import ImageFolder
+from maeseg.data.splits import evenly_spread
+from maeseg.errors import UserError
+from maeseg.prediction.threads import in_order, open_workers
+from maeseg.types import OnBadImage
+from maeseg.utils.progress import show_progress
+
+log = logging.getLogger(__name__)
+
+
+_LARGE = 2**24  # pixels; one such image is looked at at a time
+_one_large = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images that were found.
+
+    Attributes:
+        folder: Where they lie.
+        sizes: Height and width of each that can be used, by its path relative to the folder, sorted.
+        bad: What is wrong with each of the others, in one line.
+    """
+
+    folder: Path
+    sizes: dict[Path, tuple[int, int]]
+    bad: dict[Path, str]
+
+
+def find_images(
+    path: Path, channels: int = RGB, most: int = MAX_PIXELS, on_bad_image: OnBadImage | None = None,
+    count: int | None = None,
+    largest: int = FULL,
+) -> Images:  # fmt: skip
+    """Find the images to segment.
+
+    Args:
+        path: An image file, or a folder of images at any depth.
+        channels: Of the images.
+        most: Pixels that one may have.
+        on_bad_image: What to do about those that cannot be used, if the verb gives the choice: ``fail`` or ``skip``.
+        count: Take so many, evenly spread, and look at no other; by default all.
+        largest: The value of 16 bits that the verb scales images by; what else it takes for granted is said with it.
+
+    Raises:
+        UserError: There is no such path, no image in it or fewer than are to be taken, two images differ only in their
+            suffix, so that their predictions would overwrite each other, or an image cannot be used and is not to be
+            skipped.
+    """
+    if path.is_file():
+        folder, files = path.parent, [Path(path.name)]
+    else:
+        source = ImageFolder(path, labeled=False, channels=channels)
+        folder, files = path, [Path(source.file(index)) for index in range(len(source))]
+    if count is not None:
+        check_count(count, len(files), path)
+        files = evenly_spread(files, count)
+    names = Counter(file.with_suffix("") for file in files)
+    doubled = [name for name, count in names.items() if count > 1]
+    if doubled:
+        raise UserError(f"{path}: two images share the name {some(doubled)}: rename one of each")
+    with open_workers(torch.get_num_threads()) as pool:
+        look = partial(_look, channels=channels, most=most)
+        looked = in_order(pool, look, [folder / file for file in files], lambda file: 1, 2**10)
+        found = dict(zip(files, show_progress(looked, "checking images", len(files)), strict=True))
+    facts = {file: what for file, what in found.items() if not isinstance(what, str)}
+    sizes = {file: (each.height, each.width) for file, each in facts.items()}
+    bad = {file: what for file, what in found.items() if isinstance(what, str)}
+    if bad:
+        _complain(path, bad, sizes, on_bad_image)
+    for line in assumptions(list(facts.values()), largest):
+        log.info("%s: %s", path, line)
+    return Images(folder, sizes, bad)
+
+
+def check_count(count: int, there: int, path: Path) -> None:
+    """Raise a UserError unless so many images can be taken of those that are there."""
+    if not 1 <= count <= there:
+        raise UserError(f"--count {count}: {path} has {there} images; give 1 to {there}")
+
+
+def _look(file: Path, channels: int, most: int) -> PixelFacts | str:
+    """What is known of an image, or what is wrong with it."""
+    try:
+        with _one_large if count_pixels(file, str(file), most) > _LARGE else nullcontext():
+            return check_pixels(file, str(file), channels, most)
+    except DataError as error:
+        return str(error)
+
+
+def _complain(
+    path: Path, bad: dict[Path, str], sizes: dict[Path, tuple[int, int]], on_bad_image: OnBadImage | None
+) -> None:
+    first = next(iter(bad.values()))
+    if on_bad_image == "skip":
+        if not sizes:
+            raise UserError(f"--on_bad_image skip leaves no image of {path}: {first}")
+        log.warning("%d images of %s cannot be used and are left out", len(bad), path)
+        return
+    others = f" (and {len(bad) - 1} more cannot be used)" if len(bad) > 1 else ""
+    choice = "; or leave out what cannot be used: --on_bad_image skip" if on_bad_image else ""
+    raise UserError(f"{first}{others}{choice}")

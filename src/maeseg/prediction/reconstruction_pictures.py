@@ -1,0 +1,94 @@
+"""Pictures of what a pre-trained network makes of masked images.
+
+Axes: B batch, C channels, H W pixels, Y X patch grid.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from maeseg.data.normalization import IMAGENET, Normalization
+from maeseg.data.transforms import to_pictures
+from maeseg.masking.patches import patch_statistics, patchify, unpatchify, visible_pixels
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+
+HIDDEN_GRAY = 0.5
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Three pictures (B, 3, H, W) with values in 0..1.
+
+    Args:
+        image: The original.
+        visible: What the network saw; masked patches are gray.
+        reconstruction: Visible patches as they were, masked ones as predicted.
+    """
+
+    image: Tensor
+    visible: Tensor
+    reconstruction: Tensor
+
+
+@torch.no_grad()
+def reconstruct_images(
+    network: MaskedAutoencoder, images_BCHW: Tensor, visible_BYX: Tensor, normalized_target: bool,
+    normalization: Normalization = IMAGENET,
+) -> Reconstruction:  # fmt: skip
+    """Mask, reconstruct, and bring back to pixels.
+
+    A network trained on targets normalized per patch predicts neither a patch's brightness nor its contrast. Those
+    are taken from the masked patches themselves: the picture shows the predicted structure, and a caption must say so.
+
+    Args:
+        network: A pre-trained network, in evaluation mode.
+        images_BCHW: Images, normalized by the data set's mean and deviation.
+        visible_BYX: Visible grid, True = seen.
+        normalized_target: Whether it was trained on targets normalized per patch.
+        normalization: What the images were normalized by.
+    """
+    patch = images_BCHW.shape[2] // visible_BYX.shape[1]
+    predicted_BLP = patchify(network(images_BCHW, visible_BYX).float(), patch)
+    if normalized_target:
+        mean, std = patch_statistics(patchify(images_BCHW, patch))
+        predicted_BLP = predicted_BLP * std + mean
+    predicted_BCHW = unpatchify(predicted_BLP, patch, (visible_BYX.shape[1], visible_BYX.shape[2]))
+    seen_B1HW = visible_pixels(visible_BYX, patch)
+    original = to_pictures(images_BCHW, normalization)
+    return Reconstruction(
+        image=original,
+        visible=torch.where(seen_B1HW, original, HIDDEN_GRAY),
+        reconstruction=torch.where(seen_B1HW, original, to_pictures(predicted_BCHW, normalization)),
+    )
+
+
+NORMALIZED_NOTE = (
+    "Trained on patches normalized one by one: each masked patch is shown with its own true mean and contrast, "
+    "so only the structure inside it is the network's."
+)
+
+
+def draw_side_by_side(result: Reconstruction, normalized_target: bool, hidden: int, patches: int) -> Figure:
+    """Original, visible part and reconstruction of the first image, with a caption that says what is true of them.
+
+    Args:
+        result: What to draw.
+        normalized_target: Whether the network was trained on targets normalized per patch.
+        hidden: How many patches were masked; with few patches their share is not the mask ratio.
+        patches: Of how many.
+    """
+    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
+    titles = {
+        "image": "original",
+        "visible": f"what the network saw ({hidden} of {patches} patches masked)",
+        "reconstruction": "reconstruction of the masked patches",
+    }
+    for axes, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
+        axes.imshow(getattr(result, name)[0].permute(1, 2, 0).cpu().numpy())
+        axes.set_title(title, fontsize=9)
+        axes.axis("off")
+    if normalized_target:
+        figure.supxlabel(NORMALIZED_NOTE, fontsize=7.5)
+    return figure

@@ -1,0 +1,78 @@
+"""A pre-trained network that masks an image and shows what it makes of it, as it was trained.
+
+Axes: C channels, H W pixels, Y X patch grid.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from maeseg.data.normalization import Normalization
+from maeseg.masking.visible import random_visible
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.prediction.examples import load_normalized
+from maeseg.prediction.reconstruction_pictures import Reconstruction, reconstruct_images
+from maeseg.runs.checkpoint import choose_size, read_checkpoint, restore_masked_autoencoder
+
+
+@dataclass(frozen=True)
+class Reconstructor:
+    """A pre-trained network and how it was trained.
+
+    Attributes:
+        network: In evaluation mode.
+        size: Height and width of the images.
+        patch: Side of a patch.
+        mask_ratio: Share of patches that training hid.
+        normalized_target: Whether its targets were normalized per patch.
+        normalization: Of the channels.
+    """
+
+    network: MaskedAutoencoder
+    size: tuple[int, int]
+    patch: int
+    mask_ratio: float
+    normalized_target: bool
+    normalization: Normalization
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches along height and width."""
+        return self.size[0] // self.patch, self.size[1] // self.patch
+
+    def reconstruct(self, pixels_CHW: Tensor, mask_ratio: float, generator: torch.Generator) -> Reconstruction:
+        """Hide patches of an image, and paint them in.
+
+        Args:
+            pixels_CHW: The image, uint8 or float32, of any size.
+            mask_ratio: Share of patches to hide.
+            generator: What the visible grid is drawn from.
+
+        Returns:
+            Three pictures of one image, at the network's size.
+
+        Raises:
+            UserError: If nothing would be hidden, or nothing seen.
+        """
+        visible_BYX = random_visible(1, self.grid, mask_ratio, generator)
+        image_BCHW = load_normalized(pixels_CHW, self.size, self.normalization).unsqueeze(0)
+        return reconstruct_images(self.network, image_BCHW, visible_BYX, self.normalized_target, self.normalization)
+
+
+def open_reconstructor(run: Path) -> Reconstructor:
+    """Open a pretrain run.
+
+    Raises:
+        UserError: If it cannot be used.
+    """
+    saved = read_checkpoint(run, "last")
+    return Reconstructor(
+        network=restore_masked_autoencoder(saved).eval(),
+        size=choose_size(saved, None),
+        patch=saved.about["patch_size"],
+        mask_ratio=saved.about["mask_ratio"],
+        normalized_target=saved.about["normalize_target"],
+        normalization=saved.normalization,
+    )

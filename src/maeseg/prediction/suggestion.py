@@ -1,0 +1,119 @@
+"""Which images to label next: those the network is unsure of, as different from each other as possible.
+
+As in Suggestive Annotation (Yang et al. 2017, arXiv 1706.04737, section 2.3) the unsure ones are found first, and of
+them the representative ones are chosen: here by k-center greedy over the encoder's features (Sener and Savarese 2018,
+arXiv 1708.00489, algorithm 1), away from what is labeled already.
+
+Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels, N candidates, M labeled images, P
+candidates that are unsure enough, T tiles.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maeseg.data.image_reading import read_pixels
+from maeseg.labels.class_map import squash
+from maeseg.prediction.engines import TorchEngine
+from maeseg.prediction.inputs import Images
+from maeseg.prediction.sliding_window import Tiling
+from maeseg.prediction.threads import in_order, open_workers, share_out
+from maeseg.utils.progress import show_progress
+
+UNSURE = 5
+"""Candidates for each image that is to be chosen: the most unsure so many are looked at."""
+
+
+def look_at(engine: TorchEngine, images: Images) -> tuple[Tensor, Tensor]:
+    """What a network makes of many images, each as a whole, or after training on crops in such tiles, in order.
+
+    Args:
+        engine: A fine-tuned U-Net.
+        images: The images.
+
+    Returns:
+        For each image the mean of the encoder's deepest map, of length 1, (N, C), and the mean entropy of its
+        pixels, 0..1, (N,); in tiles their mean.
+    """
+    names = list(images.sizes)
+    workers, at_once = share_out(engine.size)
+    batches = [names[first : first + at_once] for first in range(0, len(names), at_once)]
+
+    def look(batch: Sequence[Path]) -> tuple[Tensor, Tensor]:
+        files = [images.folder / name for name in batch]
+        read = (read_pixels(file, str(file), engine.channels, largest=engine.largest) for file in files)
+        if engine.crop:
+            each = [look_at_tiles(engine, pixels_CHW, engine.crop, at_once) for pixels_CHW in read]
+            return torch.stack([feature_C for feature_C, _ in each]), torch.stack([unsure for _, unsure in each])
+        prepared = [engine.prepare(pixels_CHW) for pixels_CHW in read]
+        return look_at_batch(engine.model, torch.stack(prepared))
+
+    with open_workers(workers) as pool:
+        done = in_order(pool, look, batches, len, 2 * workers * at_once)
+        features, uncertainties = zip(*show_progress(done, "looking at images", len(batches)), strict=True)
+    return torch.cat(features), torch.cat(uncertainties)
+
+
+def look_at_tiles(
+    engine: TorchEngine, pixels_CHW: Tensor, tile: tuple[int, int], at_once: int
+) -> tuple[Tensor, Tensor]:
+    """Feature (C,) and uncertainty () of one image, from tiles that cover it, so many at once."""
+    tiling = Tiling((pixels_CHW.shape[1], pixels_CHW.shape[2]), tile, overlap=0)
+    boxes = [tiling.box(corner) for corner in tiling.corners]
+    cuts = [pixels_CHW[:, top:bottom, left:right] for top, left, bottom, right in boxes]
+    found = [
+        look_at_batch(
+            engine.model, torch.stack([engine.prepare(tiling.fill(cut)) for cut in cuts[first : first + at_once]])
+        )
+        for first in range(0, len(cuts), at_once)
+    ]
+    features_TC, uncertainty_T = (torch.cat(each) for each in zip(*found, strict=True))
+    return F.normalize(features_TC.mean(0), dim=0), uncertainty_T.mean()
+
+
+@torch.inference_mode()
+def look_at_batch(unet: smp.Unet, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Feature (B, C) and uncertainty (B,) of normalized images, as :func:`look_at` gives them."""
+    maps = unet.encoder(images_BCHW)
+    probability_BKHW = squash(unet.segmentation_head(unet.decoder(maps)).float())
+    return F.normalize(maps[-1].float().mean((2, 3)), dim=1), entropy(probability_BKHW).mean((1, 2))
+
+
+def entropy(probability_BKHW: Tensor) -> Tensor:
+    """Entropy of each pixel's class, (B, H, W): from 0, certain, to 1, all alike; in bits, of two classes."""
+    if probability_BKHW.shape[1] == 1:
+        probability_BKHW = torch.cat([probability_BKHW, 1 - probability_BKHW], dim=1)
+    nats: Tensor = torch.special.entr(probability_BKHW).sum(dim=1)
+    return nats / math.log(probability_BKHW.shape[1])
+
+
+def choose(features_NC: Tensor, uncertainty_N: Tensor, labeled_MC: Tensor, count: int) -> list[int]:
+    """Choose images to label: of the unsure ones, each time the farthest from all that are labeled or chosen.
+
+    Args:
+        features_NC: Features of the candidates.
+        uncertainty_N: Of each.
+        labeled_MC: Features of the images that have labels; there may be none.
+        count: How many to choose, 1..N.
+
+    Returns:
+        Places of the chosen ones, in the order in which they were chosen.
+    """
+    pool_P = uncertainty_N.argsort(descending=True, stable=True)[: UNSURE * count]
+    features_PC = features_NC[pool_P].double()
+    if len(labeled_MC):
+        distance_P = torch.cdist(features_PC, labeled_MC.double()).amin(1)
+    else:
+        distance_P = torch.full((len(pool_P),), torch.inf)  # the first is then the most unsure
+    chosen: list[int] = []
+    for _ in range(count):
+        place = int(distance_P.argmax())
+        chosen.append(int(pool_P[place]))
+        distance_P = torch.minimum(distance_P, (features_PC - features_PC[place]).norm(dim=1))
+        distance_P[place] = -torch.inf  # never again, even where all that is left is the same as it
+    return chosen

@@ -1,0 +1,216 @@
+"""The files that a prediction is written to.
+
+Axes: C channels, K maps (of foreground, or of each class), H W pixels.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+from torchvision.utils import draw_segmentation_masks
+
+from maeseg.labels.class_map import predicted_classes
+from maeseg.labels.classes import BINARY, Classes
+from maeseg.labels.colors import BORDER_COLOR, WHITE, Color
+from maeseg.prediction.areas import ClassAreas
+from maeseg.prediction.geotiff import Place, write_geotiff
+from maeseg.types import BORDER
+
+_BAND_PIXELS = 2**18  # drawn at a time: drawing takes some 90 bytes for each
+
+
+class Prediction:
+    """What is kept of an image's maps: the class of each pixel, their areas, and if they are wanted the maps in bytes.
+
+    Args:
+        size: Height and width.
+        maps: How many there are.
+        keep: A file to keep them in, or None to keep none.
+
+    Attributes:
+        classes_HW: uint8, from 0.
+        areas: Of what is filled.
+    """
+
+    def __init__(self, size: tuple[int, int], maps: int, keep: IO[bytes] | None) -> None:
+        self.classes_HW = np.zeros(size, np.uint8)
+        self.areas = ClassAreas(max(2, maps))
+        self._maps, self._keep = maps, keep
+
+    def fill(self, top: int, maps: Iterable[Tensor]) -> None:
+        """Fill rows from ``top`` on.
+
+        Args:
+            top: The first.
+            maps: Probabilities (H, W), 0..1, one after the other; not kept.
+        """
+        found_HW, confidence_HW = (each.numpy() for each in predicted_classes(self._kept(top, maps)))
+        self.classes_HW[top : top + len(found_HW)] = found_HW
+        self.areas.add(found_HW, confidence_HW)
+
+    def _kept(self, top: int, maps: Iterable[Tensor]) -> Iterator[Tensor]:
+        for number, map_HW in enumerate(maps):
+            if self._keep is not None:
+                self._keep.seek(number * self.classes_HW.size + top * self.classes_HW.shape[1])
+                self._keep.write(in_bytes(map_HW).numpy().tobytes())
+            yield map_HW
+
+    def kept(self) -> Iterator[NDArray[np.uint8]]:
+        """The maps that were kept, (H, W), as ``in_bytes`` makes them, one after the other."""
+        if self._keep is not None:
+            for number in range(self._maps):
+                self._keep.seek(number * self.classes_HW.size)
+                content = self._keep.read(self.classes_HW.size)
+                yield np.frombuffer(content, np.uint8).reshape(self.classes_HW.shape)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is written of each image.
+
+    A label is a PNG of the classes' values, with a palette of their colors; of foreground and background a gray one, 0
+    and 255, which any viewer shows. A folder of labels beside ``images/`` is labeled data again. A map of
+    probabilities is a gray PNG, v for a probability of v / 255: a pixel is foreground exactly where it is above 127. Of
+    a GeoTIFF all are GeoTIFFs that lie where it does.
+
+    Args:
+        folder: Where to: ``labels/NAME.png``, ``overlays/NAME.png``, ``probabilities/NAME.png``, or with classes
+            ``probabilities/NAME/CLASS.png``.
+        overlays: Whether overlays are.
+        probabilities: Whether probabilities are.
+        classes: What is told apart.
+    """
+
+    folder: Path
+    overlays: bool = True
+    probabilities: bool = False
+    classes: Classes = BINARY
+
+    @contextmanager
+    def predicting(self, size: tuple[int, int]) -> Iterator[Prediction]:
+        """An image's prediction, to be filled and written; its maps are on the disk, as they may not fit elsewhere."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=self.folder) if self.probabilities else nullcontext() as keep:
+            yield Prediction(size, self.classes.maps, keep)
+
+    def write(
+        self, name: Path, picture: Callable[[], Image.Image], prediction: Prediction, place: Place | None = None
+    ) -> None:
+        """Write one image's prediction.
+
+        Args:
+            name: The image's path relative to where it was found; its folders are kept, its suffix is not.
+            picture: Gives the image as an RGB picture, which is drawn upon.
+            prediction: Filled; used up.
+            place: Where on the earth it lies, if anybody knows.
+        """
+        classes, classes_HW = self.classes, prediction.classes_HW
+        for each, map_HW in zip(classes.names, prediction.kept(), strict=False):
+            where = name if classes.maps == 1 else name.with_suffix("") / f"{each}.png"
+            self._write_map("probabilities", where, map_HW, place)
+        if self.overlays:
+            drawn = overlay(picture(), torch.from_numpy(classes_HW), classes.colors)
+            # a photograph's file is hardly larger so, and written three times as fast
+            drawn.save(self._file("overlays", name, ".png"), compress_level=1)
+        self._write_map("labels", name, as_label(classes_HW, classes), place, label_colors(classes))
+
+    def _write_map(
+        self, kind: str, name: Path, values_HW: NDArray[np.uint8], place: Place | None,
+        colors: Mapping[int, Color] | None = None,
+    ) -> None:  # fmt: skip
+        if place:
+            write_geotiff(self._file(kind, name, ".tif"), values_HW, place, colors)
+        else:
+            colored(values_HW, colors).save(self._file(kind, name, ".png"))
+
+    def _file(self, kind: str, name: Path, suffix: str) -> Path:
+        file = self.folder / kind / name.with_suffix(suffix)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
+
+
+def open_overlay(folder: Path, name: Path) -> Image.Image:
+    """Read the overlay that was written of an image of this name."""
+    with Image.open(folder / "overlays" / name.with_suffix(".png")) as picture:
+        picture.load()
+        return picture
+
+
+def in_bytes(probability_HW: Tensor) -> Tensor:
+    """Probabilities to bytes, v for v / 255: the nearest, of two the lower, so that 0.5 is 127, which is background."""
+    return (probability_HW * 255 - 0.5).ceil().clamp(0, 255).to(torch.uint8)
+
+
+def as_label(classes_HW: NDArray[np.uint8], classes: Classes) -> NDArray[np.uint8]:
+    """A class map to the values that stand for the classes in a label file; in place, as it may be large."""
+    values = np.array(classes.values, np.uint8)
+    for row_W in classes_HW:
+        row_W[:] = values[row_W]
+    return classes_HW
+
+
+def label_colors(classes: Classes) -> dict[int, Color] | None:
+    """The palette of label files, by their values; of foreground and background there is none."""
+    return None if classes.maps == 1 else dict(zip(classes.values, classes.colors, strict=True))
+
+
+def colored(values_HW: NDArray[np.uint8], colors: Mapping[int, Color] | None) -> Image.Image:
+    """A gray picture of values, or one with a palette of a color for each."""
+    picture = Image.fromarray(values_HW)
+    if colors:
+        every = [colors.get(value, (0, 0, 0)) for value in range(max(colors) + 1)]
+        picture.putpalette([part for color in every for part in color])
+    return picture
+
+
+def overlay(image: Image.Image, label_HW: Tensor, colors: Sequence[Color] = BINARY.colors) -> Image.Image:
+    """Draw a label over its image, in place.
+
+    Args:
+        image: RGB.
+        label_HW: At the image's size: 0 background, 1 foreground or the other classes, 255 border.
+        colors: Of the classes.
+
+    Returns:
+        The image with all classes but the background tinted in their colors, the border gray, and a white contour, two
+        pixels wide, around each class.
+    """
+    width, height = image.size
+    rows = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        first, last = max(top - 1, 0), min(bottom + 1, height)  # a contour depends on the rows beside its own
+        drawn = _draw(image.crop((0, first, width, last)), label_HW[first:last], colors)
+        image.paste(drawn.crop((0, top - first, width, bottom - first)), (0, top))
+    return image
+
+
+def _draw(image: Image.Image, label_HW: Tensor, colors: Sequence[Color]) -> Image.Image:
+    drawn = pil_to_tensor(image)
+    there = [int(value) for value in label_HW.unique() if value]
+    if there:
+        classes_CHW = torch.stack([label_HW == value for value in there])
+        tints = [BORDER_COLOR if value == BORDER else colors[value] for value in there]
+        drawn = draw_segmentation_masks(drawn, classes_CHW, alpha=0.4, colors=tints)
+    drawn = draw_segmentation_masks(drawn, _contour(label_HW), alpha=1.0, colors=[WHITE])
+    result: Image.Image = to_pil_image(drawn)
+    return result
+
+
+def _contour(label_HW: Tensor) -> Tensor:
+    """Pixels on either side of a boundary between two classes, bool (H, W); the border counts as background."""
+    classes_1HW = torch.where(label_HW == BORDER, 0, label_HW).float()[None]
+    highest, lowest = (
+        sign * F.max_pool2d(sign * classes_1HW, kernel_size=3, stride=1, padding=1)[0] for sign in (1, -1)
+    )
+    return highest != lowest

@@ -1,0 +1,122 @@
+"""Pictures for the page: class maps and error maps in color, photographs, all as data addresses."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from maeseg.errors import UserError
+from maeseg.labels.classes import BINARY, Classes
+from maeseg.labels.colors import BORDER_COLOR, Color
+from maeseg.reporting.figures import INK
+from maeseg.types import BORDER
+
+BACKGROUND_COLOR = (38, 43, 51)
+FOREGROUND_COLOR = (240, 240, 236)
+FALSE_POSITIVE_COLOR = (230, 97, 1)
+FALSE_NEGATIVE_COLOR = (40, 150, 225)
+"""Orange and blue differ for every kind of color-blindness, and from the gray tones of the rest."""
+WRONG_COLOR = FOREGROUND_COLOR
+"""What is wrong where there are several classes: no class has nearly this color by default, as some have orange."""
+
+_ERRORS = (BACKGROUND_COLOR, FOREGROUND_COLOR, FALSE_POSITIVE_COLOR, FALSE_NEGATIVE_COLOR)
+_WRONG, _FALSE_POSITIVE, _FALSE_NEGATIVE = 1, 2, 3  # indices into these; 0 and 1 are the classes
+
+_LONGEST_SIDE = 400
+"""Pixels; the page shows pictures at 170, on fine screens at twice that."""
+
+ClassMap = NDArray[np.uint8]
+
+
+def class_colors(classes: Classes) -> Sequence[Color]:
+    """What classes are drawn in: foreground light and background dark, or colors of their own."""
+    return (BACKGROUND_COLOR, FOREGROUND_COLOR) if classes == BINARY else classes.colors
+
+
+def read_class_map(file: Path, classes: Classes = BINARY) -> ClassMap:
+    """Read a class map (H, W): values from 0, as many as there are classes, and 255 (border).
+
+    Raises:
+        UserError: The file cannot be read or holds other values.
+    """
+    picture = _open(file)
+    values = np.asarray(picture if picture.mode == "P" else picture.convert("L"))  # a palette's indices are the values
+    last = len(classes.names) - 1
+    if not ((values <= last) | (values == BORDER)).all():
+        raise UserError(f"{file} holds values other than 0 to {last} and {BORDER}: it is not a class map of finetune")
+    return values
+
+
+def class_picture(classes_HW: ClassMap, classes: Classes = BINARY) -> str:
+    """A class map as a data address: each class in its color, border gray."""
+    return _palette_picture(classes_HW, class_colors(classes))
+
+
+def error_picture(prediction_HW: ClassMap, label_HW: ClassMap, classes: Classes = BINARY) -> str:
+    """Where a prediction is wrong, as a data address.
+
+    False positives and false negatives have a color each; the rest is as in the truth. Of several classes what is
+    wrong has one color, and the rest is dark. Pixels that are border in the truth are gray.
+    """
+    wrong = (prediction_HW != label_HW) & (label_HW != BORDER)
+    if classes == BINARY:
+        errors = np.where(wrong, np.where(label_HW == 0, _FALSE_POSITIVE, _FALSE_NEGATIVE), label_HW)
+    else:
+        errors = np.where(label_HW == BORDER, BORDER, np.where(wrong, _WRONG, 0))
+    return _palette_picture(errors, _ERRORS)
+
+
+def wrong_share(prediction_HW: ClassMap, label_HW: ClassMap) -> float:
+    """Share of pixels that are wrong, border pixels of the truth left out; ``nan`` if all are border."""
+    counted = label_HW != BORDER
+    return float((prediction_HW != label_HW)[counted].mean()) if counted.any() else float("nan")
+
+
+def photograph(file: Path) -> str:
+    """An RGB picture as a data address; JPEG, which is a tenth of the PNG and looks the same at this size.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    buffer = io.BytesIO()
+    picture = _open(file).convert("RGB")
+    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+    picture.save(buffer, "JPEG", quality=88)
+    return _address("image/jpeg", buffer)
+
+
+def figure_svg(figure: Figure) -> str:
+    """A figure as inline SVG, its text and axes in the page's own text color."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=nothing)
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+
+
+def _palette_picture(indices_HW: NDArray[np.integer], colors: Sequence[Color]) -> str:
+    indices_HW = np.where(indices_HW == BORDER, len(colors), indices_HW)
+    picture = Image.fromarray(indices_HW.astype(np.uint8))  # becomes a palette picture with its palette
+    picture.putpalette([channel for color in (*colors, BORDER_COLOR) for channel in color])
+    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return _address("image/png", buffer)
+
+
+def _address(kind: str, buffer: io.BytesIO) -> str:
+    return f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _open(file: Path) -> Image.Image:
+    try:
+        picture = Image.open(file, formats=("PNG",))  # Pillow starts other programs for some formats
+        picture.load()
+    except Exception as error:  # for a broken file Pillow's reader raises OSError, SyntaxError, ValueError and more
+        raise UserError(f"{file} is not a readable picture: remove it, or repeat the run") from error
+    return picture

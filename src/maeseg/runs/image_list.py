@@ -1,0 +1,93 @@
+"""The list of a run's images, ``images.csv``: file and content of each, and the part that it is in.
+
+Whatever uses the run later asks this list, not the options: folders grow, and copies have other names.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Literal
+
+from maeseg.data.facts import Part
+from maeseg.errors import UserError
+from maeseg.utils.atomic_io import write_csv
+
+IMAGES = "images.csv"
+_COLUMNS = ("part", "file", "content")
+
+ListedPart = Part | Literal["unused", "left out", "inherited"]
+"""Part of a run: ``unused`` could train and has a label that was not used; ``left out`` cannot be used, or is a copy of
+an image that is; ``inherited`` was trained on by what the run started from."""
+
+_PARTS = ("train", "val", "test", "unused", "left out", "inherited")
+TRAINED: tuple[ListedPart, ...] = ("train", "inherited")
+"""Parts that the run's weights have seen in training."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An image of a run.
+
+    Attributes:
+        part: What it is for.
+        file: Its name in its data set.
+        content: Digest of its content; empty for a start whose images are unknown, which ``file`` then names.
+    """
+
+    part: ListedPart
+    file: str
+    content: str
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """All images of a run, in the order in which it uses them."""
+
+    rows: tuple[Listed, ...]
+
+    def of(self, *parts: ListedPart) -> list[Listed]:
+        """Images in these parts."""
+        return [row for row in self.rows if row.part in parts]
+
+    @property
+    def trained(self) -> dict[str, str]:
+        """Name of each image that the run's weights were trained on, by its content."""
+        return {row.content: row.file for row in self.of(*TRAINED) if row.content}
+
+
+def write_image_list(run: Path, listed: ImageList) -> None:
+    """Write ``images.csv`` into a run folder, whole.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    write_csv(run / IMAGES, [_COLUMNS, *map(astuple, listed.rows)])
+
+
+def read_image_list(run: Path) -> ImageList | None:
+    """Read a run folder's ``images.csv``; None where there is none, as in older runs.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    file = run / IMAGES
+    if not file.is_file():
+        return None
+    try:
+        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+            head, *rows = list(csv.reader(lines))
+    except (OSError, ValueError, csv.Error) as error:
+        raise _damaged(file) from error
+    if tuple(head) != _COLUMNS or any(len(row) != 3 or row[0] not in _PARTS for row in rows):
+        raise _damaged(file)
+    return ImageList(tuple(_listed(row) for row in rows))
+
+
+def _listed(row: Sequence[str]) -> Listed:
+    part, file, content = row
+    return Listed(part, file, content)  # type: ignore[arg-type]  # its values were compared
+
+
+def _damaged(file: Path) -> UserError:
+    return UserError(f"{file} is damaged: it lists the images of the run, restore it or repeat the run")

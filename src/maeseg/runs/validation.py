@@ -1,0 +1,156 @@
+"""What a finetune run leaves of its validation: validation.csv, a row per image, and calibration.csv, a row per bin.
+
+With classes of the user's own also confusion.csv, a row per class. Their format is defined here and nowhere else.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from maeseg.errors import UserError
+from maeseg.metrics.scores import BINS, Floats, ImageScores, Reliability
+from maeseg.runs.reader import own_file
+from maeseg.runs.tables import read_table, write_table
+
+VALIDATION, CALIBRATION, CONFUSION = "validation.csv", "calibration.csv", "confusion.csv"
+
+_OF_FOREGROUND, _OF_A_CLASS = ("tp", "fp", "fn", "tn"), ("tp", "fp", "fn")
+_MEANS = ("dice_loss", "boundary_f1")
+_COUNTED = tuple(field.name for field in fields(Reliability))
+_WHOLE = frozenset({"pixels", "foreground"})
+VALIDATION_COLUMNS = ("file", *_OF_FOREGROUND, *_MEANS)
+CALIBRATION_COLUMNS = ("from", "to", *_COUNTED)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A network's results on the validation images.
+
+    Attributes:
+        files: Name of each image, in the order they were measured.
+        scores: What was measured on each, in the same order.
+    """
+
+    files: tuple[str, ...]
+    scores: ImageScores
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Which class was taken for which.
+
+    Attributes:
+        names: Of the classes.
+        pixels_KK: Pixels of all validation images by true class (rows) and predicted class (columns).
+    """
+
+    names: tuple[str, ...]
+    pixels_KK: Floats
+
+
+def write_validation(
+    run: Path, files: Sequence[str], scores: ImageScores, reliability: Reliability, confusion: Confusion | None = None
+) -> None:
+    """Write validation.csv, calibration.csv and confusion.csv into a run folder.
+
+    Args:
+        run: The folder.
+        files: Name of each image, in order.
+        scores: What was measured on each, in the same order.
+        reliability: Predicted probabilities against labels, over all pixels of these images.
+        confusion: Of classes of the user's own.
+    """
+    if confusion:
+        counts_MKC = np.stack([getattr(scores, kind) for kind in _OF_A_CLASS], axis=-1)
+        columns = _class_columns(confusion.names)
+        rows = ([name, *map(int, row)] for name, row in zip(confusion.names, confusion.pixels_KK, strict=True))
+        write_table(run / CONFUSION, ("true class", *confusion.names), rows)
+    else:
+        columns = _OF_FOREGROUND
+        counts_MKC = np.stack([scores.tp[:, 1], scores.fp[:, 1], scores.fn[:, 1], scores.tp[:, 0]], axis=-1)
+    counted = counts_MKC.reshape(len(files), -1).astype(int).tolist()
+    means = zip(scores.dice_loss.tolist(), scores.boundary_f1.tolist(), strict=True)
+    lines = ([file, *row, *pair] for file, row, pair in zip(files, counted, means, strict=True))
+    write_table(run / VALIDATION, ("file", *columns, *_MEANS), lines)
+    edges = [bin / BINS for bin in range(BINS + 1)]
+    counts = [_plain(name, getattr(reliability, name)) for name in _COUNTED]
+    write_table(run / CALIBRATION, CALIBRATION_COLUMNS, zip(edges[:-1], edges[1:], *counts, strict=True))
+
+
+def read_validation(run: Path) -> Validation | None:
+    """Read a run's validation.csv; None if it left none.
+
+    Raises:
+        UserError: It lacks a column or a row, or holds a value that is no number.
+    """
+    if not own_file(run, VALIDATION).is_file():
+        return None
+    names = [column.removeprefix("tp ") for column in _header(run / VALIDATION) if column.startswith("tp ")]
+    columns = (*(_class_columns(names) or _OF_FOREGROUND), *_MEANS)
+    rows = read_table(
+        run / VALIDATION,
+        ("file", *columns),
+        "finetune",
+        lambda cells: (cells["file"], [float(cells[name]) for name in columns]),
+    )
+    if not rows:
+        raise UserError(f"{run / VALIDATION} has no row: remove it, or repeat the run")
+    values = np.array([values for _, values in rows])
+    if names:
+        tp_MK, fp_MK, fn_MK = (values[:, kind : 3 * len(names) : 3] for kind in range(3))
+        scores = ImageScores(tp_MK, fp_MK, fn_MK, values[:, -2], values[:, -1])
+    else:
+        scores = ImageScores.of_foreground(*values.T)
+    return Validation(tuple(file for file, _ in rows), scores)
+
+
+def read_confusion(run: Path) -> Confusion | None:
+    """Read a run's confusion.csv; None if it left none.
+
+    Raises:
+        UserError: It is not square, or holds a value that is no number.
+    """
+    if not own_file(run, CONFUSION).is_file():
+        return None
+    names = tuple(_header(run / CONFUSION)[1:])
+    rows = read_table(run / CONFUSION, names, "finetune", lambda cells: [float(cells[name]) for name in names])
+    if not names or len(rows) != len(names):
+        raise UserError(
+            f"{run / CONFUSION} has {len(rows)} rows for {len(names)} classes: remove it, or repeat the run"
+        )
+    return Confusion(names, np.array(rows))
+
+
+def read_reliability(run: Path) -> Reliability | None:
+    """Read a run's calibration.csv; None if it left none.
+
+    Raises:
+        UserError: It lacks a column or a row, or holds a value that is no number.
+    """
+    if not own_file(run, CALIBRATION).is_file():
+        return None
+    rows = read_table(
+        run / CALIBRATION, CALIBRATION_COLUMNS, "finetune", lambda cells: [float(cells[name]) for name in _COUNTED]
+    )
+    if len(rows) != BINS:
+        raise UserError(f"{run / CALIBRATION} has {len(rows)} rows, not {BINS}: remove it, or repeat the run")
+    return Reliability(*np.array(rows).T)
+
+
+def _class_columns(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{kind} {name}" for name in names for kind in _OF_A_CLASS)
+
+
+def _header(file: Path) -> list[str]:
+    try:
+        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+            return next(csv.reader(lines), [])
+    except (OSError, csv.Error):  # reading the table says what is wrong
+        return []
+
+
+def _plain(name: str, values: np.ndarray) -> list[int] | list[float]:
+    return [int(value) for value in values] if name in _WHOLE else values.tolist()

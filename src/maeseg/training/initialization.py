@@ -1,0 +1,216 @@
+"""What a network starts from: a run of maeseg, weights from outside, or nothing."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor
+
+from maeseg.data.image_reading import RGB
+from maeseg.data.normalization import Normalization, measure_normalization
+from maeseg.data.sources.base import Source
+from maeseg.errors import UserError
+from maeseg.labels.classes import BINARY, Classes
+from maeseg.models.channels import adapt_channels, image_channels
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER
+from maeseg.runs.checkpoint import Checkpoint, read_checkpoint, restore_masked_autoencoder
+from maeseg.types import Transfer
+from maeseg.weights.encoder_search import recognize
+from maeseg.weights.files import (
+    named_encoder,
+    published_weights,
+    read_weights_file,
+    state_dict_in,
+    weights_in_folder,
+)
+from maeseg.weights.naming import unet_widths
+from maeseg.weights.transfer import TransferReport, load_outside, load_strictly, transfer_to_unet
+
+log = logging.getLogger(__name__)
+
+TIMM = "timm"
+"""The word for the weights that timm publishes for the encoder."""
+HEAD = "segmentation_head"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where weights come from: a run, a file's state dict, or if it is neither, what timm publishes.
+
+    Args:
+        origin: For messages.
+        transfer: What is taken from a run, or of a U-Net.
+        run: A checkpoint of maeseg.
+        tensors: The state dict of a file from outside.
+        encoder: The encoder that it is of, if that is known.
+        widths: Widths of the decoder in it, coarse to fine; empty if it has none.
+        exported: A file that maeseg exported from a run.
+    """
+
+    origin: str
+    transfer: Transfer = "encoder+decoder"
+    run: Checkpoint | None = None
+    tensors: Mapping[str, Tensor] | None = None
+    encoder: str | None = None
+    widths: tuple[int, ...] = ()
+    exported: bool = False
+
+
+def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
+    """Read what ``--weights`` names: a run folder, a file of weights or a folder with one, or ``timm``.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    if weights == TIMM:
+        return Start(TIMM)
+    path, encoder = Path(weights), None
+    if path.is_dir():
+        found = weights_in_folder(path)
+        if found is None:
+            return start_of(read_checkpoint(path), transfer)
+        path, encoder = found
+    content = read_weights_file(path)
+    own = content.get("hyper_parameters") if isinstance(content, Mapping) else None
+    if isinstance(own, Mapping) and "about" in own:
+        return start_of(read_checkpoint(path), transfer)
+    tensors = state_dict_in(content, str(path))
+    own_export = named_encoder(path)
+    widths = tuple(unet_widths(tensors))
+    return Start(
+        str(path), transfer, tensors=tensors, encoder=encoder or own_export, widths=widths, exported=bool(own_export)
+    )
+
+
+def start_of(run: Checkpoint, transfer: Transfer) -> Start:
+    """A run's checkpoint as a start."""
+    return Start(
+        str(run.path), transfer, run, encoder=run.about["encoder"], widths=tuple(run.about["decoder_channels"])
+    )
+
+
+def choose_network(
+    starts: Sequence[Start], encoder: str | None, decoder_channels: Sequence[int] | None
+) -> tuple[str, list[int]]:
+    """Settle encoder and decoder widths: as asked, as the starts have them, or the defaults.
+
+    A file that does not name its encoder is of the default one if that fits, or else of the one that is found to fit.
+
+    Raises:
+        UserError: If what was asked contradicts a start, or two of them differ. One that only gives its encoder may
+            have other widths.
+    """
+    for start in starts:
+        if start.encoder and encoder not in (None, start.encoder):
+            raise UserError(
+                f"--weights {start.origin} is of the encoder {start.encoder}, not {encoder}: leave out --encoder"
+            )
+        encoder = start.encoder or encoder
+        if not start.widths or start.transfer == "encoder":
+            continue
+        if decoder_channels is not None and tuple(decoder_channels) != start.widths:
+            raise UserError(
+                f"--weights {start.origin} has decoder widths {list(start.widths)}, not {list(decoder_channels)}: "
+                "leave out --decoder_channels, or transfer the encoder alone"
+            )
+        decoder_channels = start.widths
+    others = next((start.widths for start in starts if start.widths), None)
+    unnamed = next((start for start in starts if start.tensors is not None), None)
+    if encoder is None and unnamed and unnamed.tensors is not None:
+        encoder = recognize(unnamed.tensors, unnamed.origin, DEFAULT_ENCODER)
+    return encoder or DEFAULT_ENCODER, list(decoder_channels or others or DECODER_CHANNELS)
+
+
+def first_run(starts: Iterable[Start]) -> Checkpoint | None:
+    """The first of the starts that is a run of maeseg."""
+    return next((start.run for start in starts if start.run), None)
+
+
+def choose_channels(starts: Iterable[Start], channels: int | None) -> int:
+    """Settle the number of channels: as asked, as the first run has them, or RGB."""
+    run = first_run(starts)
+    return channels or (run.normalization.channels if run else RGB)
+
+
+def choose_normalization(starts: Iterable[Start], source: Source, train: Sequence[int]) -> Normalization:
+    """What images are normalized by: as the first run's were if they have its channels, or else as they are.
+
+    The source then reads its images in the same scale.
+
+    Args:
+        starts: What training starts from.
+        source: The images.
+        train: Those to train on.
+    """
+    run = first_run(starts)
+    if run and run.normalization.channels == source.channels:
+        if source.largest != run.normalization.largest:
+            log.info(
+                "values of 16 bits are scaled by %d, as in %s, not by %d", run.normalization.largest, run.run,
+                source.largest,
+            )  # fmt: skip
+        source.largest = run.normalization.largest
+        return run.normalization
+    return measure_normalization(source, train)
+
+
+def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> TransferReport:
+    """Fill a U-Net from a pretrain run (all but the head), a finetune run (all of it) or outside (what there is).
+
+    The head of a network that tells other classes apart is not taken: it stays new.
+
+    Args:
+        unet: What to fill.
+        start: Where from.
+        classes: What the network is to tell apart.
+
+    Raises:
+        UserError: If the weights do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):  # networks built on the way must not change the draws of the run
+        if start.run is None:
+            return start_outside(unet, start, decoder=start.transfer != "encoder")
+        if start.run.about["verb"] == "pretrain" and start.transfer != "encoder":
+            return transfer_to_unet(restore_masked_autoencoder(start.run), unet, start.origin)
+        theirs, others = adapt_channels(unet.state_dict(), start.run.weights, image_channels(unet.encoder))
+        taken: tuple[str, ...] = ("encoder",) if start.transfer == "encoder" else ("encoder", "decoder", HEAD)
+        if not _same_classes(start.run.classes, classes):
+            taken = tuple(part for part in taken if part != HEAD)
+        offered = {key: value for key, value in theirs.items() if key.split(".")[0] in taken}
+        new = tuple(part for part in ("decoder", HEAD) if part not in taken)
+        report = load_strictly(unet, offered, start.origin, new, channels=others)
+        return replace(report, skipped=tuple(key for key in theirs if key not in offered))
+
+
+def _same_classes(theirs: Classes, ours: Classes) -> bool:
+    """Whether a head that tells some classes apart tells the others apart: whatever stands for them in label files."""
+    return theirs.names == ours.names and theirs.maps == ours.maps
+
+
+def start_autoencoder(network: MaskedAutoencoder, start: Start) -> TransferReport:
+    """Fill a pre-training network from a pretrain run (all of it) or from outside (the encoder).
+
+    Raises:
+        UserError: If the weights do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        if start.run is None:
+            return start_outside(network, start, decoder=False)
+        channels = image_channels(network.encoder)
+        theirs, others = adapt_channels(network.state_dict(), start.run.weights, channels)
+        if start.run.normalization.channels == channels:
+            return load_strictly(network, theirs, start.origin)
+        theirs = {key: value for key, value in theirs.items() if not key.startswith("head.")}  # it paints them
+        return load_strictly(network, theirs, start.origin, ("head",), channels=others)
+
+
+def start_outside(network: smp.Unet | MaskedAutoencoder, start: Start, decoder: bool) -> TransferReport:
+    """Fill a network's encoder from outside, and its decoder if asked and there is one; the rest stays new."""
+    if start.tensors is not None:
+        return load_outside(network, start.tensors, start.origin, decoder)
+    encoder = str(network.encoder.name)
+    return load_outside(network, published_weights(encoder), f"timm's {encoder}")

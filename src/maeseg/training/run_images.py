@@ -1,0 +1,221 @@
+"""The images of a run: chosen when it is begun, the same ones from then on.
+
+A run that is resumed takes them from its ``images.csv``, a run of a comparison from the comparison's: what has come
+into the folder since is not used, and what is gone is missed by name.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_bad, write_skipped
+from maeseg.data.pixel_facts import assumptions, choose_largest, refuse_mixed
+from maeseg.data.sources.base import Source
+from maeseg.data.sources.folder import ImageFolder, describe_labels
+from maeseg.data.split_options import Held, assign, gather
+from maeseg.data.splits import Split, label_subset, named_subset
+from maeseg.data.survey import Survey, survey
+from maeseg.errors import UserError
+from maeseg.runs.image_list import IMAGES, ImageList, Listed, ListedPart, read_image_list, write_image_list
+from maeseg.runs.run import read_facts
+from maeseg.types import OnBadImage
+from maeseg.utils.distributed import first_process
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """The images of a run.
+
+    Attributes:
+        source: All images that the options name.
+        split: Those that train, validate and test.
+        contents: Digest of the content of each image of the source.
+        skipped: Those that cannot be used.
+        trained: Those of the training part whose labels the run began with; None for a run that begins.
+        shared: Whether they are those of the comparison that the run belongs to.
+        sizes: Height and width of each image of the source that can be used, by index.
+    """
+
+    source: Source
+    split: Split
+    contents: tuple[str, ...]
+    skipped: Skipped
+    trained: tuple[int, ...] | None = None
+    shared: bool = False
+    sizes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of images in each part, for run.json."""
+        return {"train": len(self.split.train), "val": len(self.split.val), "test": len(self.split.test)}
+
+    def choose_labels(self, labels: int | float | str, seed: int) -> tuple[int, ...]:
+        """Choose which training images have a label that is used: those that the run began with, or as asked.
+
+        Raises:
+            UserError: No such label, or more than there are.
+        """
+        train = self.split.train
+        if self.trained is not None:
+            return self.trained
+        if isinstance(labels, str):
+            return named_subset(train, [self.source.file(index) for index in train], Path(labels))
+        return label_subset(train, self.contents, labels, seed)
+
+    def listed(self, train: Iterable[int], inherited: Sequence[Listed] = ()) -> ImageList:
+        """List every image with its part.
+
+        Args:
+            train: Those that are trained on.
+            inherited: What the starting weights were trained on.
+        """
+        parts: dict[int, ListedPart] = dict.fromkeys(self.split.train, "unused")
+        chosen: dict[ListedPart, Iterable[int]] = {"train": train, "val": self.split.val, "test": self.split.test}
+        for part, indices in chosen.items():
+            parts.update(dict.fromkeys(indices, part))
+        order = [*parts, *(index for index in range(len(self.source)) if index not in parts)]
+        rows = [Listed(parts.get(index, "left out"), self.source.file(index), self.contents[index]) for index in order]
+        ours = {row.content for row in rows if row.part == "train"}
+        return ImageList((*rows, *(row for row in inherited if row.content not in ours)))
+
+    def write(self, run: Path, train: Iterable[int], inherited: Sequence[Listed] = ()) -> None:
+        """Write the lists of images and of those left out into the folder of a run; one that it has already stays.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
+        if first_process() and not (run / IMAGES).exists():  # of several processes the first one writes
+            write_skipped(run, self.skipped)
+            write_image_list(run, self.listed(train, inherited))
+
+
+def choose_images(
+    data: Source, out: str, *, val: Held, test: Held = 0, extra: str | Sequence[str] | None = None,
+    labeled: bool = True, on_bad_image: OnBadImage = "fail", resume: bool = False,
+) -> RunImages:  # fmt: skip
+    """Choose the images of a run, or find those again that it, or its comparison, began with. Checks every image.
+
+    Args:
+        data: What ``--data`` names.
+        out: The run's folder.
+        val: As the option.
+        test: As the option.
+        extra: As the option.
+        labeled: Whether labels are wanted.
+        on_bad_image: What to do about images that cannot be used.
+        resume: Whether the run goes on.
+
+    Raises:
+        UserError: Options or images cannot be used, or images of before are gone.
+    """
+    images = gather(data, val, test, extra, labeled=labeled)
+    stored = _stored(Path(out), resume)
+    found = survey(images.source)
+    contents = contents_of(images.source, found)
+    sizes = {index: (facts.height, facts.width) for index, facts in found.facts.items()}
+    if stored:
+        again = _again(images.source, contents, found.faults, stored, out)
+        _settle(images.source, data, found, again.split, loud=not stored.shared)
+        return replace(again, sizes=sizes)
+    split = assign(images, contents, val, test)
+    split, skipped = leave_out_bad(images.source, split, found.faults, on_bad_image)
+    _settle(images.source, data, found, split, loud=True)
+    log.info(
+        "images of %s: %s", data.name,
+        ", ".join(f"{len(part)} {does}" for part, does in _parts(split) if part),
+    )  # fmt: skip
+    return RunImages(images.source, split, contents, skipped, sizes=sizes)
+
+
+def _settle(source: Source, data: Source, found: Survey, split: Split, loud: bool) -> None:
+    """Settle the scale of 16-bit images, by those that train, and say what is assumed of images and labels."""
+    facts = {
+        source.file(index): pixels
+        for index in (*split.train, *split.val, *split.test)
+        if (pixels := found.facts[index].pixels)
+    }
+    refuse_mixed(facts, source.channels)
+    source.largest = choose_largest([pixels for index in split.train if (pixels := found.facts[index].pixels)])
+    if not loud:
+        return
+    if isinstance(data, ImageFolder) and data.labeled:
+        log.info("%s: %s", data.name, describe_labels(data))
+    for line in assumptions(list(facts.values()), source.largest):
+        log.info("%s: %s", source.name, line)
+
+
+def _parts(split: Split) -> tuple[tuple[tuple[int, ...], str], ...]:
+    return (split.train, "train"), (split.val, "validate"), (split.test, "test")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    listed: ImageList
+    own: bool  # the run's own list, not that of its comparison, which says nothing of the labels that a run uses
+    shared: bool
+
+
+def _stored(out: Path, resume: bool) -> _Stored | None:
+    """The list that a run goes on with: its own, or that of the comparison it belongs to."""
+    comparison = _comparison_of(out)
+    # asked first: another process of the same run writes the list before it makes these folders
+    begun = any((out / name).exists() for name in ("checkpoints", "runs"))
+    if resume and (found := read_image_list(out)):
+        return _Stored(found, own=True, shared=comparison is not None)
+    if resume and begun:
+        raise UserError(
+            f"--resume: {out} has no {IMAGES}, so it is not known which images it was begun with: start again with "
+            "--overwrite, or give another --out"
+        )
+    found = read_image_list(comparison) if comparison else None
+    return _Stored(found, own=False, shared=True) if found else None
+
+
+def _comparison_of(out: Path) -> Path | None:
+    """The comparison whose run a folder is: its runs lie in COMPARISON/runs."""
+    runs = out.absolute().parent
+    comparison = runs.parent
+    inside = runs.name == "runs" and (comparison / IMAGES).is_file() and (comparison / "run.json").is_file()
+    return comparison if inside and read_facts(comparison).get("verb") == "compare" else None
+
+
+def _again(
+    source: Source, contents: tuple[str, ...], faults: Mapping[int, str], stored: _Stored, out: str
+) -> RunImages:
+    """Find the images of a list again, in its order: sums over them have the same last bits."""
+    there: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, content in enumerate(contents):
+        there[source.file(index), content].append(index)
+    found: list[tuple[ListedPart, int]] = []
+    missing = []
+    for row in stored.listed.rows:
+        if indices := there.get((row.file, row.content)):
+            found.append((row.part, indices.pop(0)))
+        elif row.part not in ("left out", "inherited"):
+            missing.append(row.file)
+    _refuse_missing(source, missing, out)
+    train, val, test = (
+        tuple(index for part, index in found if part in parts) for parts in (("train", "unused"), ("val",), ("test",))
+    )
+    refuse_bad(faults, (*train, *val, *test))
+    more = len(source) - len({index for _, index in found} | set(faults))
+    if more and not stored.shared:
+        log.info("%s has %d more image%s than when %s was begun: not used", source.name, more, "s" * (more > 1), out)
+    trained = tuple(index for part, index in found if part == "train") if stored.own else None
+    skipped = {source.file(index): faults[index] for part, index in found if part == "left out" and index in faults}
+    return RunImages(source, Split(train, val, test), contents, skipped, trained, stored.shared)
+
+
+def _refuse_missing(source: Source, missing: Sequence[str], out: str) -> None:
+    if not missing:
+        return
+    changed = missing[0] in {source.file(index) for index in range(len(source))}
+    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+    raise UserError(
+        f"{out} was begun with other images: {missing[0]} of {source.name} {'has changed' if changed else 'is gone'}"
+        f"{more}: put back what was there, or start again with --overwrite"
+    )

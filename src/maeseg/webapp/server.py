@@ -1,0 +1,58 @@
+"""The server: one port of the loopback address."""
+
+import logging
+import os
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from maeseg.errors import UserError
+from maeseg.webapp.guard import LOOPBACK
+from maeseg.webapp.runs import find_runs
+from maeseg.webapp.site import make_site
+
+log = logging.getLogger(__name__)
+
+ADDRESS = LOOPBACK[0]
+_AT_ONCE = 32  # requests; a browser sends six
+
+
+def serve(root: Path, port: int) -> None:
+    """Serve the page of the runs in a folder until the process is told to end.
+
+    Args:
+        root: A run folder, or a folder that holds some.
+        port: Port to listen at; 0 for any that is free.
+
+    Raises:
+        UserError: If there is no run, or the port cannot be had.
+        KeyboardInterrupt: At Ctrl-C.
+    """
+    found = len(find_runs(root))
+    with listen(port) as listening:
+        address = f"http://{ADDRESS}:{listening.getsockname()[1]}"
+        log.info("%d run%s of %s at %s (Ctrl-C ends it)", found, "s" if found > 1 else "", root, address)
+        config = uvicorn.Config(
+            make_site(root), lifespan="off", ws="none", log_config=None, log_level="warning", access_log=False,
+            server_header=False, proxy_headers=False, limit_concurrency=_AT_ONCE, timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        uvicorn.Server(config).run([listening])
+
+
+def listen(port: int) -> socket.socket:
+    """Listen at a port of the loopback address.
+
+    Raises:
+        UserError: If it is no port, taken, or not to be had by this user.
+    """
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port {port} is no port: give a number from 1024 to 65535, or 0 for any that is free")
+    try:
+        return socket.create_server((ADDRESS, port))
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise UserError(
+            f"--port {port} cannot be had ({reason}): give another, or 0 for any that is free, or end the program that "
+            "has it"
+        ) from error

@@ -1,0 +1,164 @@
+"""The page and what it asks for. No file is served by its name: a run is looked up among those that were found.
+
+| request | answer |
+|---|---|
+| ``GET /``, ``/page/NAME`` | the page: the files of this package's ``page`` |
+| ``GET /runs`` | what the runs can do |
+| ``GET /example?run=&number=`` | an image of a run's examples |
+| ``POST /segment?run=&name=`` | the body is an image file |
+| ``POST /reconstruct?run=&name=&mask_ratio=&seed=`` | the same |
+| ``GET /report?run=`` | a run's report, of what there is in it now |
+
+What goes wrong is ``{"error": one line}``.
+"""
+
+import asyncio
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from maeseg.errors import UserError
+from maeseg.reporting.html import report_page
+from maeseg.webapp import answers
+from maeseg.webapp.guard import Guard
+from maeseg.webapp.runs import FoundRun, NoSuchRun, find_run, find_runs
+from maeseg.webapp.upload import MAX_UPLOAD, read_upload
+
+KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
+"""A report has its styles and pictures in itself, and no script; what else a run's files may bring into it is inert."""
+
+Result = TypeVar("Result")
+
+
+class Site:
+    """Answers the page's requests.
+
+    Args:
+        root: A run folder, or a folder that holds some.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._busy = asyncio.Lock()
+
+    async def runs(self, request: Request) -> Response:
+        """What each tab has to choose from."""
+        found = await asyncio.to_thread(find_runs, self._root)
+        listed: dict[str, list[dict[str, Any]]] = {
+            can: [
+                {"name": run.name, "iou": run.iou, "examples": list(_examples(run))} for run in found if run.can == can
+            ]
+            for can in ("segment", "reconstruct")
+        }
+        reports = sorted(found, key=lambda run: run.verb != "compare")
+        listed["report"] = [{"name": run.name, "verb": run.verb} for run in reports]
+        return JSONResponse({"root": self._root.resolve().name, "largest_upload": MAX_UPLOAD, **listed})
+
+    async def example(self, request: Request) -> Response:
+        """An image to try a network on."""
+        run = await self._run(request)
+        file = _examples(run).get(request.query_params.get("number", ""))
+        if file is None:
+            raise HTTPException(404, f"{run.name} has no such example: load the page again")
+        return Response(file.read_bytes(), media_type="image/png")
+
+    async def segment(self, request: Request) -> Response:
+        """A label for an image."""
+        run, name = await self._run(request, "segment"), _name(request)
+        content = await read_upload(request, name)
+        return JSONResponse(await self._compute(answers.segment, run, content, name))
+
+    async def reconstruct(self, request: Request) -> Response:
+        """What the network makes of an image, of which it sees a part."""
+        run, name = await self._run(request, "reconstruct"), _name(request)
+        ratio, seed = _number(request, "mask_ratio", float), _number(request, "seed", int) or 0
+        if not 0 <= seed < 2**63:
+            raise UserError(f"seed {seed} is out of range: give a number from 0 to 2^63 - 1")
+        content = await read_upload(request, name)
+        return JSONResponse(await self._compute(answers.reconstruct, run, content, name, ratio, seed))
+
+    async def report(self, request: Request) -> Response:
+        """A run's report."""
+        run = await self._run(request)
+        page = (await self._compute(report_page, run.path)).encode(errors="replace")
+        return Response(page, headers={"Content-Security-Policy": REPORT_POLICY}, media_type="text/html")
+
+    async def _run(self, request: Request, able_to: str | None = None) -> FoundRun:
+        run = await asyncio.to_thread(find_run, self._root, request.query_params.get("run", ""))
+        if able_to and run.can != able_to:
+            raise NoSuchRun(f"{run.name} has no network that can {able_to}: choose another run")
+        return run
+
+    async def _compute(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """One at a time, in a thread, so that the others are answered meanwhile."""
+        async with self._busy:
+            return await asyncio.to_thread(function, *arguments)
+
+
+def make_site(root: Path) -> ASGIApp:
+    """The page of the runs in a folder, for a server of ASGI.
+
+    Args:
+        root: A run folder, or a folder that holds some.
+    """
+    site = Site(root)
+    routes = [
+        Route("/runs", site.runs),
+        Route("/example", site.example),
+        Route("/segment", site.segment, methods=["POST"]),
+        Route("/reconstruct", site.reconstruct, methods=["POST"]),
+        Route("/report", site.report),
+        *_page_routes(),
+    ]
+    return Guard(Starlette(routes=routes, exception_handlers={UserError: _user_error, HTTPException: _http_error}))
+
+
+def _page_routes() -> list[Route]:
+    routes = []
+    for file in files("maeseg.webapp").joinpath("page").iterdir():
+        kind = KINDS[Path(file.name).suffix]
+
+        async def give(request: Request, content: bytes = file.read_bytes(), kind: str = kind) -> Response:
+            return Response(content, media_type=kind)
+
+        routes.append(Route("/" if file.name == "index.html" else f"/page/{file.name}", give))
+    return routes
+
+
+def _examples(run: FoundRun) -> dict[str, Path]:
+    try:
+        return run.examples()
+    except UserError:  # a link to outside: a network can be used without
+        return {}
+
+
+def _name(request: Request) -> str:
+    return request.query_params.get("name") or "the image"
+
+
+def _number(request: Request, name: str, kind: type[int] | type[float]) -> Any:
+    text = request.query_params.get(name)
+    try:
+        return None if text is None else kind(text)
+    except ValueError as error:
+        raise UserError(f"{name} {text} is not a number: give one") from error
+
+
+async def _user_error(request: Request, error: Exception) -> Response:
+    line = " ".join(str(error).split("\n"))
+    return JSONResponse({"error": line}, 404 if isinstance(error, NoSuchRun) else 400)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code)

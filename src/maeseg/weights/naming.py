@@ -1,0 +1,159 @@
+"""Encoder weights under other projects' names: recognized by their keys, renamed to those of our encoder.
+
+Every layout is brought to the names of timm's plain network (``layer1.0.conv1.weight``), from where the encoder's own
+follow: segmentation-models-pytorch wraps timm's feature network, which calls some of them otherwise
+(``model.layer1.0.conv1.weight``, ``model.stages_0.blocks.0.conv_dw.weight``).
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from timm.models.convnext import checkpoint_filter_fn
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way of naming weights.
+
+    Args:
+        name: What it is called in messages.
+        first: The key by which it is known, without what may stand before it.
+        rename: From these names to those of timm's plain network, given as well.
+        family: The family of timm's whose networks have such names; empty if any may.
+    """
+
+    name: str
+    first: str
+    rename: Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
+    family: str = ""
+
+
+def layouts(first: str, plain: nn.Module) -> list[Layout]:
+    """The layouts that are known, timm's first.
+
+    Args:
+        first: The first key of a network's features.
+        plain: The network as timm has it.
+    """
+    outer, _, inner = first.partition(".")
+    flat = f"{outer}_{inner}" if f"{outer}_{inner.partition('.')[0]}." in flattened(plain) else first
+    return [
+        Layout("timm", first, from_features),
+        Layout("timm", flat, from_features),
+        Layout("EfficientNet-PyTorch", "_conv_stem.weight", from_efficientnet_pytorch, "efficientnet"),
+        Layout("official ConvNeXt", "downsample_layers.0.0.weight", from_official_convnext, "convnext"),
+    ]
+
+
+def find_layout(known: list[Layout], offered: Mapping[str, Tensor]) -> tuple[Layout, list[str]] | None:
+    """The layout whose first key is among the keys, and all that stands before it there."""
+    for layout in known:
+        ends = [key for key in offered if key == layout.first or key.endswith(f".{layout.first}")]
+        if ends:
+            return layout, [key.removesuffix(layout.first) for key in ends]
+    return None
+
+
+def below(prefix: str, offered: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a state dict has under a prefix, by the names that follow it."""
+    return {key.removeprefix(prefix): value for key, value in offered.items() if key.startswith(prefix)}
+
+
+def unet_parts(offered: Mapping[str, Tensor], around: str | None = None) -> dict[str, str]:
+    """Keys of a U-Net of segmentation-models-pytorch, encoder excepted, each with the key in a state dict that has one.
+
+    Empty if it has none.
+
+    Args:
+        offered: A state dict.
+        around: What stands before the names of the encoder's weights, where it is the U-Net around those that counts.
+    """
+    first = "decoder.blocks.0.conv1.0.weight"
+    prefixes = [key.removesuffix(first) for key in offered if key.endswith(first)]
+    prefix = next((each for each in prefixes if around is None or around.startswith(each)), None)
+    if prefix is None:
+        return {}
+    parts = (f"{prefix}decoder.", f"{prefix}segmentation_head.")
+    return {key.removeprefix(prefix): key for key in offered if key.startswith(parts)}
+
+
+def unet_widths(offered: Mapping[str, Tensor]) -> list[int]:
+    """Decoder widths of a U-Net of segmentation-models-pytorch, coarse to fine; empty if there is none."""
+    parts = unet_parts(offered)
+    blocks = (f"decoder.blocks.{number}.conv2.0.weight" for number in range(len(parts)))
+    return [len(offered[parts[block]]) for block in itertools.takewhile(parts.__contains__, blocks)]
+
+
+def own_to_plain_names(encoder: nn.Module, plain: nn.Module) -> dict[str, str]:
+    """Keys of an encoder's state dict, each with its name in timm's plain network."""
+    names = set(plain.state_dict())
+    apart = flattened(plain)
+    result = {}
+    for key in encoder.state_dict():
+        name = key.removeprefix("model.")
+        first, _, rest = name.partition(".")
+        # FeatureHookNet and FeatureGetterNet keep the whole network as body and model
+        choices = (name, apart.get(f"{first}.", "") + rest, rest)
+        result[key] = next((choice for choice in choices if choice in names), name)
+    return result
+
+
+def flattened(plain: nn.Module) -> dict[str, str]:
+    """Beginnings of keys in timm's FeatureListNet, which takes the first level of sequences apart, and of the network.
+
+    Such as ``stages_0.`` for ``stages.0.``.
+    """
+    return {
+        f"{outer}_{inner}.": f"{outer}.{inner}."
+        for outer, module in plain.named_children()
+        if isinstance(module, nn.Sequential)
+        for inner, _ in module.named_children()
+    }
+
+
+def from_features(theirs: dict[str, Tensor], plain: nn.Module) -> dict[str, Tensor]:
+    """The names of timm's feature network, or of the network itself, to those of the latter."""
+    names, apart = plain.state_dict().keys(), flattened(plain)
+    renamed = {}
+    for key, value in theirs.items():
+        first, _, rest = key.partition(".")
+        longer = apart.get(f"{first}.", "")
+        renamed[longer + rest if longer and key not in names else key] = value
+    return renamed
+
+
+def from_efficientnet_pytorch(theirs: dict[str, Tensor], plain: nn.Module) -> dict[str, Tensor]:
+    """The names of EfficientNet-PyTorch (Melas-Kyriazi), which numbers the blocks through, to timm's."""
+    stages = plain.get_submodule("blocks") if hasattr(plain, "blocks") else nn.Sequential()
+    places = [f"blocks.{s}.{b}." for s, stage in enumerate(stages.children()) for b, _ in enumerate(stage.children())]
+    outside = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    squeeze = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand", "_depthwise_conv": "conv_dw"}
+    expanding = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}
+    plainly = {"_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}  # a block that does not expand its channels
+    renamed = {}
+    for key, value in theirs.items():
+        if found := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(.+)", key):
+            number, part, rest = int(found[1]), found[2], found[3]
+            expands = f"_blocks.{number}._expand_conv.weight" in theirs
+            names = squeeze | (expanding if expands else plainly)
+            fits = number < len(places) and part in names
+            renamed[f"{places[number]}{names[part]}.{rest}" if fits else f"blocks.{key}"] = value
+        else:
+            part, _, rest = key.partition(".")
+            if part in outside:
+                renamed[f"{outside[part]}.{rest}"] = value
+    return renamed
+
+
+def from_official_convnext(theirs: dict[str, Tensor], plain: nn.Module) -> dict[str, Tensor]:
+    """The names of ConvNeXt's, ConvNeXt V2's and SparK's releases to timm's, by timm's own function for them."""
+    parts = ("downsample_layers.", "stages.", "norm.", "head.")
+    known = {key: value for key, value in theirs.items() if key.startswith(parts)}
+    try:
+        renamed: dict[str, Tensor] = checkpoint_filter_fn(known, plain)  # type: ignore[no-untyped-call]
+    except KeyError:  # it looks shapes up in the network, which is another one
+        return {}
+    return renamed

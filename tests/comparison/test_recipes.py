@@ -1,0 +1,137 @@
+"""Recipes: every shipped one parses and dry-runs, one runs for real, and a wrong one says what is wrong."""
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from helpers.tiny_runs import maeseg
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+HEADER = ("Result:", "Split:", "Border:", "Hardware:", "Wall time:", "Commit:")
+
+TINY = """
+variables: {start: scratch, steps: 1}
+steps:
+  - pretrain: {out: pretrained, encoder: test_resnet, decoder_channels: [16, 8, 8, 8, 8], image_size: 64, epochs: 1,
+      batch_size: 8, workers: 0}
+  - compare: {out: comparison, inits: [$start, pretrained, "pretrained:encoder"], labels: [4], seeds: 2, epochs: 1,
+      steps_per_epoch: $steps, batch_size: 4, workers: 0}
+  - report: {run: comparison}
+"""
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_a_shipped_recipe_dry_runs(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert maeseg("recipe", "--file", file, "--data", "oxford-pet", "--out", tmp_path / "out", "--dry-run") == 0
+    assert "every step can be run" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_a_shipped_recipe_says_what_came_of_it(file: Path) -> None:
+    header = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    for word in HEADER:
+        assert any(word in line for line in header), f"{file.name} lacks {word}"
+
+
+def test_recipes_are_shipped() -> None:
+    assert RECIPES
+
+
+@pytest.mark.slow
+def test_a_recipe_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = ("recipe", "--file", tmp_path / "tiny.yaml", "--data", "synthetic:24", "--out", tmp_path / "out")
+    assert maeseg(*command) == 0
+    report = tmp_path / "out" / "comparison" / "report.html"
+    assert str(report) in capsys.readouterr().out
+    rows = (tmp_path / "out" / "comparison" / "results.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3 * 2
+    before = (tmp_path / "out" / "pretrained" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert maeseg(*command) == 2  # the folder is not empty
+    assert maeseg(*command, "--resume") == 0
+    assert (tmp_path / "out" / "pretrained" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "starter",
+    [("-m", "maeseg"), ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "maeseg")],
+    ids=["the first starts the second", "torchrun"],
+)
+def test_two_processes_follow_a_recipe_together(starter: tuple[str, ...], tmp_path: Path) -> None:
+    together = {"accelerator": "cpu", "devices": 2}
+    content = yaml.safe_load(TINY)
+    content["steps"] = [
+        {verb: {**options, **together} if verb in ("pretrain", "compare") else options}
+        for step in content["steps"]
+        for verb, options in step.items()
+    ]
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))
+    out = tmp_path / "out" / "comparison"
+
+    def follow(*more: str) -> list[dict[str, str]]:
+        words = ("recipe", "--file", tmp_path / "tiny.yaml", "--data", "synthetic:24", "--out", tmp_path / "out", *more)
+        done = subprocess.run(
+            [sys.executable, *starter, *map(str, words)],
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("step 1 of 3") == done.stdout.count("report.html") == 1  # one speaks
+        with (out / "results.csv").open() as file:
+            return [{**row, "seconds": ""} for row in csv.DictReader(file)]
+
+    first = follow()
+    assert len(first) == 3 * 2
+    shutil.rmtree(out / "runs" / "pretrained-4-seed1")
+    assert follow("--resume") == first  # only that run is trained again, by both
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": []}, "is not a recipe"),
+        ({"steps": [{"pretrain": {}}], "more": 1}, "variables and steps, not more"),
+        ({"steps": [{"fly": {}}]}, "'fly' is not a verb of recipes"),
+        (
+            {"steps": [{"pretrain": {"out": "a", "epoch": 3}}]},
+            "step 1: pretrain has no option epoch; did you mean epochs",
+        ),
+        ({"steps": [{"pretrain": {"out": "a", "epochs": "many"}}]}, "--epochs many must be a whole number"),
+        ({"steps": [{"pretrain": {"epochs": 3}}]}, "missing: --out"),
+        ({"steps": [{"pretrain": {"out": "a", "weights": "$start"}}]}, "$start is not among the recipe's variables"),
+        ({"steps": [{"pretrain": {"out": "a", "encoder": "resnet81"}}]}, "'resnet81' is not a timm model"),
+        ({"steps": [{"pretrain": {"out": "a", "image_size": 100}}]}, "--image_size [100, 100] is not a multiple of 32"),
+        ({"steps": [{"pretrain": {"out": "a", "patch_size": 16}}]}, "--patch_size 16 is not a multiple of the"),
+        ({"steps": [{"pretrain": {"out": "a", "epochs": 0}}]}, "--epochs 0 is out of range"),
+    ],
+)
+def test_a_wrong_recipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], words: str
+) -> None:
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(change))
+    out = tmp_path / "out"
+    assert maeseg("recipe", "--file", tmp_path / "wrong.yaml", "--data", "synthetic:24", "--out", out) == 2
+    assert words in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ("{stard: x}", "did you mean start?"),
+        ("{steps: 0}", "--steps_per_epoch 0 is out of range"),
+        ("{steps: few}", "--steps_per_epoch few must be a whole number"),
+    ],
+)
+def test_a_wrong_variable(tmp_path: Path, capsys: pytest.CaptureFixture[str], variables: str, words: str) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = ("recipe", "--file", tmp_path / "tiny.yaml", "--data", "synthetic:24", "--out", tmp_path / "out")
+    assert maeseg(*command, "--variables", "{steps: 3}", "--dry-run") == 0
+    assert maeseg(*command, "--variables", variables) == 2
+    assert words in capsys.readouterr().err

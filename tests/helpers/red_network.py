@@ -1,0 +1,71 @@
+"""A network whose answer is known, as PyTorch and as an exported file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from maeseg.data.normalization import IMAGENET
+from maeseg.prediction.engines import TorchEngine
+
+WEIGHT = 3.0
+RED_MEAN, RED_STD = IMAGENET.mean[0], IMAGENET.std[0]
+
+
+class Red(nn.Module):
+    """The logit is three times the normalized red channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(WEIGHT))
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        self.shapes.append(tuple(images_BCHW.shape))
+        return images_BCHW[:, :1] * self.weight
+
+
+def red_engine(side: int = 32, trained_on: tuple[int, int] | None = None) -> tuple[TorchEngine, Red]:
+    """An engine of it."""
+    model = Red()
+    return TorchEngine(model, (side, side), trained_on=trained_on), model
+
+
+def expected_red(pixels_CHW: Tensor) -> Tensor:
+    """What it says of each pixel of an image at the network's size: the probability (H, W)."""
+    red_HW = pixels_CHW[0].double() / 255
+    return (WEIGHT * (red_HW - RED_MEAN) / RED_STD).sigmoid()
+
+
+def write_red_onnx(file: Path, **metadata: str) -> Path:
+    """The same network as ``maeseg export --format onnx`` writes one."""
+    from onnx import TensorProto, checker, helper, numpy_helper, save
+
+    def constant(name: str, values: list[int] | list[float], dtype: type) -> TensorProto:
+        return numpy_helper.from_array(np.array(values, dtype), name)
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("Slice", ["image", "first", "second", "axis"], ["red"]),
+            helper.make_node("Mul", ["red", "scale"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "shift"], ["logit"]),
+            helper.make_node("Sigmoid", ["logit"], ["probability"]),
+        ],
+        "red",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, "height", "width"])],
+        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["batch", 1, "height", "width"])],
+        [
+            constant("first", [0], np.int64),
+            constant("second", [1], np.int64),
+            constant("axis", [1], np.int64),
+            constant("scale", [WEIGHT / RED_STD], np.float32),
+            constant("shift", [-WEIGHT * RED_MEAN / RED_STD], np.float32),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"image_size": json.dumps([32, 32]), **metadata})
+    checker.check_model(model)
+    save(model, file)
+    return file

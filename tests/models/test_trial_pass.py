@@ -1,0 +1,61 @@
+"""A trial of image sizes before a run begins."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.tiny_runs import TRAINING, WIDTHS, maeseg
+from maeseg.errors import UserError
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.shapes import LeaveUnset
+from maeseg.models.trial_pass import trial_pass
+from maeseg.models.unet import build_unet
+
+
+@pytest.mark.parametrize("channels", [3, 5])
+def test_sizes_that_work_leave_no_trace(channels: int) -> None:
+    unet = build_unet("test_resnet", WIDTHS, channels)
+    for network in (unet, MaskedAutoencoder(unet, channels)):
+        before = {key: value.clone() for key, value in network.state_dict().items()}
+        random = torch.get_rng_state()
+        trial_pass(network, (64, 96))
+        assert network.training and all(module.training for module in network.modules())
+        assert torch.equal(torch.get_rng_state(), random)
+        assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("encoder", "size", "reason", "works"),
+    [
+        ("swin_tiny_patch4_window7_224", (64, 64), "Input height (64) doesn't match model (224)", [224, 224]),
+        ("maxvit_tiny_tf_224", (64, 64), "height (16) must be divisible by window (7)", [224, 224]),
+        ("maxvit_tiny_tf_224", (448, 256), "width (64) must be divisible by window (7)", [448, 224]),
+    ],
+)
+def test_a_size_that_an_encoder_refuses(encoder: str, size: tuple[int, int], reason: str, works: list[int]) -> None:
+    with torch.device("meta"), LeaveUnset():
+        unet = build_unet(encoder, WIDTHS)
+    with pytest.raises(UserError) as error:
+        trial_pass(unet, size)
+    line = f"--encoder {encoder} takes no images of --image_size {list(size)} ({reason}): use --image_size {works}"
+    assert str(error.value) == line
+    trial_pass(unet, (works[0], works[1]))
+
+
+def test_an_encoder_that_no_size_helps_says_why() -> None:
+    with torch.device("meta"), LeaveUnset():
+        network = MaskedAutoencoder(build_unet("swin_tiny_patch4_window7_224", WIDTHS))
+    with pytest.raises(UserError, match="mixes positions with other dimensions, as attention does: choose another"):
+        trial_pass(network, (64, 64))
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune", pytest.param("compare", marks=pytest.mark.slow)])
+def test_it_is_one_line_and_leaves_no_folder(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--encoder", "maxvit_rmlp_pico_rw_256", "--image_size", 64, *TRAINING, "--out", tmp_path / "run")
+    more = ("--inits", "[scratch]", "--labels", "[4]") if verb == "compare" else ()
+    assert maeseg(verb, *words, *more) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    attention = "mixes positions with other dimensions, as attention does"
+    assert (attention if verb == "pretrain" else "takes no images of --image_size [64, 64]") in line
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,122 @@
+"""Files that are whole or not there, and checkpoints that are looked at before they are believed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.mishaps import full_disk
+from maeseg.errors import UserError
+from maeseg.runs.checkpoint_files import is_whole, newest_whole
+from maeseg.training.checkpoint_writer import WholeCheckpoints
+from maeseg.utils.atomic_io import written_whole
+
+
+def content(number: int) -> dict[str, object]:
+    return {"state_dict": {"weight": torch.full((5, 7), float(number))}, "epoch": number, "hyper_parameters": {}}
+
+
+def number_in(path: Path) -> int:
+    return int(torch.load(path, weights_only=True)["epoch"])
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with written_whole(path) as file:
+        file.write(b"new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and names(tmp_path) == {"table.csv"}
+
+
+def test_a_file_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), written_whole(path) as file:
+        file.write(b"ne")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old" and names(tmp_path) == {"table.csv"}
+
+
+def test_what_a_kill_left_behind_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "table.csv.tmp").write_text("half of a much longer file")
+    with written_whole(tmp_path / "table.csv") as file:
+        file.write(b"new")
+    assert (tmp_path / "table.csv").read_text() == "new" and names(tmp_path) == {"table.csv"}
+
+
+def test_the_last_checkpoint_becomes_the_previous(tmp_path: Path) -> None:
+    io = WholeCheckpoints()
+    for number in (1, 2, 3):
+        io.save_checkpoint(content(number), tmp_path / "last.ckpt")
+        io.save_checkpoint(content(number), tmp_path / "best.ckpt")
+    assert names(tmp_path) == {"last.ckpt", "previous.ckpt", "best.ckpt"}
+    assert [number_in(tmp_path / f"{name}.ckpt") for name in ("last", "previous", "best")] == [3, 2, 3]
+    assert torch.equal(
+        io.load_checkpoint(tmp_path / "last.ckpt", weights_only=True)["state_dict"]["weight"], torch.full((5, 7), 3.0)
+    )
+
+
+def test_a_folder_that_has_vanished_is_not_made_again(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        WholeCheckpoints().save_checkpoint(content(1), tmp_path / "gone" / "last.ckpt")
+    assert names(tmp_path) == set()
+
+
+def test_a_full_disk_is_called_one(tmp_path: Path) -> None:
+    io, last = WholeCheckpoints(), tmp_path / "last.ckpt"
+    io.save_checkpoint(content(1), last)
+    # PyTorch's writer would say: RuntimeError, unexpected pos
+    for left in (10, 5_000, 1_000_000):
+        with full_disk(left), pytest.raises(OSError, match="File too large"):
+            io.save_checkpoint({"weight": torch.zeros(10**6)}, last)
+        assert names(tmp_path) == {"last.ckpt"} and number_in(last) == 1
+
+
+def test_every_damage_is_seen_or_does_not_matter(tmp_path: Path) -> None:
+    path, damaged = tmp_path / "last.ckpt", tmp_path / "damaged.ckpt"
+    WholeCheckpoints().save_checkpoint(content(1), path)
+    assert is_whole(path)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    expected = torch.load(path, weights_only=True)["state_dict"]["weight"]
+    seen = 0
+    for place in rng.choice(len(whole), 300, replace=False):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        damaged.write_bytes(flipped)
+        if is_whole(damaged):  # a byte between the entries
+            read = torch.load(damaged, weights_only=True)
+            assert read["epoch"] == 1 and torch.equal(read["state_dict"]["weight"], expected)
+        else:
+            seen += 1
+    assert seen > 100
+    for length in (0, 1, len(whole) // 2, len(whole) - 1):
+        damaged.write_bytes(whole[:length])
+        assert not is_whole(damaged)
+    damaged.write_bytes(whole[:-1000] + bytes(1000))  # what a file system leaves after a power cut
+    assert not is_whole(damaged)
+
+
+def test_the_one_before_stands_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert newest_whole(tmp_path) is None
+    io, last, previous = WholeCheckpoints(), tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    io.save_checkpoint(content(1), last)
+    assert newest_whole(tmp_path) == last
+    io.save_checkpoint(content(2), last)
+    assert newest_whole(tmp_path) == last and not caplog.messages
+
+    last.write_bytes(last.read_bytes()[:-100])
+    assert newest_whole(tmp_path) == previous
+    assert caplog.messages == [f"{last} is damaged: going on from previous.ckpt, the one before"]
+
+    last.unlink()  # killed between two renamings: nothing is damaged
+    assert newest_whole(tmp_path) == previous and len(caplog.messages) == 1
+
+    previous.write_bytes(b"")
+    with pytest.raises(UserError, match=r"previous.ckpt is damaged, and there is no other"):
+        newest_whole(tmp_path)

@@ -1,0 +1,297 @@
+"""What a run starts from: weights from outside, from the real command line."""
+
+import json
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import safetensors.torch
+import segmentation_models_pytorch as smp
+import timm
+import torch
+import yaml
+from torch import Tensor
+
+from helpers.tiny_runs import DATA, NETWORK, TRAINING, VAL, WIDTHS, curves, finetune, maeseg, pretrain, weights_of
+from maeseg.comparison.plan import Init, name_inits
+from maeseg.errors import UserError
+from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, build_unet
+from maeseg.training.initialization import choose_network, read_start, start_unet
+
+ENCODER = "test_resnet"
+ONE_STEP = ("--epochs", 1, "--labels", 8, "--lr", 0, "--weight_decay", 0)
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights as timm would save it."""
+    file = tmp_path_factory.mktemp("outside") / "imagenet.pth"
+    torch.manual_seed(3)
+    torch.save({"state_dict": timm.create_model(ENCODER).state_dict()}, file)
+    return file
+
+
+def learned(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """What is under a prefix, without the running statistics."""
+    return {
+        key.removeprefix(prefix): value
+        for key, value in state.items()
+        if key.startswith(prefix) and "running" not in key and "num_batches" not in key
+    }
+
+
+def started_from(run: Path, outside: Path) -> bool:
+    """Whether a run that learned nothing has the encoder of the file."""
+    ours = learned(weights_of(run), "network.encoder.model.")
+    theirs = torch.load(outside, weights_only=True)["state_dict"]
+    return len(ours) > 40 and all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def compare(out: Path, inits: str) -> int:
+    """A comparison of runs that take one step, and learn nothing."""
+    return maeseg(
+        "compare", "--out", out, "--inits", inits, "--labels", "[4]", "--seeds", 1, "--epochs", 1,
+        "--steps_per_epoch", 1, "--batch_size", 4, "--lr", 0, "--weight_decay", 0, "--data", DATA, "--val", VAL,
+        "--workers", 0, "--accelerator", "cpu",
+    )  # fmt: skip
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("maeseg: "), lines
+    return lines[0]
+
+
+# --- a file
+
+
+def test_finetune_and_pretrain_start_from_a_file(outside: Path, tmp_path: Path) -> None:
+    fine, pre = tmp_path / "fine", tmp_path / "pre"
+    assert maeseg("finetune", "--out", fine, "--weights", outside, *NETWORK, *TRAINING, *ONE_STEP) == 0
+    assert started_from(fine, outside)
+    facts = json.loads((fine / "run.json").read_text())
+    assert "keys loaded, 0 adapted" in facts["transfer"]
+    assert "new (decoder, segmentation_head), 2 skipped (fc)" in facts["transfer"]
+    assert pretrain(pre, "--weights", outside, "--epochs", 1, "--lr", 0, "--weight_decay", 0) == 0
+    assert started_from(pre, outside)
+    assert "new (decoder, densify, head), 2 skipped (fc)" in json.loads((pre / "run.json").read_text())["transfer"]
+
+
+def test_a_run_that_started_outside_is_a_start_like_any_other(outside: Path, tmp_path: Path) -> None:
+    continued = tmp_path / "imagenet-then-pretrained"
+    assert pretrain(continued, "--weights", outside, "--epochs", 1) == 0
+    unet = build_unet(ENCODER, WIDTHS)
+    report = start_unet(unet, read_start(str(continued)))
+    assert {key.split(".")[0] for key in report.new} == {"segmentation_head"}
+    ours = learned({key: value for key, value in unet.state_dict().items()}, "encoder.")
+    assert all(
+        torch.equal(value, learned(weights_of(continued), "network.encoder.")[key]) for key, value in ours.items()
+    )
+
+
+def test_the_checkpoint_file_of_a_run_is_that_run(pretrained: Path) -> None:
+    first, second = (build_unet(ENCODER, WIDTHS) for _ in range(2))
+    start_unet(first, read_start(str(pretrained)))
+    report = start_unet(second, read_start(str(pretrained / "checkpoints" / "last.ckpt")))
+    assert len(report.adapted) == 4
+    for key in report.loaded + report.adapted:
+        assert torch.equal(first.state_dict()[key], second.state_dict()[key])
+
+
+def test_loading_does_not_change_what_is_drawn_after_it(outside: Path, pretrained: Path) -> None:
+    for weights in (outside, pretrained):
+        unet, start = build_unet(ENCODER, WIDTHS), read_start(str(weights))
+        state = torch.get_rng_state()
+        start_unet(unet, start)
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("verb", ["finetune", "pretrain"])
+def test_a_file_of_another_encoder(
+    verb: str, outside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--encoder", "resnet18", "--image_size", 64)
+    assert maeseg(verb, "--out", tmp_path / "run", "--weights", outside, *TRAINING, *more) == 2
+    line = one_line(capsys)
+    assert str(outside) in line and "encoder resnet18" in line and "give the --encoder" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretrain(tmp_path / "run", "--weights", tmp_path / "none.pth") == 2
+    assert f"{tmp_path / 'none.pth'} does not exist" in one_line(capsys)
+
+
+def test_fine_tuning_forgets_the_running_statistics_it_starts_from(outside: Path, tmp_path: Path) -> None:
+    # Pre-training leaves those of visible positions, which are not a dense network's: nothing learned depends on them.
+    state = torch.load(outside, weights_only=True)["state_dict"]
+    for key in state:
+        if "running_mean" in key:
+            state[key] = state[key] + 10
+    torch.save(state, tmp_path / "moved.pth")
+    runs = []
+    for weights in (outside, tmp_path / "moved.pth"):
+        runs.append(tmp_path / weights.stem)
+        more = ("--epochs", 2, "--steps_per_epoch", 3, "--batch_size", 4)
+        assert maeseg("finetune", "--out", runs[-1], "--weights", weights, *NETWORK, *TRAINING, *more) == 0
+    one, other = (weights_of(run) for run in runs)
+    assert all(torch.equal(value, learned(other, "network.")[key]) for key, value in learned(one, "network.").items())
+    apart = [(other[key] - one[key]) for key in one if key.startswith("network.encoder.") and "running_mean" in key]
+    assert all(torch.allclose(each, torch.tensor(10 * 0.9**6), atol=1e-3) for each in apart)
+
+
+# --- a U-Net that segmentation-models-pytorch saved
+
+
+def test_a_saved_unet_brings_its_encoder_and_decoder(tmp_path: Path) -> None:
+    theirs = smp.Unet(f"tu-{ENCODER}", encoder_weights=None, decoder_channels=WIDTHS)
+    theirs.save_pretrained(tmp_path / "unet")
+    start = read_start(str(tmp_path / "unet"))
+    assert (start.encoder, list(start.widths)) == (ENCODER, WIDTHS)
+    run = tmp_path / "run"
+    assert (
+        maeseg("finetune", "--out", run, "--weights", tmp_path / "unet", *TRAINING, *ONE_STEP, "--image_size", 64) == 0
+    )
+    before, after = learned(theirs.state_dict(), ""), learned(weights_of(run), "network.")
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    pre = tmp_path / "pre"
+    assert (
+        maeseg("pretrain", "--out", pre, "--weights", tmp_path / "unet", *TRAINING, "--image_size", 64, "--epochs", 1)
+        == 0
+    )
+    assert "new (decoder, densify, head)" in json.loads((pre / "run.json").read_text())["transfer"]
+
+
+# --- what timm publishes
+
+
+def test_timms_weights_come_from_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    words = ("finetune", "--out", tmp_path / "run", "--weights", "timm", *NETWORK, *TRAINING, *ONE_STEP)
+    assert maeseg(*words) == 2
+    line = one_line(capsys)
+    assert "the weights of test_resnet cannot be downloaded" in line and "give a file" in line
+    assert not (tmp_path / "run").exists()
+
+    published = timm.create_model(ENCODER)
+    folder = tmp_path / "models--timm--test_resnet.r160_in1k"
+    snapshot = folder / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0" * 40)
+    safetensors.torch.save_file(published.state_dict(), snapshot / "model.safetensors")
+    assert maeseg(*words) == 0
+    theirs = published.state_dict()
+    ours = learned(weights_of(tmp_path / "run"), "network.encoder.model.")
+    assert len(ours) > 40 and all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert "2 skipped (fc)" in facts["transfer"]
+
+
+# --- a comparison
+
+
+@pytest.mark.slow
+def test_compare_any_starts(outside: Path, pretrained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "comparison"
+    assert compare(out, f"[scratch, {outside}, {pretrained}]") == 0
+    names = ["scratch", "imagenet", "pretrained"]
+    assert [line.split(",")[0] for line in (out / "results.csv").read_text().splitlines()[1:]] == names
+    assert started_from(out / "runs" / "imagenet-4-seed0", outside)
+    assert not started_from(out / "runs" / "scratch-4-seed0", outside)
+    configs = [yaml.safe_load((out / "runs" / f"{name}-4-seed0" / "config.yaml").read_text()) for name in names]
+    assert [config["weights"] for config in configs] == [None, str(outside), str(pretrained)]
+    assert all(config["encoder"] == ENCODER and config["image_size"] == [64, 64] for config in configs)
+    # What is new everywhere is the same everywhere.
+    heads = [learned(weights_of(out / "runs" / f"{name}-4-seed0"), "network.segmentation_head.") for name in names]
+    assert all(torch.equal(heads[0][key], head[key]) for head in heads[1:] for key in heads[0])
+    assert all(len(curves(out / "runs" / f"{name}-4-seed0")) == 2 for name in names)
+
+
+def test_names_of_inits(tmp_path: Path) -> None:
+    for name in ("resnet.pth", "scratch.pth"):
+        (tmp_path / name).touch()
+    assert name_inits(["scratch", "timm", f"{tmp_path}/resnet.pth", f"{tmp_path}/run.one", "a/run.one:encoder"]) == [
+        Init("scratch"),
+        Init("timm", "timm"),
+        Init("resnet", f"{tmp_path}/resnet.pth"),
+        Init("run.one", f"{tmp_path}/run.one"),
+        Init("run.one-encoder", "a/run.one", "encoder"),
+    ]
+    with pytest.raises(UserError, match="is called 'scratch'"):
+        name_inits([f"{tmp_path}/scratch.pth"])
+    with pytest.raises(UserError, match="names 'resnet' twice"):
+        name_inits([f"{tmp_path}/resnet.pth", "runs/resnet"])
+
+
+# --- the encoder alone
+
+
+def test_the_encoder_alone(pretrained: Path, finetuned: Path) -> None:
+    for run in (pretrained, finetuned):
+        unet, theirs = build_unet(ENCODER, WIDTHS), read_start(str(run)).run
+        assert theirs is not None
+        before = {key: value.clone() for key, value in unet.state_dict().items()}
+        report = start_unet(unet, read_start(str(run), "encoder"))
+        after = unet.state_dict()
+        assert not report.adapted
+        assert {key.split(".")[0] for key in report.loaded} == {"encoder"}
+        assert {key.split(".")[0] for key in report.new} == {"decoder", "segmentation_head"}
+        assert sorted(report.loaded + report.skipped) == sorted(theirs.weights)
+        assert all(torch.equal(after[key], theirs.weights[key]) for key in report.loaded)
+        assert all(torch.equal(after[key], before[key]) for key in report.new)
+
+
+def test_the_encoder_alone_goes_into_a_unet_of_other_widths(pretrained: Path, tmp_path: Path) -> None:
+    widths = ("--decoder_channels", "[8, 8, 8, 8, 8]", "--transfer", "encoder", *ONE_STEP)
+    assert finetune(tmp_path / "run", pretrained, *widths) == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["decoder_channels"] == [8] * 5 and config["transfer"] == "encoder"
+    assert "new (decoder, segmentation_head)" in json.loads((tmp_path / "run" / "run.json").read_text())["transfer"]
+
+
+def test_widths_come_from_the_run_whose_decoder_is_taken(pretrained: Path) -> None:
+    whole, part = read_start(str(pretrained)), read_start(str(pretrained), "encoder")
+    assert choose_network([part, whole], None, None) == (ENCODER, WIDTHS)
+    assert choose_network([part], None, None) == (ENCODER, WIDTHS)
+    assert choose_network([part], None, [8] * 5) == (ENCODER, [8] * 5)
+    assert choose_network([read_start("timm")], None, None) == (DEFAULT_ENCODER, list(DECODER_CHANNELS))
+    with pytest.raises(UserError, match="or transfer the encoder alone"):
+        choose_network([part, whole], None, [8] * 5)
+
+
+@pytest.mark.slow
+def test_both_transfers_of_a_run_stand_in_one_comparison(pretrained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "comparison"
+    assert compare(out, f"[{pretrained}, '{pretrained}:encoder']") == 0
+    both, encoder = (weights_of(out / "runs" / f"{name}-4-seed0") for name in ("pretrained", "pretrained-encoder"))
+    same = learned(both, "network.encoder.")
+    assert all(torch.equal(same[key], value) for key, value in learned(encoder, "network.encoder.").items())
+    theirs, ours = (learned(state, "network.decoder.") for state in (both, encoder))
+    assert not any(torch.equal(theirs[key], ours[key]) for key in ours if key.endswith("conv1.0.weight"))
+
+
+# --- a U-Net of four levels
+
+
+@pytest.mark.slow
+def test_every_verb_takes_patches_of_16(tmp_path: Path, outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    four = ("--encoder", ENCODER, "--decoder_channels", "[16, 16, 8, 8]", "--image_size", "[48, 80]")
+    pre, fine = tmp_path / "pre", tmp_path / "fine"
+    words = ("--out", pre, *four, *TRAINING, "--patch_size", 16, "--epochs", 1, "--weights", outside)
+    assert maeseg("pretrain", *words, "--decoder_window", 2) == 0
+    assert "skipped (layer4, fc)" in json.loads((pre / "run.json").read_text())["transfer"]
+    assert finetune(fine, pre, "--epochs", 1) == 0
+    assert yaml.safe_load((fine / "config.yaml").read_text())["image_size"] == [48, 80]
+    assert compare(tmp_path / "comparison", f"[scratch, {pre}, {outside}]") == 0
+    assert maeseg("evaluate", "--run", fine, "--data", DATA) == 0
+    images = ("--images", pre / "examples", "--out")
+    assert maeseg("predict", "--run", fine, *images, tmp_path / "predicted") == 0
+    assert maeseg("reconstruct", "--run", pre, *images, tmp_path / "reconstructed") == 0
+    assert finetune(tmp_path / "other", pre, "--image_size", 40) == 2
+    assert "[40, 40] is not a multiple of 16 (the network's largest stride): use [32, 32] or [48, 48]" in (
+        capsys.readouterr().err
+    )
