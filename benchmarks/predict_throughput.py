@@ -27,7 +27,7 @@ from pretrain_step import describe
 import maeseg
 from maeseg.cli import tune_allocator
 from maeseg.data.image_files import list_files
-from maeseg.runs.checkpoint import choose_size, read_checkpoint, restore_unet
+from maeseg.runs.checkpoint import read_checkpoint, restore_unet
 from maeseg.types import PredictPrecision
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -49,7 +49,7 @@ def arguments() -> argparse.Namespace:
 def plain_loop(run: Path, images: Path, out: Path) -> None:
     """What one writes with segmentation-models-pytorch and an evening: every image after the other."""
     saved = read_checkpoint(run, "best")
-    unet, (height, width) = restore_unet(saved).eval(), choose_size(saved, None)
+    unet, (height, width) = restore_unet(saved).eval(), saved.spec.size
     out.mkdir()
     for name in list_files(images):
         with Image.open(images / name) as opened:
@@ -151,7 +151,7 @@ def main() -> None:
                 steps_per_epoch=1, batch_size=4, workers=0, accelerator="cpu",
             )  # fmt: skip
         pixels = [np.prod(Image.open(file).size) for file in (folder / "images").iterdir()]
-        size = read_checkpoint(run, "best").about["image_size"]
+        size = read_checkpoint(run, "best").spec.size
         print(f"{count} images of {np.median(pixels) / 1e6:.2f} megapixels (median), network at {size}")
         times, agrees = measure(run, options.repeats, folder)
     report(times, agrees, count)

@@ -200,7 +200,7 @@ def compare(
     with run.writing():
         weights = {init.name: init.weights for init in named}
         chosen.write(run.path, split.train)
-        run.write_lasting(**own.about)
+        run.write_lasting(**own.facts)
         run.write_facts(
             inits=weights,
             pretraining=trace_pretraining(weights),

@@ -52,9 +52,10 @@ def evaluate(
     from maeseg.data.class_labels import check_border
     from maeseg.data.sources.base import open_source
     from maeseg.prediction.evaluated_images import choose_measured
-    from maeseg.prediction.evaluation import evaluate_model
+    from maeseg.prediction.evaluation import evaluate_segmenter
     from maeseg.prediction.output_files import check_new_file, free_file
-    from maeseg.runs.checkpoint import choose_size, read_checkpoint, restore_unet
+    from maeseg.prediction.segmenter import segmenter_of
+    from maeseg.runs.checkpoint import read_checkpoint
     from maeseg.runs.run import write_json
     from maeseg.training.held_out import run_folder
     from maeseg.utils.progress import show_progress
@@ -62,22 +63,21 @@ def evaluate(
     if out:
         check_new_file(Path(out), overwrite)
     saved = read_checkpoint(Path(run), checkpoint)
-    unet = restore_unet(saved)
-    rule: BorderRule = border or saved.about["border"]
-    check_border(rule, saved.classes)
-    normalization, folder = saved.normalization, run_folder(Path(run))
+    segmenter, classes = segmenter_of(saved), saved.spec.classes
+    rule: BorderRule = border or saved.data.border
+    check_border(rule, classes)
+    normalization, folder = saved.spec.normalization, run_folder(Path(run))
 
     def opened(test: bool) -> "Source":
-        source = open_source(data, labeled=True, test=test, channels=normalization.channels, classes=saved.classes)
-        refuse_other_classes(source, saved.classes)
+        source = open_source(data, labeled=True, test=test, channels=normalization.channels, classes=classes)
+        refuse_other_classes(source, classes)
         return source
 
     measured = choose_measured(folder, data, split, opened, normalization.largest)
     source, indices = measured.source, measured.indices
     source.largest = normalization.largest
     progress = partial(show_progress, description=f"evaluating {measured.in_words(data)}")
-    size, in_tiles = choose_size(saved, None), saved.crop is not None
-    metrics = evaluate_model(unet, source, indices, size, rule, normalization, progress, in_tiles=in_tiles)
+    metrics = evaluate_segmenter(segmenter, source, indices, rule, progress)
     figures: dict[str, Any] = {
         **metrics.compute(),
         "border": rule,

@@ -68,7 +68,7 @@ def export(
     with open_output(target if whole_folder else target.parent, overwrite or not whole_folder) as where:
         unet = network_of(saved)
         if format == "onnx":
-            compared = images_to_check(folder.path, images, saved.normalization.channels)
+            compared = images_to_check(folder.path, images, saved.spec.channels)
             log.info("exporting to ONNX")
             made, result["largest_difference"] = onnx_export(saved, unet, name, compared)
         else:

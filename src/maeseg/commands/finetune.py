@@ -154,13 +154,16 @@ def finetune(
     from maeseg.data.sources.base import described_channels, open_source, refuse_inside, typical_size
     from maeseg.labels.class_map import class_map
     from maeseg.labels.classes import BINARY
+    from maeseg.models.network_spec import NetworkSpec
     from maeseg.models.trial_pass import trial_pass
     from maeseg.models.unet import build_unet, check_image_size, count_parameters, largest_stride
-    from maeseg.prediction.evaluation import evaluate_model
+    from maeseg.prediction.evaluation import evaluate_segmenter
     from maeseg.prediction.examples import choose_examples, write_predictions
-    from maeseg.runs.checkpoint import choose_crop, choose_size, read_checkpoint, restore_unet
+    from maeseg.prediction.segmenter import segmenter_of
+    from maeseg.runs.checkpoint import choose_crop, choose_size, read_checkpoint
     from maeseg.runs.lengthen import may_lengthen
     from maeseg.runs.run import Run, read_metrics
+    from maeseg.runs.training_facts import TrainingData, TrainingFacts
     from maeseg.runs.validation import Confusion, write_validation
     from maeseg.training.batch_check import check_batch_statistics
     from maeseg.training.callbacks import LossWatch
@@ -212,22 +215,14 @@ def finetune(
         log.info("%s", crops_in_words(native, [chosen.sizes[index] for index in train], len(images.val_set)))
     loaded = start_unet(network, start, own) if start else None
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
-    about = {
-        "verb": "finetune",
-        "encoder": encoder,
-        "decoder_channels": decoder_channels,
-        "image_size": list(size),
-        "data": data,
-        "val": val,
-        "test": test,
-        "border": border,
-        "trained_on": list(typical_size(source, split.train)),
-        **({"crop": list(native)} if native else {}),
-        **normalization.as_dict(),
-        **own.about,
-    }
+    spec = NetworkSpec(
+        "segmentation", encoder, tuple(decoder_channels), size, normalization, own,
+        native_resolution=native is not None, median_image_size=typical_size(source, split.train),
+    )  # fmt: skip
+    facts = TrainingFacts(spec, TrainingData(data, val, test, border=border))
     module = SegmentModule(
-        network, about, border="ignore" if native else border,  # crops have given border pixels their meaning already
+        network, facts.to_dict(),
+        border="ignore" if native else border,  # crops have given border pixels their meaning already
         lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, loss=loss,
         schedule=schedule, layer_decay=layer_decay,
         class_weights=choose_class_weights(class_weights, source, train, border),
@@ -264,12 +259,11 @@ def finetune(
         return read_metrics(run.path)[0]
     with run.writing():
         chosen.write(run.path, train, inherited)
-        run.write_lasting(**own.about)
+        run.write_lasting(**own.facts)
         run.write_facts(split=chosen.counts)
     fit(trainer, module, images, run)
 
     best = read_checkpoint(run.path, "best")
-    unet = restore_unet(best)
     examples = choose_examples(split.measured)
     predicted: dict[int, Tensor] = {}
 
@@ -277,9 +271,7 @@ def finetune(
         if index in examples:
             predicted[index] = class_map(probability_KHW)
 
-    metrics = evaluate_model(
-        unet, source, split.measured, size, border, normalization, see=keep, in_tiles=native is not None
-    )
+    metrics = evaluate_segmenter(segmenter_of(best), source, split.measured, border, see=keep)
     figures: dict[str, Any] = {**metrics.compute(), "border": border, "best_epoch": best.epoch + 1}
     if each := metrics.per_class():
         figures["classes"] = each
@@ -293,7 +285,7 @@ def finetune(
                 figures,
                 label_count=len(train),
                 steps=trainer.global_step,
-                parameters=count_parameters(unet),
+                parameters=count_parameters(network),
                 transfer=str(loaded) if loaded else None,
             )
     wait_for_first()

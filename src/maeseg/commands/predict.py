@@ -23,7 +23,7 @@ def predict(
     """Segment images of any size: a label map of each, at its own size, an overlay to look at, and a table of areas.
 
     Args:
-        run: A finetune run, or a file that ``maeseg export --format onnx`` wrote.
+        run: A finetune run, or what ``maeseg export`` made of one with ``--format`` onnx, smp or safetensors.
         images: An image, or a folder of images in any depth.
         out: Folder to write ``labels/NAME.png`` (0 and 255, or the classes' values with a palette of their colors) and
             ``overlays/NAME.png`` to; of a GeoTIFF, ``labels/NAME.tif`` that lies where it does; and
@@ -50,32 +50,11 @@ def predict(
     Raises:
         UserError: If the run, an image or the folder cannot be used.
     """
-    from pathlib import Path
-
-    from maeseg.data.bad_images import SKIPPED, write_skipped
-    from maeseg.data.image_files import MAX_PIXELS_ALONE
-    from maeseg.prediction.areas import PREDICTIONS, write_predictions_csv
-    from maeseg.prediction.engines import open_engine
-    from maeseg.prediction.inputs import find_images
-    from maeseg.prediction.output_files import open_output
-    from maeseg.prediction.predictor import Segmenter
-    from maeseg.prediction.sliding_window import check_tile, refuse_whole
-    from maeseg.prediction.writer import Written
+    from maeseg.prediction.segmenter import load
+    from maeseg.prediction.sliding_window import check_tile
 
     check_tile(tile, overlap)
-    engine = open_engine(Path(run), checkpoint, precision)
-    refuse_whole(tile, run, engine.crop)
-    found = find_images(Path(images), engine.channels, MAX_PIXELS_ALONE, on_bad_image, largest=engine.largest)
-    segmenter = Segmenter(engine, tile, overlap, flips)
-    with open_output(Path(out), overwrite) as target:
-        for table in (PREDICTIONS, SKIPPED):  # of what was here before; these two are written last
-            (target / table).unlink(missing_ok=True)
-        areas = segmenter.segment(found, Written(target, overlays, probabilities, engine.classes))
-        write_predictions_csv(target, areas, engine.classes)
-        if len(engine.classes.legend) > 1:
-            from maeseg.prediction.contact_sheet import legend_picture  # matplotlib, which the rest does without
-
-            legend_picture(engine.classes).save(target / "legend.png")
-        if found.bad:
-            write_skipped(target, {str(file): reason for file, reason in found.bad.items()})
-    return len(found.sizes)
+    return load(run, checkpoint=checkpoint, precision=precision).predict_folder(
+        images, out, tile=tile, overlap=overlap, flips=flips, probabilities=probabilities, overlays=overlays,
+        on_bad_image=on_bad_image, overwrite=overwrite,
+    )  # fmt: skip

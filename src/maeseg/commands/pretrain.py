@@ -113,6 +113,7 @@ def pretrain(
     from maeseg.data.sources.joined import extra_names
     from maeseg.masking.visible import check_mask_ratio
     from maeseg.models.masked_autoencoder import MaskedAutoencoder
+    from maeseg.models.network_spec import NetworkSpec
     from maeseg.models.trial_pass import trial_pass
     from maeseg.models.unet import (
         as_size,
@@ -126,6 +127,7 @@ def pretrain(
     from maeseg.prediction.examples import choose_examples, write_reconstructions
     from maeseg.runs.lengthen import may_lengthen
     from maeseg.runs.run import Run
+    from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
     from maeseg.training.batch_check import check_batch_statistics
     from maeseg.training.callbacks import LossWatch, last_epoch
     from maeseg.training.held_out import check_held_out
@@ -166,13 +168,13 @@ def pretrain(
     if is_default:
         log.info("patches: %d pixels, %d x %d of them in an image (--patch_size)", patch_size, *grid)
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
-    about = {
-        "verb": "pretrain", "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
-        "data": data, "extra": extra_names(extra), "val": val, "patch_size": patch_size, "mask_ratio": mask_ratio,
-        "normalize_target": normalize_target, **normalization.as_dict(),
-    }  # fmt: skip
+    facts = TrainingFacts(
+        NetworkSpec("reconstruction", encoder, tuple(decoder_channels), size, normalization),
+        TrainingData(data, val, extra=tuple(extra_names(extra))),
+        Pretraining(patch_size, mask_ratio, normalize_target),
+    )
     module = PretrainModule(
-        network, about, patch=patch_size, mask_ratio=mask_ratio, normalize_target=normalize_target, lr=lr,
+        network, facts.to_dict(), patch=patch_size, mask_ratio=mask_ratio, normalize_target=normalize_target, lr=lr,
         weight_decay=weight_decay, warmup=warmup, seed=seed, layer_decay=layer_decay, decoder_window=decoder_window,
     )  # fmt: skip
     one_image = torch.zeros(1, channels, *size)

@@ -36,34 +36,32 @@ def suggest(
     Raises:
         UserError: If the run, an image or the folder cannot be used, or there are fewer images.
     """
-    from maeseg.errors import UserError
     from maeseg.prediction.contact_sheet import contact_sheet, short
-    from maeseg.prediction.engines import TorchEngine, open_engine
     from maeseg.prediction.inputs import Images, check_count, find_images
     from maeseg.prediction.output_files import open_output
-    from maeseg.prediction.predictor import Segmenter
+    from maeseg.prediction.predictor import Predictor
+    from maeseg.prediction.segmenter import load
     from maeseg.prediction.suggestion import choose, look_at
-    from maeseg.prediction.writer import Written, open_overlay
+    from maeseg.prediction.writer import PredictionWriter, open_overlay
     from maeseg.utils.atomic_io import write_csv
 
-    engine = open_engine(Path(run), checkpoint, "32-true")
-    if not isinstance(engine, TorchEngine):
-        raise UserError(f"--run {run} has no encoder to look into: give the finetune run that it was exported from")
-    found = find_images(Path(images), engine.channels, largest=engine.largest)
+    segmenter = load(run, checkpoint=checkpoint)
+    spec, largest = segmenter.spec, segmenter.spec.normalization.largest
+    found = find_images(Path(images), spec.channels, largest=largest)
     names = list(found.sizes)
     check_count(count, len(names), Path(images))
-    known = find_images(Path(labeled), engine.channels, largest=engine.largest) if labeled else None
+    known = find_images(Path(labeled), spec.channels, largest=largest) if labeled else None
 
     with open_output(Path(out), overwrite) as target:
-        features_NC, uncertainty_N = look_at(engine, found)
-        labeled_MC = look_at(engine, known)[0] if known else features_NC[:0]
+        features_NC, uncertainty_N = look_at(segmenter, found)
+        labeled_MC = look_at(segmenter, known)[0] if known else features_NC[:0]
         places = choose(features_NC, uncertainty_N, labeled_MC, count)
         chosen = [names[place] for place in places]
         wanted = Images(found.folder, {name: found.sizes[name] for name in chosen}, {})
-        Segmenter(engine).segment(wanted, Written(target, classes=engine.classes))
+        Predictor(segmenter.backend).segment(wanted, PredictionWriter(target, classes=spec.classes))
         rows = [(rank, names[place], f"{uncertainty_N[place]:.4f}") for rank, place in enumerate(places, start=1)]
         write_csv(target / "suggestions.csv", [("rank", "file", "uncertainty"), *rows])
         overlays = (open_overlay(target, name) for name in chosen)
         titles = [f"{rank}. {short(name)}" for rank, name in enumerate(chosen, start=1)]
-        contact_sheet(overlays, titles, engine.classes.legend).save(target / "contact_sheet.png")
+        contact_sheet(overlays, titles, spec.classes.legend).save(target / "contact_sheet.png")
     return [found.folder / name for name in chosen]

@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
+from numpy.typing import NDArray
 
 from maeseg.comparison.contrasts import CONTRASTS, choose_contrasts, read_list, write_list
 from maeseg.comparison.reader import read_comparison
 from maeseg.data.sources.base import Source
-from maeseg.labels.class_map import class_map
 from maeseg.prediction.examples import save_class_map
-from maeseg.prediction.single_image import predict_image, predict_in_tiles
-from maeseg.runs.checkpoint import choose_size, read_checkpoint, restore_unet
+from maeseg.prediction.segmenter import load
 
 
 def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> None:
@@ -49,16 +47,13 @@ def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> N
     for each, ours, theirs in pairs:
         index = indices[each.file]
         source.image(index).save(folder / f"{each.pictures}_image.png")
-        maps = {"prediction": predicted[ours][index].numpy(), "reference": predicted[theirs][index].numpy()}
+        maps = {"prediction": predicted[ours][index], "reference": predicted[theirs][index]}
         for kind, classes_HW in {"label": np.asarray(source.label(index)), **maps}.items():
             save_class_map(classes_HW, folder / f"{each.pictures}_{kind}.png", source.classes)
     write_list(compare, contrasts)
 
 
-def _predict(run: Path, source: Source, images: set[int]) -> dict[int, Tensor]:
+def _predict(run: Path, source: Source, images: set[int]) -> dict[int, NDArray[np.uint8]]:
     """Class maps (H, W) that a run's best network predicts."""
-    checkpoint = read_checkpoint(run, "best")
-    unet, size = restore_unet(checkpoint), choose_size(checkpoint, None)
-    normalization = checkpoint.normalization
-    predict = predict_in_tiles if checkpoint.crop else predict_image
-    return {index: class_map(predict(unet, source.pixels(index), size, normalization)) for index in images}
+    segmenter = load(run)
+    return {index: segmenter.predict(source.pixels(index)) for index in images}

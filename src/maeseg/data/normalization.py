@@ -1,8 +1,8 @@
 """Mean and standard deviation of each channel: what an image is normalized by before a network sees it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +11,13 @@ from torchvision.transforms.v2.functional import to_dtype
 from maeseg.data.image_reading import RGB
 from maeseg.data.pixel_conversion import FULL
 from maeseg.data.sources.base import Source
+from maeseg.utils.plain_values import numbers, whole_number
 from maeseg.utils.progress import show_progress
 
 MOST = 1000
 """Images that the statistics are taken from, evenly spread."""
+MAX_CHANNELS = 1024
+"""Channels that a file may ask for."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +39,25 @@ class Normalization:
         """Number of channels."""
         return len(self.mean)
 
-    def as_dict(self) -> dict[str, list[float] | int]:
-        """For a checkpoint."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint or JSON."""
         return {"mean": list(self.mean), "std": list(self.std), "largest": self.largest}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "Normalization":
+        """Normalization from what ``to_dict`` gave, perhaps in a stranger's file.
+
+        Raises:
+            ValueError: A value is missing, of another kind or out of range.
+        """
+        mean, std = (numbers(values, key, MAX_CHANNELS) for key in ("mean", "std"))
+        if len(mean) != len(std) or min(std) <= 0:
+            raise ValueError(f"std has {len(std)} values for {len(mean)} channels, the least {min(std)}")
+        return cls(mean, std, whole_number(values, "largest", FULL))
 
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """What RGB images are normalized by, as published weights expect it."""
-
-
-def normalization_of(about: Mapping[str, Any]) -> Normalization:
-    """What a checkpoint's images were normalized by; ImageNet's where it does not say."""
-    largest = about.get("largest", FULL)
-    if "mean" not in about:
-        return replace(IMAGENET, largest=largest)
-    return Normalization(tuple(about["mean"]), tuple(about["std"]), largest)
-
-
-def is_largest(value: Any) -> TypeGuard[int]:
-    """Tell whether a value from a file may be the value of 16 bits that images are scaled by."""
-    return type(value) is int and 0 < value <= FULL
 
 
 def measure_normalization(source: Source, indices: Sequence[int]) -> Normalization:

@@ -76,20 +76,19 @@ def without_place(value: Any) -> Any:
 
 
 def _made(what: str, run: RunFolder, saved: Checkpoint) -> str:
-    about, versions = saved.about, run.info.get("versions")
+    spec, versions = saved.spec, run.info.get("versions")
     version = versions.get("maeseg") if isinstance(versions, dict) else None
-    verb = "fine-tuned" if about["verb"] == "finetune" else "pre-trained, and not yet fine-tuned,"
+    verb = "fine-tuned" if saved.verb == "finetune" else "pre-trained, and not yet fine-tuned,"
     return (
         f"{what} of a run of maeseg{f' {code_span(version)}' if version else ''}: timm's encoder "
-        f"{code_span(about['encoder'])}, decoder widths {code_span(about['decoder_channels'])}, {verb} as told below."
+        f"{code_span(spec.encoder)}, decoder widths {code_span(list(spec.decoder_channels))}, {verb} as told below."
     )
 
 
 def _input(saved: Checkpoint) -> str:
-    height, width = saved.about["image_size"]
-    channels = saved.normalization.channels
+    (height, width), channels = saved.spec.size, saved.spec.channels
     kind = "RGB images" if channels == RGB else f"images of {channels} channels"
-    if saved.crop:
+    if saved.spec.crop:
         return (
             f"Trained on {kind} in crops of {height} x {width} stored pixels (height x width), nothing resized: give "
             "it tiles of that size at native resolution."
@@ -98,18 +97,18 @@ def _input(saved: Checkpoint) -> str:
 
 
 def _data(run: RunFolder, saved: Checkpoint) -> str:
-    about, info = saved.about, run.info
-    lines = [f"- Images: {code_span(without_place(about['data']))}"]
-    if extra := about.get("extra"):
+    data, info = saved.data, run.info
+    lines = [f"- Images: {code_span(without_place(data.data))}"]
+    if extra := list(data.extra):
         lines.append(f"- More images: {code_span(without_place(extra))}")
-    if about["verb"] == "finetune" and _is_number(info.get("label_count")):
+    if saved.verb == "finetune" and _is_number(info.get("label_count")):
         lines.append(f"- Labeled images that it was trained on: {info['label_count']}")
-    if about["verb"] == "pretrain" and _is_number(info.get("images")):
+    if saved.verb == "pretrain" and _is_number(info.get("images")):
         lines.append(f"- Images that it was trained on, without labels: {info['images']}")
     lines.append(f"- Held out: {_held_out(info.get('split'))}")
-    if "border" in about:
-        lines.append(f"- A border pixel of a label counted as: {about['border']}")
-    if saved.classes.maps > 1:
+    if saved.verb == "finetune":
+        lines.append(f"- A border pixel of a label counted as: {data.border}")
+    if saved.spec.classes.maps > 1:
         told = (f"{code_span(name)} {value}" for name, value in zip(*_names_and_values(saved), strict=True))
         lines.append(f"- Classes, with what each is in a label: {', '.join(told)}")
     return "\n".join(lines)
@@ -128,10 +127,11 @@ def _start(run: RunFolder, saved: Checkpoint) -> str:
     start = f"From {code_span(without_place(weights))}" if weights else "From random weights"
     if transfer := run.info.get("transfer"):
         start += f" ({code_span(transfer)})"
-    if saved.about["verb"] == "pretrain":
+    if saved.verb == "pretrain":
+        options = saved.pretraining
         return (
             f"{start}, by reconstructing masked patches: the encoder saw "
-            f"{1 - saved.about['mask_ratio']:.0%} of each image, in patches of {saved.about['patch_size']} pixels."
+            f"{1 - options.mask_ratio:.0%} of each image, in patches of {options.patch_size} pixels."
         )
     return f"{start}. The weights are those after epoch {saved.epoch + 1}."
 
@@ -145,7 +145,7 @@ def _figures(run: RunFolder, saved: Checkpoint, figures: Mapping[str, Any]) -> l
         return ["None: the run had not come to its end."]
     numbers = [(code_span(name), f"{value:.4f}") for name, value in figures.items() if isinstance(value, float)]
     numbers = [(name, text) for name, text in numbers if math.isfinite(float(text))]
-    if saved.about["verb"] == "pretrain":
+    if saved.verb == "pretrain":
         return ["Of the last epoch: mean squared error on masked patches.", _table(("figure", "value"), numbers)]
     counts = run.info.get("split")
     if isinstance(counts, dict) and counts.get("test"):
@@ -153,7 +153,7 @@ def _figures(run: RunFolder, saved: Checkpoint, figures: Mapping[str, Any]) -> l
     else:
         split = "On the run's validation images, which also chose the epoch, so that the figures flatter a little"
     of_classes = ""
-    if saved.classes.maps > 1:
+    if saved.spec.classes.maps > 1:
         of_classes = " All but accuracy are means over the classes that are there, each counting the same."
     return [
         f"{split}. Border pixels counted as: {code_span(figures.get('border'))}. Figures under another rule cannot be "
@@ -165,10 +165,10 @@ def _figures(run: RunFolder, saved: Checkpoint, figures: Mapping[str, Any]) -> l
 
 def _class_figures(saved: Checkpoint, found: Any) -> list[str]:
     """A table of each class's figures, as far as the run has them."""
-    if saved.classes.maps == 1 or not isinstance(found, dict):
+    if saved.spec.classes.maps == 1 or not isinstance(found, dict):
         return []
     rows = []
-    for name in saved.classes.names:
+    for name in saved.spec.classes.names:
         each = found.get(name)
         values = [each.get(figure) if isinstance(each, dict) else None for figure in CLASS_FIGURES]
         rows.append((code_span(name), *(f"{value:.4f}" if _is_number(value) else "" for value in values)))
@@ -176,18 +176,18 @@ def _class_figures(saved: Checkpoint, found: Any) -> list[str]:
 
 
 def _names_and_values(saved: Checkpoint) -> tuple[Sequence[str], Sequence[object]]:
-    classes = saved.classes
+    classes = saved.spec.classes
     painted = [f"painted {list(color)}" for color in classes.colors]
     return classes.names, painted if classes.painted else list(classes.values)
 
 
 def _use(saved: Checkpoint) -> str:
-    if saved.about["verb"] == "pretrain":
+    if saved.verb == "pretrain":
         return (
             "To start training from, on images like those above: it segments nothing yet. BatchNorm's running "
             "statistics are of visible patches; training on whole images replaces them."
         )
-    what = "foreground from background" if saved.classes.maps == 1 else "these classes apart"
+    what = "foreground from background" if saved.spec.classes.maps == 1 else "these classes apart"
     return (
         f"To tell {what} in images like those above. On other images nothing was measured: measure "
         "before you rely on it, and let nobody depend on a pixel that no person has looked at."

@@ -23,11 +23,11 @@ class EncoderExport:
     """An encoder as ``timm.create_model(name, features_only=True, ...)`` takes it, strictly.
 
     Args:
-        name: Of timm's network.
-        options: What else ``create_model`` must be told, where its defaults are of another network: ``out_indices`` for
-            a U-Net of four levels or three, ``in_chans`` for other images than RGB.
+        name: timm's name of the network.
+        options: Further options of ``create_model`` where its defaults are of another network: ``out_indices`` for a
+            U-Net of four levels or three, ``in_chans`` for other images than RGB.
         tensors: The state dict.
-        plain: Whether the plain network without a classifier (``num_classes=0``) takes the same file, strictly.
+        plain: True if the plain network without a classifier (``num_classes=0``) takes the same file, strictly.
     """
 
     name: str
@@ -43,10 +43,10 @@ def network_of(saved: Checkpoint) -> smp.Unet:
         UserError: If the weights do not fit.
     """
     with torch.random.fork_rng(devices=[]):
-        if saved.about["verb"] == "finetune":
+        if saved.verb == "finetune":
             return restore_unet(saved).eval()
-        about = saved.about
-        unet = build_unet(about["encoder"], about["decoder_channels"], saved.normalization.channels)
+        spec = saved.spec
+        unet = build_unet(spec.encoder, spec.decoder_channels, spec.channels)
         transfer_to_unet(restore_masked_autoencoder(saved), unet, str(saved.path))
         return unet.eval()
 
@@ -86,7 +86,7 @@ def encoder_export(unet: smp.Unet) -> EncoderExport:
 
 def check_fine_tuned(saved: Checkpoint, format: str) -> None:
     """Raise a UserError if a format needs a trained head and the run has none."""
-    if saved.about["verb"] != "finetune":
+    if saved.verb != "finetune":
         raise UserError(
             f"--format {format} needs a finetune run, and {saved.run} is a pretrain run, whose network segments "
             "nothing yet: fine-tune from it first, or give --format timm or safetensors"

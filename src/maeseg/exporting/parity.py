@@ -1,29 +1,29 @@
-"""Whether an ONNX file computes what PyTorch computes, found out on real images.
+"""Comparison of an ONNX file with PyTorch on real images.
 
 Axes: B batch, C channels, H W pixels.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize, to_dtype
 
 from maeseg.data.image_reading import RGB, read_pixels
-from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError
-from maeseg.exporting.onnx import run_session
 from maeseg.labels.class_map import squash
-from maeseg.prediction.examples import load_normalized
+from maeseg.models.network_spec import NetworkSpec
+from maeseg.prediction.backends import TorchBackend
 from maeseg.prediction.inputs import find_images
+from maeseg.prediction.onnx_backend import OnnxBackend, open_onnx
+from maeseg.prediction.segmenter import Segmenter
 from maeseg.runs.reader import read_examples
 from maeseg.utils.progress import show_progress
 
 MOST = 1e-3
-"""Largest difference of a probability that is put down to rounding."""
+"""Largest difference of a probability that counts as rounding."""
 
 
 def images_to_check(run: Path, images: str | None, channels: int) -> list[Path]:
@@ -44,53 +44,44 @@ def images_to_check(run: Path, images: str | None, channels: int) -> list[Path]:
     return examples
 
 
-def largest_difference(
-    unet: smp.Unet, session: Any, images: Sequence[Path], size: tuple[int, int], stride: int,
-    normalization: Normalization,
-) -> float:  # fmt: skip
-    """Run both on the same images, one by one at their size in training and two together at another size.
+def largest_difference(unet: smp.Unet, spec: NetworkSpec, content: bytes, images: Sequence[Path]) -> float:
+    """Run a network and its ONNX file on the same images, one by one at their size in training, and two at another.
 
-    PyTorch is run as prediction does it, with its own normalization.
+    Both are run as prediction does it.
 
     Args:
-        unet: In evaluation mode.
-        session: ONNX Runtime on the file.
+        unet: The network.
+        spec: Its description.
+        content: The ONNX file.
         images: Image files.
-        size: Height and width.
-        stride: The largest of the network.
-        normalization: Of the channels.
 
     Returns:
         The largest difference of a probability, 0..1.
 
     Raises:
-        UserError: If it is no rounding.
+        UserError: The difference is more than rounding.
     """
-    other = (size[0] + stride, size[1] + 2 * stride)
-    batches = [([image], size) for image in images] + [([images[0], images[-1]], other)]
-    largest = max(
-        _difference(unet, session, batch, each, normalization) for batch, each in show_progress(batches, "checking")
-    )
+    ours, theirs = TorchBackend(unet, spec), open_onnx(content, "the exported file")
+    other = (spec.size[0] + spec.stride, spec.size[1] + 2 * spec.stride)
+    batches = [([image], spec.size) for image in images] + [([images[0], images[-1]], other)]
+    largest = max(_difference(ours, theirs, *batch) for batch in show_progress(batches, "checking"))
     if not largest <= MOST:
         raise UserError(
-            f"--format onnx: the file does not compute what PyTorch computes with the encoder {unet.encoder.name} (the "
+            f"--format onnx: the file does not compute what PyTorch computes with the encoder {spec.encoder} (the "
             f"largest difference is {largest:.2g}), so it is not written: give --format smp"
         )
     return largest
 
 
-@torch.inference_mode()
-def _difference(
-    unet: smp.Unet, session: Any, images: Sequence[Path], size: tuple[int, int], normalization: Normalization
-) -> float:
-    by = normalization
+def _difference(ours: TorchBackend, theirs: OnnxBackend, images: Sequence[Path], size: tuple[int, int]) -> float:
+    """Largest difference of a probability on a batch of images, resized to a size."""
+    torch_spec, onnx_spec = (replace(each.spec, image_size=size) for each in (ours, theirs))
+    by = torch_spec.normalization
     pixels = [read_pixels(image, str(image), by.channels, largest=by.largest) for image in images]
-    expected_BKHW = squash(unet(torch.stack([load_normalized(each, size, normalization) for each in pixels])))
-    found_BKHW = torch.from_numpy(run_session(session, torch.stack([_scaled(each, size) for each in pixels])))
+    expected_BKHW = _probabilities(Segmenter(TorchBackend(ours.network, torch_spec)), pixels)
+    found_BKHW = _probabilities(Segmenter(OnnxBackend(theirs.session, onnx_spec)), pixels)
     return float((found_BKHW - expected_BKHW).abs().max())
 
 
-def _scaled(pixels_CHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """What the file is fed: resized, 0..1."""
-    result: Tensor = to_dtype(resize(pixels_CHW, list(size), antialias=True), torch.float32, scale=True)
-    return result
+def _probabilities(segmenter: Segmenter, images: Sequence[Tensor]) -> Tensor:
+    return squash(segmenter.logits(torch.stack([segmenter.preprocess(pixels_CHW) for pixels_CHW in images])))

@@ -131,40 +131,49 @@ class Classes:
         return tuple(zip(self.names, self.colors, strict=True))[1:]
 
     @property
-    def about(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint or JSON, under the key ``classes``; of ``BINARY`` nothing has to be said."""
-        if self == BINARY:
-            return {}
+    def facts(self) -> dict[str, Any]:
+        """Entry of run.json: the classes under the key ``classes``; none for ``BINARY``."""
+        return {} if self == BINARY else {"classes": self.to_dict()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint or JSON."""
         names, values, colors = list(self.names), list(self.values), [list(color) for color in self.colors]
         found: dict[str, Any] = {"names": names, "values": values, "colors": colors, "painted": self.painted}
         if self.members:
             found["members"] = [[list(span) for span in spans] for spans in self.members]
         if self.ignored:
             found["ignored"] = [list(span) for span in self.ignored]
-        return {"classes": found}
+        return found
+
+    @classmethod
+    def from_dict(cls, found: Any, origin: str = "") -> "Classes":
+        """Classes from what ``to_dict`` gave.
+
+        Raises:
+            ValueError: The values are of another kind, or are no list of classes.
+        """
+        try:
+            colors = tuple(tuple(color) for color in found["colors"])
+            members = tuple(tuple(map(_range, spans)) for spans in found.get("members", ()))
+            ignored = tuple(map(_range, found.get("ignored", ())))
+            names, values = tuple(found["names"]), tuple(found["values"])
+            return cls(names, values, colors, bool(found["painted"]), members, ignored, origin)
+        except (TypeError, KeyError, IndexError, AttributeError) as error:
+            raise ValueError(f"no list of classes: {error!r}") from error
 
 
 BINARY = Classes(("background", "foreground"), (0, 255), ((0, 0, 0), (255, 120, 0)))
 """Foreground and background: what there is without a list of classes."""
 
 
-def classes_of(about: Mapping[str, Any], origin: str = "") -> Classes:
-    """The classes that a checkpoint, or a run's facts, tell of; binary where they tell of none.
+def classes_of(facts: Mapping[str, Any]) -> Classes:
+    """Classes in the content of a run.json; binary where it has no such entry.
 
     Raises:
-        ValueError: If they tell of none that can be.
+        ValueError: The entry is no list of classes.
     """
-    found = about.get("classes")
-    if found is None:
-        return BINARY
-    try:
-        colors = tuple(tuple(color) for color in found["colors"])
-        members = tuple(tuple(map(_range, spans)) for spans in found.get("members", ()))
-        ignored = tuple(map(_range, found.get("ignored", ())))
-        names, values = tuple(found["names"]), tuple(found["values"])
-        return Classes(names, values, colors, bool(found["painted"]), members, ignored, origin)
-    except (TypeError, KeyError, IndexError, AttributeError) as error:
-        raise ValueError(f"no list of classes: {error!r}") from error
+    found = facts.get("classes")
+    return BINARY if found is None else Classes.from_dict(found)
 
 
 def default_colors(count: int) -> tuple[Color, ...]:

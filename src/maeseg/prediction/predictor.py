@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from maeseg.data.image_files import MAX_PIXELS_ALONE
 from maeseg.data.image_reading import LargeArray, LargePicture, open_large, picture_of, read_pixels
 from maeseg.prediction.areas import ImageAreas
-from maeseg.prediction.engines import Engine, probabilities, probability_maps
+from maeseg.prediction.backends import Backend, probability_maps
 from maeseg.prediction.geotiff import read_place, square_meters
 from maeseg.prediction.inputs import Images
 from maeseg.prediction.sliding_window import OVERLAP, Tiling, choose_tile
 from maeseg.prediction.threads import in_order, open_workers, share_out
-from maeseg.prediction.writer import Prediction, Written
+from maeseg.prediction.writer import Prediction, PredictionWriter
 from maeseg.utils.progress import show_progress
 
 log = logging.getLogger(__name__)
@@ -38,35 +39,35 @@ _BATCH_PIXELS = 8 * 2**20
 
 Batch = list[Path]
 Measured = tuple[Path, ImageAreas]
-"""An image that is segmented and written, and the areas in it."""
+"""An image that is segmented, and the areas of its classes."""
 
 
 @dataclass(frozen=True)
-class Segmenter:
-    """How images are segmented.
+class Predictor:
+    """Segmentation of images of any size, resized to the network's size or in tiles.
 
     Args:
-        engine: The network.
-        tile: Side of the tiles in pixels, 0 to take every image whole, or ``auto``; see ``tiles.choose_tile``.
+        backend: The network.
+        tile: Side of the tiles in pixels, 0 for none, or ``auto``; see ``sliding_window.choose_tile``.
         overlap: Share of a tile that its neighbor covers too.
         flips: Average with the mirror image's prediction.
     """
 
-    engine: Engine
+    backend: Backend
     tile: int | Literal["auto"] = "auto"
     overlap: float = OVERLAP
     flips: bool = False
 
-    def segment(self, images: Images, written: Written) -> dict[Path, ImageAreas]:
-        """Segment images and write what was found.
+    def segment(self, images: Images, writer: PredictionWriter) -> dict[Path, ImageAreas]:
+        """Segment images and write the predictions.
 
-        Those that are predicted whole come first, in batches that depend on nothing but the images' order and sizes
-        and the number of cores; each thread reads a batch, predicts it and writes it. Those in tiles follow one by one,
-        and the threads share the tiles. Nothing depends on which thread is faster.
+        Images without tiles come first, in batches that depend on the images' order and sizes and the number of cores
+        alone; each thread reads a batch, predicts it and writes it. Those in tiles follow one by one, and the threads
+        share the tiles. Nothing depends on which thread is faster.
 
         Args:
             images: The images.
-            written: What to write, and where.
+            writer: Writer of the predictions' files.
 
         Returns:
             The areas in each image, in the order of the images.
@@ -75,7 +76,7 @@ class Segmenter:
             DataError: An image can no longer be read.
             OSError: A file cannot be written.
         """
-        workers, at_once = share_out(self.engine.size)
+        workers, at_once = share_out(self.backend.spec.size)
         tiles = {name: self._choose_tile(size) for name, size in images.sizes.items()}
         whole = [name for name, tile in tiles.items() if tile is None]
         if len(whole) < len(tiles):
@@ -84,90 +85,107 @@ class Segmenter:
             )
         with open_workers(workers) as pool:
             batches = _in_batches(whole, images.sizes, min(at_once, -(-len(whole) // workers)))
-            run = partial(self._segment_batch, images, written)
+            run = partial(self._segment_batch, images, writer)
             done = in_order(pool, run, batches, partial(_pixels, images.sizes), PIXELS_AT_ONCE)
             found = dict(show_progress((each for batch in done for each in batch), "segmenting", len(whole)))
             for name, tile in tiles.items():
                 if tile is not None:
-                    found[name] = self._segment_alone(images, written, name, tile, pool)
+                    found[name] = self._segment_alone(images, writer, name, tile, pool)
         return {name: found[name] for name in images.sizes}
 
-    def segment_image(self, image: LargePicture | LargeArray, name: str) -> NDArray[np.uint8]:
-        """Segment an image that is in memory, as ``segment`` does one that is alone in its folder.
+    def class_map(self, image: LargePicture | LargeArray, name: str) -> NDArray[np.uint8]:
+        """Segment an image in memory; tiles are shared among all cores.
 
         Args:
             image: The image.
-            name: What the progress bar calls it.
+            name: Its name in the progress bar.
 
         Returns:
             The class of each pixel, (H, W), from 0.
         """
-        prediction = Prediction(image.size, self.engine.classes.maps, keep=None)
+        prediction = Prediction(image.size, self.backend.spec.classes.maps, keep=None)
         tile = self._choose_tile(image.size)
-        with open_workers(share_out(self.engine.size)[0]) as pool:
-            if tile is not None:
-                self._fill_from_tiles(prediction, image, name, tile, pool)
-            else:
-                whole = [image.cut(0, 0, *image.size)]
-                prediction.fill(0, pool.submit(probability_maps, self.engine, whole, self.flips).result()[0])
+        if tile is None:
+            prediction.fill(0, probability_maps(self.backend, [image.cut(0, 0, *image.size)], self.flips)[0])
+            return prediction.classes_HW
+        with open_workers(share_out(self.backend.spec.size)[0]) as pool:
+            self._fill_from_tiles(prediction, image, name, tile, pool)
         return prediction.classes_HW
 
+    def probabilities(self, image: LargePicture | LargeArray) -> Tensor:
+        """Segment an image in memory; its tiles go through the network one by one, whatever the number of cores.
+
+        Returns:
+            Probability of foreground, or of each class, (K, H, W), float32, 0..1.
+        """
+        tile = self._choose_tile(image.size)
+        if tile is None:
+            return self._maps(image.cut(0, 0, *image.size))
+        tiling = Tiling(image.size, tile, self.overlap)
+        tiles = (self._maps(tiling.fill(image.cut(*tiling.box(corner)))) for corner in tiling.corners)
+        return torch.cat(list(tiling.blend(tiles, self.backend.spec.classes.maps)), dim=1)
+
+    def _maps(self, pixels_CHW: Tensor) -> Tensor:
+        return torch.stack(list(probability_maps(self.backend, [pixels_CHW], self.flips)[0]))
+
     def _choose_tile(self, image: tuple[int, int]) -> tuple[int, int] | None:
-        return choose_tile(self.tile, image, self.engine.trained_on, self.engine.crop)
+        return choose_tile(self.tile, image, self.backend.spec.stored_size, self.backend.spec.crop)
 
     def _scale(self) -> str:
-        """What becomes of the pixels of tiles for a network that was trained at native resolution, in words."""
-        if not self.engine.crop:
+        """Scale of the tiles of a network that was trained at native resolution, in words."""
+        if not self.backend.spec.crop:
             return ""
-        height, width = self.engine.crop
+        height, width = self.backend.spec.crop
         if self.tile == "auto" or self.tile == height == width:
             return f" of {height} x {width} pixels at native resolution, as it was trained (--crop)"
         return f", resized from {self.tile} to {height} x {width} pixels, though it was trained at native resolution"
 
-    def _segment_batch(self, images: Images, written: Written, batch: Batch) -> list[Measured]:
+    def _segment_batch(self, images: Images, writer: PredictionWriter, batch: Batch) -> list[Measured]:
         read, measured = [self._read(images.folder / name) for name in batch], []
-        found = probability_maps(self.engine, read, self.flips)
+        found = probability_maps(self.backend, read, self.flips)
         for name, pixels_CHW, maps in zip(batch, read, found, strict=True):
             place = read_place(images.folder / name, images.sizes[name])
-            with written.predicting(images.sizes[name]) as prediction:
+            with writer.predicting(images.sizes[name]) as prediction:
                 prediction.fill(0, maps)
-                written.write(name, partial(picture_of, pixels_CHW), prediction, place)
+                writer.write(name, partial(picture_of, pixels_CHW), prediction, place)
             measured.append((name, ImageAreas(images.sizes[name], prediction.areas, square_meters(place))))
         return measured
 
     def _segment_alone(
-        self, images: Images, written: Written, name: Path, tile: tuple[int, int], pool: Executor
+        self, images: Images, writer: PredictionWriter, name: Path, tile: tuple[int, int], pool: Executor
     ) -> ImageAreas:
         file = images.folder / name
-        image = open_large(file, str(file), self.engine.channels, self.engine.largest)
+        spec = self.backend.spec
+        image = open_large(file, str(file), spec.channels, spec.normalization.largest)
         place = read_place(file, images.sizes[name])
-        with written.predicting(image.size) as prediction:
+        with writer.predicting(image.size) as prediction:
             self._fill_from_tiles(prediction, image, str(name), tile, pool)
-            written.write(name, image.picture, prediction, place)
+            writer.write(name, image.picture, prediction, place)
         return ImageAreas(image.size, prediction.areas, square_meters(place))
 
     def _fill_from_tiles(
         self, prediction: Prediction, image: LargePicture | LargeArray, name: str, tile: tuple[int, int], pool: Executor
     ) -> None:
         tiling, top = Tiling(image.size, tile, self.overlap), 0
-        workers, at_once = share_out(self.engine.size)
-        share, values = TILE_VALUES // (2 * workers), self.engine.classes.maps * tile[0] * tile[1]
+        workers, at_once = share_out(self.backend.spec.size)
+        share, values = TILE_VALUES // (2 * workers), self.backend.spec.classes.maps * tile[0] * tile[1]
         at_once = max(1, min(at_once, share // values))
         corners = [tiling.corners[first : first + at_once] for first in range(0, len(tiling.corners), at_once)]
 
         def segment(corners: Sequence[tuple[int, int]]) -> list[Tensor]:
             tiles = [tiling.fill(image.cut(*tiling.box(corner))) for corner in corners]
-            return probabilities(self.engine, tiles, self.flips)
+            return [torch.stack(list(maps)) for maps in probability_maps(self.backend, tiles, self.flips)]
 
         predicted = in_order(pool, segment, corners, lambda each: max(share, len(each) * values), TILE_VALUES)
         shown = show_progress(predicted, f"{name} in tiles", len(corners))
         tiles = (tile_KHW for each in shown for tile_KHW in each)
-        for rows_KHW in tiling.blend(tiles, self.engine.classes.maps):
+        for rows_KHW in tiling.blend(tiles, self.backend.spec.classes.maps):
             prediction.fill(top, rows_KHW)
             top += rows_KHW.shape[1]
 
     def _read(self, file: Path) -> Tensor:
-        return read_pixels(file, str(file), self.engine.channels, MAX_PIXELS_ALONE, self.engine.largest)
+        spec = self.backend.spec
+        return read_pixels(file, str(file), spec.channels, MAX_PIXELS_ALONE, spec.normalization.largest)
 
 
 def _pixels(sizes: dict[Path, tuple[int, int]], batch: Batch) -> int:
@@ -175,7 +193,7 @@ def _pixels(sizes: dict[Path, tuple[int, int]], batch: Batch) -> int:
 
 
 def _in_batches(names: list[Path], sizes: dict[Path, tuple[int, int]], at_once: int) -> Iterator[Batch]:
-    """Neighbors in batches of so many, fewer where they are large."""
+    """Neighbors in batches of ``at_once``, fewer where they are large."""
     batch: Batch = []
     for name in names:
         if batch and (len(batch) == at_once or _pixels(sizes, [*batch, name]) > _BATCH_PIXELS):

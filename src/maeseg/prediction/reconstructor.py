@@ -14,7 +14,7 @@ from maeseg.masking.visible import random_visible
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.prediction.examples import load_normalized
 from maeseg.prediction.reconstruction_pictures import Reconstruction, reconstruct_images
-from maeseg.runs.checkpoint import choose_size, read_checkpoint, restore_masked_autoencoder
+from maeseg.runs.checkpoint import read_checkpoint, restore_masked_autoencoder
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,12 @@ def open_reconstructor(run: Path) -> Reconstructor:
         UserError: If it cannot be used.
     """
     saved = read_checkpoint(run, "last")
+    network, options = restore_masked_autoencoder(saved), saved.pretraining
     return Reconstructor(
-        network=restore_masked_autoencoder(saved).eval(),
-        size=choose_size(saved, None),
-        patch=saved.about["patch_size"],
-        mask_ratio=saved.about["mask_ratio"],
-        normalized_target=saved.about["normalize_target"],
-        normalization=saved.normalization,
+        network=network.eval(),
+        size=saved.spec.size,
+        patch=options.patch_size,
+        mask_ratio=options.mask_ratio,
+        normalized_target=options.normalize_target,
+        normalization=saved.spec.normalization,
     )

@@ -1,4 +1,4 @@
-"""Which images to label next: those the network is unsure of, as different from each other as possible.
+"""Choice of images to label next: those the network is unsure of, as different from each other as possible.
 
 As in Suggestive Annotation (Yang et al. 2017, arXiv 1706.04737, section 2.3) the unsure ones are found first, and of
 them the representative ones are chosen: here by k-center greedy over the encoder's features (Sener and Savarese 2018,
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from maeseg.data.image_reading import read_pixels
 from maeseg.labels.class_map import squash
-from maeseg.prediction.engines import TorchEngine
 from maeseg.prediction.inputs import Images
+from maeseg.prediction.segmenter import Segmenter
 from maeseg.prediction.sliding_window import Tiling
 from maeseg.prediction.threads import in_order, open_workers, share_out
 from maeseg.utils.progress import show_progress
@@ -29,11 +29,11 @@ UNSURE = 5
 """Candidates for each image that is to be chosen: the most unsure so many are looked at."""
 
 
-def look_at(engine: TorchEngine, images: Images) -> tuple[Tensor, Tensor]:
-    """What a network makes of many images, each as a whole, or after training on crops in such tiles, in order.
+def look_at(segmenter: Segmenter, images: Images) -> tuple[Tensor, Tensor]:
+    """Features and uncertainty of many images, each resized to the network's size, or after training on crops in tiles.
 
     Args:
-        engine: A fine-tuned U-Net.
+        segmenter: A fine-tuned U-Net of PyTorch.
         images: The images.
 
     Returns:
@@ -41,17 +41,18 @@ def look_at(engine: TorchEngine, images: Images) -> tuple[Tensor, Tensor]:
         pixels, 0..1, (N,); in tiles their mean.
     """
     names = list(images.sizes)
-    workers, at_once = share_out(engine.size)
+    spec, network = segmenter.spec, segmenter.network
+    workers, at_once = share_out(spec.size)
     batches = [names[first : first + at_once] for first in range(0, len(names), at_once)]
 
     def look(batch: Sequence[Path]) -> tuple[Tensor, Tensor]:
         files = [images.folder / name for name in batch]
-        read = (read_pixels(file, str(file), engine.channels, largest=engine.largest) for file in files)
-        if engine.crop:
-            each = [look_at_tiles(engine, pixels_CHW, engine.crop, at_once) for pixels_CHW in read]
+        read = (read_pixels(file, str(file), spec.channels, largest=spec.normalization.largest) for file in files)
+        if spec.crop:
+            each = [look_at_tiles(segmenter, pixels_CHW, spec.crop, at_once) for pixels_CHW in read]
             return torch.stack([feature_C for feature_C, _ in each]), torch.stack([unsure for _, unsure in each])
-        prepared = [engine.prepare(pixels_CHW) for pixels_CHW in read]
-        return look_at_batch(engine.model, torch.stack(prepared))
+        prepared = [segmenter.preprocess(pixels_CHW) for pixels_CHW in read]
+        return look_at_batch(network, torch.stack(prepared))
 
     with open_workers(workers) as pool:
         done = in_order(pool, look, batches, len, 2 * workers * at_once)
@@ -60,18 +61,16 @@ def look_at(engine: TorchEngine, images: Images) -> tuple[Tensor, Tensor]:
 
 
 def look_at_tiles(
-    engine: TorchEngine, pixels_CHW: Tensor, tile: tuple[int, int], at_once: int
+    segmenter: Segmenter, pixels_CHW: Tensor, tile: tuple[int, int], at_once: int
 ) -> tuple[Tensor, Tensor]:
     """Feature (C,) and uncertainty () of one image, from tiles that cover it, so many at once."""
     tiling = Tiling((pixels_CHW.shape[1], pixels_CHW.shape[2]), tile, overlap=0)
     boxes = [tiling.box(corner) for corner in tiling.corners]
     cuts = [pixels_CHW[:, top:bottom, left:right] for top, left, bottom, right in boxes]
-    found = [
-        look_at_batch(
-            engine.model, torch.stack([engine.prepare(tiling.fill(cut)) for cut in cuts[first : first + at_once]])
-        )
-        for first in range(0, len(cuts), at_once)
-    ]
+    found = []
+    for first in range(0, len(cuts), at_once):
+        prepared = [segmenter.preprocess(tiling.fill(cut)) for cut in cuts[first : first + at_once]]
+        found.append(look_at_batch(segmenter.network, torch.stack(prepared)))
     features_TC, uncertainty_T = (torch.cat(each) for each in zip(*found, strict=True))
     return F.normalize(features_TC.mean(0), dim=0), uncertainty_T.mean()
 

@@ -1,4 +1,4 @@
-"""The files that a prediction is written to.
+"""Files of predictions: labels, overlays, probabilities.
 
 Axes: C channels, K maps (of foreground, or of each class), H W pixels.
 """
@@ -30,16 +30,16 @@ _BAND_PIXELS = 2**18  # drawn at a time: drawing takes some 90 bytes for each
 
 
 class Prediction:
-    """What is kept of an image's maps: the class of each pixel, their areas, and if they are wanted the maps in bytes.
+    """Prediction of an image, filled row by row: the class of each pixel, their areas, and on demand the maps in bytes.
 
     Args:
         size: Height and width.
-        maps: How many there are.
-        keep: A file to keep them in, or None to keep none.
+        maps: Number of maps.
+        keep: A file to keep the maps in; None to keep none.
 
     Attributes:
         classes_HW: uint8, from 0.
-        areas: Of what is filled.
+        areas: Areas of the classes in the filled rows.
     """
 
     def __init__(self, size: tuple[int, int], maps: int, keep: IO[bytes] | None) -> None:
@@ -51,7 +51,7 @@ class Prediction:
         """Fill rows from ``top`` on.
 
         Args:
-            top: The first.
+            top: The first row.
             maps: Probabilities (H, W), 0..1, one after the other; not kept.
         """
         found_HW, confidence_HW = (each.numpy() for each in predicted_classes(self._kept(top, maps)))
@@ -75,20 +75,20 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What is written of each image.
+class PredictionWriter:
+    """Writer of each image's label, overlay and probabilities.
 
     A label is a PNG of the classes' values, with a palette of their colors; of foreground and background a gray one, 0
     and 255, which any viewer shows. A folder of labels beside ``images/`` is labeled data again. A map of
-    probabilities is a gray PNG, v for a probability of v / 255: a pixel is foreground exactly where it is above 127. Of
-    a GeoTIFF all are GeoTIFFs that lie where it does.
+    probabilities is a gray PNG, v for a probability of v / 255: a pixel is foreground exactly where it is above 127. A
+    GeoTIFF gets GeoTIFFs with its georeference.
 
     Args:
-        folder: Where to: ``labels/NAME.png``, ``overlays/NAME.png``, ``probabilities/NAME.png``, or with classes
+        folder: Output folder: ``labels/NAME.png``, ``overlays/NAME.png``, ``probabilities/NAME.png``, or with classes
             ``probabilities/NAME/CLASS.png``.
-        overlays: Whether overlays are.
-        probabilities: Whether probabilities are.
-        classes: What is told apart.
+        overlays: True to write overlays.
+        probabilities: True to write probabilities.
+        classes: Classes of the network.
     """
 
     folder: Path
@@ -98,7 +98,7 @@ class Written:
 
     @contextmanager
     def predicting(self, size: tuple[int, int]) -> Iterator[Prediction]:
-        """An image's prediction, to be filled and written; its maps are on the disk, as they may not fit elsewhere."""
+        """An empty prediction for an image; maps are kept on the disk, as they may not fit in memory."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=self.folder) if self.probabilities else nullcontext() as keep:
             yield Prediction(size, self.classes.maps, keep)
@@ -110,9 +110,9 @@ class Written:
 
         Args:
             name: The image's path relative to where it was found; its folders are kept, its suffix is not.
-            picture: Gives the image as an RGB picture, which is drawn upon.
-            prediction: Filled; used up.
-            place: Where on the earth it lies, if anybody knows.
+            picture: Function that gives the image as an RGB picture, which is drawn upon.
+            prediction: The filled prediction; used up.
+            place: Georeference of the image, if it has one.
         """
         classes, classes_HW = self.classes, prediction.classes_HW
         for each, map_HW in zip(classes.names, prediction.kept(), strict=False):
@@ -120,7 +120,7 @@ class Written:
             self._write_map("probabilities", where, map_HW, place)
         if self.overlays:
             drawn = overlay(picture(), torch.from_numpy(classes_HW), classes.colors)
-            # a photograph's file is hardly larger so, and written three times as fast
+            # a photograph's file is hardly larger so, and takes a third of the time
             drawn.save(self._file("overlays", name, ".png"), compress_level=1)
         self._write_map("labels", name, as_label(classes_HW, classes), place, label_colors(classes))
 
@@ -140,7 +140,7 @@ class Written:
 
 
 def open_overlay(folder: Path, name: Path) -> Image.Image:
-    """Read the overlay that was written of an image of this name."""
+    """Read the overlay of an image of this name."""
     with Image.open(folder / "overlays" / name.with_suffix(".png")) as picture:
         picture.load()
         return picture
@@ -152,7 +152,7 @@ def in_bytes(probability_HW: Tensor) -> Tensor:
 
 
 def as_label(classes_HW: NDArray[np.uint8], classes: Classes) -> NDArray[np.uint8]:
-    """A class map to the values that stand for the classes in a label file; in place, as it may be large."""
+    """Replace class indices by the classes' values in a label file; in place, as a map may be large."""
     values = np.array(classes.values, np.uint8)
     for row_W in classes_HW:
         row_W[:] = values[row_W]
@@ -160,7 +160,7 @@ def as_label(classes_HW: NDArray[np.uint8], classes: Classes) -> NDArray[np.uint
 
 
 def label_colors(classes: Classes) -> dict[int, Color] | None:
-    """The palette of label files, by their values; of foreground and background there is none."""
+    """Palette of label files, by their values; None for foreground and background."""
     return None if classes.maps == 1 else dict(zip(classes.values, classes.colors, strict=True))
 
 

@@ -1,68 +1,74 @@
 """Networks out of run folders."""
 
-import math
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard, get_args
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from maeseg.data.normalization import Normalization, is_largest, normalization_of
-from maeseg.data.pixel_conversion import FULL
 from maeseg.errors import UserError
-from maeseg.labels.classes import Classes, classes_of
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
-from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size, build_unet
+from maeseg.models.network_spec import MAX_SIDE, NetworkSpec, build
+from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size
 from maeseg.runs.checkpoint_files import LAST, check_folder_name, is_whole, newest_whole
 from maeseg.runs.run import read_facts
-from maeseg.types import BorderRule
+from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
 from maeseg.weights.files import refuse_code
 from maeseg.weights.transfer import load_strictly
 
 PREFIX = "network."
-MAX_WIDTH, MAX_SIDE, MAX_CHANNELS = 4096, 8192, 1024
-"""The most that a checkpoint may ask for: a stranger's must not take all of the memory."""
+FACTS = "hyper_parameters"
+"""Key of a checkpoint's content under which ``TrainingFacts.to_dict`` stands."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint of maeseg holds.
+    """Content of a checkpoint of maeseg.
 
-    Args:
+    Attributes:
         run: The run folder.
         path: The checkpoint's file in it.
-        about: How to build the network and what it has seen: verb, encoder, decoder_channels, image_size, data, val
-            (and mean, std, largest; extra, patch_size, mask_ratio, normalize_target, or test, border, trained_on,
-            crop, classes).
+        facts: Description of the network and of its training.
         weights: The network's state dict.
-        epoch: Epoch that it was written after, from 0.
+        epoch: Number of the last finished epoch, from 0.
     """
 
     run: Path
     path: Path
-    about: dict[str, Any]
+    facts: TrainingFacts
     weights: dict[str, Tensor]
     epoch: int
 
     @property
-    def normalization(self) -> Normalization:
-        """What its images' channels are normalized by."""
-        return normalization_of(self.about)
+    def verb(self) -> str:
+        """Command that trained the network: pretrain or finetune."""
+        return self.facts.verb
 
     @property
-    def crop(self) -> tuple[int, int] | None:
-        """Height and width of the crops at native resolution that it was trained on; None: on resized images."""
-        return as_size(self.about["image_size"]) if "crop" in self.about else None
+    def spec(self) -> NetworkSpec:
+        """Description of the network."""
+        return self.facts.spec
 
     @property
-    def classes(self) -> Classes:
-        """What its network tells apart."""
-        return classes_of(self.about, str(self.run))
+    def data(self) -> TrainingData:
+        """Data that the network was trained on."""
+        return self.facts.data
+
+    @property
+    def pretraining(self) -> Pretraining:
+        """Options of pre-training.
+
+        Raises:
+            UserError: The checkpoint is of a finetune run.
+        """
+        if self.facts.pretraining is None:
+            raise UserError(f"{self.path} is of a {self.verb} run: give a pretrain run")
+        return self.facts.pretraining
 
 
 def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
@@ -98,85 +104,49 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
         if isinstance(error, pickle.UnpicklingError):
             refuse_code(path, error)
         raise UserError(f"{path} is not a readable checkpoint of maeseg: it is damaged or of another kind") from error
+    return _checkpoint(run, path, content)
+
+
+def _checkpoint(run: Path, path: Path, content: Any) -> Checkpoint:
+    """Check the content of a file that may be a stranger's."""
     try:
-        about, state, epoch = content["hyper_parameters"]["about"], content["state_dict"], int(content["epoch"])
+        facts, state, epoch = content[FACTS], content["state_dict"], int(content["epoch"])
     except (TypeError, ValueError, OverflowError, KeyError, IndexError) as error:
         raise UserError(
-            f"{path} was not written by maeseg: give the run folder of a maeseg pretrain or finetune"
+            f"{path} is not a checkpoint of maeseg: give the run folder of a maeseg pretrain or finetune"
         ) from error
-    if not _is_about(about) or not isinstance(state, Mapping):
-        raise UserError(
-            f"{path} does not say what network it holds: give the run folder of a maeseg pretrain or finetune"
-        )
+    try:
+        known = TrainingFacts.from_dict(facts, str(run))
+    except ValueError as error:
+        raise UserError(f"{path} does not describe its network ({error}): give an undamaged run folder") from error
+    if not isinstance(state, Mapping):
+        raise UserError(f"{path} has no weights: give an undamaged run folder")
     weights = {key.removeprefix(PREFIX): value for key, value in state.items() if str(key).startswith(PREFIX)}
     if odd := [key for key, value in weights.items() if not isinstance(value, Tensor)]:
         raise UserError(f"{path} is damaged: {odd[0]!r} is no tensor in it; restore it, or repeat the run")
-    return Checkpoint(run, path, about, weights, epoch)
+    return Checkpoint(run, path, known, weights, epoch)
 
 
-def _is_about(about: Any) -> bool:
-    """Whether a checkpoint's description, which may be a stranger's, has what is read of it, in reason."""
-    if not isinstance(about, dict) or about.get("verb") not in ("pretrain", "finetune"):
-        return False
-    pretrained = about["verb"] == "pretrain"
-    widths, size = about.get("decoder_channels"), about.get("image_size")
-    return (
-        isinstance(about.get("encoder"), str)
-        and _whole_numbers(widths) and 3 <= len(widths) <= 5 and max(widths) <= MAX_WIDTH
-        and _whole_numbers(size) and len(size) == 2 and max(size) <= MAX_SIDE
-        and _whole_numbers(about.get("trained_on", [1, 1])) and len(about.get("trained_on", [1, 1])) == 2
-        and about.get("crop", size) == size
-        and isinstance(about.get("data"), str)
-        and _is_normalization(about.get("mean", [0.0]), about.get("std", [1.0]), about.get("largest", FULL))
-        and type(about.get("val")) in (int, float, str)
-        and isinstance(about.get("extra", []), list)
-        and (pretrained or about.get("border") in get_args(BorderRule))
-        and (pretrained or _are_classes(about))
-        and (not pretrained or _whole_numbers([about.get("patch_size")]))
-        and (not pretrained or type(about.get("mask_ratio")) in (int, float))
-        and (not pretrained or isinstance(about.get("normalize_target"), bool))
-    )  # fmt: skip
+def restore(checkpoint: Checkpoint) -> nn.Module:
+    """The trained network of any checkpoint.
 
-
-def _is_normalization(mean: Any, std: Any, largest: Any) -> bool:
-    both = (mean, std)
-    return (
-        all(isinstance(values, list) and all(type(value) is float for value in values) for values in both)
-        and 0 < len(mean) == len(std) <= MAX_CHANNELS
-        and all(math.isfinite(value) for values in both for value in values)
-        and min(std) > 0
-        and is_largest(largest)
-    )
-
-
-def _are_classes(about: dict[str, Any]) -> bool:
-    try:
-        classes_of(about)
-    except ValueError:
-        return False
-    return True
-
-
-def _whole_numbers(values: Any) -> TypeGuard[list[int]]:
-    return isinstance(values, list) and all(type(value) is int and value > 0 for value in values)
-
-
-def build_masked_autoencoder(about: dict[str, Any]) -> MaskedAutoencoder:
-    """The pre-training network that a checkpoint describes, with random weights."""
-    channels = normalization_of(about).channels
-    return MaskedAutoencoder(build_unet(about["encoder"], about["decoder_channels"], channels), channels)
+    Raises:
+        UserError: The weights do not fit the description.
+    """
+    network = build(checkpoint.spec)
+    load_strictly(network, checkpoint.weights, str(checkpoint.path))
+    return network
 
 
 def restore_masked_autoencoder(checkpoint: Checkpoint) -> MaskedAutoencoder:
     """The trained pre-training network.
 
     Raises:
-        UserError: If the checkpoint is of another verb.
+        UserError: The checkpoint is of a finetune run, or its weights do not fit.
     """
-    if checkpoint.about["verb"] != "pretrain":
-        raise UserError(f"{checkpoint.path} is of a {checkpoint.about['verb']} run: give a pretrain run")
-    network = build_masked_autoencoder(checkpoint.about)
-    load_strictly(network, checkpoint.weights, str(checkpoint.path))
+    network = restore(checkpoint) if checkpoint.verb == "pretrain" else None
+    if not isinstance(network, MaskedAutoencoder):
+        raise UserError(f"{checkpoint.path} is of a {checkpoint.verb} run: give a pretrain run")
     return network
 
 
@@ -184,21 +154,18 @@ def restore_unet(checkpoint: Checkpoint) -> smp.Unet:
     """The trained segmentation network.
 
     Raises:
-        UserError: If the checkpoint is of another verb.
+        UserError: The checkpoint is of a pretrain run, or its weights do not fit.
     """
-    if checkpoint.about["verb"] != "finetune":
-        raise UserError(f"{checkpoint.path} is of a {checkpoint.about['verb']} run: give a finetune run")
-    about, channels = checkpoint.about, checkpoint.normalization.channels
-    unet = build_unet(about["encoder"], about["decoder_channels"], channels, checkpoint.classes.maps)
-    load_strictly(unet, checkpoint.weights, str(checkpoint.path))
-    return unet
+    if checkpoint.verb != "finetune":
+        raise UserError(f"{checkpoint.path} is of a {checkpoint.verb} run: give a finetune run")
+    return restore(checkpoint)
 
 
 def choose_size(start: Checkpoint | None, image_size: int | Sequence[int] | None) -> tuple[int, int]:
     """Settle the image size (height, width): as asked, as the start weights were trained, or the default."""
     if image_size is not None:
         return as_size(image_size)
-    return as_size(start.about["image_size"] if start else DEFAULT_IMAGE_SIZE)
+    return start.spec.size if start else as_size(DEFAULT_IMAGE_SIZE)
 
 
 def choose_crop(
@@ -213,7 +180,7 @@ def choose_crop(
         UserError: The image size is another, or the crop is too large for any checkpoint.
     """
     if crop is None:
-        return start.crop if start and image_size is None else None
+        return start.spec.crop if start and image_size is None else None
     size = as_size(crop, "crop")
     if image_size is not None and as_size(image_size) != size:
         raise UserError(

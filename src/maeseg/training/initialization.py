@@ -76,7 +76,7 @@ def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
         path, encoder = found
     content = read_weights_file(path)
     own = content.get("hyper_parameters") if isinstance(content, Mapping) else None
-    if isinstance(own, Mapping) and "about" in own:
+    if isinstance(own, Mapping) and "spec" in own:
         return start_of(read_checkpoint(path), transfer)
     tensors = state_dict_in(content, str(path))
     own_export = named_encoder(path)
@@ -88,9 +88,7 @@ def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
 
 def start_of(run: Checkpoint, transfer: Transfer) -> Start:
     """A run's checkpoint as a start."""
-    return Start(
-        str(run.path), transfer, run, encoder=run.about["encoder"], widths=tuple(run.about["decoder_channels"])
-    )
+    return Start(str(run.path), transfer, run, encoder=run.spec.encoder, widths=run.spec.decoder_channels)
 
 
 def choose_network(
@@ -133,7 +131,7 @@ def first_run(starts: Iterable[Start]) -> Checkpoint | None:
 def choose_channels(starts: Iterable[Start], channels: int | None) -> int:
     """Settle the number of channels: as asked, as the first run has them, or RGB."""
     run = first_run(starts)
-    return channels or (run.normalization.channels if run else RGB)
+    return channels or (run.spec.channels if run else RGB)
 
 
 def choose_normalization(starts: Iterable[Start], source: Source, train: Sequence[int]) -> Normalization:
@@ -147,14 +145,12 @@ def choose_normalization(starts: Iterable[Start], source: Source, train: Sequenc
         train: Those to train on.
     """
     run = first_run(starts)
-    if run and run.normalization.channels == source.channels:
-        if source.largest != run.normalization.largest:
-            log.info(
-                "values of 16 bits are scaled by %d, as in %s, not by %d", run.normalization.largest, run.run,
-                source.largest,
-            )  # fmt: skip
-        source.largest = run.normalization.largest
-        return run.normalization
+    if run and run.spec.channels == source.channels:
+        by = run.spec.normalization
+        if source.largest != by.largest:
+            log.info("values of 16 bits are scaled by %d, as in %s, not by %d", by.largest, run.run, source.largest)
+        source.largest = by.largest
+        return by
     return measure_normalization(source, train)
 
 
@@ -174,11 +170,11 @@ def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> Trans
     with torch.random.fork_rng(devices=[]):  # networks built on the way must not change the draws of the run
         if start.run is None:
             return start_outside(unet, start, decoder=start.transfer != "encoder")
-        if start.run.about["verb"] == "pretrain" and start.transfer != "encoder":
+        if start.run.verb == "pretrain" and start.transfer != "encoder":
             return transfer_to_unet(restore_masked_autoencoder(start.run), unet, start.origin)
         theirs, others = adapt_channels(unet.state_dict(), start.run.weights, image_channels(unet.encoder))
         taken: tuple[str, ...] = ("encoder",) if start.transfer == "encoder" else ("encoder", "decoder", HEAD)
-        if not _same_classes(start.run.classes, classes):
+        if not _same_classes(start.run.spec.classes, classes):
             taken = tuple(part for part in taken if part != HEAD)
         offered = {key: value for key, value in theirs.items() if key.split(".")[0] in taken}
         new = tuple(part for part in ("decoder", HEAD) if part not in taken)
@@ -202,7 +198,7 @@ def start_autoencoder(network: MaskedAutoencoder, start: Start) -> TransferRepor
             return start_outside(network, start, decoder=False)
         channels = image_channels(network.encoder)
         theirs, others = adapt_channels(network.state_dict(), start.run.weights, channels)
-        if start.run.normalization.channels == channels:
+        if start.run.spec.channels == channels:
             return load_strictly(network, theirs, start.origin)
         theirs = {key: value for key, value in theirs.items() if not key.startswith("head.")}  # it paints them
         return load_strictly(network, theirs, start.origin, ("head",), channels=others)

@@ -47,7 +47,7 @@ class TrainingModule(L.LightningModule):
 
     Args:
         network: What to train.
-        about: How to build the network again, stored in the checkpoint (plain values only).
+        facts: Plain values to store in the checkpoint: ``TrainingFacts.to_dict``.
         lr: Highest learning rate.
         weight_decay: AdamW's weight decay.
         warmup: Share of the steps for warm-up.
@@ -57,11 +57,11 @@ class TrainingModule(L.LightningModule):
     """
 
     def __init__(
-        self, network: nn.Module, about: dict[str, Any], *, lr: float, weight_decay: float, warmup: float, seed: int,
+        self, network: nn.Module, facts: dict[str, Any], *, lr: float, weight_decay: float, warmup: float, seed: int,
         schedule: Schedule = "cosine", layer_decay: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.save_hyperparameters({"about": about})
+        self.save_hyperparameters(facts)
         self.network = network.to(memory_format=torch.channels_last)
         self.lr, self.weight_decay, self.warmup, self.seed = lr, weight_decay, warmup, seed
         self.schedule: Schedule = schedule

@@ -24,7 +24,7 @@ class PretrainModule(TrainingModule):
 
     Args:
         network: What to train.
-        about: How to build the network again, stored in the checkpoint (plain values only).
+        facts: Plain values to store in the checkpoint: ``TrainingFacts.to_dict``.
         patch: Patch side in pixels.
         mask_ratio: Share of patches to hide.
         normalize_target: Whether targets are normalized per patch.
@@ -39,12 +39,12 @@ class PretrainModule(TrainingModule):
     """
 
     def __init__(
-        self, network: MaskedAutoencoder, about: dict[str, Any], *, patch: int, mask_ratio: float,
+        self, network: MaskedAutoencoder, facts: dict[str, Any], *, patch: int, mask_ratio: float,
         normalize_target: bool, lr: float, weight_decay: float, warmup: float, seed: int,
         layer_decay: float = 1.0, decoder_window: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
-            network, about, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, layer_decay=layer_decay
+            network, facts, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, layer_decay=layer_decay
         )
         self.patch, self.mask_ratio, self.normalize_target = patch, mask_ratio, normalize_target
         self.decoder_window = decoder_window

@@ -28,7 +28,7 @@ class SegmentModule(TrainingModule):
 
     Args:
         network: The U-Net, logits (B, K, H, W).
-        about: How to build the network again, stored in the checkpoint (plain values only).
+        facts: Plain values to store in the checkpoint: ``TrainingFacts.to_dict``.
         border: What border pixels count as, in the loss and the metrics.
         lr: Highest learning rate.
         weight_decay: AdamW's weight decay.
@@ -42,12 +42,12 @@ class SegmentModule(TrainingModule):
     """
 
     def __init__(
-        self, network: smp.Unet, about: dict[str, Any], *, border: BorderRule, lr: float, weight_decay: float,
+        self, network: smp.Unet, facts: dict[str, Any], *, border: BorderRule, lr: float, weight_decay: float,
         warmup: float, seed: int, loss: LossName = "dice+ce", schedule: Schedule = "cosine", layer_decay: float = 1.0,
         class_weights: Sequence[float] | None = None, padded: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(
-            network, about, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, schedule=schedule,
+            network, facts, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, schedule=schedule,
             layer_decay=layer_decay,
         )  # fmt: skip
         self.border: BorderRule = border

@@ -1,4 +1,4 @@
-"""What the networks say of an image, as the page gets it.
+"""Answers of the networks on an image, as the page gets them.
 
 Axes: C channels, H W pixels.
 """
@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
-from maeseg.data.image_reading import open_large, read_pixels
+from maeseg.data.image_reading import read_pixels
 from maeseg.masking.visible import visible_count
-from maeseg.prediction.engines import open_engine
-from maeseg.prediction.predictor import Segmenter
+from maeseg.prediction.memory_images import open_image
 from maeseg.prediction.reconstruction_pictures import NORMALIZED_NOTE
 from maeseg.prediction.reconstructor import Reconstructor, open_reconstructor
+from maeseg.prediction.segmenter import Segmenter, load
 from maeseg.prediction.writer import as_label, colored, label_colors
 from maeseg.webapp.runs import CHECKPOINTS, FoundRun
 
@@ -33,8 +33,8 @@ def segment(run: FoundRun, content: bytes, name: str) -> dict[str, Any]:
 
     Args:
         run: A finetune run.
-        content: What an image file holds.
-        name: What an error calls it.
+        content: Content of an image file.
+        name: Name of the image in messages.
 
     Returns:
         ``label``: the PNG that ``predict`` writes. At a size to show: ``picture``, a JPEG; ``shown_label``, a PNG;
@@ -46,9 +46,8 @@ def segment(run: FoundRun, content: bytes, name: str) -> dict[str, Any]:
     """
     segmenter = _segmenter(run.path, _changed(run, "segment"))
     started = time.perf_counter()
-    image = open_large(content, name, segmenter.engine.channels, segmenter.engine.largest)
-    classes = segmenter.engine.classes
-    classes_HW = segmenter.segment_image(image, name)
+    image, classes = open_image(content, segmenter.spec, name), segmenter.spec.classes
+    classes_HW = segmenter.predict(image)
     tint = colored(classes_HW.copy(), dict(enumerate(classes.colors)))
     shares = np.bincount(classes_HW.ravel(), minlength=len(classes.names)) / classes_HW.size
     label, picture = colored(as_label(classes_HW, classes), label_colors(classes)), image.picture()
@@ -78,14 +77,14 @@ def reconstruct(run: FoundRun, content: bytes, name: str, mask_ratio: float | No
 
     Args:
         run: A pretrain run.
-        content: What an image file holds.
-        name: What an error calls it.
+        content: Content of an image file.
+        name: Name of the image in messages.
         mask_ratio: Share of patches to hide; as in training if None.
         seed: Of the visible grid.
 
     Returns:
         ``image``, ``visible`` and ``reconstruction``: PNGs in base64, at the network's size. ``mask_ratio``,
-        ``patches``, ``hidden`` (how many of them), ``note`` (what is to be known of the picture), ``seconds``.
+        ``patches``, ``hidden`` (how many of them), ``note`` (a remark on the picture), ``seconds``.
 
     Raises:
         UserError: The run, the image or the mask ratio cannot be used.
@@ -116,13 +115,13 @@ def in_base64(picture: Image.Image, kind: str, **how: int) -> str:
 
 
 def _changed(run: FoundRun, what: str) -> int:
-    """When the network was written, so that a newer one is read again."""
+    """Time of the network's file, so that a newer one is read again."""
     return (run.path / "checkpoints" / CHECKPOINTS[what]).stat().st_mtime_ns
 
 
 @lru_cache(maxsize=2)
 def _segmenter(run: Path, changed: int) -> Segmenter:
-    return Segmenter(open_engine(run, "best", "32-true"))
+    return load(run)
 
 
 @lru_cache(maxsize=2)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from maeseg.errors import UserError
+from maeseg.models.spec_metadata import read_spec
 from maeseg.weights.file_kinds import is_safetensors, other_kind
 from maeseg.weights.matching import USUAL
 from maeseg.weights.safe_pickle import Inert, read_inertly
@@ -27,6 +28,8 @@ MAY_RUN = re.compile(
     r"|(builtins|__builtin__)\.(eval|exec|execfile|compile|open|file|__import__|apply|breakpoint|input)"
 )
 """Names that no training script has a reason to save: a file with one is refused, though nothing of it would run."""
+WEIGHTS_IN_FOLDER = "model.safetensors"
+"""File of weights in a folder that segmentation-models-pytorch or timm saved."""
 DEPTH = 5
 """Mappings and lists within each other in which a state dict is looked for."""
 
@@ -87,9 +90,18 @@ def named_encoder(path: Path) -> str | None:
     """The encoder that a file of safetensors says it is of, as maeseg's exports do; None where it does not say."""
     if not is_safetensors(path):
         return None
+    try:
+        spec = read_spec(read_metadata(path), str(path))
+    except ValueError:
+        return None
+    return spec.encoder if spec and timm.is_model(spec.encoder) else None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a sound file of safetensors: texts by name."""
     with safetensors.safe_open(path, "pt") as file:
-        name = (file.metadata() or {}).get("encoder")
-    return name if name and timm.is_model(name) else None
+        metadata: dict[str, str] = file.metadata() or {}
+    return metadata
 
 
 def weights_in_folder(folder: Path) -> tuple[Path, str | None] | None:
@@ -97,7 +109,7 @@ def weights_in_folder(folder: Path) -> tuple[Path, str | None] | None:
 
     None where there is no such file.
     """
-    files = [folder / name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).is_file()]
+    files = [folder / name for name in (WEIGHTS_IN_FOLDER, "pytorch_model.bin") if (folder / name).is_file()]
     if not files:
         return None
     try:

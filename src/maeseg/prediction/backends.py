@@ -1,0 +1,107 @@
+"""Arithmetic of a segmentation network: PyTorch, or any other backend of the same form.
+
+Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision import tv_tensors
+
+from maeseg.data.transforms import eval_transform
+from maeseg.models.network_spec import NetworkSpec
+from maeseg.types import PredictPrecision
+
+
+class Backend(Protocol):
+    """A segmentation network that several threads can run at once."""
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """Description of the network."""
+
+    def preprocess(self, pixels_CHW: Tensor) -> Tensor:
+        """Resize an image, uint8 or float32, to the network's size: (C, H, W), float32, ready for ``logits``."""
+
+    def logits(self, images_BCHW: Tensor) -> Tensor:
+        """Logits (B, K, H, W) of preprocessed images, float32 on the CPU."""
+
+
+class TorchBackend:
+    """A PyTorch network on the device of its parameters; puts it in evaluation mode.
+
+    Args:
+        network: Normalized images (B, C, H, W) to logits (B, K, H, W).
+        spec: Description of the network.
+        precision: Arithmetic.
+    """
+
+    def __init__(self, network: nn.Module, spec: NetworkSpec, precision: PredictPrecision = "32-true") -> None:
+        self.network = network.eval().to(memory_format=torch.channels_last)  # a tenth faster on a CPU
+        self.spec = spec
+        self._transform = eval_transform(spec.size, spec.normalization)
+        self._half = precision == "bf16-mixed"
+
+    def preprocess(self, pixels_CHW: Tensor) -> Tensor:
+        """See :class:`Backend`; the result is normalized."""
+        result: Tensor = self._transform(tv_tensors.Image(pixels_CHW))
+        return result
+
+    @torch.inference_mode()
+    def logits(self, images_BCHW: Tensor) -> Tensor:
+        """See :class:`Backend`."""
+        device = next(self.network.parameters()).device
+        images_BCHW = images_BCHW.to(device, memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._half):
+            logits: Tensor = self.network(images_BCHW)
+        return logits.float().cpu()
+
+
+def probability_maps(backend: Backend, images: Sequence[Tensor], flips: bool = False) -> list[Iterator[Tensor]]:
+    """Segment images, each resized to the network's size, in one batch.
+
+    Args:
+        backend: The network.
+        images: (C, H, W), uint8 or float32, of any sizes.
+        flips: Take the mean of the probabilities of an image and of its mirror image, left and right exchanged.
+            Training flips so; it never turns an image upside down unless asked.
+
+    Returns:
+        For each image its maps one after the other, (H, W), float32, 0..1: the probability of foreground, or of each
+        class, at the image's own size. A map is computed when it is taken, so that one of many is in memory at a time.
+    """
+    prepared_BCHW = torch.stack([backend.preprocess(image) for image in images])
+    views = [backend.logits(prepared_BCHW)]
+    if flips:
+        views.append(backend.logits(prepared_BCHW.flip(-1)).flip(-1))
+    return [
+        _maps([logits_BKHW[number] for logits_BKHW in views], image.shape[1:]) for number, image in enumerate(images)
+    ]
+
+
+def _maps(views: Sequence[Tensor], size: Sequence[int]) -> Iterator[Tensor]:
+    """Mean probabilities of several views' logits (K, H, W), map by map, at a size."""
+
+    def at_size(logits_HW: Tensor) -> Tensor:
+        return F.interpolate(logits_HW[None, None], tuple(size), mode="bilinear", antialias=True)[0, 0]
+
+    if len(views[0]) == 1:
+        yield _mean([at_size(logits_KHW[0]).sigmoid() for logits_KHW in views])
+        return
+    totals = []  # of softmax, in logarithms
+    for logits_KHW in views:
+        total_HW = at_size(logits_KHW[0])
+        for logits_HW in logits_KHW[1:]:
+            total_HW = torch.logaddexp(total_HW, at_size(logits_HW))
+        totals.append(total_HW)
+    for number in range(len(views[0])):
+        yield _mean(
+            [(at_size(logits_KHW[number]) - total_HW).exp() for logits_KHW, total_HW in zip(views, totals, strict=True)]
+        )
+
+
+def _mean(maps: Sequence[Tensor]) -> Tensor:
+    return maps[0] if len(maps) == 1 else (maps[0] + maps[1]) / 2

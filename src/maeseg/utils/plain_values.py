@@ -1,0 +1,96 @@
+"""Checks of plain values out of a file that may be a stranger's: JSON, or a checkpoint read without code.
+
+Each function takes a mapping and a key, and raises a ValueError that names both and the value.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+Word = TypeVar("Word", bound=str)
+
+_LARGEST = 1e30  # beyond all that is stored, and within the range of floats
+
+
+def entry(values: Any, key: str) -> Any:
+    """The value of a key that must be there."""
+    if not isinstance(values, Mapping) or key not in values:
+        raise ValueError(f"{key} is missing")
+    return values[key]
+
+
+def text(values: Any, key: str) -> str:
+    """A text."""
+    return _of_type(values, key, str, "a text")
+
+
+def flag(values: Any, key: str) -> bool:
+    """True or false."""
+    return _of_type(values, key, bool, "true or false")
+
+
+def word(values: Any, key: str, known: Sequence[Word]) -> Word:
+    """One of some words."""
+    found = entry(values, key)
+    for each in known:
+        if type(found) is str and found == each:
+            return each
+    raise ValueError(f"{key} is {_shown(found)}, not one of {', '.join(known)}")
+
+
+def texts(values: Any, key: str) -> tuple[str, ...]:
+    """A list of texts."""
+    found = _of_type(values, key, list, "a list")
+    if not all(type(each) is str for each in found):
+        raise ValueError(f"{key} is {_shown(found)}: give texts")
+    return tuple(found)
+
+
+def number(values: Any, key: str) -> float:
+    """A finite number."""
+    found = entry(values, key)
+    if type(found) not in (int, float) or not abs(found) <= _LARGEST:
+        raise ValueError(f"{key} is {_shown(found)}, not a number")
+    return float(found)
+
+
+def whole_number(values: Any, key: str, most: int) -> int:
+    """A whole number from 1 to ``most``."""
+    return whole_numbers({key: [entry(values, key)]}, key, range(1, 2), most)[0]
+
+
+def whole_numbers(values: Any, key: str, counts: range, most: int) -> tuple[int, ...]:
+    """A list of whole numbers from 1 to ``most``; ``counts`` are the lengths that it may have."""
+    found = entry(values, key)
+    if not isinstance(found, list) or len(found) not in counts:
+        raise ValueError(f"{key} is {_shown(found)}, not a list of {_range(counts.start, counts.stop - 1)} numbers")
+    if not all(type(each) is int and 1 <= each <= most for each in found):
+        raise ValueError(f"{key} is {_shown(found)}: give whole numbers from 1 to {most}")
+    return tuple(found)
+
+
+def numbers(values: Any, key: str, most: int) -> tuple[float, ...]:
+    """A list of 1 to ``most`` finite numbers."""
+    found = entry(values, key)
+    if not isinstance(found, list) or not 1 <= len(found) <= most:
+        raise ValueError(f"{key} is {_shown(found)}, not a list of 1 to {most} numbers")
+    if not all(type(each) is float and math.isfinite(each) for each in found):
+        raise ValueError(f"{key} is {_shown(found)}: give finite numbers")
+    return tuple(found)
+
+
+def _of_type(values: Any, key: str, kind: type[Any], name: str) -> Any:
+    found = entry(values, key)
+    if type(found) is not kind:
+        raise ValueError(f"{key} is {_shown(found)}, not {name}")
+    return found
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def _shown(value: Any) -> str:
+    """A value on one line, shortened."""
+    shown = " ".join(repr(value).split())
+    return shown if len(shown) <= 60 else f"{shown[:60]}..."
