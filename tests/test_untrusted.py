@@ -107,18 +107,21 @@ def test_no_checkpoint_runs_code(
 @pytest.mark.parametrize(
     "change",
     [
-        {"encoder": ["resnet18"]}, {"encoder": "hf-hub:somebody/something"}, {"encoder": "local-dir:/"},
-        {"decoder_channels": 5}, {"decoder_channels": [10**9] * 5}, {"image_size": [10**6, 10**6]},
-        {"image_size": "big"}, {"border": "sideways"}, {"verb": "format"}, {"data": 7}, {"val": [5]},
+        {"spec": {"encoder": ["resnet18"]}}, {"spec": {"encoder": "hf-hub:somebody/something"}},
+        {"spec": {"encoder": "local-dir:/"}}, {"spec": {"decoder_channels": 5}},
+        {"spec": {"decoder_channels": [10**9] * 5}}, {"spec": {"image_size": [10**6, 10**6]}},
+        {"spec": {"image_size": "big"}}, {"spec": {"task": "format"}}, {"data": {"border": "sideways"}},
+        {"data": {"data": 7}}, {"data": {"val": [5]}}, {"pretraining": {"patch_size": 32}},
     ],
 )  # fmt: skip
 def test_what_a_checkpoint_says_of_itself_is_not_believed(
-    tmp_path: Path, finetuned: Path, capfd: pytest.CaptureFixture[str], change: dict[str, object]
+    tmp_path: Path, finetuned: Path, capfd: pytest.CaptureFixture[str], change: dict[str, dict[str, object]]
 ) -> None:
     run = shutil.copytree(finetuned, tmp_path / "run")
     file = run / "checkpoints" / "best.ckpt"
     content = torch.load(file, weights_only=True)
-    content["hyper_parameters"]["about"].update(change)
+    for part, values in change.items():
+        content["hyper_parameters"][part] = (content["hyper_parameters"][part] or {}) | values
     torch.save(content, file)
     capfd.readouterr()
     assert maeseg("evaluate", "--run", run, "--data", DATA) == 2

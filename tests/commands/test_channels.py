@@ -198,11 +198,11 @@ def test_every_verb_takes_images_of_five_channels(
     run, fine, compared = tmp_path / "run", tmp_path / "fine", tmp_path / "compared"
     few = ("--data", data, *TRAINING[4:], "--batch_size", 4, "--val", 3)
     assert maeseg("pretrain", "--out", run, *NETWORK, *few, "--epochs", 1, "--channels", CHANNELS) == 0
-    about = read_checkpoint(run).about
+    by = read_checkpoint(run).spec.normalization
     source = ImageFolder(data, labeled=False, channels=CHANNELS)
-    assert about["mean"] == list(measure_normalization(source, split_of(source, 3).train).mean)
+    assert by.mean == measure_normalization(source, split_of(source, 3).train).mean
     assert maeseg("finetune", "--out", fine, *few, "--weights", run, "--epochs", 8, "--lr", 3e-3) == 0
-    assert read_checkpoint(fine).about["std"] == about["std"]
+    assert read_checkpoint(fine).spec.normalization.std == by.std
     assert maeseg("compare", "--out", compared, *few, "--inits", f"[scratch, {run}]", "--labels", "[4]", "--seeds", 1,
                   "--epochs", 1, "--steps_per_epoch", 1) == 0  # fmt: skip
     assert maeseg("evaluate", "--run", fine, "--data", data, "--split", "all") == 0
@@ -228,7 +228,7 @@ def test_weights_of_rgb_serve_other_channels(data: Path, tmp_path: Path) -> None
         assert maeseg(verb, "--out", out, *few, "--weights", rgb, *words) == 0
         transfer = json.loads((out / "run.json").read_text())["transfer"]
         assert "; encoder.model.conv1.0.weight repeated and rescaled from 3 to 5 channels" in transfer
-        assert len(read_checkpoint(out).about["mean"]) == CHANNELS
+        assert read_checkpoint(out).spec.channels == CHANNELS
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ import torch
 from PIL import Image
 
 from helpers.pictures import Array, gdal, noise, npy, saved, tiff
-from helpers.red_network import write_red_onnx
+from helpers.red_network import spec_of, write_red_onnx
 from helpers.tar_shards import write_shard
 from helpers.tiny_runs import maeseg
 from maeseg.data.image_files import DataError
 from maeseg.data.image_reading import nodata_mask, open_large, read_image, read_pixels
-from maeseg.data.normalization import IMAGENET, Normalization, measure_normalization, normalization_of
+from maeseg.data.normalization import IMAGENET, Normalization, measure_normalization
 from maeseg.data.pixel_facts import PixelFacts, assumptions, check_pixels, choose_largest
 from maeseg.data.sources.folder import ImageFolder
 from maeseg.data.sources.joined import Joined
@@ -27,7 +28,7 @@ from maeseg.data.sources.tar_shards import TarShards
 from maeseg.errors import UserError
 from maeseg.prediction.geotiff import read_place
 from maeseg.prediction.inputs import find_images
-from maeseg.prediction.onnx_engine import OnnxEngine
+from maeseg.prediction.segmenter import load
 from maeseg.runs.checkpoint import read_checkpoint
 
 LEFT = np.s_[:, :, :20]  # where there is no data
@@ -204,8 +205,7 @@ def test_every_source_scales(tmp_path: Path) -> None:
 
 def test_a_checkpoint_keeps_the_largest() -> None:
     by = Normalization((0.5,), (0.25,), 4095)
-    assert normalization_of(json.loads(json.dumps(by.as_dict()))) == by
-    assert normalization_of({"mean": [0.5], "std": [0.25]}).largest == 65535
+    assert Normalization.from_dict(json.loads(json.dumps(by.to_dict()))) == by
 
 
 @pytest.fixture(scope="module")
@@ -232,9 +232,9 @@ def test_a_run_reads_later_images_in_its_own_scale(
     run = shutil.copytree(finetuned, tmp_path / "run")
     file = run / "checkpoints" / "best.ckpt"
     content = torch.load(file, weights_only=True)
-    content["hyper_parameters"]["about"]["largest"] = 4095
+    content["hyper_parameters"]["spec"]["normalization"]["largest"] = 4095
     torch.save(content, file)
-    assert read_checkpoint(run).normalization.largest == 4095
+    assert read_checkpoint(run).spec.normalization.largest == 4095
     for kind in ("deep", "plain"):
         words = ("--run", run, "--images", deep / kind / "images", "--out", tmp_path / kind, "--probabilities")
         assert maeseg("predict", *words) == 0
@@ -259,10 +259,10 @@ def test_a_largest_that_makes_no_sense_is_no_checkpoint(
     run = shutil.copytree(finetuned, tmp_path / "run")
     file = run / "checkpoints" / "best.ckpt"
     content = torch.load(file, weights_only=True)
-    content["hyper_parameters"]["about"]["largest"] = largest
+    content["hyper_parameters"]["spec"]["normalization"]["largest"] = largest
     torch.save(content, file)
     assert maeseg("evaluate", "--run", run, "--data", "synthetic:4") == 2
-    assert "does not say what network it holds" in capfd.readouterr().err
+    assert "does not describe its network" in capfd.readouterr().err
 
 
 def test_a_picture_and_its_pixels_are_the_same(tmp_path: Path) -> None:
@@ -272,10 +272,12 @@ def test_a_picture_and_its_pixels_are_the_same(tmp_path: Path) -> None:
 
 
 def test_an_exported_network_says_the_largest(tmp_path: Path) -> None:
-    assert OnnxEngine(write_red_onnx(tmp_path / "a.onnx")).largest == 65535
-    assert OnnxEngine(write_red_onnx(tmp_path / "a.onnx", largest="4095")).largest == 4095
-    with pytest.raises(UserError, match="does not say what size it was trained at"):
-        OnnxEngine(write_red_onnx(tmp_path / "a.onnx", largest="0"))
+    for largest in (65535, 4095):
+        spec = spec_of(normalization=replace(IMAGENET, largest=largest))
+        assert load(write_red_onnx(tmp_path / "a.onnx", spec)).spec.normalization.largest == largest
+    spec = spec_of(normalization=replace(IMAGENET, largest=0))
+    with pytest.raises(UserError, match="does not describe its network"):
+        load(write_red_onnx(tmp_path / "a.onnx", spec))
 
 
 @pytest.mark.parametrize("orientation", [1, 3])

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,22 +23,27 @@ from torch import Tensor, nn
 
 import maeseg as library
 from helpers.tiny_runs import DATA, NETWORK, TRAINING, WIDTHS, files_in, maeseg
-from maeseg.data.normalization import IMAGENET, Normalization
+from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError
 from maeseg.exporting.model_card import code_span, without_place
 from maeseg.exporting.networks import encoder_export, network_of, unet_tensors
-from maeseg.exporting.onnx import ProbabilityNetwork, onnx_bytes, open_session, run_session
+from maeseg.exporting.onnx import NormalizedNetwork, onnx_bytes
 from maeseg.exporting.padding import FixedConv2dSame, with_fixed_padding
 from maeseg.exporting.parity import largest_difference
+from maeseg.labels.classes import Classes, default_colors
+from maeseg.models.network_spec import NetworkSpec
+from maeseg.models.spec_metadata import read_spec
 from maeseg.models.unet import build_unet
 from maeseg.prediction.examples import load_normalized
+from maeseg.prediction.onnx_backend import open_onnx
 from maeseg.runs.checkpoint import read_checkpoint, restore_masked_autoencoder
 from maeseg.training.initialization import read_start, start_unet
+from maeseg.utils.system import version_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 ENCODER = "test_resnet"
 NAMES = {"timm": "encoder.safetensors", "smp": "unet", "onnx": "unet.onnx", "safetensors": "unet.safetensors"}
-METADATA = {"maeseg_version": "1"}
+SPEC = NetworkSpec("segmentation", ENCODER, tuple(WIDTHS), (64, 64))
 
 
 @pytest.fixture(scope="module")
@@ -91,14 +97,11 @@ def test_files(exported: Path) -> None:
 
 def test_files_say_what_they_are(exported: Path) -> None:
     with safe_open(exported / "fine" / "unet.safetensors", "pt") as file:
-        about = file.metadata()
-    assert {key: about[key] for key in ("encoder", "border", "stride", "format")} == {
-        "encoder": ENCODER, "border": "background", "stride": "32", "format": "pt",
-    }  # fmt: skip
-    assert json.loads(about["decoder_channels"]) == WIDTHS and json.loads(about["image_size"]) == [64, 64]
-    assert json.loads(about["mean"]) == list(IMAGENET.mean) and json.loads(about["std"]) == list(IMAGENET.std)
+        metadata = file.metadata()
+    assert (metadata["stride"], metadata["format"]) == ("32", "pt")
+    assert read_spec(metadata, "") == replace(SPEC, median_image_size=(128, 128))
     with safe_open(exported / "pre" / "unet.safetensors", "pt") as file:
-        assert not {"border", "classes"} & set(file.metadata())
+        assert read_spec(file.metadata(), "") == replace(SPEC, task="reconstruction")
 
 
 def test_export_from_python(finetuned: Path, tmp_path: Path) -> None:
@@ -247,15 +250,14 @@ def test_training_goes_on_from_exports(exported: Path, tmp_path: Path, capsys: p
 
 
 def test_onnx_runtime_computes_what_pytorch_does(exported: Path, finetuned: Path) -> None:
-    session = open_session((exported / "fine" / "unet.onnx").read_bytes())
+    backend = open_onnx(exported / "fine" / "unet.onnx", "unet.onnx")
     unet = network_of(read_checkpoint(finetuned))
     for batch, height, width in [(1, 64, 64), (3, 96, 32), (2, 224, 160)]:
         pixels_BCHW = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
         images_BCHW = torch.stack([load_normalized(pixels, (height, width)) for pixels in pixels_BCHW])
         with torch.inference_mode():
-            expected = unet(images_BCHW).sigmoid()
-        found = torch.from_numpy(run_session(session, pixels_BCHW / 255))
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+            expected = unet(images_BCHW)
+        torch.testing.assert_close(backend.logits(pixels_BCHW / 255), expected, atol=1e-4, rtol=1e-4)
         assert expected.std() > 1e-3
 
 
@@ -264,25 +266,28 @@ def test_an_onnx_file_says_what_it_is_and_nothing_of_the_machine(exported: Path)
 
     content = (exported / "fine" / "unet.onnx").read_bytes()
     onnx.checker.check_model(content, full_check=True)
-    about = open_session(content).get_modelmeta().custom_metadata_map
-    assert {key: about[key] for key in ("border", "stride", "encoder", "maeseg_version")} == {
-        "border": "background", "stride": "32", "encoder": ENCODER, "maeseg_version": "0.1.0",
-    }  # fmt: skip
-    assert json.loads(about["classes"]) == ["background", "foreground"]
-    assert json.loads(about["image_size"]) == [64, 64] and json.loads(about["trained_on"]) == [128, 128]
+    backend = open_onnx(content, "unet.onnx")
+    metadata = backend.session.get_modelmeta().custom_metadata_map
+    assert metadata.keys() == {"network_spec", "stride", "maeseg_version"}
+    assert metadata["stride"] == "32" and metadata["maeseg_version"] == version_of("maeseg")
+    assert [each.name for each in backend.session.get_outputs()] == ["logits"]
+    assert backend.spec == replace(SPEC, median_image_size=(128, 128))
     assert b".py" not in content and b"site-packages" not in content
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_convnext", "tf_efficientnet_lite0"])
 def test_onnx_of_another_encoder_depth_and_number_of_channels(name: str) -> None:
-    unet = randomized(build_unet(name, WIDTHS[1:], 4))
+    unet = randomized(build_unet(name, WIDTHS[1:], 4, maps=2))
     by = Normalization((0.1, 0.2, 0.3, 0.4), (0.5, 0.4, 0.3, 0.2))
-    session = open_session(onnx_bytes(unet, by, 16, METADATA))
+    classes = Classes(("a", "b"), (0, 7), default_colors(2), members=(((0, 3),), ((7, 9),)), ignored=((4, 4),))
+    spec = NetworkSpec("segmentation", name, tuple(WIDTHS[1:]), (48, 80), by, classes)
+    backend = open_onnx(onnx_bytes(unet, spec), "unet.onnx")
     images_BCHW = torch.rand(3, 4, 48, 80)
     with torch.inference_mode():
-        expected = ProbabilityNetwork(unet, by).eval()(images_BCHW)
-    torch.testing.assert_close(torch.from_numpy(run_session(session, images_BCHW)), expected, atol=1e-4, rtol=0)
+        expected = NormalizedNetwork(unet, by).eval()(images_BCHW)
+    assert backend.spec == spec
+    torch.testing.assert_close(backend.logits(images_BCHW), expected, atol=1e-3, rtol=1e-4)
 
 
 def test_tensorflows_padding_is_fixed_where_sides_are_multiples() -> None:
@@ -313,21 +318,21 @@ def test_images_of_ones_own(finetuned: Path, tmp_path: Path, capsys: pytest.Capt
 def test_a_file_that_computes_something_else_is_refused(finetuned: Path, exported: Path) -> None:
     saved = read_checkpoint(finetuned)
     unet, images = network_of(saved), [finetuned / "examples" / "00_image.png"]
-    session = open_session((exported / "fine" / "unet.onnx").read_bytes())
-    assert largest_difference(unet, session, images, (64, 64), 32, saved.normalization) < 1e-5
-    other = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    content = (exported / "fine" / "unet.onnx").read_bytes()
+    assert largest_difference(unet, saved.spec, content, images) < 1e-5
+    other = replace(saved.spec, normalization=Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
     with pytest.raises(UserError, match=f"does not compute what PyTorch computes with the encoder {ENCODER}"):
-        largest_difference(unet, session, images, (64, 64), 32, other)
+        largest_difference(unet, other, content, images)
     unet.segmentation_head[0].bias.data.fill_(torch.nan)
     with pytest.raises(UserError, match="does not compute"):
-        largest_difference(unet, session, images, (64, 64), 32, saved.normalization)
+        largest_difference(unet, saved.spec, content, images)
 
 
 @pytest.mark.slow
 def test_an_encoder_that_cannot_be_exported_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     unet = build_unet("test_coatnet", WIDTHS).eval()  # positions of one size only
     with pytest.raises(UserError, match="cannot export the encoder test_coatnet for images of any size") as error:
-        onnx_bytes(unet, IMAGENET, 32, METADATA)
+        onnx_bytes(unet, SPEC)
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
     assert capfd.readouterr() == ("", "")
 
@@ -336,7 +341,7 @@ def test_an_encoder_that_is_too_large_for_one_file() -> None:
     with torch.device("meta"):
         unet = build_unet("convnext_xxlarge", WIDTHS)
     with pytest.raises(UserError, match=r"convnext_xxlarge the weights take 3\.\d GiB"):
-        onnx_bytes(unet, IMAGENET, 32, METADATA)
+        onnx_bytes(unet, SPEC)
 
 
 # --- the card

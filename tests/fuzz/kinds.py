@@ -236,9 +236,11 @@ def checkpoints(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
         file.write_bytes(draw(damages())(file.read_bytes()))
     else:
         content = torch.load(file, weights_only=True)
-        about = content["hyper_parameters"]["about"]
+        facts = content["hyper_parameters"]
+        described = [facts, facts["spec"], facts["spec"]["normalization"], facts["spec"]["classes"], facts["data"]]
         target, name = draw(
-            st.sampled_from([(about, name) for name in about] + [(content, name) for name in ("epoch", "state_dict")])
+            st.sampled_from([(part, name) for part in described for name in part])
+            | st.sampled_from([(content, name) for name in ("epoch", "state_dict", "hyper_parameters")])
             | st.sampled_from([(content["state_dict"], name) for name in sorted(content["state_dict"])])
         )
         target[name] = draw(odd_values() | st.just(torch.zeros(3)))

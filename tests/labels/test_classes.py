@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from helpers.class_folders import COLORS, NAMES, PAINTED, VALUES, YAML, class_map, image, save_painted, write_folder
+from helpers.red_network import segmenter_with, spec_of
 from helpers.tiny_runs import files_in, maeseg
 from maeseg.comparison.bootstrap import resample_images
 from maeseg.data.class_labels import read_classes
@@ -31,10 +32,9 @@ from maeseg.labels.classes import BINARY, Classes, classes_of, default_colors
 from maeseg.labels.colors import BORDER_COLOR
 from maeseg.metrics.scores import CLASS_FIGURES, class_figures
 from maeseg.metrics.segmentation import SegmentationMetrics
-from maeseg.prediction.engines import TorchEngine, open_engine, probabilities
-from maeseg.prediction.single_image import predict_image
+from maeseg.prediction.segmenter import load
 from maeseg.prediction.sliding_window import Tiling
-from maeseg.prediction.writer import Written, overlay
+from maeseg.prediction.writer import PredictionWriter, overlay
 from maeseg.reporting.pictures import read_class_map
 from maeseg.runs.validation import Confusion, read_confusion, read_validation, write_validation
 from maeseg.training.class_weights import choose_class_weights
@@ -61,7 +61,7 @@ def test_a_list_of_classes(tmp_path: Path, text: str, names: tuple[str, ...], va
     found = read_classes(tmp_path / "classes.yaml")
     assert (found.names, found.values, found.painted, found.maps) == (names, values, False, 3)
     assert found.colors[0] == (0, 0, 0) and len(set(found.colors)) == 3
-    assert classes_of(json.loads(json.dumps(found.about))) == found
+    assert Classes.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
 def test_classes_by_color(tmp_path: Path) -> None:
@@ -195,13 +195,14 @@ class Channels(nn.Module):
 
 
 def test_maps_that_are_made_one_by_one_are_those_of_softmax() -> None:
-    engine = TorchEngine(Channels(), (32, 32), classes=THREE)
+    segmenter = segmenter_with(Channels(), spec_of(classes=THREE))
     pixels = torch.randint(0, 256, (3, 70, 45), dtype=torch.uint8)
-    expected = predict_image(engine.model, pixels, (32, 32))
-    [plain], [mirrored] = probabilities(engine, [pixels]), probabilities(engine, [pixels.flip(-1)])
+    logits_BKHW = segmenter.logits(segmenter.preprocess(pixels)[None])
+    expected = squash(torch.nn.functional.interpolate(logits_BKHW, (70, 45), mode="bilinear", antialias=True))[0]
+    plain, mirrored = segmenter.probabilities(pixels), segmenter.probabilities(pixels.flip(-1))
     assert plain.shape == (3, 70, 45)
     torch.testing.assert_close(plain, expected)
-    [both] = probabilities(engine, [pixels], flips=True)
+    both = segmenter.probabilities(pixels, flips=True)
     torch.testing.assert_close(both, (plain + mirrored.flip(-1)) / 2)
     torch.testing.assert_close(both.sum(0), torch.ones(70, 45))
 
@@ -432,7 +433,7 @@ def test_written_predictions_are_labels_of_the_same_classes_again(tmp_path: Path
     (tmp_path / "classes.yaml").write_text(text)
     classes = read_classes(tmp_path / "classes.yaml")
     probability = torch.rand(4, 30, 50).softmax(0)
-    written = Written(tmp_path, probabilities=True, classes=classes)
+    written = PredictionWriter(tmp_path, probabilities=True, classes=classes)
     with written.predicting((30, 50)) as prediction:
         for top in (0, 11):
             prediction.fill(top, probability[:, top : 11 if top == 0 else 30])
@@ -535,8 +536,8 @@ def test_predict_with_pytorch_and_onnx(run: Path, folder: Path, tmp_path: Path) 
     assert maeseg("export", "--run", run, "--format", "onnx", "--out", file) == 0
     card = (tmp_path / "unet.onnx.md").read_text()
     assert "| `car` | " in card and "(B, 4, H, W)" in card and "these classes apart" in card
-    engine = open_engine(file, "best", "32-true")
-    assert engine.classes == open_engine(run, "best", "32-true").classes == read_classes(folder / "classes.yaml")
+    assert load(file).spec == load(run).spec
+    assert load(file).spec.classes == read_classes(folder / "classes.yaml")
     image(0).resize((200, 170)).save(tmp_path / "large.png")
     words = ("predict", "--images", tmp_path / "large.png", "--flips", "--probabilities", "--tile", 64)
     assert maeseg(*words, "--run", run, "--out", tmp_path / "torch") == 0
@@ -561,9 +562,11 @@ def test_other_libraries_and_another_run_take_it(run: Path, folder: Path, tmp_pa
     assert maeseg("export", "--run", run, "--format", "safetensors", "--out", tmp_path / "unet.safetensors") == 0
     assert "classes=4" in (tmp_path / "unet.safetensors.md").read_text()
     unet = smp.from_pretrained(str(tmp_path / "smp")).eval()
-    engine = open_engine(run, "best", "32-true")
+    segmenter = load(run)
     pixels = torch.from_numpy(np.array(image(1))).permute(2, 0, 1)
-    torch.testing.assert_close(unet(engine.prepare(pixels)[None]), engine.logits(engine.prepare(pixels)[None]))
+    torch.testing.assert_close(
+        unet(segmenter.preprocess(pixels)[None]), segmenter.logits(segmenter.preprocess(pixels)[None])
+    )
     for weights in (tmp_path / "smp", tmp_path / "unet.safetensors", run):
         words = ("finetune", "--data", folder, "--classes", folder / "classes.yaml", "--weights", weights, *TRAINING)
         out = tmp_path / f"from-{weights.name}"
@@ -678,10 +681,10 @@ def test_a_strangers_classes_are_not_believed(run: Path, tmp_path: Path, capsys:
     shutil.copytree(run, tmp_path / "run")
     file = tmp_path / "run" / "checkpoints" / "best.ckpt"
     content = torch.load(file, weights_only=True)
-    content["hyper_parameters"]["about"]["classes"]["names"][1] = "../../road"
+    content["hyper_parameters"]["spec"]["classes"]["names"][1] = "../../road"
     torch.save(content, file)
     words = ("predict", "--run", tmp_path / "run", "--images", run / "examples", "--out", tmp_path / "out")
-    assert "does not say what network it holds" in refused(capsys, *words)
+    assert "does not describe its network" in refused(capsys, *words)
     facts = read_json(run / "run.json")
     facts["classes"]["colors"] = "red"
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
@@ -689,5 +692,5 @@ def test_a_strangers_classes_are_not_believed(run: Path, tmp_path: Path, capsys:
 
 
 def test_binary_is_no_list() -> None:
-    assert BINARY.maps == 1 and BINARY.about == {} and list(BINARY.measured) == [1]
+    assert BINARY.maps == 1 and BINARY.facts == {} and list(BINARY.measured) == [1]
     assert classes_of({}) == BINARY and THREE.maps == 3 and list(THREE.measured) == [0, 1, 2]

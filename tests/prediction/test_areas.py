@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from helpers.red_network import red_engine, write_red_onnx
+from helpers.red_network import red_segmenter, segmenter_with, spec_of, write_red_onnx
 from helpers.tiny_runs import files_in, maeseg
 from maeseg.data.image_reading import read_pixels
 from maeseg.data.sources.synthetic import Synthetic
@@ -18,10 +18,10 @@ from maeseg.labels.class_map import predicted_classes
 from maeseg.labels.classes import Classes, default_colors
 from maeseg.prediction import areas as areas_module
 from maeseg.prediction.areas import ClassAreas, ImageAreas, write_predictions_csv
-from maeseg.prediction.engines import Engine, TorchEngine, open_engine, probabilities
 from maeseg.prediction.inputs import find_images
-from maeseg.prediction.predictor import Segmenter
-from maeseg.prediction.writer import Written
+from maeseg.prediction.predictor import Predictor
+from maeseg.prediction.segmenter import Segmenter, load
+from maeseg.prediction.writer import PredictionWriter
 
 THREE = Classes(("background", "road", "car"), (0, 3, 7), default_colors(3))
 
@@ -52,10 +52,11 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def check(engine: Engine, classes: Classes, pictures: Path, tile: int, out: Path) -> None:
-    """Compare the table with the labels, and of images predicted whole with the probabilities."""
-    segmenter = Segmenter(engine, tile, flips=True)
-    found = segmenter.segment(find_images(pictures), Written(out, classes=classes, overlays=False))
+def check(segmenter: Segmenter, pictures: Path, tile: int, out: Path) -> None:
+    """Compare the table with the labels, and of images predicted without tiles with the probabilities."""
+    classes = segmenter.spec.classes
+    predictor = Predictor(segmenter.backend, tile, flips=True)
+    found = predictor.segment(find_images(pictures), PredictionWriter(out, classes=classes, overlays=False))
     write_predictions_csv(out, found, classes)
     table = rows(out)
     names = [name.as_posix() for name in find_images(pictures).sizes]
@@ -74,7 +75,7 @@ def check(engine: Engine, classes: Classes, pictures: Path, tile: int, out: Path
         assert 1 / len(classes.names) <= float(row["confidence"]) <= 1
         if not tile:
             pixels = read_pixels(pictures / row["file"], row["file"], 3)
-            [probability_KHW] = probabilities(engine, [pixels], flips=True)
+            probability_KHW = segmenter.probabilities(pixels, flips=True)
             if len(probability_KHW) == 1:
                 probability_KHW = torch.cat([1 - probability_KHW, probability_KHW])
             expected = float(probability_KHW[number].double().numpy()[is_class].mean())
@@ -84,20 +85,19 @@ def check(engine: Engine, classes: Classes, pictures: Path, tile: int, out: Path
 
 @pytest.mark.parametrize("tile", [0, 32])
 def test_areas_of_foreground_and_background(pictures: Path, tmp_path: Path, tile: int) -> None:
-    engine = red_engine(32)[0]
-    check(engine, engine.classes, pictures, tile, tmp_path / "out")
+    check(red_segmenter(32, stored=(99, 99))[0], pictures, tile, tmp_path / "out")
 
 
 @pytest.mark.parametrize("tile", [0, 32])
 def test_areas_of_several_classes(pictures: Path, tmp_path: Path, tile: int) -> None:
-    check(TorchEngine(Channels(), (32, 32), classes=THREE), THREE, pictures, tile, tmp_path / "out")
+    check(segmenter_with(Channels(), spec_of(classes=THREE, stored=(99, 99))), pictures, tile, tmp_path / "out")
 
 
 def test_areas_by_onnx_runtime(pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX needs maeseg[onnx]")
     pytest.importorskip("onnx", reason="ONNX needs maeseg[onnx]")
-    engine = open_engine(write_red_onnx(tmp_path / "red.onnx"), "best", "32-true")
-    check(engine, engine.classes, pictures, 0, tmp_path / "out")
+    file = write_red_onnx(tmp_path / "red.onnx", spec_of(stored=(99, 99)))
+    check(load(file), pictures, 0, tmp_path / "out")
 
 
 def test_the_confidence_of_one_map_is_that_of_the_predicted_side() -> None:
@@ -177,11 +177,11 @@ def test_a_geotiffs_areas_are_in_the_table(tmp_path: Path) -> None:
         crs="EPSG:32633", transform=rasterio.Affine(2, 0, 300000, 0, -2, 5000000),
     ) as target:  # fmt: skip
         target.write(values)
-    engine = red_engine(32)[0]
+    segmenter = red_segmenter(32)[0]
     for tile in (0, 32):
         out = tmp_path / str(tile)
-        found = Segmenter(engine, tile).segment(find_images(tmp_path / "in"), Written(out))
-        write_predictions_csv(out, found, engine.classes)
+        found = Predictor(segmenter.backend, tile).segment(find_images(tmp_path / "in"), PredictionWriter(out))
+        write_predictions_csv(out, found, segmenter.spec.classes)
         background, foreground = rows(out)
         assert float(foreground["square_meters"]) == 4 * int(foreground["pixels"])
         assert float(background["square_meters"]) + float(foreground["square_meters"]) == 4 * 40 * 50

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
+from helpers.red_network import segmenter_with, spec_of
 from maeseg.data.facts import ImageFacts, Part
 from maeseg.data.image_reading import pixels_of
 from maeseg.data.sources.folder import ImageFolder
@@ -19,10 +20,10 @@ from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY
 from maeseg.metrics.segmentation import SegmentationMetrics
 from maeseg.prediction import writer as written
-from maeseg.prediction.evaluation import evaluate_model
+from maeseg.prediction.evaluation import evaluate_segmenter
 from maeseg.prediction.inputs import Images, find_images
-from maeseg.prediction.single_image import predict_image
-from maeseg.prediction.writer import Written, in_bytes, overlay
+from maeseg.prediction.segmenter import Segmenter
+from maeseg.prediction.writer import PredictionWriter, in_bytes, overlay
 
 RED_MEAN, RED_STD = 0.485, 0.229  # ImageNet's, written down again
 
@@ -44,6 +45,10 @@ class RedIsForeground(nn.Module):
     def forward(self, images_BCHW: Tensor) -> Tensor:
         self.sizes.append(tuple(images_BCHW.shape))
         return images_BCHW[:, :1] * self.scale
+
+
+def red_of(size: tuple[int, int]) -> Segmenter:
+    return segmenter_with(RedIsForeground(), spec_of(size))
 
 
 class RedSquares:
@@ -102,7 +107,7 @@ def half_red(width: int, height: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (90, 41), (20, 33)])
 def test_probability_has_the_image_own_size(unet: nn.Module, width: int, height: int) -> None:
-    probability = predict_image(unet, half_red(width, height), (64, 96))
+    probability = segmenter_with(unet, spec_of((64, 96))).probabilities(half_red(width, height))
     assert probability.shape == (1, height, width)
     assert probability.dtype == torch.float32
     assert 0 <= probability.min() < probability.max() <= 1
@@ -112,31 +117,22 @@ def test_the_network_sees_the_normalized_image() -> None:
     image = torch.randint(0, 256, (3, 32, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     red = image[0].double() / 255
     expected = ((red - RED_MEAN) / RED_STD).sigmoid()
-    torch.testing.assert_close(predict_image(RedIsForeground(), image, (32, 64))[0].double(), expected)
+    torch.testing.assert_close(red_of((32, 64)).probabilities(image)[0].double(), expected)
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (200, 120), (40, 24)])
 def test_prediction_stays_in_place_when_resized(width: int, height: int) -> None:
     model = RedIsForeground()
-    probability = predict_image(model, half_red(width, height), (64, 64))
+    probability = segmenter_with(model, spec_of((64, 64))).probabilities(half_red(width, height))
     assert model.sizes == [(1, 3, 64, 64)]
     expected = torch.zeros(height, width, dtype=torch.bool)
     expected[:, : width // 2] = True
     assert torch.equal(probability[0] > 0.5, expected)
 
 
-def test_predicting_leaves_the_network_as_it_was(unet: nn.Module) -> None:
-    unet.train()
-    frozen = next(module for module in unet.modules() if isinstance(module, nn.BatchNorm2d))
-    frozen.eval()
+def test_predicting_leaves_the_weights_and_statistics_as_they_were(unet: nn.Module) -> None:
     before = {name: value.clone() for name, value in unet.state_dict().items()}
-    image = half_red(64, 64)
-    first, second = predict_image(unet, image, (64, 64)), predict_image(unet.eval(), image, (64, 64))
-    assert torch.equal(first, second)  # the batch's own statistics would differ
-    unet.train()
-    frozen.eval()
-    predict_image(unet, image, (64, 64))
-    assert [module for module in unet.modules() if not module.training] == [frozen]
+    segmenter_with(unet.train(), spec_of((64, 64))).probabilities(half_red(64, 64))
     assert all(torch.equal(value, before[name]) for name, value in unet.state_dict().items())
 
 
@@ -149,7 +145,9 @@ def test_evaluation_takes_every_image_once_in_order_at_its_own_size() -> None:
             yield index
             shown.append(index)
 
-    metrics = evaluate_model(model, source, [3, 0, 2], (32, 48), "foreground", progress=progress)
+    metrics = evaluate_segmenter(
+        segmenter_with(model, spec_of((32, 48))), source, [3, 0, 2], "foreground", progress=progress
+    )
     assert source.read == shown == [3, 0, 2]
     assert model.sizes == [(1, 3, 32, 48)] * 3
     # wrong are the 2 border rows, of as many rows as the image itself has
@@ -159,7 +157,7 @@ def test_evaluation_takes_every_image_once_in_order_at_its_own_size() -> None:
 
 def test_evaluation_follows_the_border_rule() -> None:
     found = {
-        border: evaluate_model(RedIsForeground(), RedSquares(), [0], (32, 48), border).compute()["accuracy"]
+        border: evaluate_segmenter(red_of((32, 48)), RedSquares(), [0], border).compute()["accuracy"]
         for border in ("background", "ignore", "foreground")
     }
     # the border's 2 rows of 32 are predicted as background
@@ -168,17 +166,18 @@ def test_evaluation_follows_the_border_rule() -> None:
 
 def test_evaluation_of_a_real_network_is_prediction_and_metrics(unet: nn.Module) -> None:
     source, expected = Synthetic(3, size=64), SegmentationMetrics("ignore")
+    segmenter = segmenter_with(unet, spec_of((64, 64)))
     for index in range(3):
-        probability = predict_image(unet, source.pixels(index), (64, 64))
+        probability = segmenter.probabilities(source.pixels(index))
         expected.update(probability, torch.from_numpy(np.array(source.label(index))))
-    found = evaluate_model(unet, source, range(3), (64, 64), "ignore")
+    found = evaluate_segmenter(segmenter, source, range(3), "ignore")
     assert found.per_image() == expected.per_image()
 
 
 def test_evaluation_wants_labels(tmp_path: Path) -> None:
     to_pil_image(half_red(8, 8)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="opened without labels"):
-        evaluate_model(RedIsForeground(), ImageFolder(tmp_path, labeled=False), [0], (32, 32), "ignore")
+        evaluate_segmenter(red_of((32, 32)), ImageFolder(tmp_path, labeled=False), [0], "ignore")
 
 
 def test_an_overlay_is_the_same_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,11 +217,11 @@ def test_overlay_tints_the_foreground_and_draws_its_contour() -> None:
 
 def test_written_predictions_are_labels_again(tmp_path: Path) -> None:
     image = half_red(48, 32)
-    probability = predict_image(RedIsForeground(), image, (32, 48))
+    probability = red_of((32, 48)).probabilities(image)
     image_file = tmp_path / "images" / "cats" / "cat.7.jpg"
     image_file.parent.mkdir(parents=True)
     to_pil_image(image).save(image_file)
-    to_write = Written(tmp_path)
+    to_write = PredictionWriter(tmp_path)
     with to_write.predicting((32, 48)) as prediction:
         prediction.fill(0, probability)
         to_write.write(Path("cats/cat.7.jpg"), lambda: to_pil_image(image), prediction)

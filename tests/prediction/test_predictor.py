@@ -1,4 +1,4 @@
-"""Predicting a folder: engines, batches, tiles, flips, probabilities, GeoTIFFs, and what goes wrong."""
+"""Predicting a folder: batches, tiles, flips, probabilities, GeoTIFFs, and what goes wrong."""
 
 import json
 import logging
@@ -17,24 +17,23 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from helpers.red_network import Red, red_engine, write_red_onnx
+from helpers.red_network import Red, red_segmenter, segmenter_with, spec_of, write_red_onnx
 from helpers.tiny_runs import files_in, maeseg
 from maeseg.cli import EXIT_INTERRUPTED, EXIT_TERMINATED
 from maeseg.data.image_files import DataError
-from maeseg.data.image_reading import read_pixels
 from maeseg.data.sources.base import open_source, typical_size
 from maeseg.data.sources.synthetic import Synthetic
 from maeseg.errors import Terminated
+from maeseg.labels.classes import Classes, default_colors
+from maeseg.models.spec_metadata import NETWORK_SPEC
 from maeseg.models.unet import build_unet
 from maeseg.prediction import geotiff
 from maeseg.prediction import predictor as folder_module
-from maeseg.prediction.engines import TorchEngine, open_engine, probabilities
 from maeseg.prediction.inputs import find_images
-from maeseg.prediction.predictor import Segmenter
-from maeseg.prediction.single_image import predict_image
+from maeseg.prediction.predictor import Predictor
+from maeseg.prediction.segmenter import load
 from maeseg.prediction.threads import in_order, open_workers, share_out
-from maeseg.prediction.writer import Written, in_bytes
-from maeseg.runs.checkpoint import read_checkpoint
+from maeseg.prediction.writer import PredictionWriter, in_bytes
 
 Refused = Callable[..., str]
 
@@ -63,8 +62,8 @@ def maps(out: Path) -> dict[str, Any]:
     return {name: np.asarray(Image.open(out / name)) for name in sorted(files_in(out)) if name.endswith(".png")}
 
 
-def segment(segmenter: Segmenter, images: Path, out: Path, overlays: bool = True, probabilities: bool = False) -> None:
-    segmenter.segment(find_images(images), Written(out, overlays, probabilities))
+def segment(predictor: Predictor, images: Path, out: Path, overlays: bool = True, probabilities: bool = False) -> None:
+    predictor.segment(find_images(images), PredictionWriter(out, overlays, probabilities))
 
 
 # --- many images
@@ -74,24 +73,24 @@ def segment(segmenter: Segmenter, images: Path, out: Path, overlays: bool = True
 def test_a_folder_is_predicted_as_its_images_are_one_by_one(pictures: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     unet: nn.Module = build_unet("test_resnet", [32, 16, 16, 8, 8])
-    engine = TorchEngine(unet, (64, 64))
-    segment(Segmenter(engine, tile=0), pictures, tmp_path / "all", probabilities=True)
+    segmenter = segmenter_with(unet, spec_of((64, 64)))
+    segment(Predictor(segmenter.backend, tile=0), pictures, tmp_path / "all", probabilities=True)
     for name in find_images(pictures).sizes:
-        alone = predict_image(unet, read_pixels(pictures / name, str(name), 3), (64, 64))
+        alone = segmenter.probabilities(pictures / name)
         written = np.asarray(Image.open(tmp_path / "all" / "probabilities" / name))
         # in a batch the last bit of a logit may be another
         assert np.abs(written.astype(int) - in_bytes(alone[0]).numpy()).max() <= 1
         label = np.asarray(Image.open(tmp_path / "all" / "labels" / name))
         assert np.array_equal(label == 255, written > 127)
-    segment(Segmenter(engine, tile=0), pictures, tmp_path / "again", probabilities=True)
+    segment(Predictor(segmenter.backend, tile=0), pictures, tmp_path / "again", probabilities=True)
     first, second = maps(tmp_path / "all"), maps(tmp_path / "again")
     assert len(first) == 30 and all(np.array_equal(first[name], second[name]) for name in first | second)
 
 
 @pytest.mark.usefixtures("threads")
 def test_batches_hold_images_of_any_size_and_tiles(pictures: Path, tmp_path: Path) -> None:
-    engine, model = red_engine(32, trained_on=(10, 10))
-    segment(Segmenter(engine), pictures, tmp_path / "out")
+    segmenter, model = red_segmenter(32, stored=(10, 10))
+    segment(Predictor(segmenter.backend), pictures, tmp_path / "out")
     assert all(shape[1:] == (3, 32, 32) for shape in model.shapes)
     small = sum(max(size) <= 80 for size in find_images(pictures).sizes.values())
     assert small == 7 and {model.shapes[0][0], model.shapes[1][0]} == {3, 4}  # one batch for each thread
@@ -177,9 +176,9 @@ def test_flips_average_over_the_mirror_image() -> None:
             return images_BCHW[:, :1].roll(1, dims=3) * self.weight
 
     image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
-    engine = TorchEngine(LooksLeft(), (32, 32))
-    [plain], [both] = probabilities(engine, [image]), probabilities(engine, [image], flips=True)
-    [mirrored] = probabilities(engine, [image.flip(-1)])
+    segmenter = segmenter_with(LooksLeft(), spec_of())
+    plain, both = segmenter.probabilities(image), segmenter.probabilities(image, flips=True)
+    mirrored = segmenter.probabilities(image.flip(-1))
     assert not torch.allclose(plain, both)
     torch.testing.assert_close(both, (plain + mirrored.flip(-1)) / 2)
 
@@ -190,29 +189,22 @@ def test_probabilities_flips_and_no_overlays_from_the_command_line(
     words = ("predict", "--run", finetuned, "--images", pictures / "1.png")
     assert maeseg(*words, "--out", tmp_path / "out", "--probabilities", "--flips", "--overlays", "false") == 0
     assert files_in(tmp_path / "out") == {"labels/1.png", "predictions.csv", "probabilities/1.png"}
-    engine = open_engine(finetuned, "best", "32-true")
-    pixels = read_pixels(pictures / "1.png", "1.png", 3)
-    [expected] = probabilities(engine, [pixels], flips=True)
+    expected = load(finetuned).probabilities(pictures / "1.png", flips=True)
     with Image.open(tmp_path / "out" / "probabilities" / "1.png") as found:
         assert found.mode == "L" and found.size == (50, 70)
         assert np.abs(np.asarray(found).astype(int) - in_bytes(expected[0]).numpy()).max() <= 1
 
 
 def test_bf16_is_near(finetuned: Path) -> None:
-    image = read_pixels_of(Synthetic(1).image(0))
-    [exact] = probabilities(open_engine(finetuned, "best", "32-true"), [image])
-    [near] = probabilities(open_engine(finetuned, "best", "bf16-mixed"), [image])
+    image = Synthetic(1).image(0)
+    exact = load(finetuned).probabilities(image)
+    near = load(finetuned, precision="bf16-mixed").probabilities(image)
     difference = (exact - near).abs()  # how far the worst pixel is off is the processor's affair
     assert difference.max() > 0 and difference.mean() < 0.05
 
 
-def read_pixels_of(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
 def test_a_run_knows_the_size_of_what_it_was_trained_on(finetuned: Path, pictures: Path) -> None:
-    assert read_checkpoint(finetuned, "best").about["trained_on"] == [128, 128]
-    assert open_engine(finetuned, "best", "32-true").trained_on == (128, 128)
+    assert load(finetuned).spec.stored_size == (128, 128)
     source = open_source(str(pictures), labeled=False)
     assert typical_size(source, range(len(source))) == (70, 64)
 
@@ -259,7 +251,7 @@ def test_an_image_that_breaks_meanwhile_is_one_line(pictures: Path, tmp_path: Pa
     found = find_images(pictures)
     (pictures / "3.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"3.png is empty"):
-        Segmenter(red_engine()[0]).segment(found, Written(tmp_path / "out"))
+        Predictor(red_segmenter()[0].backend).segment(found, PredictionWriter(tmp_path / "out"))
 
 
 # --- ONNX Runtime
@@ -268,13 +260,13 @@ def test_an_image_that_breaks_meanwhile_is_one_line(pictures: Path, tmp_path: Pa
 def test_an_exported_network_predicts_the_same(pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX needs maeseg[onnx]")
     pytest.importorskip("onnx", reason="ONNX needs maeseg[onnx]")
-    file = write_red_onnx(tmp_path / "red.onnx", trained_on=json.dumps([20, 30]))
-    engine = open_engine(file, "best", "32-true")
-    assert (engine.channels, engine.size, engine.trained_on) == (3, (32, 32), (20, 30))
-    image = read_pixels(pictures / "1.png", "1.png", 3)
-    other = red_engine(32)[0]
-    [ours], [theirs] = (probabilities(each, [image], flips=True) for each in (other, engine))
-    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)  # resized in 8 bits before it is normalized
+    spec = spec_of(stored=(20, 30))
+    file = write_red_onnx(tmp_path / "red.onnx", spec)
+    segmenter = load(file)
+    assert segmenter.spec == spec
+    other = segmenter_with(Red(), spec)
+    ours, theirs = (each.probabilities(pictures / "1.png", flips=True) for each in (other, segmenter))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     words = ("predict", "--run", file, "--images", pictures, "--out", tmp_path / "out", "--tile", 40)
     assert maeseg(*words) == 0
     assert len(files_in(tmp_path / "out")) == 20 + 1
@@ -285,7 +277,7 @@ def test_a_run_and_its_export_predict_the_same(finetuned: Path, pictures: Path, 
         pytest.importorskip(package, reason="ONNX needs maeseg[onnx]")
     file = tmp_path / "unet.onnx"
     assert maeseg("export", "--run", finetuned, "--format", "onnx", "--out", file) == 0
-    assert open_engine(file, "best", "32-true").trained_on == (128, 128)
+    assert load(file).spec == load(finetuned).spec
     found = []
     for run, out in ((finetuned, tmp_path / "one"), (file, tmp_path / "other")):
         words = ("predict", "--run", run, "--images", pictures, "--out", out, "--tile", 48, "--probabilities")
@@ -307,13 +299,14 @@ def test_files_that_are_no_exported_network(refused: Refused, pictures: Path, tm
     assert "broken.onnx is not a network that ONNX Runtime can read" in refused(*words, broken)
     file = write_red_onnx(tmp_path / "red.onnx")
     assert "--precision bf16-mixed is PyTorch's" in refused(*words, file, "--precision", "bf16-mixed")
-    for size in ("[32]", "[0, 32]", "[99999, 32]", "32", "{", "[true, 32]"):
-        write_red_onnx(file, image_size=size)
-        assert "red.onnx does not say what size it was trained at" in refused(*words, file)
-    model = onnx.load(write_red_onnx(file))
-    del model.metadata_props[:]
-    onnx.save(model, file)
-    assert "red.onnx does not say what size it was trained at" in refused(*words, file)
+    for size in ([32], [0, 32], [99999, 32], 32, [True, 32], [33, 32]):
+        write_red_onnx(file, metadata={NETWORK_SPEC: json.dumps(spec_of().to_dict() | {"image_size": size})})
+        assert "red.onnx does not describe its network (image_size" in refused(*words, file)
+    for metadata in ({}, {NETWORK_SPEC: "{"}, {NETWORK_SPEC: "[" * 100_000}, {NETWORK_SPEC: " " * 2**21}):
+        write_red_onnx(file, metadata=metadata)
+        assert "red.onnx does not describe its network" in refused(*words, file)
+    write_red_onnx(file, spec_of(classes=Classes(("a", "b"), (0, 1), default_colors(2))))
+    assert "red.onnx does not segment images as its metadata say" in refused(*words, file)
     model = onnx.load(write_red_onnx(file))
     model.graph.output[0].CopyFrom(
         onnx.helper.make_tensor_value_info("red", onnx.TensorProto.FLOAT, ["batch", 1, "height", "width"])
@@ -333,7 +326,7 @@ def test_a_geotiff_gets_a_map_that_lies_where_it_does(pictures: Path, tmp_path: 
     rasterio = pytest.importorskip("rasterio", reason="the extra geo is not installed")
     file = write_geo(rasterio, tmp_path / "in" / "deep" / "field.tif")
     Image.open(pictures / "1.png").save(tmp_path / "in" / "plain.tif")
-    segment(Segmenter(red_engine()[0], tile=40), tmp_path / "in", tmp_path / "out", probabilities=True)
+    segment(Predictor(red_segmenter()[0].backend, tile=40), tmp_path / "in", tmp_path / "out", probabilities=True)
     assert files_in(tmp_path / "out") == {
         "labels/deep/field.tif", "probabilities/deep/field.tif", "overlays/deep/field.png",
         "labels/plain.png", "probabilities/plain.png", "overlays/plain.png",
@@ -364,7 +357,7 @@ def test_a_geotiff_with_damaged_tags_gets_a_png_and_a_word(tmp_path: Path, caplo
     content, compression = file.read_bytes(), struct.pack("<HHI", 259, 3, 1)  # tag, type, count
     assert content.count(compression) == 1
     file.write_bytes(content.replace(compression, struct.pack("<HHI", 259, 0, 1)))  # Pillow forgives it
-    segment(Segmenter(red_engine()[0]), tmp_path / "in", tmp_path / "out")
+    segment(Predictor(red_segmenter()[0].backend), tmp_path / "in", tmp_path / "out")
     assert files_in(tmp_path / "out") == {"labels/field.png", "overlays/field.png"}
     assert f"{file}: where it lies cannot be read" in caplog.text
 
@@ -383,13 +376,13 @@ def test_without_rasterio_a_geotiff_gets_a_png_and_a_word(
     monkeypatch.setitem(sys.modules, "rasterio", None)
     geotiff._say_missing.cache_clear()
     with caplog.at_level(logging.WARNING):
-        segment(Segmenter(red_engine()[0]), tmp_path / "in", tmp_path / "out", overlays=False)
+        segment(Predictor(red_segmenter()[0].backend), tmp_path / "in", tmp_path / "out", overlays=False)
     assert files_in(tmp_path / "out") == {"labels/a.png", "labels/b.png"}
     assert [record.message for record in caplog.records if "rasterio is not installed" in record.message] != []
 
 
 def test_a_model_is_left_in_evaluation_mode() -> None:
-    assert not TorchEngine(Red().train(), (32, 32)).model.training
+    assert not segmenter_with(Red().train(), spec_of()).network.training
 
 
 # --- memory

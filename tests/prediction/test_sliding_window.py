@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from helpers.red_network import expected_red, red_engine
+from helpers.red_network import expected_red, red_segmenter
 from maeseg.errors import UserError
-from maeseg.prediction.engines import probabilities
 from maeseg.prediction.sliding_window import Tiling, check_tile, choose_tile
 
 sides = st.integers(1, 90)
@@ -74,11 +73,11 @@ def test_where_tiles_disagree_the_map_passes_smoothly_from_one_to_the_other() ->
 
 
 def test_every_tile_is_predicted_as_an_image_is() -> None:
-    engine, model = red_engine(32)
+    segmenter, model = red_segmenter(32)
     image = image_of(70, 90)
     tiling = Tiling((70, 90), (32, 32), 0.25)
-    tiles = probabilities(engine, [cut(tiling, image, corner) for corner in tiling.corners])
-    assert model.shapes == [(len(tiling.corners), 3, 32, 32)]
+    tiles = [segmenter.probabilities(cut(tiling, image, corner)) for corner in tiling.corners]
+    assert model.shapes == [(1, 3, 32, 32)] * len(tiling.corners)
     torch.testing.assert_close(blended(tiling, tiles).double(), expected_red(image), atol=1e-6, rtol=0)
 
 

@@ -138,4 +138,4 @@ def test_an_exported_network_has_no_features(refused: Callable[..., str], pool: 
         pytest.importorskip(package, reason="ONNX needs maeseg[onnx]")
     file = write_red_onnx(tmp_path / "red.onnx")
     said = refused("suggest", "--run", file, "--images", pool, "--out", tmp_path / "out", "--count", 2)
-    assert "red.onnx has no encoder to look into: give the finetune run" in said
+    assert "red.onnx is run by ONNX Runtime, and has no PyTorch network: give the finetune run" in said

@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 import maeseg as library
 from helpers.folders import write_pairs
 from helpers.mishaps import Mishap, suffer
-from helpers.red_network import Red, expected_red, write_red_onnx
+from helpers.red_network import Red, expected_red, segmenter_with, spec_of, write_red_onnx
 from helpers.tiny_runs import WIDTHS, curves, maeseg, same_weights
 from maeseg.data.crops import CropGrid, RandomCrop
 from maeseg.data.image_reading import read_pixels
@@ -28,13 +28,12 @@ from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.data.sources.folder import ImageFolder
 from maeseg.data.transforms import crop_transform, eval_transform
 from maeseg.models.unet import build_unet
-from maeseg.prediction.engines import TorchEngine, open_engine
 from maeseg.prediction.inputs import Images
-from maeseg.prediction.single_image import predict_image, predict_in_tiles
+from maeseg.prediction.segmenter import load
 from maeseg.prediction.sliding_window import choose_tile
 from maeseg.prediction.suggestion import look_at, look_at_batch
 from maeseg.prediction.writer import in_bytes
-from maeseg.runs.checkpoint import read_checkpoint, restore_unet
+from maeseg.runs.checkpoint import read_checkpoint
 from maeseg.runs.image_list import read_image_list
 from maeseg.training.losses import SegmentationLoss
 from maeseg.types import BORDER, BorderRule, LossName
@@ -136,10 +135,10 @@ def test_validation_sees_each_pixel_once(tmp_path: Path) -> None:
 
 def test_an_image_in_tiles_is_what_its_tiles_say() -> None:
     torch.manual_seed(0)
-    unet = build_unet("test_resnet", WIDTHS).eval()
+    segmenter = segmenter_with(build_unet("test_resnet", WIDTHS), spec_of(CROP, crop=True))
     image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
-    found = predict_in_tiles(unet, image, CROP)
-    tiles = [predict_image(unet, image[..., left : left + 64], CROP)[0] for left in (0, 32)]
+    found = segmenter.probabilities(image)
+    tiles = [segmenter.probabilities(image[..., left : left + 64])[0] for left in (0, 32)]
     bell = torch.sin(torch.pi * (torch.arange(64) + 0.5) / 64) ** 2
     expected = torch.cat([tiles[0][:, :32], torch.zeros(64, 32), tiles[1][:, 32:]], dim=1)
     first, second = bell[32:], bell[:32]
@@ -150,7 +149,7 @@ def test_an_image_in_tiles_is_what_its_tiles_say() -> None:
 @pytest.mark.parametrize("size", [(70, 90), (20, 200), (64, 64)])
 def test_no_pixel_is_resized(size: tuple[int, int]) -> None:
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
-    found = predict_in_tiles(Red(), image, CROP)[0].double()
+    found = segmenter_with(Red(), spec_of(CROP, crop=True)).probabilities(image)[0].double()
     torch.testing.assert_close(found, expected_red(image), atol=1e-6, rtol=0)
 
 
@@ -164,10 +163,10 @@ def test_every_image_is_taken_at_native_resolution() -> None:
 def test_an_image_to_suggest_is_looked_at_in_tiles(tmp_path: Path) -> None:
     torch.manual_seed(0)
     unet = build_unet("test_resnet", WIDTHS)
-    engine = TorchEngine(unet, CROP, crop=CROP)
+    segmenter = segmenter_with(unet, spec_of(CROP, crop=True))
     root = write_pairs(tmp_path, 2, size=(64, 128)) / "images"
     names = [Path("im_00.png"), Path("im_01.png")]
-    features, unsure = look_at(engine, Images(root, dict.fromkeys(names, (64, 128)), {}))
+    features, unsure = look_at(segmenter, Images(root, dict.fromkeys(names, (64, 128)), {}))
     image = read_pixels(root / names[1], "", 3)
     as_stored = eval_transform((64, 128), IMAGENET)(tv_tensors.Image(image))
     each, expected = look_at_batch(unet, torch.stack([as_stored[..., :64], as_stored[..., 64:]]))
@@ -213,20 +212,19 @@ def held_out(run: Path, data: Path) -> list[tuple[Tensor, NDArray[np.bool_]]]:
 
 def test_a_run_says_what_it_was_trained_on(run: Path, data: Path, tmp_path: Path) -> None:
     saved = read_checkpoint(run, "best")
-    assert saved.about["crop"] == saved.about["image_size"] == [64, 64] and saved.crop == CROP
-    assert open_engine(run, "best", "32-true").crop == CROP
-    assert read_checkpoint(run, "last").about["border"] == "background"
+    assert saved.spec.crop == saved.spec.size == load(run).spec.crop == CROP
+    assert read_checkpoint(run, "last").data.border == "background"
     content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
-    content["hyper_parameters"]["about"]["crop"] = [64, 96]
+    content["hyper_parameters"]["spec"]["native_resolution"] = [64, 96]
     torch.save(content, tmp_path / "best.ckpt")
-    with pytest.raises(library.UserError, match="does not say what network it holds"):
+    with pytest.raises(library.UserError, match="does not describe its network"):
         read_checkpoint(tmp_path / "best.ckpt")
 
 
 def test_the_figures_are_those_of_tiles(run: Path, data: Path) -> None:
-    unet, right, pixels, together, either = restore_unet(read_checkpoint(run, "best")), 0, 0, 0, 0
+    segmenter, right, pixels, together, either = load(run), 0, 0, 0, 0
     for image, label in held_out(run, data):
-        found = predict_in_tiles(unet, image, CROP)[0].numpy() > 0.5
+        found = segmenter.probabilities(image)[0].numpy() > 0.5
         right, pixels = right + int((found == label).sum()), pixels + label.size
         together, either = together + int((found & label).sum()), either + int((found | label).sum())
     figures = read_json(run / "metrics.json")
@@ -239,7 +237,7 @@ def test_the_figures_are_those_of_tiles(run: Path, data: Path) -> None:
 
 
 def test_validation_is_that_of_crops_side_by_side(run: Path, data: Path) -> None:
-    unet, right, pixels = restore_unet(read_checkpoint(run, "last")), 0, 0
+    segmenter, right, pixels = load(run, checkpoint="last"), 0, 0
     for image, label in held_out(run, data):
         for top in range(0, label.shape[0], 64):
             for left in range(0, label.shape[1], 64):
@@ -247,7 +245,7 @@ def test_validation_is_that_of_crops_side_by_side(run: Path, data: Path) -> None
                 below, aside = 64 - part.shape[0], 64 - part.shape[1]
                 cut = image[:, top : top + 64, left : left + 64].numpy()
                 cut = np.pad(cut, ((0, 0), (0, below), (0, aside)), "symmetric")
-                found = predict_image(unet, torch.from_numpy(cut), CROP)[0, : part.shape[0], : part.shape[1]]
+                found = segmenter.probabilities(torch.from_numpy(cut))[0, : part.shape[0], : part.shape[1]]
                 right, pixels = right + int(((found.numpy() > 0.5) == part).sum()), pixels + part.size
     with (run / "metrics.csv").open(newline="") as file:
         *_, last = csv.DictReader(file)
@@ -262,9 +260,9 @@ def test_predict_takes_the_tiles_of_evaluate(
     with caplog.at_level(logging.INFO, logger="maeseg"):
         assert maeseg(*words, "--probabilities") == 0
     assert "9 of 9 images are predicted in tiles (--tile) of 64 x 64 pixels at native resolution" in caplog.text
-    unet = restore_unet(read_checkpoint(run, "best"))
+    segmenter = load(run)
     for file in (data / "images").iterdir():
-        expected = in_bytes(predict_in_tiles(unet, read_pixels(file, "", 3), CROP)[0]).numpy()
+        expected = in_bytes(segmenter.probabilities(file)[0]).numpy()
         found = np.asarray(Image.open(tmp_path / "out" / "probabilities" / file.name)).astype(int)
         assert np.abs(found - expected).max() <= 1
     said = refused(*words[:-1], tmp_path / "whole", "--tile", 0)
@@ -278,8 +276,8 @@ def test_predict_takes_the_tiles_of_evaluate(
 def test_an_exported_network_keeps_to_its_crops(tmp_path: Path, refused: Callable[..., str], data: Path) -> None:
     for package in ("onnx", "onnxruntime"):
         pytest.importorskip(package, reason="ONNX needs maeseg[onnx]")
-    file = write_red_onnx(tmp_path / "red.onnx", crop=json.dumps([32, 32]))
-    assert open_engine(file, "best", "32-true").crop == (32, 32)
+    file = write_red_onnx(tmp_path / "red.onnx", spec_of(crop=True))
+    assert load(file).spec.crop == (32, 32)
     said = refused("predict", "--run", file, "--images", data / "images", "--out", tmp_path / "out", "--tile", 0)
     assert "was trained on crops of 32 x 32 pixels" in said
 
@@ -308,14 +306,14 @@ def test_a_crop_larger_than_every_image_and_a_run_that_begins_with_it(
     assert 0 <= figures["iou"] <= 1
     assert "; 6 of 6 images are smaller, and their reflection counts for nothing; validation on 3 such" in caplog.text
     library.finetune(**words, out=str(tmp_path / "more"), weights=str(tmp_path / "run"))
-    assert read_checkpoint(tmp_path / "more").crop == (96, 128)
+    assert read_checkpoint(tmp_path / "more").spec.crop == (96, 128)
     library.finetune(**words, out=str(tmp_path / "resized"), weights=str(tmp_path / "run"), image_size=64)
-    assert read_checkpoint(tmp_path / "resized").crop is None
+    assert read_checkpoint(tmp_path / "resized").spec.crop is None
 
 
 def test_a_comparison_on_crops(data: Path, tmp_path: Path) -> None:
     words = ("--labels", "[4]", "--inits", "[scratch]", "--seeds", 1, "--steps_per_epoch", 2, *NETWORK, *HOW)
     assert maeseg("compare", "--data", data, "--out", tmp_path / "cmp", *words) == 0
     [each] = (tmp_path / "cmp" / "runs").iterdir()
-    assert read_checkpoint(each, "best").crop == CROP
+    assert read_checkpoint(each, "best").spec.crop == CROP
     shutil.rmtree(tmp_path / "cmp")

@@ -471,13 +471,13 @@ def test_several_classes_are_tinted_and_counted(tmp_path: Path) -> None:
     found = client_of(run).post("/segment", params={"run": "run"}, content=image.read_bytes()).json()
     assert base64.b64decode(found["label"]) == (tmp_path / "out" / "labels" / "00.png").read_bytes()
     saved = read_checkpoint(run)
-    place = {value: number for number, value in enumerate(saved.classes.values)}
+    place = {value: number for number, value in enumerate(saved.spec.classes.values)}
     classes = np.vectorize(place.get)(values_of(found["label"]))
-    assert [each["name"] for each in found["classes"]] == list(saved.classes.names[1:])
+    assert [each["name"] for each in found["classes"]] == list(saved.spec.classes.names[1:])
     for number, each in enumerate(found["classes"], 1):
         assert each["share"] == pytest.approx((classes == number).mean())
-        assert tuple(each["color"]) == saved.classes.colors[number]
+        assert tuple(each["color"]) == saved.spec.classes.colors[number]
     tint = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["tint"]))).convert("RGBA"))
     assert np.array_equal(tint[..., 3] == 255, classes > 0)
-    assert np.array_equal(tint[classes > 0][:, :3], np.array(saved.classes.colors)[classes[classes > 0]])
+    assert np.array_equal(tint[classes > 0][:, :3], np.array(saved.spec.classes.colors)[classes[classes > 0]])
     assert len(np.unique(classes)) > 1
