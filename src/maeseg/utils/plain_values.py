@@ -21,12 +21,14 @@ def entry(values: Any, key: str) -> Any:
 
 def text(values: Any, key: str) -> str:
     """A text."""
-    return _of_type(values, key, str, "a text")
+    found: str = _of_type(values, key, str, "a text")
+    return found
 
 
 def flag(values: Any, key: str) -> bool:
     """True or false."""
-    return _of_type(values, key, bool, "true or false")
+    found: bool = _of_type(values, key, bool, "true or false")
+    return found
 
 
 def word(values: Any, key: str, known: Sequence[Word]) -> Word:
