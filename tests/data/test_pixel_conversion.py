@@ -26,7 +26,7 @@ from maeseg.data.sources.folder import ImageFolder
 from maeseg.data.sources.joined import Joined
 from maeseg.data.sources.tar_shards import TarShards
 from maeseg.errors import UserError
-from maeseg.prediction.geotiff import read_place
+from maeseg.prediction.geotiff import read_georeference
 from maeseg.prediction.inputs import find_images
 from maeseg.prediction.segmenter import load
 from maeseg.runs.checkpoint import read_checkpoint
@@ -286,5 +286,5 @@ def test_a_turned_geotiff_has_no_place(orientation: int, tmp_path: Path, caplog:
     tie = (33922, "d", 6, (0.0, 0.0, 0.0, 5.0, 50.0, 0.0), True)
     tags = [scale, tie, directory, (274, "H", 1, orientation, True)]
     (tmp_path / "a.tif").write_bytes(tiff(noise(1)[0], extratags=tags))
-    place = read_place(tmp_path / "a.tif", (48, 64))
-    assert (place is None) == (orientation == 3) == ("has an orientation tag" in caplog.text)
+    georeference = read_georeference(tmp_path / "a.tif", (48, 64))
+    assert (georeference is None) == (orientation == 3) == ("has an orientation tag" in caplog.text)

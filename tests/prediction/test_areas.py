@@ -150,12 +150,12 @@ def test_tables_of_before_are_gone_before_the_first_image(pictures: Path, tmp_pa
 
 def test_square_meters_of_geotiffs(tmp_path: Path) -> None:
     rasterio = pytest.importorskip("rasterio", reason="GeoTIFFs need maeseg[geo]")
-    from maeseg.prediction.geotiff import Place, square_meters
+    from maeseg.prediction.geotiff import Georeference, square_meters
 
     half_meter = rasterio.Affine(0.5, 0, 300000, 0, -0.5, 5000000)
     turned = rasterio.Affine(3**0.5, -1.5, 0, 1, 1.5 * 3**0.5, 0)  # by 30 degrees, 2 m by 3 m
     found = {
-        (code, number): square_meters(Place(rasterio.CRS.from_epsg(code), transform))
+        (code, number): square_meters(Georeference(rasterio.CRS.from_epsg(code), transform))
         for code in (32633, 2263, 4326, 3857, 3395)
         for number, transform in enumerate((half_meter, turned))
     }
@@ -164,7 +164,7 @@ def test_square_meters_of_geotiffs(tmp_path: Path) -> None:
     assert found.pop((2263, 0)) == pytest.approx(0.25 * foot**2)
     assert found.pop((2263, 1)) == pytest.approx(6 * foot**2)
     assert set(found.values()) == {None}  # degrees, Web Mercator, Mercator
-    assert square_meters(None) is square_meters(Place(None, half_meter)) is None
+    assert square_meters(None) is square_meters(Georeference(None, half_meter)) is None
 
 
 def test_a_geotiffs_areas_are_in_the_table(tmp_path: Path) -> None:

@@ -359,7 +359,7 @@ def test_a_geotiff_with_damaged_tags_gets_a_png_and_a_word(tmp_path: Path, caplo
     file.write_bytes(content.replace(compression, struct.pack("<HHI", 259, 0, 1)))  # Pillow forgives it
     segment(Predictor(red_segmenter()[0].backend), tmp_path / "in", tmp_path / "out")
     assert files_in(tmp_path / "out") == {"labels/field.png", "overlays/field.png"}
-    assert f"{file}: where it lies cannot be read" in caplog.text
+    assert f"{file}: its georeference cannot be read" in caplog.text
 
 
 def test_without_rasterio_a_geotiff_gets_a_png_and_a_word(

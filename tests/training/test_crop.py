@@ -31,7 +31,7 @@ from maeseg.models.unet import build_unet
 from maeseg.prediction.inputs import Images
 from maeseg.prediction.segmenter import load
 from maeseg.prediction.sliding_window import choose_tile
-from maeseg.prediction.suggestion import look_at, look_at_batch
+from maeseg.prediction.suggestion import score_batch, score_images
 from maeseg.prediction.writer import in_bytes
 from maeseg.runs.checkpoint import read_checkpoint
 from maeseg.runs.image_list import read_image_list
@@ -166,10 +166,10 @@ def test_an_image_to_suggest_is_looked_at_in_tiles(tmp_path: Path) -> None:
     segmenter = segmenter_with(unet, spec_of(CROP, crop=True))
     root = write_pairs(tmp_path, 2, size=(64, 128)) / "images"
     names = [Path("im_00.png"), Path("im_01.png")]
-    features, unsure = look_at(segmenter, Images(root, dict.fromkeys(names, (64, 128)), {}))
+    features, unsure = score_images(segmenter, Images(root, dict.fromkeys(names, (64, 128)), {}))
     image = read_pixels(root / names[1], "", 3)
     as_stored = eval_transform((64, 128), IMAGENET)(tv_tensors.Image(image))
-    each, expected = look_at_batch(unet, torch.stack([as_stored[..., :64], as_stored[..., 64:]]))
+    each, expected = score_batch(unet, torch.stack([as_stored[..., :64], as_stored[..., 64:]]))
     torch.testing.assert_close(unsure[1], expected.mean())
     torch.testing.assert_close(features[1], each.mean(0) / each.mean(0).norm())
 

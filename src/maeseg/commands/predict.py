@@ -26,7 +26,7 @@ def predict(
         run: A finetune run, or what ``maeseg export`` made of one with ``--format`` onnx, smp or safetensors.
         images: An image, or a folder of images in any depth.
         out: Folder to write ``labels/NAME.png`` (0 and 255, or the classes' values with a palette of their colors) and
-            ``overlays/NAME.png`` to; of a GeoTIFF, ``labels/NAME.tif`` that lies where it does; and
+            ``overlays/NAME.png`` to; of a GeoTIFF, ``labels/NAME.tif`` with its georeference; and
             ``predictions.csv``, the area, share and mean confidence of each class in each image. With several classes
             also ``legend.png``, their colors.
         checkpoint: The best by validation IoU, or the last.

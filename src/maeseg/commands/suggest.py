@@ -41,7 +41,7 @@ def suggest(
     from maeseg.prediction.output_files import open_output
     from maeseg.prediction.predictor import Predictor
     from maeseg.prediction.segmenter import load
-    from maeseg.prediction.suggestion import choose, look_at
+    from maeseg.prediction.suggestion import choose, score_images
     from maeseg.prediction.writer import PredictionWriter, open_overlay
     from maeseg.utils.atomic_io import write_csv
 
@@ -53,8 +53,8 @@ def suggest(
     known = find_images(Path(labeled), spec.channels, largest=largest) if labeled else None
 
     with open_output(Path(out), overwrite) as target:
-        features_NC, uncertainty_N = look_at(segmenter, found)
-        labeled_MC = look_at(segmenter, known)[0] if known else features_NC[:0]
+        features_NC, uncertainty_N = score_images(segmenter, found)
+        labeled_MC = score_images(segmenter, known)[0] if known else features_NC[:0]
         places = choose(features_NC, uncertainty_N, labeled_MC, count)
         chosen = [names[place] for place in places]
         wanted = Images(found.folder, {name: found.sizes[name] for name in chosen}, {})

@@ -17,7 +17,7 @@ from maeseg.prediction.segmenter import load
 def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> None:
     """Write a comparison's ``contrasts/``: a list, and image, label and both predictions of each image as PNG.
 
-    Does nothing where the list is there already, complete: it is written last.
+    Does nothing where the list is there already, complete: it is the last file.
 
     Args:
         compare: The compare folder, its runs finished.

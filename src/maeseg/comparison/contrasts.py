@@ -1,4 +1,4 @@
-"""The images on which two networks differ most: which they are, and contrasts/contrasts.csv, which lists them."""
+"""The images on which two networks differ most, and contrasts/contrasts.csv, which lists them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -29,10 +29,10 @@ class Contrast:
 
     Attributes:
         init: The init.
-        reference: What it is compared with.
+        reference: Init that it is compared with.
         label_count: Number of labels.
         seed: Seed of the two runs.
-        kind: Whether the init gained or lost.
+        kind: Gain or loss of the init.
         file: Name of the image.
         iou: Its IoU under ``init``.
         reference_iou: Its IoU under ``reference``.

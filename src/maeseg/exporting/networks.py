@@ -40,7 +40,7 @@ def network_of(saved: Checkpoint) -> smp.Unet:
     """The U-Net of a finetune run; or of a pretrain run, whose head is as new.
 
     Raises:
-        UserError: If the weights do not fit.
+        UserError: The weights do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         if saved.verb == "finetune":

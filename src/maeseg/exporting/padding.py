@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class FixedConv2dSame(nn.Module):
-    """What a ``Conv2dSame`` computes on maps whose sides are multiples of its stride.
+    """Result of a ``Conv2dSame`` on maps whose sides are multiples of its stride.
 
     Args:
         conv: The convolution, whose weights are shared.

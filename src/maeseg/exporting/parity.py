@@ -30,7 +30,7 @@ def images_to_check(run: Path, images: str | None, channels: int) -> list[Path]:
     """The images that the user names, or those in the run's examples.
 
     Raises:
-        UserError: If there are none, or one cannot be read.
+        UserError: There are none, or one cannot be read.
     """
     if images is not None:
         found = find_images(Path(images), channels)

@@ -25,10 +25,10 @@ class ClassAreas:
     """Pixels that are predicted as each class, and the sum of their confidence, filled rows by rows.
 
     Args:
-        classes: How many there are.
+        classes: Number of classes.
 
     Attributes:
-        pixels_K: Of each class, int64.
+        pixels_K: Pixels of each class, int64.
         certainty_K: Sum over these pixels of the probability of their class.
     """
 
@@ -56,7 +56,7 @@ class ImageAreas:
 
     Attributes:
         size: Its height and width.
-        classes: Of its classes.
+        classes: Areas of its classes.
         square_meters: Area of a pixel on the ground, where it is known.
     """
 
@@ -72,9 +72,9 @@ def write_predictions_csv(folder: Path, found: Mapping[Path, ImageAreas], classe
     predicted as it, empty where there are none.
 
     Args:
-        folder: Where to.
+        folder: Output folder.
         found: The areas in each image.
-        classes: What is told apart.
+        classes: Classes of the network.
 
     Raises:
         OSError: It cannot be written.

@@ -56,7 +56,7 @@ def label_contact_sheet(source: Source, indices: Sequence[int], titles: Sequence
 
     Args:
         source: Labeled images.
-        indices: Which of them.
+        indices: Indices of the images.
         titles: A line for each, its name for example; shortened to its end where it is long.
 
     Raises:

@@ -29,7 +29,7 @@ class Measured:
         source: All of the data.
         indices: Those that are measured, in order.
         split: Part that they are.
-        origin: Where that is known from, in words.
+        origin: Source of that knowledge, in words.
         trained_on: Number of them that the run's weights were trained on; None where that is not known.
     """
 
@@ -40,7 +40,7 @@ class Measured:
     trained_on: int | None
 
     def in_words(self, data: str) -> str:
-        """Say which images these are: ``8 validation images of labeled/ (stored split)``."""
+        """Name the images: ``8 validation images of labeled/ (stored split)``."""
         kind = _KINDS[self.split] + "s" * (len(self.indices) != 1)
         return f"{len(self.indices)} {kind} of {data} ({self.origin})"
 

@@ -46,11 +46,11 @@ def write_reconstructions(
         out: Folder to write to.
         network: The pre-trained network.
         source: Images.
-        indices: Which of them.
+        indices: Indices of the images.
         size: (height, width) to run the network at.
-        visible_BYX: What the network may see of each.
+        visible_BYX: Visible grid of each.
         normalized_target: See :func:`reconstruct_images`.
-        normalization: Of the channels.
+        normalization: Normalization of the channels.
     """
     out.mkdir(parents=True, exist_ok=True)
     network.eval()

@@ -1,4 +1,4 @@
-"""The images that a verb is given: found, and each looked at before the first result is written."""
+"""Input images of a command: found, and each checked before the first result is saved."""
 
 import logging
 import threading
@@ -25,7 +25,7 @@ from maeseg.utils.progress import show_progress
 log = logging.getLogger(__name__)
 
 
-_LARGE = 2**24  # pixels; one such image is looked at at a time
+_LARGE = 2**24  # pixels; one such image is checked at a time
 _one_large = threading.Lock()
 
 
@@ -34,9 +34,9 @@ class Images:
     """Images that were found.
 
     Attributes:
-        folder: Where they lie.
+        folder: Folder that the paths are relative to.
         sizes: Height and width of each that can be used, by its path relative to the folder, sorted.
-        bad: What is wrong with each of the others, in one line.
+        bad: Reason why each of the others cannot be used, in one line.
     """
 
     folder: Path
@@ -53,11 +53,11 @@ def find_images(
 
     Args:
         path: An image file, or a folder of images at any depth.
-        channels: Of the images.
-        most: Pixels that one may have.
-        on_bad_image: What to do about those that cannot be used, if the verb gives the choice: ``fail`` or ``skip``.
-        count: Take so many, evenly spread, and look at no other; by default all.
-        largest: The value of 16 bits that the verb scales images by; what else it takes for granted is said with it.
+        channels: Number of channels.
+        most: Largest number of pixels of an image.
+        on_bad_image: Action on images that cannot be used, if the command gives the choice: ``fail`` or ``skip``.
+        count: Number of images to take, evenly spread; no other is checked. By default all.
+        largest: The value of 16 bits that images are scaled by; it is logged with the other assumptions.
 
     Raises:
         UserError: There is no such path, no image in it or fewer than are to be taken, two images differ only in their
@@ -77,9 +77,9 @@ def find_images(
     if doubled:
         raise UserError(f"{path}: two images share the name {some(doubled)}: rename one of each")
     with open_workers(torch.get_num_threads()) as pool:
-        look = partial(_look, channels=channels, most=most)
-        looked = in_order(pool, look, [folder / file for file in files], lambda file: 1, 2**10)
-        found = dict(zip(files, show_progress(looked, "checking images", len(files)), strict=True))
+        check = partial(_check, channels=channels, most=most)
+        checked = in_order(pool, check, [folder / file for file in files], lambda file: 1, 2**10)
+        found = dict(zip(files, show_progress(checked, "checking images", len(files)), strict=True))
     facts = {file: what for file, what in found.items() if not isinstance(what, str)}
     sizes = {file: (each.height, each.width) for file, each in facts.items()}
     bad = {file: what for file, what in found.items() if isinstance(what, str)}
@@ -91,13 +91,13 @@ def find_images(
 
 
 def check_count(count: int, there: int, path: Path) -> None:
-    """Raise a UserError unless so many images can be taken of those that are there."""
+    """Raise a UserError unless ``count`` is 1 to the number of images."""
     if not 1 <= count <= there:
         raise UserError(f"--count {count}: {path} has {there} images; give 1 to {there}")
 
 
-def _look(file: Path, channels: int, most: int) -> PixelFacts | str:
-    """What is known of an image, or what is wrong with it."""
+def _check(file: Path, channels: int, most: int) -> PixelFacts | str:
+    """Facts about an image, or the reason why it cannot be used, in one line."""
     try:
         with _one_large if count_pixels(file, str(file), most) > _LARGE else nullcontext():
             return check_pixels(file, str(file), channels, most)

@@ -1,4 +1,4 @@
-"""Folders and files that are written for the user."""
+"""Output folders and files."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ def open_output(out: Path, overwrite: bool) -> Iterator[Path]:
 
     Args:
         out: The folder.
-        overwrite: Whether it may hold something already.
+        overwrite: True to accept a folder that is not empty.
 
     Raises:
         UserError: If it is a file, holds something, or cannot be written.
@@ -55,9 +55,9 @@ def free_file(folder: Path, name: str, content: Mapping[str, Any]) -> Path:
     """Name a JSON file so that none with another content is replaced: ``NAME.json``, or ``NAME-2.json`` and so on.
 
     Args:
-        folder: Where it will be.
+        folder: Folder of the file.
         name: Its name without suffix.
-        content: What it will hold; a file that holds the same is as good as a new one.
+        content: Its content; a file of the same content is as good as a new one.
     """
     paths = (folder / f"{name}{f'-{number}' if number > 1 else ''}.json" for number in count(1))
     return next(path for path in paths if not path.exists() or _holds(path, content))

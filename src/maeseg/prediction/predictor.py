@@ -20,7 +20,7 @@ from maeseg.data.image_files import MAX_PIXELS_ALONE
 from maeseg.data.image_reading import LargeArray, LargePicture, open_large, picture_of, read_pixels
 from maeseg.prediction.areas import ImageAreas
 from maeseg.prediction.backends import Backend, probability_maps
-from maeseg.prediction.geotiff import read_place, square_meters
+from maeseg.prediction.geotiff import read_georeference, square_meters
 from maeseg.prediction.inputs import Images
 from maeseg.prediction.sliding_window import OVERLAP, Tiling, choose_tile
 from maeseg.prediction.threads import in_order, open_workers, share_out
@@ -144,11 +144,11 @@ class Predictor:
         read, measured = [self._read(images.folder / name) for name in batch], []
         found = probability_maps(self.backend, read, self.flips)
         for name, pixels_CHW, maps in zip(batch, read, found, strict=True):
-            place = read_place(images.folder / name, images.sizes[name])
+            georeference = read_georeference(images.folder / name, images.sizes[name])
             with writer.predicting(images.sizes[name]) as prediction:
                 prediction.fill(0, maps)
-                writer.write(name, partial(picture_of, pixels_CHW), prediction, place)
-            measured.append((name, ImageAreas(images.sizes[name], prediction.areas, square_meters(place))))
+                writer.write(name, partial(picture_of, pixels_CHW), prediction, georeference)
+            measured.append((name, ImageAreas(images.sizes[name], prediction.areas, square_meters(georeference))))
         return measured
 
     def _segment_alone(
@@ -157,11 +157,11 @@ class Predictor:
         file = images.folder / name
         spec = self.backend.spec
         image = open_large(file, str(file), spec.channels, spec.normalization.largest)
-        place = read_place(file, images.sizes[name])
+        georeference = read_georeference(file, images.sizes[name])
         with writer.predicting(image.size) as prediction:
             self._fill_from_tiles(prediction, image, str(name), tile, pool)
-            writer.write(name, image.picture, prediction, place)
-        return ImageAreas(image.size, prediction.areas, square_meters(place))
+            writer.write(name, image.picture, prediction, georeference)
+        return ImageAreas(image.size, prediction.areas, square_meters(georeference))
 
     def _fill_from_tiles(
         self, prediction: Prediction, image: LargePicture | LargeArray, name: str, tile: tuple[int, int], pool: Executor

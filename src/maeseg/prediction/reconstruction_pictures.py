@@ -23,7 +23,7 @@ class Reconstruction:
 
     Args:
         image: The original.
-        visible: What the network saw; masked patches are gray.
+        visible: Input of the network; masked patches are gray.
         reconstruction: Visible patches as they were, masked ones as predicted.
     """
 
@@ -46,8 +46,8 @@ def reconstruct_images(
         network: A pre-trained network, in evaluation mode.
         images_BCHW: Images, normalized by the data set's mean and deviation.
         visible_BYX: Visible grid, True = seen.
-        normalized_target: Whether it was trained on targets normalized per patch.
-        normalization: What the images were normalized by.
+        normalized_target: True if it was trained on targets normalized per patch.
+        normalization: Normalization of the images.
     """
     patch = images_BCHW.shape[2] // visible_BYX.shape[1]
     predicted_BLP = patchify(network(images_BCHW, visible_BYX).float(), patch)
@@ -74,10 +74,10 @@ def draw_side_by_side(result: Reconstruction, normalized_target: bool, hidden: i
     """Original, visible part and reconstruction of the first image, with a caption that says what is true of them.
 
     Args:
-        result: What to draw.
-        normalized_target: Whether the network was trained on targets normalized per patch.
-        hidden: How many patches were masked; with few patches their share is not the mask ratio.
-        patches: Of how many.
+        result: The pictures.
+        normalized_target: True if the network was trained on targets normalized per patch.
+        hidden: Number of masked patches; with few patches their share is not the mask ratio.
+        patches: Number of patches.
     """
     figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
     titles = {

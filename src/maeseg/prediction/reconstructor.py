@@ -26,8 +26,8 @@ class Reconstructor:
         size: Height and width of the images.
         patch: Side of a patch.
         mask_ratio: Share of patches that training hid.
-        normalized_target: Whether its targets were normalized per patch.
-        normalization: Of the channels.
+        normalized_target: True if its targets were normalized per patch.
+        normalization: Normalization of the channels.
     """
 
     network: MaskedAutoencoder
@@ -48,13 +48,13 @@ class Reconstructor:
         Args:
             pixels_CHW: The image, uint8 or float32, of any size.
             mask_ratio: Share of patches to hide.
-            generator: What the visible grid is drawn from.
+            generator: Random generator of the visible grid.
 
         Returns:
             Three pictures of one image, at the network's size.
 
         Raises:
-            UserError: If nothing would be hidden, or nothing seen.
+            UserError: Nothing would be hidden, or nothing seen.
         """
         visible_BYX = random_visible(1, self.grid, mask_ratio, generator)
         image_BCHW = load_normalized(pixels_CHW, self.size, self.normalization).unsqueeze(0)
@@ -65,7 +65,7 @@ def open_reconstructor(run: Path) -> Reconstructor:
     """Open a pretrain run.
 
     Raises:
-        UserError: If it cannot be used.
+        UserError: The run cannot be used.
     """
     saved = read_checkpoint(run, "last")
     network, options = restore_masked_autoencoder(saved), saved.pretraining

@@ -18,13 +18,13 @@ from maeseg.data.crops import reflected
 from maeseg.errors import UserError
 
 LARGER = 8
-"""An image whose sides are up to this many times those of the images trained on is predicted whole.
+"""An image whose sides are up to this many times those of the training images is predicted without tiles.
 
 Photographs of one data set differ that much: the largest of Oxford-IIIT Pet are 6.5 times the median.
 """
 
 WHOLE_PIXELS = 32 * 2**20
-"""Larger images are not predicted whole unless that is asked for: it takes some 25 bytes a pixel."""
+"""Largest image that is predicted without tiles unless asked: it takes some 25 bytes a pixel."""
 
 SMALLEST = 32
 
@@ -64,10 +64,10 @@ def choose_tile(
         crop: Height and width of the crops at native resolution that it was trained on, if it was.
 
     Returns:
-        Height and width of a tile in the image's own pixels; None to predict the image whole. With ``auto`` an image of
-        up to eight times the sides of those trained on, and 34 million pixels, is predicted whole, and a larger one in
-        tiles of the size of those. After training on crops every image but one of their size is predicted in tiles of
-        it, smaller ones too.
+        Height and width of a tile in the image's own pixels; None to predict the image without tiles. With ``auto``
+        an image of up to eight times the sides of the training images, and 34 million pixels, gets none, and a larger
+        one tiles of the size of those. After training on crops every image but one of their size is predicted in tiles
+        of it, smaller ones too.
     """
     if tile != "auto":
         return (tile, tile) if tile else None
@@ -79,7 +79,7 @@ def choose_tile(
 
 
 class Tiling:
-    """Where the tiles of an image lie: evenly spread, from end to end, in rows.
+    """Places of an image's tiles: evenly spread, from end to end, in rows.
 
     Args:
         image: Height and width of the image.
@@ -96,12 +96,12 @@ class Tiling:
         self.corners = [(y, x) for y in self.rows for x in self.columns]
 
     def box(self, corner: tuple[int, int]) -> tuple[int, int, int, int]:
-        """What the tile at a corner covers of the image: top, left, bottom, right."""
+        """Part of the image under the tile at a corner: top, left, bottom, right."""
         (y, x), (height, width) = corner, self.tile
         return y, x, min(y + height, self.image[0]), min(x + width, self.image[1])
 
     def fill(self, cut_CHW: Tensor) -> Tensor:
-        """What was cut out of the image, (C, H, W), at the tile's size."""
+        """Continue a part of the image, (C, H, W), by its reflection to the tile's size."""
         return reflected(cut_CHW, self.tile)
 
     def blend(self, tiles: Iterator[Tensor], maps: int = 1) -> Iterator[Tensor]:
@@ -109,7 +109,7 @@ class Tiling:
 
         Args:
             tiles: Probabilities (K, H, W) of each tile, in the order of ``corners``.
-            maps: How many of each.
+            maps: Number of maps of each tile.
 
         Yields:
             Rows of the image from top to bottom, a few at a time: probabilities (K, H, W).

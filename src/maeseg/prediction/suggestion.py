@@ -26,10 +26,10 @@ from maeseg.prediction.threads import in_order, open_workers, share_out
 from maeseg.utils.progress import show_progress
 
 UNSURE = 5
-"""Candidates for each image that is to be chosen: the most unsure so many are looked at."""
+"""Candidates for each image that is to be chosen: the most unsure are taken."""
 
 
-def look_at(segmenter: Segmenter, images: Images) -> tuple[Tensor, Tensor]:
+def score_images(segmenter: Segmenter, images: Images) -> tuple[Tensor, Tensor]:
     """Features and uncertainty of many images, each resized to the network's size, or after training on crops in tiles.
 
     Args:
@@ -45,24 +45,22 @@ def look_at(segmenter: Segmenter, images: Images) -> tuple[Tensor, Tensor]:
     workers, at_once = share_out(spec.size)
     batches = [names[first : first + at_once] for first in range(0, len(names), at_once)]
 
-    def look(batch: Sequence[Path]) -> tuple[Tensor, Tensor]:
+    def score(batch: Sequence[Path]) -> tuple[Tensor, Tensor]:
         files = [images.folder / name for name in batch]
         read = (read_pixels(file, str(file), spec.channels, largest=spec.normalization.largest) for file in files)
         if spec.crop:
-            each = [look_at_tiles(segmenter, pixels_CHW, spec.crop, at_once) for pixels_CHW in read]
+            each = [score_tiles(segmenter, pixels_CHW, spec.crop, at_once) for pixels_CHW in read]
             return torch.stack([feature_C for feature_C, _ in each]), torch.stack([unsure for _, unsure in each])
         prepared = [segmenter.preprocess(pixels_CHW) for pixels_CHW in read]
-        return look_at_batch(network, torch.stack(prepared))
+        return score_batch(network, torch.stack(prepared))
 
     with open_workers(workers) as pool:
-        done = in_order(pool, look, batches, len, 2 * workers * at_once)
-        features, uncertainties = zip(*show_progress(done, "looking at images", len(batches)), strict=True)
+        done = in_order(pool, score, batches, len, 2 * workers * at_once)
+        features, uncertainties = zip(*show_progress(done, "scoring images", len(batches)), strict=True)
     return torch.cat(features), torch.cat(uncertainties)
 
 
-def look_at_tiles(
-    segmenter: Segmenter, pixels_CHW: Tensor, tile: tuple[int, int], at_once: int
-) -> tuple[Tensor, Tensor]:
+def score_tiles(segmenter: Segmenter, pixels_CHW: Tensor, tile: tuple[int, int], at_once: int) -> tuple[Tensor, Tensor]:
     """Feature (C,) and uncertainty () of one image, from tiles that cover it, so many at once."""
     tiling = Tiling((pixels_CHW.shape[1], pixels_CHW.shape[2]), tile, overlap=0)
     boxes = [tiling.box(corner) for corner in tiling.corners]
@@ -70,14 +68,14 @@ def look_at_tiles(
     found = []
     for first in range(0, len(cuts), at_once):
         prepared = [segmenter.preprocess(tiling.fill(cut)) for cut in cuts[first : first + at_once]]
-        found.append(look_at_batch(segmenter.network, torch.stack(prepared)))
+        found.append(score_batch(segmenter.network, torch.stack(prepared)))
     features_TC, uncertainty_T = (torch.cat(each) for each in zip(*found, strict=True))
     return F.normalize(features_TC.mean(0), dim=0), uncertainty_T.mean()
 
 
 @torch.inference_mode()
-def look_at_batch(unet: smp.Unet, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Feature (B, C) and uncertainty (B,) of normalized images, as :func:`look_at` gives them."""
+def score_batch(unet: smp.Unet, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Feature (B, C) and uncertainty (B,) of normalized images, as :func:`score_images` gives them."""
     maps = unet.encoder(images_BCHW)
     probability_BKHW = squash(unet.segmentation_head(unet.decoder(maps)).float())
     return F.normalize(maps[-1].float().mean((2, 3)), dim=1), entropy(probability_BKHW).mean((1, 2))
@@ -96,9 +94,9 @@ def choose(features_NC: Tensor, uncertainty_N: Tensor, labeled_MC: Tensor, count
 
     Args:
         features_NC: Features of the candidates.
-        uncertainty_N: Of each.
+        uncertainty_N: Uncertainty of each.
         labeled_MC: Features of the images that have labels; there may be none.
-        count: How many to choose, 1..N.
+        count: Number of images to choose, 1..N.
 
     Returns:
         Places of the chosen ones, in the order in which they were chosen.

@@ -50,9 +50,9 @@ def in_order(
 
     Args:
         pool: The threads.
-        function: What to call.
-        items: What to call it with; taken as they are needed.
-        cost: What an item counts.
+        function: Function to call.
+        items: Its arguments; taken as they are needed.
+        cost: Function that gives the cost of an item.
         limit: The items that are being worked on, or whose results have not been taken, count this much together at
             most; an item that counts more is worked on alone.
     """

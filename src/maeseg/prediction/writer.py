@@ -23,7 +23,7 @@ from maeseg.labels.class_map import predicted_classes
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.labels.colors import BORDER_COLOR, WHITE, Color
 from maeseg.prediction.areas import ClassAreas
-from maeseg.prediction.geotiff import Place, write_geotiff
+from maeseg.prediction.geotiff import Georeference, write_geotiff
 from maeseg.types import BORDER
 
 _BAND_PIXELS = 2**18  # drawn at a time: drawing takes some 90 bytes for each
@@ -104,7 +104,11 @@ class PredictionWriter:
             yield Prediction(size, self.classes.maps, keep)
 
     def write(
-        self, name: Path, picture: Callable[[], Image.Image], prediction: Prediction, place: Place | None = None
+        self,
+        name: Path,
+        picture: Callable[[], Image.Image],
+        prediction: Prediction,
+        georeference: Georeference | None = None,
     ) -> None:
         """Write one image's prediction.
 
@@ -112,24 +116,24 @@ class PredictionWriter:
             name: The image's path relative to where it was found; its folders are kept, its suffix is not.
             picture: Function that gives the image as an RGB picture, which is drawn upon.
             prediction: The filled prediction; used up.
-            place: Georeference of the image, if it has one.
+            georeference: Georeference of the image, if it has one.
         """
         classes, classes_HW = self.classes, prediction.classes_HW
         for each, map_HW in zip(classes.names, prediction.kept(), strict=False):
             where = name if classes.maps == 1 else name.with_suffix("") / f"{each}.png"
-            self._write_map("probabilities", where, map_HW, place)
+            self._write_map("probabilities", where, map_HW, georeference)
         if self.overlays:
             drawn = overlay(picture(), torch.from_numpy(classes_HW), classes.colors)
             # a photograph's file is hardly larger so, and takes a third of the time
             drawn.save(self._file("overlays", name, ".png"), compress_level=1)
-        self._write_map("labels", name, as_label(classes_HW, classes), place, label_colors(classes))
+        self._write_map("labels", name, as_label(classes_HW, classes), georeference, label_colors(classes))
 
     def _write_map(
-        self, kind: str, name: Path, values_HW: NDArray[np.uint8], place: Place | None,
+        self, kind: str, name: Path, values_HW: NDArray[np.uint8], georeference: Georeference | None,
         colors: Mapping[int, Color] | None = None,
     ) -> None:  # fmt: skip
-        if place:
-            write_geotiff(self._file(kind, name, ".tif"), values_HW, place, colors)
+        if georeference:
+            write_geotiff(self._file(kind, name, ".tif"), values_HW, georeference, colors)
         else:
             colored(values_HW, colors).save(self._file(kind, name, ".png"))
 
@@ -179,7 +183,7 @@ def overlay(image: Image.Image, label_HW: Tensor, colors: Sequence[Color] = BINA
     Args:
         image: RGB.
         label_HW: At the image's size: 0 background, 1 foreground or the other classes, 255 border.
-        colors: Of the classes.
+        colors: Colors of the classes.
 
     Returns:
         The image with all classes but the background tinted in their colors, the border gray, and a white contour, two

@@ -80,7 +80,7 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
             finished is damaged, the one before it.
 
     Raises:
-        UserError: If there is none, or it is damaged or not one of maeseg's.
+        UserError: There is none, or it is damaged or of another kind.
     """
     check_folder_name("", run)
     names = [name] if name else ["best", "last"]

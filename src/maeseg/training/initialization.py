@@ -1,4 +1,4 @@
-"""What a network starts from: a run of maeseg, weights from outside, or nothing."""
+"""Initial weights of a network: a run of maeseg, weights from outside, or random ones."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,11 +39,11 @@ HEAD = "segmentation_head"
 
 @dataclass(frozen=True)
 class Start:
-    """Where weights come from: a run, a file's state dict, or if it is neither, what timm publishes.
+    """Source of weights: a run, a file's state dict, or if it is neither, what timm publishes.
 
     Args:
         origin: For messages.
-        transfer: What is taken from a run, or of a U-Net.
+        transfer: Parts that are taken from a run, or of a U-Net.
         run: A checkpoint of maeseg.
         tensors: The state dict of a file from outside.
         encoder: The encoder that it is of, if that is known.
@@ -135,12 +135,12 @@ def choose_channels(starts: Iterable[Start], channels: int | None) -> int:
 
 
 def choose_normalization(starts: Iterable[Start], source: Source, train: Sequence[int]) -> Normalization:
-    """What images are normalized by: as the first run's were if they have its channels, or else as they are.
+    """Settle the normalization: the first run's if the images have its channels, or else one measured on them.
 
     The source then reads its images in the same scale.
 
     Args:
-        starts: What training starts from.
+        starts: Sources of the initial weights.
         source: The images.
         train: Those to train on.
     """
@@ -160,9 +160,9 @@ def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> Trans
     The head of a network that tells other classes apart is not taken: it stays new.
 
     Args:
-        unet: What to fill.
-        start: Where from.
-        classes: What the network is to tell apart.
+        unet: The network to fill.
+        start: Source of the weights.
+        classes: Classes of the network.
 
     Raises:
         UserError: If the weights do not fit.
@@ -183,7 +183,7 @@ def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> Trans
 
 
 def _same_classes(theirs: Classes, ours: Classes) -> bool:
-    """Whether a head that tells some classes apart tells the others apart: whatever stands for them in label files."""
+    """True if a head for some classes serves the others: same names, whatever stands for them in label files."""
     return theirs.names == ours.names and theirs.maps == ours.maps
 
 

@@ -80,7 +80,7 @@ def reconstruct(run: FoundRun, content: bytes, name: str, mask_ratio: float | No
         content: Content of an image file.
         name: Name of the image in messages.
         mask_ratio: Share of patches to hide; as in training if None.
-        seed: Of the visible grid.
+        seed: Seed of the visible grid.
 
     Returns:
         ``image``, ``visible`` and ``reconstruction``: PNGs in base64, at the network's size. ``mask_ratio``,
