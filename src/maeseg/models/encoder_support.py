@@ -1,6 +1,7 @@
 """Support of timm's encoders on visible patches, found by a trial without computation.
 
-Weights and images are on PyTorch's meta device, which has shapes only: the largest network takes a second and no memory.
+Weights and images are on PyTorch's meta device, which has shapes only: the largest network takes a
+second and no memory.
 """
 
 import fnmatch
