@@ -23,7 +23,6 @@ def distances(encoder: nn.Module) -> dict[str, int]:
     stages = group_parameters(plain, plain.group_matcher(coarse=True), reverse=True)
     own = own_to_plain_names(encoder, plain)
     found = {key: stages[own[key]] for key, _ in encoder.named_parameters()}
-    order = sorted(
-        set(found.values()), reverse=True
-    )  # a group may have no parameters in the encoder, such as the classifier
+    # a group, such as that of the classifier, may have no parameters in the encoder
+    order = sorted(set(found.values()), reverse=True)
     return {key: order.index(stage) + 1 for key, stage in found.items()}
