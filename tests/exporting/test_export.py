@@ -33,6 +33,7 @@ from maeseg.models.unet import build_unet
 from maeseg.prediction.examples import load_normalized
 from maeseg.runs.checkpoint import read_checkpoint, restore_masked_autoencoder
 from maeseg.training.initialization import read_start, start_unet
+from maeseg.utils.system import version_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 ENCODER = "test_resnet"
@@ -266,7 +267,7 @@ def test_an_onnx_file_says_what_it_is_and_nothing_of_the_machine(exported: Path)
     onnx.checker.check_model(content, full_check=True)
     about = open_session(content).get_modelmeta().custom_metadata_map
     assert {key: about[key] for key in ("border", "stride", "encoder", "maeseg_version")} == {
-        "border": "background", "stride": "32", "encoder": ENCODER, "maeseg_version": "0.1.0",
+        "border": "background", "stride": "32", "encoder": ENCODER, "maeseg_version": version_of("maeseg"),
     }  # fmt: skip
     assert json.loads(about["classes"]) == ["background", "foreground"]
     assert json.loads(about["image_size"]) == [64, 64] and json.loads(about["trained_on"]) == [128, 128]
