@@ -1,16 +1,17 @@
-# make demo | test | lint | bench | docs | faults | fuzz: each sets up everything it needs on a fresh machine, in .venv.
+# make demo | test | lint | bench | docs | faults | fuzz: each sets up all that it needs, in .venv.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 INSTALLED := $(VENV)/.installed
 
 RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
 # More threads than cores is slower than one thread each, and two test processes share the machine.
-test test-slow fuzz: export OMP_NUM_THREADS = 1
+test test-slow test-lowest fuzz: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-slow lint format bench docs faults fuzz clean
+.PHONY: demo test test-slow test-lowest lint format bench docs faults fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/maeseg demo
@@ -20,6 +21,13 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# The fast tests with the lowest versions that pyproject.toml names, in an environment of their own.
+test-lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python tools/lowest_versions.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet -e '.[dev]' -c $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pytest -n 2
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
@@ -37,14 +45,14 @@ bench: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build
 
-# Kills runs, fills disks, damages files (10 minutes), and writes what was lost into docs/reliability.md.
+# Kills runs, fills disks and damages files (10 minutes), and writes the results into docs/reliability.md.
 faults: $(INSTALLED)
 	$(BIN)/python tests/faults/campaign.py --write docs/reliability.md
 
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzz/campaign.py
 
-# A .venv that works is kept; a half-made one is made again.
+# A working .venv is kept; an incomplete one is created again.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) $(RECENT) || { \
 	  echo 'maeseg needs Python 3.11 or newer, but $(PYTHON) is:' "$$($(PYTHON) --version 2>&1)." \
@@ -55,4 +63,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) site .mypy_cache .pytest_cache .ruff_cache

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from maeseg.cli import tune_allocator
 from maeseg.models.unet import DECODER_CHANNELS
 from maeseg.sparse import encode_visible
-from maeseg.sparse.product import multiply
-from maeseg.sparse.reference import encode_masked_dense
+from maeseg.sparse.matmul import linear_rows
+from maeseg.sparse.testing import encode_masked_dense
 
 
 def arguments() -> argparse.Namespace:
@@ -142,7 +142,7 @@ def measure(builders: dict[str, Callable[[], Job]], repeats: int, device: str) -
     times: dict[str, list[float]] = {name: [] for name in jobs}
     peak = 0.0
     for turn in range(repeats + 1):
-        for product in (torch.matmul, multiply):  # on a CPU, MKL and oneDNN
+        for product in (torch.matmul, linear_rows):  # on a CPU, MKL and oneDNN
             peak = max(peak, 2 * 2048**3 / seconds(partial(product, factor, factor), device) / 1e9)
         for name, job in jobs.items():
             elapsed = seconds(job, device)

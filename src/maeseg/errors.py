@@ -1,19 +1,19 @@
-"""The one exception that a user's mistake raises, help in naming what was meant, and the end that was asked for."""
+"""Exceptions of the package, and suggestions for misspelled names."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can put right.
+    """Error that the user can correct.
 
-    The message is one line: it names the thing, its value, and what to do. The command line prints it and
-    exits with code 2; nothing else is shown.
+    The message is one line: it names the thing, its value, and what to do. The command line prints this line alone
+    and exits with code 2.
     """
 
 
 class Terminated(SystemExit):
-    """The system has asked for an end (SIGTERM): the exit code is 143, 128 and the signal's number."""
+    """Exit on SIGTERM, with code 143: 128 plus the signal's number."""
 
     def __init__(self) -> None:
         super().__init__(143)
@@ -23,8 +23,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Suggest the closest known names.
 
     Args:
-        name: What was given.
-        known: What exists.
+        name: The unknown name.
+        known: Existing names.
 
     Returns:
         ``"; did you mean resnet18, resnet34?"``, or an empty string when nothing is close.

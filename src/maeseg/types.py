@@ -1,39 +1,39 @@
-"""Words shared by every part: the border value and the rules for it."""
+"""Types of options and the border value, shared by all packages."""
 
 from typing import Literal
 
 BORDER = 255
-"""Label value of a border (void) pixel. Under the rule ``ignore`` it means: not counted."""
+"""Label value of a border (void) pixel. Under the rule ``ignore`` the pixel is not counted."""
 
 BorderRule = Literal["background", "ignore", "foreground"]
-"""What a border pixel counts as, in the loss and in every metric."""
+"""Class that a border pixel counts as, in the loss and in every metric, or ``ignore``."""
 
 Augmentation = Literal["vflip", "rotate"]
-"""A change of images in training beside those that are always made: upside down; turned by 90, 180 or 270 degrees."""
+"""Optional augmentation of training images: vertical flip; rotation by 90, 180 or 270 degrees."""
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
-"""Arithmetic of training, by Lightning's names."""
+"""Precision of training, by Lightning's names."""
 
 Transfer = Literal["encoder+decoder", "encoder"]
-"""What is taken from a run that training starts from."""
+"""Parts of the network that are initialized from a run."""
 
 LossName = Literal["dice+ce", "dice+focal", "dice"]
-"""What fine-tuning minimizes: soft Dice loss plus cross-entropy or focal loss, or the first alone."""
+"""Loss of fine-tuning: soft Dice loss plus cross-entropy or focal loss, or soft Dice loss alone."""
 
 ClassWeights = Literal["balanced"] | list[float] | None
-"""How much a pixel of each class counts in the loss: inversely to its share of the labels, so much, or alike."""
+"""Weight of each class in the loss: inverse to its share of the labels, given values, or equal (None)."""
 
 Schedule = Literal["cosine", "constant"]
-"""What the learning rate does after warm-up: falls to 0 as a cosine, or stays."""
+"""Learning rate after warm-up: cosine decay to 0, or constant."""
 
 ExportFormat = Literal["timm", "smp", "onnx", "safetensors"]
-"""What a run's network is written as, for other libraries."""
+"""Format of an exported network, by the library that reads it."""
 
 OnNonfinite = Literal["stop", "skip"]
-"""What to do at a step whose loss or gradient is not finite."""
+"""Reaction to a step whose loss or gradient is not finite."""
 
 OnBadImage = Literal["fail", "skip"]
-"""What to do about images that cannot be used: name them before anything starts, or leave them out."""
+"""Reaction to unusable images: fail with their names before training, or skip them."""
 
 PredictPrecision = Literal["32-true", "bf16-mixed"]
-"""Arithmetic of prediction, by Lightning's names."""
+"""Precision of prediction, by Lightning's names."""

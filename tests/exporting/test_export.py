@@ -243,7 +243,7 @@ def test_training_goes_on_from_exports(exported: Path, tmp_path: Path, capsys: p
     assert maeseg("finetune", "--weights", exported / "pre" / "unet.safetensors", "--out", tmp_path / "a", *short) == 0
     assert maeseg("pretrain", "--weights", exported / "fine" / "unet", "--out", tmp_path / "b", *short) == 0
     assert maeseg("finetune", "--weights", exported / "fine" / "unet.onnx", "--out", tmp_path / "c", *short) == 2
-    assert "unet.onnx is not a file of weights" in capsys.readouterr().err
+    assert "unet.onnx is not a valid weights file" in capsys.readouterr().err
 
 
 # --- ONNX

@@ -200,8 +200,8 @@ def test_loading_is_strict() -> None:
     offers = {
         "other shape": ({**whole, first: torch.zeros(7)}, f"there does not fit: {first} is (7,) there and"),
         "missing key": ({key: whole[key] for key in whole if key != last}, f"1 keys are missing, {last} first"),
-        "not finite": ({**whole, last: torch.full_like(whole[last], torch.nan)}, f"{last} holds numbers that are not"),
-        "nothing": ({"fc.weight": torch.zeros(1)}, "nothing in there fits this network: it holds fc.weight"),
+        "not finite": ({**whole, last: torch.full_like(whole[last], torch.nan)}, f"{last} has values that are not"),
+        "nothing": ({"fc.weight": torch.zeros(1)}, "there has no key of this network, only fc.weight"),
         "empty": ({}, "it holds no keys"),
     }
     for offered, said in offers.values():

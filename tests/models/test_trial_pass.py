@@ -38,7 +38,7 @@ def test_a_size_that_an_encoder_refuses(encoder: str, size: tuple[int, int], rea
         unet = build_unet(encoder, WIDTHS)
     with pytest.raises(UserError) as error:
         trial_pass(unet, size)
-    line = f"--encoder {encoder} takes no images of --image_size {list(size)} ({reason}): use --image_size {works}"
+    line = f"--encoder {encoder} does not accept --image_size {list(size)} ({reason}): use --image_size {works}"
     assert str(error.value) == line
     trial_pass(unet, (works[0], works[1]))
 
@@ -57,5 +57,5 @@ def test_it_is_one_line_and_leaves_no_folder(verb: str, tmp_path: Path, capsys: 
     assert maeseg(verb, *words, *more) == 2
     [line] = capsys.readouterr().err.splitlines()
     attention = "mixes positions with other dimensions, as attention does"
-    assert (attention if verb == "pretrain" else "takes no images of --image_size [64, 64]") in line
+    assert (attention if verb == "pretrain" else "does not accept --image_size [64, 64]") in line
     assert not (tmp_path / "run").exists()

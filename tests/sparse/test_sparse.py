@@ -35,8 +35,8 @@ from helpers.sparse_parity import (
 from maeseg.errors import UserError
 from maeseg.masking.visible import random_visible
 from maeseg.sparse import encode_visible, pack, unpack
-from maeseg.sparse.product import multiply, multiply_by_columns, multiply_transposed
-from maeseg.sparse.reference import encode_masked_dense
+from maeseg.sparse.matmul import linear_rows, matmul_kernel, matmul_transposed
+from maeseg.sparse.testing import encode_masked_dense
 
 # Whole encoders against the masked-dense oracle.
 
@@ -472,9 +472,9 @@ def test_products_of_rows_are_those_of_linear(rows: int, dtype: torch.dtype) -> 
     rows_RC, kernel_DC, bias_D, grad_RD = (
         torch.randn(*shape, generator=generator, dtype=dtype) for shape in ((rows, 5), (3, 5), (3,), (rows, 3))
     )
-    torch.testing.assert_close(multiply(rows_RC, kernel_DC, bias_D), F.linear(rows_RC, kernel_DC, bias_D))
-    torch.testing.assert_close(multiply_by_columns(grad_RD, kernel_DC), grad_RD @ kernel_DC)
-    torch.testing.assert_close(multiply_transposed(grad_RD, rows_RC), grad_RD.t() @ rows_RC)
+    torch.testing.assert_close(linear_rows(rows_RC, kernel_DC, bias_D), F.linear(rows_RC, kernel_DC, bias_D))
+    torch.testing.assert_close(matmul_kernel(grad_RD, kernel_DC), grad_RD @ kernel_DC)
+    torch.testing.assert_close(matmul_transposed(grad_RD, rows_RC), grad_RD.t() @ rows_RC)
 
 
 def test_unpack_is_the_inverse_of_pack() -> None:

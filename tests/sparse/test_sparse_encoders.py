@@ -26,8 +26,8 @@ from helpers.sparse_parity import (
 from maeseg.errors import UserError
 from maeseg.sparse import encode_tiles, encode_visible, pack
 from maeseg.sparse.gather import Gather, GatherMatmul
-from maeseg.sparse.layout import Axis, Layout, Window
-from maeseg.sparse.packed import plain
+from maeseg.sparse.tiles import plain
+from maeseg.sparse.visible_grid import Axis, VisibleGrid, Window
 
 TINY = [
     "test_byobnet",
@@ -217,16 +217,16 @@ def test_no_rule_is_bound_to_a_device(name: str) -> None:
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_no_backward_is_bound_to_a_device(stride: int) -> None:
-    layout = Layout(grid(SEEN))
+    seen = VisibleGrid(grid(SEEN))
     axis = Axis(4 // stride, 3, -1, stride)
     window = Window(4, axis, axis)
-    rows = torch.empty(layout.tiles * 16, 5, device="meta", requires_grad=True)
+    rows = torch.empty(seen.tiles * 16, 5, device="meta", requires_grad=True)
     weight = torch.empty(7, 5, 3, 3, device="meta", requires_grad=True)
-    gathered = Gather.apply(rows, layout, window, 0.0)
-    convolved = GatherMatmul.apply(rows, weight, layout, window)
+    gathered = Gather.apply(rows, seen, window, 0.0)
+    convolved = GatherMatmul.apply(rows, weight, seen, window)
     (gathered.sum() + convolved.sum()).backward()
-    assert gathered.shape == (layout.tiles, 4 // stride, 4 // stride, 3, 3, 5)
-    assert convolved.shape == (layout.tiles * (4 // stride) ** 2, 7)
+    assert gathered.shape == (seen.tiles, 4 // stride, 4 // stride, 3, 3, 5)
+    assert convolved.shape == (seen.tiles * (4 // stride) ** 2, 7)
     assert rows.grad is not None and weight.grad is not None
     assert {t.device.type for t in (gathered, convolved, rows.grad, weight.grad)} == {"meta"}
 

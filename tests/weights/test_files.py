@@ -60,7 +60,7 @@ def read(path: Path) -> State:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ({"epoch": 3, "model_state_dict": under(""), "optimizer_state_dict": {"state": {0: {"m": torch.ones(2)}}}}, ""),
         ({"network_weights": under(""), "current_epoch": 5, "init_args": {}}, ""),
@@ -73,30 +73,30 @@ def read(path: Path) -> State:
         ({"a": {"b": {"c": under("")}}}, ""),
         (
             {"student": under("module.backbone.", 1), "teacher": under("backbone."), "epoch": 1},
-            "teacher.backbone.* taken, student.module.backbone.* left",
+            "teacher.backbone.* used, student.module.backbone.* skipped",
         ),
-        (under("m.encoder_q.") | under("m.encoder_k.", 1), "m.encoder_q.* taken, m.encoder_k.* left"),
-        (under("momentum_encoder.", 1) | under("base_encoder."), "base_encoder.* taken, momentum_encoder.* left"),
-        ({"state_dict": under("", 1), "state_dict_ema": under("")}, "state_dict_ema.* taken, state_dict.* left"),
-        ({"best_state": under("", 1), "model": under("")}, "model.* taken, best_state.* left"),
+        (under("m.encoder_q.") | under("m.encoder_k.", 1), "m.encoder_q.* used, m.encoder_k.* skipped"),
+        (under("momentum_encoder.", 1) | under("base_encoder."), "base_encoder.* used, momentum_encoder.* skipped"),
+        ({"state_dict": under("", 1), "state_dict_ema": under("")}, "state_dict_ema.* used, state_dict.* skipped"),
+        ({"best_state": under("", 1), "model": under("")}, "model.* used, best_state.* skipped"),
     ],
 )  # fmt: skip
-def test_wrappings(content: Any, said: str, tmp_path: Path) -> None:
+def test_wrappings(content: Any, expected: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pth")
     unet = build_unet(ENCODER, WIDTHS)
     report = load_outside(unet, read(tmp_path / "w.pth"), "w.pth")
     for key, value in unet.encoder.model.state_dict().items():
         assert torch.equal(value, state_of(ENCODER)[key])
-    assert str(report).partition("; of several encoders ")[2] == said
+    assert str(report).partition("; of several encoders ")[2] == expected
     assert len(report.loaded) == len(unet.encoder.state_dict())
 
 
-def test_which_of_two_encoders_is_asked_where_nothing_tells() -> None:
-    with pytest.raises(UserError, match=r"there has two encoders, left\.\* and right\.\*: save the one that is meant"):
+def test_two_encoders_of_equal_priority_are_refused() -> None:
+    with pytest.raises(UserError, match=r"there has two encoders, left\.\* and right\.\*: save one of them"):
         load_outside(build_unet(ENCODER, WIDTHS), under("left.") | under("right."), "there")
 
 
-def test_the_decoder_is_of_the_unet_whose_encoder_is_taken() -> None:
+def test_the_decoder_is_of_the_unet_whose_encoder_is_used() -> None:
     theirs = smp.Unet(f"tu-{ENCODER}", encoder_weights=None, decoder_channels=WIDTHS).state_dict()
     other = {key: value + 1 for key, value in theirs.items()}
     offered = state_dict_in({"state_dict": other, "state_dict_ema": theirs}, "there")
@@ -112,7 +112,7 @@ def test_half_precision_is_taken_and_nan_is_not(tmp_path: Path) -> None:
     assert weight.dtype == torch.float32
     assert torch.equal(weight, state_of(ENCODER)["layer1.0.conv1.weight"].half().float())
     odd = state_of(ENCODER) | {"layer1.0.conv1.weight": torch.full_like(weight, float("nan"))}
-    with pytest.raises(UserError, match=r"layer1\.0\.conv1\.weight holds numbers that are not finite"):
+    with pytest.raises(UserError, match=r"layer1\.0\.conv1\.weight has values that are not finite"):
         load_outside(unet, odd, "there")
 
 
@@ -133,25 +133,25 @@ def without_values(encoder: str) -> smp.Unet:
         ("convnext_tiny", "convnext_small", "stages.2.blocks.9.gamma"),
     ],
 )  # fmt: skip
-def test_weights_that_go_on_beyond_the_encoder_are_refused(asked: str, theirs: str, first: str) -> None:
+def test_weights_of_a_deeper_encoder_are_refused(asked: str, theirs: str, first: str) -> None:
     offered = {f"backbone.{key}": value for key, value in shapes_of(theirs).items()}
     with pytest.raises(UserError) as error:
         match_encoder(without_values(asked).encoder, offered, "there.pth")
-    assert f"there.pth goes on beyond the encoder {asked} (" in str(error.value)
+    assert f"there.pth is of a deeper encoder than {asked} (" in str(error.value)
     assert f"{first} first): it fits {theirs}: give --encoder {theirs}" in str(error.value)
 
 
-def test_so_are_those_of_other_layouts() -> None:
+def test_weights_of_a_deeper_encoder_in_other_layouts_are_refused() -> None:
     with torch.device("meta"), LeaveUnset():
         deeper = smp.encoders.get_encoder("efficientnet-b1", weights=None).state_dict()
         unet = smp.Unet("resnet34", encoder_weights=None, decoder_channels=WIDTHS).state_dict()
     with pytest.raises(UserError, match=r"does not fit the encoder efficientnet_b0: .* it fits efficientnet_b1: give"):
         match_encoder(without_values("efficientnet_b0").encoder, deeper, "there")
-    with pytest.raises(UserError, match=r"there goes on beyond the encoder resnet18 .* it fits resnet34"):
+    with pytest.raises(UserError, match=r"there is of a deeper encoder than resnet18 .* it fits resnet34"):
         match_encoder(without_values("resnet18").encoder, unet, "there")
 
 
-def test_what_stands_beside_the_blocks_is_skipped_and_reported() -> None:
+def test_weights_beside_the_blocks_are_skipped_and_reported() -> None:
     beside = {
         "fc.0.weight": torch.zeros(4, 4), "projection_head.0.weight": torch.zeros(4, 4), "queue": torch.zeros(4, 4),
         "aux_classifier.0.weight": torch.zeros(4, 4, 3, 3), "decoder.0.weight": torch.zeros(4, 4),
@@ -178,15 +178,15 @@ def test_the_search() -> None:
     assert fitting_encoder({f"part{number}": torch.zeros(2) for number in range(50)}, "resnet18") is None
 
 
-def test_an_encoder_that_is_not_named_is_found_and_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_encoder_that_is_not_named_is_found_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     deeper, usual = Start("w.pth", tensors=shapes_of("resnet34")), Start("w.pth", tensors=shapes_of("resnet18"))
     with caplog.at_level("INFO"):
         assert choose_network([deeper], None, WIDTHS) == ("resnet34", WIDTHS)
     [line] = caplog.messages
-    assert line.startswith("w.pth does not name its encoder, and --encoder was left out: it fits resnet34")
+    assert line.startswith("w.pth does not name its encoder and --encoder is not given: it fits resnet34")
     caplog.clear()
     assert choose_network([usual], None, WIDTHS) == ("resnet18", WIDTHS)
-    assert choose_network([deeper], "resnet18", WIDTHS)[0] == "resnet18"  # what was asked for is refused later
+    assert choose_network([deeper], "resnet18", WIDTHS)[0] == "resnet18"  # a misfit is refused later
     assert not caplog.messages
     with pytest.raises(UserError, match="give --encoder resnet34"):
         start_unet(without_values("resnet18"), deeper)
@@ -297,7 +297,7 @@ def test_nothing_in_a_file_is_ever_run(
     torch.save({"state_dict": state_of(ENCODER), "x": trap}, file, _use_new_zipfile_serialization=not legacy)
     assert list(read_inertly(file)[0]["state_dict"]) == list(state_of(ENCODER))
     if harmful:
-        with pytest.raises(UserError, match=r"w\.pth holds more than tensors \([\w.]+\), .* save the state dict alone"):
+        with pytest.raises(UserError, match=r"w\.pth holds more than tensors \([\w.]+\), .* save its state dict alone"):
             read(file)
     else:
         assert list(read(file)) == list(state_of(ENCODER))
@@ -340,14 +340,14 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content[:4] if name.endswith("data/0") else content)
-    with pytest.raises(UserError, match=r"w\.pth is not a file of weights: it is damaged"):
+    with pytest.raises(UserError, match=r"w\.pth is not a valid weights file: it is damaged"):
         read(tmp_path / "w.pth")
 
 
-def test_a_whole_pickled_model_is_named(tmp_path: Path) -> None:
+def test_a_pickled_model_is_named(tmp_path: Path) -> None:
     for content in (timm.create_model(ENCODER), {"model": timm.create_model(ENCODER), "epoch": 3}):
         torch.save(content, tmp_path / "w.pth")
-        with pytest.raises(UserError, match=r"is a whole pickled model \(timm\.models\.resnet\.ResNet\).*state_dict"):
+        with pytest.raises(UserError, match=r"is a pickled model \(timm\.models\.resnet\.ResNet\).*state_dict"):
             read(tmp_path / "w.pth")
 
 
@@ -355,15 +355,15 @@ def test_a_whole_pickled_model_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "expected"),
     [
         ("w.pth", b"", "it is empty"),
         ("w.safetensors", b"", "it is empty"),
         ("w.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "run git lfs pull"),
         ("w.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "run git lfs pull"),
         ("w.pth", b"\n<!DOCTYPE html><html>", "a web page"),
-        ("w.pt", b'{"error": "not found"}', "an answer in JSON"),
-        ("w.h5", b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file, as of Keras"),
+        ("w.pt", b'{"error": "not found"}', "a JSON response"),
+        ("w.h5", b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file, as from Keras"),
         ("w.onnx", b"whatever", "an ONNX model"),
         ("w.bin", b"\x08\x09\x12\x07pytorch\x1a", "an ONNX model"),
         ("saved_model.pb", b"whatever", "a TensorFlow graph"),
@@ -375,17 +375,17 @@ def test_a_whole_pickled_model_is_named(tmp_path: Path) -> None:
         ("w.pkl", pickle.dumps({"model": {"w": [1.0]}}), "damaged or of another kind"),
     ],
 )  # fmt: skip
-def test_other_kinds_of_file_are_named(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+def test_other_kinds_of_file_are_named(name: str, content: bytes, expected: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         read_weights_file(tmp_path / name)
     message = str(error.value)
-    assert message.startswith(f"{tmp_path / name} is not a file of weights: ") and said in message
+    assert message.startswith(f"{tmp_path / name} is not a valid weights file: ") and expected in message
     assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("member", "said"),
+    ("member", "expected"),
     [
         ("w/constants.pkl", "a TorchScript program"),
         ("model.weights.h5", "a Keras model"),
@@ -393,15 +393,15 @@ def test_other_kinds_of_file_are_named(name: str, content: bytes, said: str, tmp
         ("weights/w.pth", "an archive of other files: unpack it"),
     ],
 )
-def test_other_kinds_of_archive_are_named(member: str, said: str, tmp_path: Path) -> None:
+def test_other_kinds_of_archive_are_named(member: str, expected: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
         archive.writestr("w/data.pkl" if member.endswith(".pkl") else "other", b"")
         archive.writestr(member, b"")
-    with pytest.raises(UserError, match=rf"w\.pt is not a file of weights: it is {said}"):
+    with pytest.raises(UserError, match=rf"w\.pt is not a valid weights file: it is {expected}"):
         read_weights_file(tmp_path / "w.pt")
 
 
-def test_safetensors_are_told_by_content(tmp_path: Path) -> None:
+def test_safetensors_are_recognized_by_content(tmp_path: Path) -> None:
     state = {"conv1.weight": torch.ones(2)}
     safetensors.torch.save_file(state, tmp_path / "w.pth")
     torch.save(state, tmp_path / "w.safetensors")

@@ -317,22 +317,22 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, name: str) -> Non
         file.write_bytes(file.read_bytes()[:2000])
     else:
         file.write_bytes(b"once upon a time\n" * 9 if "text" in name else b"")
-    with pytest.raises(UserError, match=f"{name} is not a file of weights"):
+    with pytest.raises(UserError, match=f"{name} is not a valid weights file"):
         read_weights_file(file)
 
 
 def test_a_missing_file_and_one_without_a_state_dict(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\.pth does not exist"):
         read_weights_file(tmp_path / "nothing.pth")
-    with pytest.raises(UserError, match="there has no state dict: it has optimizer, epoch"):
+    with pytest.raises(UserError, match="there has no state dict, only optimizer, epoch"):
         state_dict_in({"optimizer": {"state": {}}, "epoch": 3}, "there")
-    with pytest.raises(UserError, match="there holds a list, not a state dict"):
+    with pytest.raises(UserError, match="there contains a list, not a state dict"):
         state_dict_in([1, 2], "there")
 
 
 def test_tensors_of_other_kinds_are_not_weights() -> None:
     kinds = {"sparse": torch.zeros(2, 2).to_sparse(), "complex": torch.zeros(2, dtype=torch.complex64)}
-    with pytest.raises(UserError, match="it has sparse, complex"):
+    with pytest.raises(UserError, match="only sparse, complex"):
         state_dict_in(kinds, "there")
     assert list(state_dict_in({**kinds, "weight": torch.zeros(2), 3: 4}, "there")) == ["weight"]
 

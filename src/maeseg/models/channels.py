@@ -1,4 +1,4 @@
-"""Weights of images with one number of channels in a network for images with another."""
+"""Adaptation of weights to images with another number of channels."""
 
 from collections.abc import Mapping
 
@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 
 def image_channels(encoder: nn.Module) -> int:
-    """Channels of the images that an encoder reads."""
-    return int(encoder._in_channels)  # type: ignore[arg-type]  # out_channels[0] is 64 in VGG, of its own map of stride 1
+    """Number of image channels that an encoder reads."""
+    return int(encoder._in_channels)  # type: ignore[arg-type]  # not out_channels[0]: in VGG that is 64, of a map of stride 1
 
 
 def adapt_channels(
     own: Mapping[str, Tensor], offered: Mapping[str, Tensor], channels: int
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Fit the convolutions that read the image to its number of channels, as segmentation-models-pytorch does.
+    """Adapt the convolutions that read the image to its number of channels, as segmentation-models-pytorch does.
 
     The kernels are repeated over the channels and scaled so that their sum stays about the same; for a single channel
     they are summed.
@@ -21,10 +21,10 @@ def adapt_channels(
     Args:
         own: State dict of the network to fill.
         offered: Weights under the same keys.
-        channels: Channels of the network's images.
+        channels: Image channels of the network.
 
     Returns:
-        What was offered, with the kernels of other channels adapted, and for each of their keys the channels it had.
+        The weights with adapted kernels, and the original number of channels of each adapted key.
     """
     adapted, before = {}, {}
     for key, kernel_DCkk in offered.items():

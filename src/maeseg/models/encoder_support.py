@@ -1,7 +1,7 @@
-"""Which timm encoders run on visible patches alone, and why the others do not: found by trying, without computing.
+"""Support of timm's encoders on visible patches, found by a trial without computation.
 
-Weights and images are on PyTorch's meta device, which knows shapes only, so the largest network takes a second and no
-memory.
+Weights and images are on PyTorch's meta device, which has shapes only: the largest network takes a
+second and no memory.
 """
 
 import fnmatch
@@ -23,28 +23,28 @@ WORKS = "works"
 
 @dataclass(frozen=True)
 class Support:
-    """What was found of one encoder."""
+    """Result of the trial of one encoder."""
 
     name: str
     family: str
-    """timm's module, such as ``convnext``."""
+    """Module of timm, such as ``convnext``."""
     stride: int | None
-    """Largest stride; None if timm offers no feature maps of it."""
+    """Largest stride; None if timm has no feature maps of this encoder."""
     parameters: int | None
-    """Of the encoder, without a classifier."""
+    """Number of parameters, without the classifier."""
     refusal: str = ""
-    """One line; empty if it works."""
+    """Reason in one line; empty if the encoder works."""
 
 
 def find_encoders(pattern: str = "*", family: str | None = None) -> list[tuple[str, str]]:
-    """Models of timm by name, each with its family.
+    """Find models of timm by name, each with its family.
 
     Args:
         pattern: Wildcard for names, such as ``convnext*``.
         family: Wildcard for families (timm's modules), such as ``efficientnet``.
 
     Raises:
-        UserError: If there is none.
+        UserError: If no model or family matches.
     """
     families = [each for each in timm.list_modules() if family is None or fnmatch.fnmatch(each, family)]
     if not families:
@@ -57,20 +57,20 @@ def find_encoders(pattern: str = "*", family: str | None = None) -> list[tuple[s
 
 
 def check_encoder(name: str, family: str) -> Support:
-    """Try an encoder on one visible patch of two."""
+    """Run an encoder on a grid with one masked patch, at up to three image sizes."""
     stride: int | None = None
     parameters: int | None = None
     try:
         with warnings.catch_warnings(), torch.device("meta"):
-            warnings.simplefilter("ignore")  # deprecated names of timm's
+            warnings.simplefilter("ignore")  # timm's deprecated names
             encoder: Any = timm.create_model(name, features_only=True).eval()
             parameters = sum(parameter.numel() for parameter in encoder.parameters())
             stride = int(max(encoder.feature_info.reduction()))
     except NO_NETWORK as error:
-        return Support(name, family, stride, parameters, f"timm offers no feature maps of it ({one_line(error)})")
+        return Support(name, family, stride, parameters, f"timm has no feature maps of it ({one_line(error)})")
     own = timm.get_pretrained_cfg(name)
     refusal = ""
-    # two patches; four; some take images of their own size only
+    # two patches; four; the size of the published weights, as some encoders accept no other
     for size in [(stride, 2 * stride), (2 * stride, 2 * stride), own.input_size[1:] if own else (224, 224)]:
         refusal, final = try_size(encoder, stride, size)
         if final:
@@ -79,7 +79,7 @@ def check_encoder(name: str, family: str) -> Support:
 
 
 def try_size(encoder: nn.Module, stride: int, size: Sequence[int]) -> tuple[str, bool]:
-    """Why an encoder refuses an image size, empty if it does not; and whether that holds for every size."""
+    """Reason for which an encoder refuses an image size, empty if it does not, and True if it holds for every size."""
     height, width = size
     visible_BYX = torch.ones(1, max(1, height // stride), max(1, width // stride), dtype=torch.bool)
     visible_BYX[0, -1, -1] = False
@@ -89,15 +89,15 @@ def try_size(encoder: nn.Module, stride: int, size: Sequence[int]) -> tuple[str,
             encode_tiles(encoder, pack(torch.empty(1, 3, height, width, device="meta"), visible_BYX))
     except UserError as error:
         return str(error).removesuffix(": choose another encoder, such as resnet18"), True
-    except Exception as error:  # whatever a network raises on an image that it cannot take
-        return f"takes no image of {height} x {width} ({one_line(error)})", False
+    except Exception as error:  # networks raise many types for an unsupported image size
+        return f"does not accept images of {height} x {width} ({one_line(error)})", False
     return "", True
 
 
 def markdown(checked: Sequence[Support]) -> str:
-    """A table of families: the smallest member with a result, and how many of the family's models work.
+    """Table of families in Markdown: a representative with its result, and the number of models that work.
 
-    The smallest member that works stands for its family, or the smallest of all if none does.
+    The representative is the smallest member that works, or the smallest of all if none does.
     """
     rows = []
     for family in dict.fromkeys(each.family for each in checked):

@@ -1,4 +1,4 @@
-"""Networks of timm as names and shapes only: on PyTorch's meta device, in milliseconds and without memory."""
+"""Names and shapes of timm's networks, on PyTorch's meta device: in milliseconds and without memory."""
 
 import functools
 import warnings
@@ -12,39 +12,39 @@ from torch.overrides import TorchFunctionMode
 
 FILLS = frozenset({"normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"})
 NO_NETWORK = (RuntimeError, ValueError, AttributeError, AssertionError, NotImplementedError, TypeError)
-"""What timm raises for a name that it cannot build, or not on this device."""
+"""Exceptions of timm for a name that it cannot build, or not on the meta device."""
 
 
 class LeaveUnset(TorchFunctionMode):
-    """Skip the random start of weights: without values it does nothing, and takes longer than all the rest."""
+    """Mode that skips the initialization of weights: it has no effect without values, and takes most of the time."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        """Call anything but what fills a tensor."""
+        """Call every function except those that fill a tensor."""
         return args[0] if args and getattr(func, "__name__", "") in FILLS else func(*args, **(kwargs or {}))
 
 
-@functools.lru_cache(maxsize=128)  # a search for the encoder that a file fits comes back to the same names
+@functools.lru_cache(maxsize=128)  # the search for an encoder that fits a file repeats names
 def outline(name: str) -> nn.Module:
-    """The network of a name in timm, without values; it is shared: do not change it.
+    """Build a network of timm without values; the result is cached and shared: do not modify it.
 
     Raises:
-        RuntimeError: Or another of ``NO_NETWORK``, if timm cannot build it.
+        RuntimeError: Or another of ``NO_NETWORK``, if timm cannot build the network.
     """
-    with warnings.catch_warnings(action="ignore"), torch.device("meta"), LeaveUnset():  # deprecated names of timm's
+    with warnings.catch_warnings(action="ignore"), torch.device("meta"), LeaveUnset():  # timm's deprecated names
         network: nn.Module = timm.create_model(name)
     return network
 
 
 def feature_keys(plain: Any) -> list[str]:
-    """Keys of a network of timm up to the end of its last feature map: without classifier, or what leads to it.
+    """State dict keys of a network of timm up to its last feature map, without the classifier and layers before it.
 
-    Empty if timm does not say where that is.
+    Empty if timm has no feature information on the network.
     """
     info = getattr(plain, "feature_info", [])
     stages = info if isinstance(info, list) else info.get_dicts()
-    names = [name for name, _ in plain.named_modules()]  # in the order of the network
+    names = [name for name, _ in plain.named_modules()]  # in the order of execution
     last = stages[-1]["module"] if stages else None
     ends = [place for place, name in enumerate(names) if f"{name}.".startswith(f"{last}.")]
     before = set(names[: ends[-1] + 1]) if ends else set()
@@ -52,6 +52,6 @@ def feature_keys(plain: Any) -> list[str]:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of a message, shortened."""
+    """First line of an exception's message, at most 120 characters."""
     lines = str(error).splitlines()
     return (lines[0] if lines else type(error).__name__)[:120]

@@ -1,4 +1,4 @@
-"""A trial of a network on an image size, without computing: before a run begins, not after its first epoch."""
+"""Trial of a network on an image size before training, without computation."""
 
 import warnings
 
@@ -17,15 +17,15 @@ from maeseg.models.unet import DEFAULT_IMAGE_SIZE
 def trial_pass(
     network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], patch_size: int = 32, option: str = "image_size"
 ) -> None:
-    """Raise a UserError, naming sizes that work, if a network cannot take images of a size: some take their own only.
+    """Raise a UserError that names a supported size if a network does not accept images of a size.
 
-    The pass is on PyTorch's meta device, so it takes no memory and no time that depends on the size.
+    The pass is on PyTorch's meta device: it takes no memory, and its time does not depend on the size.
 
     Args:
-        network: A U-Net, or a network to pre-train.
+        network: A U-Net, or a masked autoencoder.
         size: Height and width of the images.
         patch_size: Side of the patches in pre-training.
-        option: That gives the size.
+        option: Name of the option that gives the size.
     """
     failure = failure_of(network, size, patch_size)
     if failure is None:
@@ -35,15 +35,15 @@ def trial_pass(
     works = next((each for each in others if not failure_of(network, each, patch_size)), None)
     advice = f"use --{option} {list(works)}" if works else "choose another --encoder, such as resnet18"
     raise UserError(
-        f"--encoder {encoder} takes no images of --{option} {list(size)} ({one_line(failure).rstrip('.')}): {advice}"
+        f"--encoder {encoder} does not accept --{option} {list(size)} ({one_line(failure).rstrip('.')}): {advice}"
     ) from failure
 
 
 def failure_of(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], patch_size: int) -> Exception | None:
-    """What a network raises on images of a size; None if it takes them.
+    """Return the exception of a network on images of a size; None if it accepts them.
 
     Raises:
-        UserError: If it takes none at all.
+        UserError: If the network accepts no size at all.
     """
     height, width = size
     images_BCHW = torch.empty(2, image_channels(network.encoder), height, width, device="meta")
@@ -55,13 +55,13 @@ def failure_of(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], pat
     values = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     unset = {name: torch.empty_like(value, device="meta") for name, value in values.items()}
     was_training = network.training
-    network.eval()  # which changes no running statistics
+    network.eval()  # so that running statistics do not change
     try:
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             functional_call(network, unset, inputs)
     except UserError:
         raise
-    except Exception as error:  # whatever a network raises on an image that it cannot take
+    except Exception as error:  # networks raise many types for an unsupported image size
         return error
     finally:
         network.train(was_training)
@@ -69,9 +69,9 @@ def failure_of(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], pat
 
 
 def other_sizes(encoder: str, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Sizes to try instead: multiples of the one that timm's weights are for, the nearest, and that one itself.
+    """Candidates for another size: the nearest multiple of the size of timm's published weights, and that size itself.
 
-    Encoders that do not take any size take that one, and those that attend in windows its multiples.
+    Encoders of a fixed size accept the latter, encoders with attention in windows its multiples.
     """
     known = timm.get_pretrained_cfg(encoder)
     height, width = known.input_size[1:] if known else (DEFAULT_IMAGE_SIZE, DEFAULT_IMAGE_SIZE)

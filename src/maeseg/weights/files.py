@@ -1,4 +1,4 @@
-"""Weights out of files and out of timm's store: tensors only, nothing in a file is ever executed."""
+"""Reading of weights from files and of timm's published weights: tensors only, nothing in a file is executed."""
 
 import json
 import logging
@@ -27,67 +27,79 @@ MAY_RUN = re.compile(
     r"(os|posix|nt|sys|subprocess|shutil|socket|importlib|runpy|ctypes|pty|code|webbrowser|_?io)\..*"
     r"|(builtins|__builtin__)\.(eval|exec|execfile|compile|open|file|__import__|apply|breakpoint|input)"
 )
-"""Names that no training script has a reason to save: a file with one is refused, though nothing of it would run."""
+"""Names that no training script needs to save: a file with one of them is refused, although none would run."""
 WEIGHTS_IN_FOLDER = "model.safetensors"
 """File of weights in a folder that segmentation-models-pytorch or timm saved."""
-DEPTH = 5
-"""Mappings and lists within each other in which a state dict is looked for."""
+MAX_DEPTH = 5
+"""Maximum nesting of mappings and lists in the search for a state dict."""
 
 
 def read_weights_file(path: Path) -> Any:
     """Read a file of safetensors or of ``torch.save``: tensors and plain values, nothing in it is executed.
 
     Raises:
-        UserError: If it is missing, damaged or of another kind, or if it is made to run code.
+        UserError: If the file is missing, damaged or of another kind, or refers to functions that can run code.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist: give a run folder of maeseg, a file of weights, or timm")
+        raise UserError(f"{path} does not exist: give a run folder of maeseg, a weights file, or timm")
     try:
         kind = other_kind(path)
         if not kind and (path.suffix == ".safetensors" or is_safetensors(path)) and not is_zipfile(path):
             return safetensors.torch.load_file(path)
         if not kind:
-            with warnings.catch_warnings(action="ignore"), path.open("rb") as file:  # a path is read by its suffix
+            with (
+                warnings.catch_warnings(action="ignore"),
+                path.open("rb") as file,
+            ):  # not the path: its suffix counts
                 return torch.load(file, map_location="cpu", weights_only=True)
     except safetensors.SafetensorError as error:
         raise UserError(
-            f"{path} is not a file of weights: safetensors cannot read it ({error}): copy or download it again"
+            f"{path} is not a valid weights file: safetensors cannot read it ({error}): copy or download it again"
         ) from error
     except pickle.UnpicklingError as error:
         return read_the_rest(path, error)
     except Exception as error:  # for damaged bytes PyTorch's reader raises IndexError, struct.error and more
-        raise UserError(f"{path} is not a file of weights: it is damaged or of another kind") from error
-    raise UserError(f"{path} is not a file of weights: {kind}")
+        raise damaged(path) from error
+    raise UserError(f"{path} is not a valid weights file: {kind}")
 
 
 def read_the_rest(path: Path, refusal: pickle.UnpicklingError) -> Any:
-    """Read a file that PyTorch's reader refuses, leaving out what are no plain values."""
+    """Read a file that PyTorch's reader refuses, without the objects that are not plain values."""
     try:
         content, names = read_inertly(path)
-    except Exception as error:  # for damaged bytes it raises much
+    except Exception as error:  # damaged bytes raise exceptions of many types
         refuse_code(path, refusal)
-        raise UserError(f"{path} is not a file of weights: it is damaged or of another kind") from error
-    if harm := next(filter(MAY_RUN.fullmatch, names), None):
-        raise UserError(
-            f"{path} holds more than tensors ({harm}), which could run any code when read: refused; save the "
-            "state dict alone where you trust the file, best as .safetensors"
-        )
+        raise damaged(path) from error
+    if unsafe := next(filter(MAY_RUN.fullmatch, names), None):
+        raise not_only_tensors(path, unsafe)
     if names and not isinstance(content, Inert):
-        log.info("%s: left unread in it, as nothing in a file is executed: %s", path, shortened(names))
+        log.info("%s: skipped, as nothing in a file is executed: %s", path, shortened(names))
     return content
 
 
 def refuse_code(path: Path, error: pickle.UnpicklingError) -> None:
-    """Raise a UserError that names what a file would have run, if that is why it was not read."""
+    """Raise a UserError that names the function in a file that PyTorch's reader refused, if it names one."""
     if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        raise UserError(
-            f"{path} holds more than tensors ({found[1]}), which could run any code when read: refused; save the "
-            "state dict alone where you trust the file, best as .safetensors"
-        ) from error
+        raise not_only_tensors(path, found[1]) from error
+
+
+def damaged(path: Path) -> UserError:
+    """Error for a file that cannot be read."""
+    return UserError(
+        f"{path} is not a valid weights file: it is damaged or of another kind: copy it again or give another file"
+    )
+
+
+def not_only_tensors(path: Path, name: str) -> UserError:
+    """Error for a file that refers to a function by name."""
+    return UserError(
+        f"{path} holds more than tensors ({name}), which can run code when it is read: refused; if you trust the file, "
+        "save its state dict alone, preferably as .safetensors"
+    )
 
 
 def named_encoder(path: Path) -> str | None:
-    """The encoder that a file of safetensors says it is of, as maeseg's exports do; None where it does not say."""
+    """Encoder named in the metadata of a safetensors file, as in maeseg's exports; None without."""
     if not is_safetensors(path):
         return None
     try:
@@ -105,9 +117,9 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def weights_in_folder(folder: Path) -> tuple[Path, str | None] | None:
-    """The file of weights in a folder that segmentation-models-pytorch or timm saved, and the encoder it is of.
+    """Weights file in a folder saved by segmentation-models-pytorch or timm, and the name of its encoder.
 
-    None where there is no such file.
+    None if there is no such file.
     """
     files = [folder / name for name in (WEIGHTS_IN_FOLDER, "pytorch_model.bin") if (folder / name).is_file()]
     if not files:
@@ -121,13 +133,13 @@ def weights_in_folder(folder: Path) -> tuple[Path, str | None] | None:
 
 
 def state_dict_in(content: Any, origin: str) -> dict[str, Tensor]:
-    """The state dict in what a file holds: the one with the most tensors, wherever it is.
+    """Find the state dict in the content of a file: the one with the most tensors, at any depth.
 
-    Of several with about as many (a teacher and a student, an average and the last step's) all are returned, with
-    where they were found before their keys: which is taken is settled when they are matched with an encoder.
+    Several with more than half as many (a teacher and a student, an average and the last step) are merged, with the
+    place of each as a prefix of its keys: the choice is made when they are matched with an encoder.
 
     Raises:
-        UserError: If there is none, listing what was found.
+        UserError: If there is none; the message lists the content.
     """
     found = dict(state_dicts(content))
     most = max(map(len, found.values()), default=0)
@@ -136,18 +148,18 @@ def state_dict_in(content: Any, origin: str) -> dict[str, Tensor]:
         return next(iter(rivals.values()))
     if rivals:
         return {f"{place}.{key}": value for place, tensors in rivals.items() for key, value in tensors.items()}
-    if model := whole_model(content):
+    if model := pickled_model(content):
         raise UserError(
-            f"{origin} is a whole pickled model ({model}), which only its own code can read: where you trust it, save "
-            "what is in it with torch.save(model.state_dict(), 'weights.pth')"
+            f"{origin} is a pickled model ({model}), which only its own code can read: if you trust it, save its "
+            "weights with torch.save(model.state_dict(), 'weights.pth')"
         )
     if isinstance(content, Mapping):
-        raise UserError(f"{origin} has no state dict: it has {shortened(content) or 'nothing'}")
-    raise UserError(f"{origin} holds a {type(content).__name__}, not a state dict: save model.state_dict()")
+        raise UserError(f"{origin} has no state dict, only {shortened(content) or 'nothing'}: save model.state_dict()")
+    raise UserError(f"{origin} contains a {type(content).__name__}, not a state dict: save model.state_dict()")
 
 
-def state_dicts(content: Any, place: str = "", depth: int = DEPTH) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Mappings with tensors in what a file holds, each with where it is."""
+def state_dicts(content: Any, place: str = "", depth: int = MAX_DEPTH) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield the mappings with tensors in the content of a file, each with its place."""
     if isinstance(content, list | tuple):
         content = dict(enumerate(content[:8]))
     if not isinstance(content, Mapping):
@@ -155,50 +167,50 @@ def state_dicts(content: Any, place: str = "", depth: int = DEPTH) -> Iterator[t
     tensors = {str(name): value for name, value in content.items() if is_plain(value)}
     if tensors:
         yield place, tensors
-    if depth and not any("." in name for name in tensors):  # within a state dict there is no other
+    if depth and not any("." in name for name in tensors):  # a state dict does not contain another
         for name, value in content.items():
             yield from state_dicts(value, f"{place}.{name}".lstrip("."), depth - 1)
 
 
-def whole_model(content: Any) -> str:
-    """The class of a pickled network in what a file holds; empty if there is none where one is usual."""
+def pickled_model(content: Any) -> str:
+    """Class of a pickled network in the content of a file; empty if there is none under the usual names."""
     usual = [content.get(name) for name in USUAL] if isinstance(content, Mapping) else []
     return next((each.name for each in (content, *usual) if isinstance(each, Inert) and each.name), "")
 
 
 def shortened(names: Iterable[Any]) -> str:
-    """The first of some names."""
+    """Join the first eight names."""
     shown = [str(name) for name in names]
     return ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value is a tensor that can be copied into a network: dense, and of real numbers."""
+    """Return True for a tensor that can be copied into a network: dense, and of real numbers."""
     return (
         isinstance(value, Tensor) and value.layout is torch.strided and not (value.is_quantized or value.is_complex())
     )
 
 
 def published_weights(encoder: str) -> dict[str, Tensor]:
-    """The state dict that timm publishes for a network, from timm's cache or downloaded into it.
+    """Load the state dict that timm publishes for a network, from timm's cache or by download.
 
     Raises:
-        UserError: If timm publishes none, or it cannot be downloaded.
+        UserError: If timm publishes none, or the download fails.
     """
     published = timm.get_pretrained_cfg(encoder)
     if published is None or not published.has_weights:
         raise UserError(
-            f"timm publishes no weights of {encoder}: choose another --encoder (timm.list_pretrained() has the names), "
-            "or give a file"
+            f"timm publishes no weights of {encoder}: choose another --encoder (timm.list_pretrained() lists them), "
+            "or give a weights file"
         )
-    log.info("weights: what timm publishes of %s, from its cache or downloaded", encoder)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each of many attempts, twice
+    log.info("weights: published weights of %s from timm's cache or by download", encoder)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs each of many attempts, twice
     try:
         weights: dict[str, Tensor] = timm.create_model(encoder, pretrained=True).state_dict()
     except Exception as error:  # huggingface_hub, httpx and urllib each raise their own
         raise UserError(
-            f"the weights of {encoder} cannot be downloaded ({type(error).__name__}): where there is a network, run "
-            f"python -c \"import timm; timm.create_model('{encoder}', pretrained=True)\" and copy its cache here "
-            "(~/.cache/huggingface), or give a file of weights"
+            f"the weights of {encoder} cannot be downloaded ({type(error).__name__}): on a machine with network access "
+            f"run python -c \"import timm; timm.create_model('{encoder}', pretrained=True)\" and copy its cache here "
+            "(~/.cache/huggingface), or give a weights file"
         ) from error
     return weights

@@ -1,4 +1,4 @@
-"""All of an encoder's weights, found in a state dict: under whatever prefix, in any known layout, or refused."""
+"""Matching of a state dict with an encoder: all weights under any prefix and in any known layout, or an error."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -14,11 +14,11 @@ from maeseg.weights.encoder_search import beyond, fitting_encoder
 from maeseg.weights.naming import below, find_layout, layouts, own_to_plain_names
 
 COPIES = ("student", "encoder_k", "key", "momentum", "target")
-"""Words for a network that another one beside it is meant to be taken before: DINO's teacher, MoCo's query encoder."""
+"""Words in the prefix of a secondary network, such as DINO's student and MoCo's key encoder."""
 AVERAGES = ("ema", "averaged", "shadow")
-"""Words for an average over training, which is taken before the last step's."""
+"""Words in the prefix of an average over training, which has priority over the last step's weights."""
 USUAL = ("state_dict", "model_state_dict", "model", "network_weights", "module")
-"""Where training scripts put the state dict: taken before what has a name of its own, such as ``best_state``."""
+"""Usual keys of the state dict in a checkpoint, which have priority over others, such as ``best_state``."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class EncoderWeights:
     """Weights that fit an encoder.
 
     Args:
-        tensors: By the encoder's own keys, every one of them.
-        adapted: Those of its keys whose tensor has another shape in the file.
-        skipped: Keys of the file that were not used.
-        channels: Those of its keys that were for images of other channels, and of how many.
-        prefix: What stands before their names in the file.
-        rivals: What stands before the names of other encoders of the same kind that the file has.
+        tensors: All weights, by the encoder's own keys.
+        adapted: Keys of the encoder whose tensor has another shape in the file.
+        skipped: Unused keys of the file.
+        channels: Number of image channels in the file, for each key of the encoder where it differs.
+        prefix: Prefix of the weights in the file.
+        rivals: Prefixes of other encoders of the same architecture in the file.
     """
 
     tensors: dict[str, Tensor]
@@ -43,16 +43,16 @@ class EncoderWeights:
 
 
 def match_encoder(encoder: nn.Module, offered: Mapping[str, Tensor], origin: str) -> EncoderWeights:
-    """Find all of an encoder's weights in a state dict, whatever stands before their names.
+    """Find all weights of an encoder in a state dict, under any prefix.
 
     Args:
         encoder: ``encoder`` of an ``smp.Unet("tu-...")``.
         offered: A state dict.
-        origin: Where it comes from, for error messages.
+        origin: Source of the weights, for error messages.
 
     Raises:
-        UserError: If the layout is not recognized, a key is missing, a shape differs, or the weights go on beyond the
-            encoder, as those of a deeper one do. It names the encoder that they fit, if one is found.
+        UserError: If the layout is not recognized, a key is missing, a shape differs, or the weights are those of a
+            deeper encoder. The message names the encoder that they fit, if one is found.
     """
     name = str(encoder.name)
     plain = outline(name)
@@ -60,7 +60,7 @@ def match_encoder(encoder: nn.Module, offered: Mapping[str, Tensor], origin: str
     found = find_layout(layouts(next(iter(own.values())), plain), offered)
     if found is None:
         raise UserError(
-            f"{origin} has no weights that are recognized as the encoder {name}'s: it has {some_of(offered)}; "
+            f"{origin} has no weights of the encoder {name} in a known layout: it has {some_of(offered)}; "
             f"{advice(offered, name)}"
         )
     layout, prefixes = found
@@ -70,7 +70,7 @@ def match_encoder(encoder: nn.Module, offered: Mapping[str, Tensor], origin: str
     prefix, rivals = choose_prefix([each for each in prefixes if len(choices[each]) == most], origin, most == len(own))
     tensors = choices[prefix]
     for key in own:
-        if key.endswith("num_batches_tracked"):  # files of PyTorch before 0.4.1 have none
+        if key.endswith("num_batches_tracked"):  # absent in files of PyTorch before 0.4.1
             tensors.setdefault(key, torch.zeros((), dtype=torch.long))
     places = {value.data_ptr(): value.shape for value in offered.values()}
     used = {value.data_ptr() for value in tensors.values()}
@@ -92,12 +92,12 @@ def match_encoder(encoder: nn.Module, offered: Mapping[str, Tensor], origin: str
 
 
 def filled(own: Mapping[str, str], renamed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What there is of an encoder's weights, by its own keys."""
+    """Available weights of an encoder, by its own keys."""
     return {key: renamed[plain_name] for key, plain_name in own.items() if plain_name in renamed}
 
 
 def misfit(encoder: nn.Module, own: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """The first thing in which tensors, by an encoder's keys, are not its weights; empty if they are."""
+    """First mismatch between tensors and an encoder's weights; empty if there is none."""
     for key, value in encoder.state_dict().items():
         if key in tensors and tensors[key].shape != value.shape:
             return f"{own[key]} is {tuple(tensors[key].shape)} there and {tuple(value.shape)} here"
@@ -106,29 +106,34 @@ def misfit(encoder: nn.Module, own: Mapping[str, str], tensors: Mapping[str, Ten
 
 
 def refuse_deeper(origin: str, name: str, more: Sequence[str], offered: Mapping[str, Tensor]) -> None:
-    """Raise a UserError if there are weights of the encoder's own blocks that the encoder has not."""
+    """Raise a UserError if the state dict has weights in the encoder's blocks that the encoder does not have."""
     if more:
         raise UserError(
-            f"{origin} goes on beyond the encoder {name} ({len(more)} weights more in its blocks, {more[0]} first): "
+            f"{origin} is of a deeper encoder than {name} ({len(more)} more weights in its blocks, {more[0]} first): "
             f"{advice(offered, name)}"
         )
 
 
 def advice(offered: Mapping[str, Tensor], name: str) -> str:
-    """What to do about weights that are not of the encoder of this name."""
+    """Advice for weights that do not fit the encoder of this name."""
     fits = fitting_encoder(offered, name)
-    if fits == name:  # of another encoder in the same file
+    if fits == name:  # another encoder in the same file
         fits = None
     return f"it fits {fits}: give --encoder {fits}" if fits else "give the --encoder that the weights belong to"
 
 
-def choose_prefix(prefixes: Sequence[str], origin: str, whole: bool) -> tuple[str, list[str]]:
-    """The one to take of prefixes that hold as many of an encoder's weights, and the others.
+def choose_prefix(prefixes: Sequence[str], origin: str, complete: bool) -> tuple[str, list[str]]:
+    """Choose one of the prefixes that have equally many of an encoder's weights; return it and the others.
 
-    Averages come first, then what is no copy, then what has one of the usual names of a state dict.
+    Averages have priority, then networks that are not secondary, then the usual keys of a state dict.
+
+    Args:
+        prefixes: Candidates.
+        origin: Source of the weights, for error messages.
+        complete: True if each has all weights of the encoder.
 
     Raises:
-        UserError: If each holds a whole encoder and none is better than the others.
+        UserError: If several complete encoders have the same priority.
     """
     left = list(prefixes)
     for better in (
@@ -138,17 +143,17 @@ def choose_prefix(prefixes: Sequence[str], origin: str, whole: bool) -> tuple[st
     ):
         kept = [each for each in better if each in left]
         left = kept or left
-    if len(left) > 1 and whole:
-        raise UserError(f"{origin} has two encoders, {left[0]}* and {left[1]}*: save the one that is meant by itself")
-    return left[0], [each for each in prefixes if each != left[0]] if whole else []
+    if len(left) > 1 and complete:
+        raise UserError(f"{origin} has two encoders, {left[0]}* and {left[1]}*: save one of them in a file of its own")
+    return left[0], [each for each in prefixes if each != left[0]] if complete else []
 
 
 def has_word(prefix: str, words: Collection[str]) -> bool:
-    """Whether a prefix has one of the words in it, bounded by dots or underscores."""
+    """Return True if a prefix contains one of the words, bounded by dots or underscores."""
     return any(re.search(rf"(?<![^._]){word}(?![^._])", prefix) for word in words)
 
 
 def some_of(offered: Mapping[str, Tensor]) -> str:
-    """A few keys, and how many there are."""
+    """First keys of a state dict, and their number."""
     shown = ", ".join(list(offered)[:4])
     return f"{len(offered)} keys, {shown}, ..." if len(offered) > 4 else shown or "no keys"

@@ -1,8 +1,8 @@
-"""Encoder weights under other projects' names: recognized by their keys, renamed to those of our encoder.
+"""Names of encoder weights in other projects: recognition by keys, and renaming to the keys of an encoder.
 
-Every layout is brought to the names of timm's plain network (``layer1.0.conv1.weight``), from where the encoder's own
-follow: segmentation-models-pytorch wraps timm's feature network, which calls some of them otherwise
-(``model.layer1.0.conv1.weight``, ``model.stages_0.blocks.0.conv_dw.weight``).
+Every layout is renamed to timm's plain network (``layer1.0.conv1.weight``). The encoder's own keys follow from these:
+segmentation-models-pytorch wraps timm's feature network, where some names differ (``model.layer1.0.conv1.weight``,
+``model.stages_0.blocks.0.conv_dw.weight``).
 """
 
 import itertools
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Layout:
-    """A way of naming weights.
+    """Naming scheme of weights.
 
     Args:
-        name: What it is called in messages.
-        first: The key by which it is known, without what may stand before it.
-        rename: From these names to those of timm's plain network, given as well.
-        family: The family of timm's whose networks have such names; empty if any may.
+        name: Name for messages.
+        first: Key by which the layout is recognized, without prefix.
+        rename: Function from these names, and timm's plain network, to the names of that network.
+        family: Family of timm whose networks have such names; empty for any.
     """
 
     name: str
@@ -32,11 +32,11 @@ class Layout:
 
 
 def layouts(first: str, plain: nn.Module) -> list[Layout]:
-    """The layouts that are known, timm's first.
+    """Known layouts, timm's first.
 
     Args:
-        first: The first key of a network's features.
-        plain: The network as timm has it.
+        first: First key of a network's features.
+        plain: Timm's plain network.
     """
     outer, _, inner = first.partition(".")
     flat = f"{outer}_{inner}" if f"{outer}_{inner.partition('.')[0]}." in flattened(plain) else first
@@ -49,7 +49,7 @@ def layouts(first: str, plain: nn.Module) -> list[Layout]:
 
 
 def find_layout(known: list[Layout], offered: Mapping[str, Tensor]) -> tuple[Layout, list[str]] | None:
-    """The layout whose first key is among the keys, and all that stands before it there."""
+    """Find the layout whose first key occurs in a state dict, and the prefixes under which it occurs."""
     for layout in known:
         ends = [key for key in offered if key == layout.first or key.endswith(f".{layout.first}")]
         if ends:
@@ -58,18 +58,18 @@ def find_layout(known: list[Layout], offered: Mapping[str, Tensor]) -> tuple[Lay
 
 
 def below(prefix: str, offered: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a state dict has under a prefix, by the names that follow it."""
+    """Part of a state dict under a prefix, by the rest of the keys."""
     return {key.removeprefix(prefix): value for key, value in offered.items() if key.startswith(prefix)}
 
 
 def unet_parts(offered: Mapping[str, Tensor], around: str | None = None) -> dict[str, str]:
-    """Keys of a U-Net of segmentation-models-pytorch, encoder excepted, each with the key in a state dict that has one.
+    """Map keys of a segmentation-models-pytorch U-Net, without its encoder, to the keys of a state dict.
 
-    Empty if it has none.
+    Empty if the state dict has no such U-Net.
 
     Args:
         offered: A state dict.
-        around: What stands before the names of the encoder's weights, where it is the U-Net around those that counts.
+        around: Prefix of the encoder's weights, to choose the U-Net of that encoder; None for the first U-Net.
     """
     first = "decoder.blocks.0.conv1.0.weight"
     prefixes = [key.removesuffix(first) for key in offered if key.endswith(first)]
@@ -81,30 +81,30 @@ def unet_parts(offered: Mapping[str, Tensor], around: str | None = None) -> dict
 
 
 def unet_widths(offered: Mapping[str, Tensor]) -> list[int]:
-    """Decoder widths of a U-Net of segmentation-models-pytorch, coarse to fine; empty if there is none."""
+    """Decoder widths of a segmentation-models-pytorch U-Net in a state dict, coarse to fine; empty without one."""
     parts = unet_parts(offered)
     blocks = (f"decoder.blocks.{number}.conv2.0.weight" for number in range(len(parts)))
     return [len(offered[parts[block]]) for block in itertools.takewhile(parts.__contains__, blocks)]
 
 
 def own_to_plain_names(encoder: nn.Module, plain: nn.Module) -> dict[str, str]:
-    """Keys of an encoder's state dict, each with its name in timm's plain network."""
+    """Map keys of an encoder's state dict to the names in timm's plain network."""
     names = set(plain.state_dict())
     apart = flattened(plain)
     result = {}
     for key in encoder.state_dict():
         name = key.removeprefix("model.")
         first, _, rest = name.partition(".")
-        # FeatureHookNet and FeatureGetterNet keep the whole network as body and model
+        # FeatureHookNet and FeatureGetterNet contain the plain network as body and model
         choices = (name, apart.get(f"{first}.", "") + rest, rest)
         result[key] = next((choice for choice in choices if choice in names), name)
     return result
 
 
 def flattened(plain: nn.Module) -> dict[str, str]:
-    """Beginnings of keys in timm's FeatureListNet, which takes the first level of sequences apart, and of the network.
+    """Map prefixes of timm's FeatureListNet, which flattens the first level of sequences, to those of the network.
 
-    Such as ``stages_0.`` for ``stages.0.``.
+    An example is ``stages_0.`` for ``stages.0.``.
     """
     return {
         f"{outer}_{inner}.": f"{outer}.{inner}."
@@ -115,7 +115,7 @@ def flattened(plain: nn.Module) -> dict[str, str]:
 
 
 def from_features(theirs: dict[str, Tensor], plain: nn.Module) -> dict[str, Tensor]:
-    """The names of timm's feature network, or of the network itself, to those of the latter."""
+    """Rename the weights of timm's feature network, or of the plain network, to the names of the latter."""
     names, apart = plain.state_dict().keys(), flattened(plain)
     renamed = {}
     for key, value in theirs.items():
@@ -126,7 +126,7 @@ def from_features(theirs: dict[str, Tensor], plain: nn.Module) -> dict[str, Tens
 
 
 def from_efficientnet_pytorch(theirs: dict[str, Tensor], plain: nn.Module) -> dict[str, Tensor]:
-    """The names of EfficientNet-PyTorch (Melas-Kyriazi), which numbers the blocks through, to timm's."""
+    """Rename the weights of EfficientNet-PyTorch (Melas-Kyriazi), which numbers blocks across stages, to timm's."""
     stages = plain.get_submodule("blocks") if hasattr(plain, "blocks") else nn.Sequential()
     places = [f"blocks.{s}.{b}." for s, stage in enumerate(stages.children()) for b, _ in enumerate(stage.children())]
     outside = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
@@ -149,11 +149,11 @@ def from_efficientnet_pytorch(theirs: dict[str, Tensor], plain: nn.Module) -> di
 
 
 def from_official_convnext(theirs: dict[str, Tensor], plain: nn.Module) -> dict[str, Tensor]:
-    """The names of ConvNeXt's, ConvNeXt V2's and SparK's releases to timm's, by timm's own function for them."""
+    """Rename the weights of the releases of ConvNeXt, ConvNeXt V2 and SparK by timm's own function."""
     parts = ("downsample_layers.", "stages.", "norm.", "head.")
     known = {key: value for key, value in theirs.items() if key.startswith(parts)}
     try:
         renamed: dict[str, Tensor] = checkpoint_filter_fn(known, plain)  # type: ignore[no-untyped-call]
-    except KeyError:  # it looks shapes up in the network, which is another one
+    except KeyError:  # it reads shapes of the network, which is a different one
         return {}
     return renamed

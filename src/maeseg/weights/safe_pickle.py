@@ -1,13 +1,13 @@
-"""Files of ``torch.save`` that hold more than tensors and plain values, read without running any of it.
+"""Reader for files of ``torch.save`` with more than tensors and plain values, which executes nothing in them.
 
-PyTorch's own reader (``weights_only=True``) refuses a file for one NumPy scalar, path or class of a project beside the
-weights. Allowing such names one by one would run their code on a stranger's bytes, and new ones would never end. So
-here no name in a file is ever imported: each stands for a class made on the spot, which keeps what is put into it and
-does nothing else. Tensors are made by this module, out of the bytes in the file and the shapes that were kept.
+PyTorch's own reader (``weights_only=True``) refuses a file with one NumPy scalar, path or project class beside the
+weights. An allowlist of such names would run their code on untrusted bytes, and would never be complete. Therefore this
+reader imports no name in a file: each name becomes a new class, which stores its arguments and does nothing else.
+Tensors are created by this module from the bytes and shapes in the file.
 
-``torch.load`` is not used: without ``weights_only`` it passes a file on to ``torch.jit.load`` where it takes it for a
-program. The two formats are those of ``torch/serialization.py``: an archive with ``data.pkl`` and a record for each
-storage, and before PyTorch 1.6 a row of pickles with the storages behind them.
+``torch.load`` is not used: without ``weights_only`` it passes some files to ``torch.jit.load``. The two formats are
+those of ``torch/serialization.py``: an archive with ``data.pkl`` and a record for each storage; before PyTorch 1.6
+a sequence of pickles followed by the storages.
 """
 
 import pickle
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 REBUILD = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
-"""Functions in files that make a tensor out of a storage, an offset, a size and strides."""
+"""Functions in files that create a tensor from a storage, an offset, a size and strides."""
 PARAMETER = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 """Functions in files whose first argument is the tensor."""
 DTYPES = {
@@ -31,72 +31,72 @@ DTYPES = {
     "torch.ShortStorage": torch.int16, "torch.CharStorage": torch.int8, "torch.ByteStorage": torch.uint8,
     "torch.BoolStorage": torch.bool,
 }  # fmt: skip
-OF_TENSORS = {*DTYPES, *REBUILD, *PARAMETER, "collections.OrderedDict"}
-"""Names that a file of tensors alone has."""
+TENSOR_NAMES = {*DTYPES, *REBUILD, *PARAMETER, "collections.OrderedDict"}
+"""Names in a file of tensors alone."""
 MAGIC = 0x1950A86A20F9469CFC6C
-"""What a file of before PyTorch 1.6 begins with."""
+"""Magic number of a file before PyTorch 1.6."""
 
 
 class Inert(dict[Any, Any]):
-    """A stand-in for whatever a file names: it keeps arguments and items, and runs nothing."""
+    """Placeholder for any class or function in a file: it stores arguments and items, and executes nothing."""
 
     name = ""
-    """What it stands for, such as ``numpy.dtype``."""
+    """Name in the file, such as ``numpy.dtype``."""
     given: tuple[Any, ...]
-    """The arguments that it was made with."""
+    """Arguments of the constructor."""
 
     def __new__(cls, *args: Any, **_: Any) -> "Inert":
-        """An object that keeps its arguments: a reader of pickles may make it without ``__init__``."""
+        """Create an object with its arguments: unpickling may skip ``__init__``."""
         made = super().__new__(cls)
         made.given = args
         return made
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        """Nothing: a dict would take the arguments for its items."""
+        """Ignore the arguments: a dict would use them as items."""
 
     def __call__(self, *_: Any, **__: Any) -> "Inert":
-        """Another one: a file may call what a call gave it."""
+        """Return another placeholder: a file may call the result of a call."""
         return Inert()
 
     def __setstate__(self, _: Any) -> None:
-        """Nothing: what is inside an object is not weights."""
+        """Ignore the state: attributes of an object are not weights."""
 
-    def __hash__(self) -> int:  # type: ignore[override]  # a dict has none
-        """An object's own: it may be a key, or in a set."""
+    def __hash__(self) -> int:  # type: ignore[override]  # a dict is not hashable
+        """Hash by identity: a placeholder may be a key, or in a set."""
         return id(self)
 
     def append(self, _: Any) -> None:
-        """Nothing, in place of a list's or a set's."""
+        """Ignore the item, like ``extend`` and ``add``."""
 
     add = extend = append
 
 
 @dataclass
 class Storage:
-    """Numbers in a file: of what type, None for rare ones, and once they are read, in a row."""
+    """Storage in a file: its dtype, None for rare ones, and its values (flat) after they are read."""
 
     dtype: torch.dtype | None
     values: Tensor | None = None
 
     def fill(self, content: bytes) -> None:
-        """Take the numbers from bytes."""
+        """Set the values from bytes."""
         if self.dtype is not None:
             self.values = torch.empty(len(content) // self.dtype.itemsize, dtype=self.dtype)
-            if content:  # which frombuffer wants
+            if content:  # frombuffer requires it
                 self.values.copy_(torch.frombuffer(bytearray(content), dtype=self.dtype))
 
     def view(self, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor | None:
-        """A tensor of these numbers, None without; PyTorch refuses one that reaches beyond them."""
+        """View the values as a tensor, None without values; PyTorch raises an error beyond their end."""
         return None if self.values is None else self.values.as_strided(tuple(size), tuple(stride), offset)
 
 
 class Reader(pickle.Unpickler):
-    """Pickles, with :class:`Inert` for every name and :class:`Storage` for PyTorch's storages.
+    """Unpickler with :class:`Inert` for every name and :class:`Storage` for PyTorch's storages.
 
     Args:
-        file: Where a pickle begins.
-        names: What stands for each name that was met.
-        storages: Those that were met, by their key.
+        file: File at the beginning of a pickle.
+        names: Placeholders by name; extended by the reader.
+        storages: Storages by key; extended by the reader.
     """
 
     def __init__(self, file: IO[bytes], names: dict[str, type[Inert]], storages: dict[str, Storage]) -> None:
@@ -104,12 +104,12 @@ class Reader(pickle.Unpickler):
         self.names, self.storages = names, storages
 
     def find_class(self, module: str, name: str) -> type[Inert]:
-        """A class of its own for each name: what a file does to it reaches nothing else."""
+        """Create a separate class for each name, so that a file cannot modify anything else."""
         full = f"{module}.{name}"
         return self.names.setdefault(full, type("Inert", (Inert,), {"name": full}))
 
     def persistent_load(self, pid: Any) -> Storage:
-        """The storage of a key."""
+        """Storage of a key."""
         kind, of, key = pid[:3]
         if kind != "storage":
             raise pickle.UnpicklingError(f"a reference to {kind!r}")
@@ -120,41 +120,41 @@ def read_inertly(path: Path) -> tuple[Any, tuple[str, ...]]:
     """Read a file of ``torch.save``: mappings, lists and tensors as they are, anything else as :class:`Inert`.
 
     Returns:
-        What it holds, and the names in it that Python would have had to import, but for those of tensors.
+        The content, and the names in the file that Python would import, without those of tensors.
 
     Raises:
-        Exception: Of many kinds, for damaged bytes.
+        Exception: Of many types, for damaged bytes.
     """
     names: dict[str, type[Inert]] = {}
     storages: dict[str, Storage] = {}
-    read = read_archive if zipfile.is_zipfile(path) else read_row
+    read = read_archive if zipfile.is_zipfile(path) else read_sequence
     content = read(path, names, storages)
-    return settle(content, {}), tuple(name for name in names if name not in OF_TENSORS)
+    return convert(content, {}), tuple(name for name in names if name not in TENSOR_NAMES)
 
 
 def read_archive(path: Path, names: dict[str, type[Inert]], storages: dict[str, Storage]) -> Any:
-    """The pickle in an archive, and its storages."""
+    """Read the pickle in an archive, and its storages."""
     with zipfile.ZipFile(path) as archive:
         main = next(name for name in archive.namelist() if name.endswith("data.pkl"))
         root = main.removesuffix("data.pkl")
         if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
-            raise ValueError("of a big-endian machine")
+            raise ValueError("big-endian")
         with archive.open(main) as file:
             content = Reader(file, names, storages).load()
         for key, storage in storages.items():
             record = archive.getinfo(f"{root}data/{key}")
-            if record.compress_type != zipfile.ZIP_STORED:  # which PyTorch never does, and a bomb would
+            if record.compress_type != zipfile.ZIP_STORED:  # PyTorch never compresses; a decompression bomb does
                 raise ValueError("compressed")
             storage.fill(archive.read(record))
     return content
 
 
-def read_row(path: Path, names: dict[str, type[Inert]], storages: dict[str, Storage]) -> Any:
-    """The pickle in a file of before PyTorch 1.6, and its storages: a count and the numbers of each."""
+def read_sequence(path: Path, names: dict[str, type[Inert]], storages: dict[str, Storage]) -> Any:
+    """Read the pickle in a file before PyTorch 1.6, and its storages: a count and the values of each."""
     with path.open("rb") as file:
         magic, _, system, content, keys = (Reader(file, names, storages).load() for _ in range(5))
         if magic != MAGIC or not system["little_endian"]:
-            raise ValueError("not of torch.save, or of a big-endian machine")
+            raise ValueError("not from torch.save, or big-endian")
         for key in keys:
             storage = storages[str(key)]
             [count] = struct.unpack("<q", file.read(8))
@@ -162,12 +162,12 @@ def read_row(path: Path, names: dict[str, type[Inert]], storages: dict[str, Stor
     return content
 
 
-def settle(value: Any, known: dict[int, Any]) -> Any:
-    """What was kept, with its tensors made, and its mappings and lists as Python's.
+def convert(value: Any, known: dict[int, Any]) -> Any:
+    """Convert unpickled content: create its tensors, and turn mappings and lists into Python's.
 
     Args:
-        value: What was kept.
-        known: What has been settled, by the identity of what it was: the file may hold one thing in many places.
+        value: Unpickled content.
+        known: Converted values by the identity of the original: a file may contain an object in several places.
     """
     if id(value) in known:
         return known[id(value)]
@@ -175,13 +175,13 @@ def settle(value: Any, known: dict[int, Any]) -> Any:
     if name in REBUILD and isinstance(value.given[0], Storage):
         made: Any = value.given[0].view(*value.given[1:])
     elif name in PARAMETER and value.given:
-        made = settle(value.given[0], known)
+        made = convert(value.given[0], known)
     elif isinstance(value, Mapping) and (value or not name):
         made = known[id(value)] = {}
-        made.update((key, settle(each, known)) for key, each in value.items())
+        made.update((key, convert(each, known)) for key, each in value.items())
     elif isinstance(value, list | tuple):
         made = known[id(value)] = []
-        made.extend(settle(each, known) for each in value)
+        made.extend(convert(each, known) for each in value)
     else:
         made = value
     known[id(value)] = made

@@ -1,4 +1,4 @@
-"""The stages of an encoder, as timm divides the network."""
+"""Stages of an encoder, by timm's parameter groups."""
 
 from typing import Any
 
@@ -11,17 +11,18 @@ from maeseg.weights.naming import own_to_plain_names
 
 
 def distances(encoder: nn.Module) -> dict[str, int]:
-    """Parameters of an ``smp.Unet("tu-...")``'s encoder, each with its stage's distance from the decoder: 1 upwards.
+    """Map the parameters of an ``smp.Unet("tu-...")`` encoder to the distance of their stage from the decoder, from 1.
 
     Raises:
-        UserError: If timm does not say where the network's stages begin.
+        UserError: If timm has no parameter groups of the network.
     """
     name = str(encoder.name)
     plain: Any = outline(name)
     if not hasattr(plain, "group_matcher"):
-        raise UserError(f"--layer_decay: timm does not divide {name} into stages: leave the option out")
+        raise UserError(f"--layer_decay needs stages, and timm has none of {name}: omit the option")
     stages = group_parameters(plain, plain.group_matcher(coarse=True), reverse=True)
     own = own_to_plain_names(encoder, plain)
     found = {key: stages[own[key]] for key, _ in encoder.named_parameters()}
-    order = sorted(set(found.values()), reverse=True)  # a stage may have no parameters of ours, such as a classifier's
+    # a group, such as that of the classifier, may have no parameters in the encoder
+    order = sorted(set(found.values()), reverse=True)
     return {key: order.index(stage) + 1 for key, stage in found.items()}

@@ -1,4 +1,4 @@
-"""Carry weights from one network to another: strictly, and with a report of every key."""
+"""Transfer of weights between networks: strict, with a report of every key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,16 +15,16 @@ from maeseg.weights.naming import unet_parts
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What became of every key.
+    """Result of a transfer, by key.
 
     Args:
-        loaded: Keys of the network that were filled as they came.
-        adapted: Keys that were filled with changed values (a factor folded in, another number of channels).
-        new: Keys of the network that keep their random start.
-        skipped: Keys that were offered and not used.
-        channels: Of the adapted keys, those that read the image: its channels there, and here.
-        prefix: What stood before the keys of the encoder that was taken, of those that there were.
-        rivals: What stood before those of the others.
+        loaded: Keys of the network that were loaded unchanged.
+        adapted: Keys that were loaded with changed values (a folded factor, another number of channels).
+        new: Keys of the network that keep their random initialization.
+        skipped: Unused keys of the source.
+        channels: Image channels in the source and in the network, for each adapted key that reads the image.
+        prefix: Prefix of the chosen encoder in the source.
+        rivals: Prefixes of the other encoders there.
     """
 
     loaded: tuple[str, ...]
@@ -36,7 +36,7 @@ class TransferReport:
     rivals: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """One line of counts, and the names of the parts that are new or skipped."""
+        """Format counts, and the names of the parts that are adapted, new or skipped, in one line."""
 
         def parts(keys: tuple[str, ...]) -> str:
             return f" ({', '.join(dict.fromkeys(key.split('.')[0] for key in keys))})" if keys else ""
@@ -51,7 +51,7 @@ class TransferReport:
                 f"; {key} repeated and rescaled from {theirs} to {ours} channels"
                 for key, (theirs, ours) in self.channels.items()
             )
-            + (f"; of several encoders {self.prefix}* taken, {rivals} left" if rivals else "")
+            + (f"; of several encoders {self.prefix}* used, {rivals} skipped" if rivals else "")
         )
 
 
@@ -59,25 +59,25 @@ def load_strictly(
     network: nn.Module, offered: Mapping[str, Tensor], origin: str, may_be_new: tuple[str, ...] = (),
     adapted: frozenset[str] = frozenset(), channels: Mapping[str, int] | None = None,
 ) -> TransferReport:  # fmt: skip
-    """Load a state dict: every key of the network outside ``may_be_new`` must be offered with its shape.
+    """Load a state dict: every key of the network outside ``may_be_new`` must be present with its shape.
 
     Args:
-        network: What to fill.
-        offered: Keys and values.
-        origin: Where they come from, for error messages.
-        may_be_new: First words of keys that may stay at their random start.
-        adapted: Keys whose values were changed on the way, for the report.
-        channels: Keys that were for images of other channels, and of how many.
+        network: Network to fill.
+        offered: State dict of the source.
+        origin: Source of the weights, for error messages.
+        may_be_new: Top-level modules that may keep their random initialization.
+        adapted: Keys with changed values, for the report.
+        channels: Number of image channels in the source, for each key where it differs.
 
     Raises:
-        UserError: If a needed key is missing, a shape differs, a number is not finite, or nothing would be loaded.
+        UserError: If a required key is missing, a shape differs, a value is not finite, or no key matches.
     """
     own, channels = network.state_dict(), channels or {}
     adapted |= channels.keys()
     shared = [key for key in own if key in offered]
     if not shared:
         raise UserError(
-            f"nothing in {origin} fits this network: it holds {', '.join(list(offered)[:3]) or 'no keys'}...; "
+            f"{origin} has no key of this network, only {', '.join(list(offered)[:3]) or 'no keys'}...; "
             "give the run folder of a maeseg pretrain or finetune"
         )
     for key in shared:
@@ -93,10 +93,10 @@ def load_strictly(
             f"{origin} does not fit: {len(missing)} keys are missing, {missing[0]} first; "
             "use the encoder and decoder widths it was trained with"
         )
-    odd = [key for key in shared if not offered[key].isfinite().all()]
-    if odd:
+    nonfinite = [key for key in shared if not offered[key].isfinite().all()]
+    if nonfinite:
         raise UserError(
-            f"{origin} cannot be used: {odd[0]} holds numbers that are not finite; give weights from before"
+            f"{origin} cannot be used: {nonfinite[0]} has values that are not finite; give weights from an earlier step"
         )
     network.load_state_dict({**own, **{key: offered[key] for key in shared}}, strict=True)
     return TransferReport(
@@ -109,10 +109,10 @@ def load_strictly(
 
 
 def transfer_to_unet(source: MaskedAutoencoder, unet: smp.Unet, origin: str) -> TransferReport:
-    """Fill a U-Net's encoder and decoder from a pre-trained one; its head stays new.
+    """Load encoder and decoder of a masked autoencoder into a U-Net; its head keeps its random initialization.
 
-    The factor by which densify scales each feature channel is folded into the decoder convolutions that read it,
-    so that the U-Net computes what it computed in pre-training.
+    The factor by which densify scales each feature channel is folded into the decoder convolutions that read it, so
+    that the U-Net computes the same features as in pre-training.
     """
     offered, other_channels = adapt_channels(unet.state_dict(), source.state_dict(), image_channels(unet.encoder))
     deepest, *skips = source.densify.factors()[::-1]  # coarse to fine, as the decoder reads
@@ -127,17 +127,17 @@ def transfer_to_unet(source: MaskedAutoencoder, unet: smp.Unet, origin: str) -> 
 def load_outside(
     network: smp.Unet | MaskedAutoencoder, offered: Mapping[str, Tensor], origin: str, decoder: bool = False
 ) -> TransferReport:
-    """Fill the encoder, all of it, from a state dict of any known layout; the rest of the network stays new.
+    """Load all weights of the encoder from a state dict of any known layout; other parts keep their initialization.
 
     Args:
-        network: What to fill.
+        network: Network to fill.
         offered: A state dict.
-        origin: Where it comes from, for error messages.
-        decoder: Fill a U-Net's decoder too where the state dict is of a U-Net of segmentation-models-pytorch, and its
-            head where that has as many outputs.
+        origin: Source of the weights, for error messages.
+        decoder: Load the decoder too if the state dict is of a U-Net of segmentation-models-pytorch, and the head if it
+            has the same number of outputs.
 
     Raises:
-        UserError: If the layout is not recognized, or does not fill the encoder, or the decoder if it has one.
+        UserError: If the layout is not recognized, or weights of the encoder, or of a present decoder, are missing.
     """
     found = match_encoder(network.encoder, offered, origin)
     named = {f"encoder.{key}": value for key, value in found.tensors.items()}

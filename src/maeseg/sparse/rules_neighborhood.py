@@ -1,12 +1,12 @@
-"""What operations that read neighbors do on visible tiles: convolution, pooling, padding, resizing.
+"""Rules of operations that read neighbors on visible tiles: convolution, pooling, padding, resizing.
 
 Semantics (SparK, Tian et al. 2023, section 3.1): a convolution sees zero at every masked position; statistics run
-over visible positions only. Masked neighbors count as zero for pooling too, while outside the image an operation
-pads as it does densely (zero, or minus infinity for max-pooling), so that with everything visible the result is
-the dense network's own.
+over visible positions only. Masked neighbors count as zero for pooling too. Outside the image an operation pads as
+it does densely (zero, or minus infinity for max-pooling), so with everything visible the result is that of the dense
+network.
 
-The other rules stand in :mod:`position_wise`, :mod:`dimensions` and :mod:`reductions` beside this module; all fill
-one registry, ``RULES``.
+The other rules are in :mod:`rules_pointwise`, :mod:`rules_shapes` and :mod:`rules_reductions`; all register in
+``RULES``.
 
 Axes: B batch, C channels, N visible tiles, T tile side, R rows = N * T * T.
 """
@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maeseg.errors import UserError
-from maeseg.sparse.gather import Gather, GatherMatmul, PickUp
-from maeseg.sparse.layout import Axis, Layout, Window
-from maeseg.sparse.packed import (
+from maeseg.sparse.gather import Gather, GatherMatmul, GatherVisible
+from maeseg.sparse.matmul import linear_rows
+from maeseg.sparse.tiles import (
     MAP,
     PaddedTiles,
     Tiles,
-    cut,
+    cut_tiles,
     from_rows,
     map_shape,
     name_of,
@@ -37,27 +37,27 @@ from maeseg.sparse.packed import (
     unpack,
     wrap,
 )
-from maeseg.sparse.product import multiply
+from maeseg.sparse.visible_grid import Axis, VisibleGrid, Window
 
 FEW_CHANNELS = 16
-"""Below this, gathering single pixels moves too few values at a time: gather each tile with its halo instead."""
+"""Channels below which a gather of single positions moves too few values at a time: tiles are gathered with a halo."""
 
 MOST_HALO = 2
-"""A tile of one or two pixels is mostly halo under a wide kernel. Where all tiles with theirs are more than this many
-times the map, convolving the map, zero where masked, is faster and gives the same."""
+"""Largest size of all tiles with halo, relative to the map. Above it, as with tiles of one or two positions under a
+wide kernel, convolving the map (zero where masked) is faster and gives the same result."""
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right))."""
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """An int or a sequence of one or two ints as (height, width)."""
+    """Convert an int or a sequence of one or two ints to (height, width)."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values[0], values[-1]
 
 
 def read_map(function: Any, tiles: Any, padding: Any) -> tuple[Tiles, Padding, float | None]:
-    """What a neighborhood operation reads: tiles, all padding there is, and what a padded map is filled with.
+    """Input of a neighborhood operation: tiles, total padding, and the fill value of a padded map (None without).
 
     Args:
         function: The operation.
@@ -65,10 +65,10 @@ def read_map(function: Any, tiles: Any, padding: Any) -> tuple[Tiles, Padding, f
         padding: Its own padding.
 
     Raises:
-        UserError: If it does not read an ordinary map of tiles.
+        UserError: If the input is not an ordinary map of tiles.
     """
     if not isinstance(tiles, Tiles) or tiles.tile_dims != MAP:
-        raise refusal(f"calls {name_of(function)!r} on something else than a map (B, C, H, W) of patches")
+        raise refusal(f"calls {name_of(function)!r} on a tensor that is not a map (B, C, H, W) of patches")
     y, x = pair(padding)
     if not isinstance(tiles, PaddedTiles):
         return tiles, ((y, y), (x, x)), None
@@ -91,7 +91,7 @@ def out_side(name: str, tiles: Tiles, kernel: tuple[int, int], stride: tuple[int
             f"the patches are too small for this encoder: {name} of stride {stride[0]} meets tiles of "
             f"{side} x {side} positions; use a patch size that is a multiple of the encoder's largest stride"
         )
-    for extent, k, p, d in zip((side * g for g in tiles.tile_layout.grid), kernel, padding, dilation, strict=True):
+    for extent, k, p, d in zip((side * g for g in tiles.tile_grid.shape), kernel, padding, dilation, strict=True):
         steps = (extent + sum(p) - d * (k - 1) - 1) / stride[0]
         if (math.ceil(steps) if ceil else math.floor(steps)) + 1 != extent // stride[0]:
             raise refusal(
@@ -102,30 +102,30 @@ def out_side(name: str, tiles: Tiles, kernel: tuple[int, int], stride: tuple[int
 
 
 def read_lengths(out: int, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> list[int]:
-    """Pixels that an operation reads for a tile of side ``out``, along height and width."""
+    """Number of positions that an operation reads for a tile of side ``out``, along height and width."""
     return [(out - 1) * s + (k - 1) * d + 1 for s, k, d in zip(stride, kernel, dilation, strict=True)]
 
 
-def visible_part(maps_BCHW: Tensor, layout: Layout, side: int) -> Tiles:
-    """The visible tiles of a map: the inverse of :func:`maeseg.sparse.unpack`."""
-    return from_rows(PickUp.apply(maps_BCHW.permute(0, 2, 3, 1).flatten(0, 2), layout, side), layout, side)
+def gather_visible(maps_BCHW: Tensor, grid: VisibleGrid, side: int) -> Tiles:
+    """Gather the visible tiles of a map: the inverse of :func:`maeseg.sparse.unpack`."""
+    return from_rows(GatherVisible.apply(maps_BCHW.permute(0, 2, 3, 1).flatten(0, 2), grid, side), grid, side)
 
 
 def halo(tiles: Tiles, out: int, kernel: tuple[int, int], stride: tuple[int, int], padding: Padding,
          dilation: tuple[int, int], outside: float = 0.0) -> Tensor:  # fmt: skip
-    """Tiles with the neighboring pixels that the operation reads: (N, C, h, w), channels-last, no more padding due."""
+    """Gather tiles with the neighbors that the operation reads, padding included: (N, C, h, w), channels-last."""
     lengths = read_lengths(out, kernel, stride, dilation)
     side = tiles.size(2)
     if padding == ((0, 0), (0, 0)) and max(lengths) <= side:
         return plain(tiles)
     y, x = (Axis(1, length, -before) for length, (before, _) in zip(lengths, padding, strict=True))
-    read: Tensor = Gather.apply(to_rows(plain(tiles)), tiles.tile_layout, Window(side, y, x), outside)
+    read: Tensor = Gather.apply(to_rows(plain(tiles)), tiles.tile_grid, Window(side, y, x), outside)
     # (N, 1, 1, h, w, C) -> (N, C, h, w); indexing would fill a map of zeros in the backward pass
     return read.flatten(0, 2).permute(0, 3, 1, 2)
 
 
 def autocast(tensor: Tensor) -> Tensor:
-    """What autocast would do to the input of a matrix product: our own backward hides it from autocast."""
+    """Cast the input of a matrix product as autocast does: it does not see inside an ``autograd.Function``."""
     device = tensor.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) and tensor.dtype != torch.float64:
         return tensor.to(torch.get_autocast_dtype(device))
@@ -137,14 +137,14 @@ def convolve(
     function: Any, tiles: Tiles, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
 ) -> Tiles:  # fmt: skip
-    """Convolution: a matrix product on the rows, through the neighbor table if the kernel is wider than 1."""
+    """Convolution as a matrix product on the rows, through the neighbor table for kernels wider than 1."""
     kernel, stride, dilation = pair(weight.shape[2:]), pair(stride), pair(dilation)
     if isinstance(padding, str):
         if padding == "same" and any(d * (k - 1) % 2 for k, d in zip(kernel, dilation, strict=True)):
             raise refusal("has a convolution with padding='same' and an even kernel")
         padding = [d * (k - 1) // 2 if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
     tiles, padding, fill = read_map(function, tiles, padding)
-    layout, side = tiles.tile_layout, tiles.size(2)
+    grid, side = tiles.tile_grid, tiles.size(2)
     if fill:
         raise refusal(f"has a convolution of a map padded with {fill}")
     out = out_side("a convolution", tiles, kernel, stride, padding, dilation)
@@ -152,24 +152,24 @@ def convolve(
         rows = to_rows(plain(tiles))
         if stride != (1, 1):  # gathered, as a slice would fill whole maps with zeros in the backward pass
             every = Axis(out, 1, 0, stride[0])
-            rows = Gather.apply(rows, layout, Window(side, every, every), 0.0).flatten(0, 4)
-        rows = multiply(rows, weight.flatten(1), bias)
-        return from_rows(rows, layout, out)
+            rows = Gather.apply(rows, grid, Window(side, every, every), 0.0).flatten(0, 4)
+        rows = linear_rows(rows, weight.flatten(1), bias)
+        return from_rows(rows, grid, out)
     one_sided = stride == (1, 1) and any(before != after for before, after in padding)
     if groups > 1 or weight.shape[1] < FEW_CHANNELS or one_sided:
         lengths = read_lengths(out, kernel, stride, dilation)
-        if math.prod(lengths) > MOST_HALO * side**2 * layout.cells / layout.tiles:
+        if math.prod(lengths) > MOST_HALO * side**2 * grid.cells / grid.tiles:
             (top, bottom), (left, right) = padding
             maps_BCHW = F.pad(unpack(tiles), (left, right, top, bottom))
             values = function(maps_BCHW, weight, bias, stride, 0, dilation, groups)
-            return visible_part(values, layout, out)
+            return gather_visible(values, grid, out)
         values = function(
             halo(tiles, out, kernel, stride, padding, dilation), weight, bias, stride, 0, dilation, groups
         )
-        return wrap(values.contiguous(memory_format=torch.channels_last), layout)
+        return wrap(values.contiguous(memory_format=torch.channels_last), grid)
     y, x = (Axis(out, k, -p[0], s, d) for k, p, s, d in zip(kernel, padding, stride, dilation, strict=True))
-    rows = GatherMatmul.apply(autocast(to_rows(plain(tiles))), autocast(weight), layout, Window(side, y, x))
-    return from_rows(rows if bias is None else rows + bias.to(rows.dtype), layout, out)
+    rows = GatherMatmul.apply(autocast(to_rows(plain(tiles))), autocast(weight), grid, Window(side, y, x))
+    return from_rows(rows if bias is None else rows + bias.to(rows.dtype), grid, out)
 
 
 @rule(F.max_pool2d, torch.max_pool2d, padded=True)
@@ -177,7 +177,7 @@ def max_pool(
     function: Any, tiles: Tiles, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
 ) -> Tiles:  # fmt: skip
-    """Max-pooling: outside the image reads minus infinity as densely, a masked neighbor reads zero (SparK)."""
+    """Max-pooling; a masked neighbor reads zero (SparK), outside the image minus infinity as in the dense network."""
     kernel, dilation = pair(kernel_size), pair(dilation)
     stride = pair(stride) if stride else kernel
     own_padding = pair(padding) != (0, 0)
@@ -186,7 +186,7 @@ def max_pool(
         raise refusal("has a max-pooling with padding on a map that is padded already")
     out = out_side("max-pooling", tiles, kernel, stride, padding, dilation, ceil_mode)
     read = halo(tiles, out, kernel, stride, padding, dilation, outside=float("-inf") if fill is None else fill)
-    return wrap(function(read, kernel, stride, 0, dilation), tiles.tile_layout)
+    return wrap(function(read, kernel, stride, 0, dilation), tiles.tile_grid)
 
 
 @rule(F.avg_pool2d, padded=True)
@@ -194,32 +194,32 @@ def average_pool(
     function: Any, tiles: Tiles, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tiles:  # fmt: skip
-    """Average-pooling: a masked neighbor counts as a zero, outside the image counts as it does densely."""
+    """Average-pooling; a masked neighbor counts as zero, outside the image padding counts as in the dense network."""
     kernel = pair(kernel_size)
     stride = pair(stride) if stride else kernel
     own = pair(padding)
     tiles, padding, fill = read_map(function, tiles, padding)
-    layout, side = tiles.tile_layout, tiles.size(2)
+    grid, side = tiles.tile_grid, tiles.size(2)
     out = out_side("average-pooling", tiles, kernel, stride, padding, (1, 1), ceil_mode)
     read = halo(tiles, out, kernel, stride, padding, (1, 1), fill or 0.0)
     sums = function(read, kernel, stride, 0, divisor_override=1)
     if divisor_override or ((count_include_pad or own == (0, 0)) and not ceil_mode):
-        return wrap(sums / (divisor_override or kernel[0] * kernel[1]), layout)
-    # How many positions a window counts depends on its place in the image; masked ones and F.pad's are among them.
+        return wrap(sums / (divisor_override or kernel[0] * kernel[1]), grid)
+    # the number of counted positions depends on the window's place in the image; masked and F.pad's positions count
     more = own if count_include_pad else (0, 0)
-    extents = [side * cells + sum(around) for cells, around in zip(layout.grid, padding, strict=True)]
+    extents = [side * cells + sum(around) for cells, around in zip(grid.shape, padding, strict=True)]
     ones = sums.new_ones(1, 1, *(extent - 2 * p + 2 * q for extent, p, q in zip(extents, own, more, strict=True)))
     counts = function(ones, kernel, stride, (0, 0) if count_include_pad else own, ceil_mode, divisor_override=1)
-    Y, X = layout.grid
-    counts = counts[..., : Y * out, : X * out].expand(layout.batch, -1, -1, -1)
-    return wrap(sums / cut(counts, layout), layout)
+    Y, X = grid.shape
+    counts = counts[..., : Y * out, : X * out].expand(grid.batch, -1, -1, -1)
+    return wrap(sums / cut_tiles(counts, grid), grid)
 
 
 @rule(F.pad)
 def pad(
     function: Any, tiles: Tiles, widths: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> Tiles:
-    """Padding of channels at once, of positions by the convolution or pooling that reads the result.
+    """Pad channels at once, positions in the convolution or pooling that reads the result.
 
     Raises:
         UserError: If the padding is not constant, or crops.
@@ -233,7 +233,7 @@ def pad(
     if any(around["B"]):
         raise refusal("calls 'pad' on the batch")
     own = [width for place in reversed(range(len(dims))) for width in sides.get(place, (0, 0))]
-    padded = wrap(function(plain(tiles), own, value=fill), tiles.tile_layout, dims)
+    padded = wrap(function(plain(tiles), own, value=fill), tiles.tile_grid, dims)
     if not any(around["H"] + around["W"]):
         return padded
     padded.__class__ = PaddedTiles
@@ -243,11 +243,11 @@ def pad(
 
 
 @rule(F.interpolate)
-def enlarge(
+def upsample(
     function: Any, tiles: Tiles, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
     *args: Any, **kwargs: Any,
 ) -> Tiles:  # fmt: skip
-    """Nearest-neighbor enlargement by a whole factor: every position is repeated, so it stays in its tile."""
+    """Nearest-neighbor upsampling by an integer factor: every position is repeated within its tile."""
     tiles, _, _ = read_map(function, tiles, 0)
     extents = map_shape(tiles)[2:]
     if scale_factor is None:
@@ -257,7 +257,7 @@ def enlarge(
     factor = int(factors[0])
     if mode not in ("nearest", "nearest-exact") or factor < 1 or factors != [factor, factor]:
         raise refusal(
-            f"calls 'interpolate' in mode {mode!r} by {factors}; only nearest-neighbor enlargement by a whole factor "
-            "keeps what is visible apart"
+            f"calls 'interpolate' in mode {mode!r} by {factors}; only nearest-neighbor upsampling by an integer factor "
+            "is exact on visible patches"
         )
-    return wrap(function(plain(tiles), scale_factor=factor, mode=mode), tiles.tile_layout)
+    return wrap(function(plain(tiles), scale_factor=factor, mode=mode), tiles.tile_grid)

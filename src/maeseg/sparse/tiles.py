@@ -10,28 +10,28 @@ import torch
 from torch import Tensor
 
 from maeseg.errors import UserError
-from maeseg.sparse.gather import Spread
-from maeseg.sparse.layout import Layout
+from maeseg.sparse.gather import Scatter
+from maeseg.sparse.visible_grid import VisibleGrid
 
 Rule = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=Rule)
 
 RULES: dict[Any, Rule] = {}
-"""What each function does when it meets tiles; filled by the modules that :mod:`maeseg.sparse` imports."""
+"""Implementation of each function of torch on tiles; registered by the ``rules_*`` modules."""
 
 TAKES_PADDED: set[Rule] = set()
-"""The rules that know what to do with tiles that still await their padding."""
+"""Rules that accept :class:`PaddedTiles`."""
 
 MAP = "BCHW"
-"""The dimensions of an ordinary map."""
+"""Dimensions of an ordinary map."""
 
 
 def rule(*functions: Any, padded: bool = False) -> Callable[[AnyRule], AnyRule]:
-    """Register what ``functions`` do on tiles; the rule is called as ``rule(function, *args, **kwargs)``.
+    """Register the rule of ``functions`` on tiles; it is called as ``rule(function, *args, **kwargs)``.
 
     Args:
         functions: Functions and methods of torch.
-        padded: The rule takes :class:`PaddedTiles` too.
+        padded: The rule accepts :class:`PaddedTiles` too.
     """
 
     def register(implementation: AnyRule) -> AnyRule:
@@ -44,33 +44,33 @@ def rule(*functions: Any, padded: bool = False) -> Callable[[AnyRule], AnyRule]:
 
 
 def refusal(reason: str) -> UserError:
-    """The error for what cannot be exact on visible patches.
+    """Error for an operation that cannot be exact on visible patches.
 
     Args:
-        reason: Continues "this encoder ...".
+        reason: Continuation of "this encoder ...".
     """
     return UserError(f"this encoder {reason}: choose another encoder, such as resnet18")
 
 
 def name_of(function: Any) -> str:
-    """A function's name for a message; of a property the property's."""
+    """Name of a function, or of a property, for a message."""
     name = getattr(function, "__name__", str(function))
     return getattr(function.__self__, "__name__", name) if name in ("__get__", "__set__") else name
 
 
 class Tiles(torch.Tensor):
-    """A tensor of visible tiles that knows where they sit, and what each of its dimensions means.
+    """Tensor of visible tiles, with their grid and the meaning of each dimension.
 
-    A map (B, C, H, W) is held as (N, C, T, T), channels-last in memory. The network may permute it, or cut its
+    A map (B, C, H, W) is stored as (N, C, T, T), channels-last in memory. The network may permute it, or split its
     channels into several dimensions: ``tile_dims`` has a letter for each dimension of the network's view, B, H and W
-    once each and C for anything else, so BHWC is the channels-last view and BCCHW a map of channel groups. Whoever
-    asks for the shape gets that of the map in this order.
+    once each and C for any other, so BHWC is the channels-last view and BCCHW a map of channel groups. ``shape`` is
+    that of the map in this order.
 
-    Functions of torch reach it through ``__torch_function__``: one with a rule in :data:`RULES` follows it, any
-    other is refused by name, never silently wrong. Nothing about the network is changed.
+    Functions of torch reach the tensor through ``__torch_function__``: a function with a rule in :data:`RULES` runs
+    that rule, and any other is refused by name. The network itself is not changed.
     """
 
-    tile_layout: Layout
+    tile_grid: VisibleGrid
     tile_dims: str
 
     @classmethod
@@ -89,37 +89,37 @@ class Tiles(torch.Tensor):
 
 
 class PaddedTiles(Tiles):
-    """Tiles whose map is to be padded by the convolution or pooling that reads them.
+    """Tiles whose padding is applied by the convolution or pooling that reads them.
 
-    Padding lies outside the image, so it belongs to no tile. ``tile_padding`` is ((top, bottom), (left, right)),
-    ``tile_fill`` the value that stands there.
+    Padding is outside the image, so it belongs to no tile. ``tile_padding`` is ((top, bottom), (left, right)),
+    ``tile_fill`` its value.
     """
 
     tile_padding: tuple[tuple[int, int], tuple[int, int]]
     tile_fill: float
 
 
-def wrap(values: Tensor, layout: Layout, dims: str = MAP) -> Tiles:
-    """Make plain tile values into tiles, in place.
+def wrap(values: Tensor, grid: VisibleGrid, dims: str = MAP) -> Tiles:
+    """Turn plain tile values into tiles, in place.
 
-    The tensor's own class is changed rather than an alias made (``as_subclass``): an alias is a view to autograd,
-    and an in-place activation on a view costs a copy of the map in the backward pass.
+    The tensor's class is changed, as an alias (``as_subclass``) is a view to autograd, and an in-place activation on
+    a view costs a copy of the map in the backward pass.
     """
     values.__class__ = Tiles
     assert isinstance(values, Tiles)
-    values.tile_layout, values.tile_dims = layout, dims
+    values.tile_grid, values.tile_dims = grid, dims
     return values
 
 
 def plain(tiles: Tiles) -> Tensor:
-    """The values of tiles as an ordinary tensor, (N, C, T, T) for a map; no copy, gradients flow."""
+    """View tiles as an ordinary tensor, (N, C, T, T) for a map; differentiable, no copy."""
     return tiles.as_subclass(torch.Tensor)
 
 
 def to_rows(values_NCTT: Tensor) -> Tensor:
-    """Values of tiles (N, C, T, T) as rows (N * T * T, C); a view when they are channels-last.
+    """Reshape tiles (N, C, T, T) to rows (N * T * T, C); a view of channels-last values.
 
-    At T = 1 memory has two sets of strides for channels-last. One is kept to, here and in :func:`from_rows`: a
+    At T = 1 there are two sets of strides for channels-last. :func:`from_rows` and this function use the same one: a
     BatchNorm whose input has one and whose gradient has the other takes twenty times as long.
     """
     if values_NCTT.shape[2] == 1:
@@ -127,41 +127,41 @@ def to_rows(values_NCTT: Tensor) -> Tensor:
     return values_NCTT.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def from_rows(rows_RC: Tensor, layout: Layout, side: int) -> Tiles:
-    """Rows (N * T * T, C) as tiles (N, C, T, T); a view."""
+def from_rows(rows_RC: Tensor, grid: VisibleGrid, side: int) -> Tiles:
+    """View rows (N * T * T, C) as tiles (N, C, T, T)."""
     if side == 1:
-        return wrap(rows_RC[:, :, None, None], layout)
-    return wrap(rows_RC.view(layout.tiles, side, side, -1).permute(0, 3, 1, 2), layout)
+        return wrap(rows_RC[:, :, None, None], grid)
+    return wrap(rows_RC.view(grid.tiles, side, side, -1).permute(0, 3, 1, 2), grid)
 
 
 def side_of(tiles: Tiles) -> int:
-    """The side T of the tiles."""
+    """Side T of the tiles."""
     return plain(tiles).shape[tiles.tile_dims.index("H")]
 
 
 def map_shape(tiles: Tiles) -> tuple[int, ...]:
-    """The shape of the map that the tiles stand for, in the network's order of dimensions, padding included."""
-    layout, side = tiles.tile_layout, side_of(tiles)
+    """Shape of the map that the tiles represent, in the network's order of dimensions, padding included."""
+    grid, side = tiles.tile_grid, side_of(tiles)
     (top, bottom), (left, right) = tiles.tile_padding if isinstance(tiles, PaddedTiles) else ((0, 0), (0, 0))
     extents = {
-        "B": layout.batch,
-        "H": layout.grid[0] * side + top + bottom,
-        "W": layout.grid[1] * side + left + right,
+        "B": grid.batch,
+        "H": grid.shape[0] * side + top + bottom,
+        "W": grid.shape[1] * side + left + right,
     }
     return tuple(extents.get(dim, own) for dim, own in zip(tiles.tile_dims, plain(tiles).shape, strict=True))
 
 
-def cut(maps: Tensor, layout: Layout, dims: str = MAP) -> Tensor:
-    """The visible tiles of whole maps whose dimensions are ``dims``: plain values, in the same order."""
-    (Y, X), places = layout.grid, [dims.index(dim) for dim in "BHW"]
+def cut_tiles(maps: Tensor, grid: VisibleGrid, dims: str = MAP) -> Tensor:
+    """Gather the visible tiles of maps with dimensions ``dims``: plain values, dimensions in the same order."""
+    (Y, X), places = grid.shape, [dims.index(dim) for dim in "BHW"]
     # (B, H, W, ...) -> (B, Y, T, X, T, ...) -> (B * Y * X, T, T, ...) -> the visible ones
     rows: Tensor = maps.movedim(places, (0, 1, 2)).unflatten(2, (X, -1)).unflatten(1, (Y, -1))
     cells = rows.transpose(2, 3).flatten(0, 2)
-    return cells.index_select(0, layout.cell_N).movedim((0, 1, 2), places)
+    return cells.index_select(0, grid.cell_N).movedim((0, 1, 2), places)
 
 
 def pack(images_BCHW: Tensor, visible_BYX: Tensor) -> Tiles:
-    """Cut out the visible patches; a masked pixel is never read.
+    """Gather the visible patches of images; a masked pixel is never read.
 
     Args:
         images_BCHW: Images.
@@ -180,22 +180,22 @@ def pack(images_BCHW: Tensor, visible_BYX: Tensor) -> Tiles:
             f"a visible grid of {tuple(visible_BYX.shape)} does not cut images of {(B, H, W)} into square "
             "patches: use the same batch, and height / Y = width / X"
         )
-    layout = Layout(visible_BYX)
-    return wrap(cut(images_BCHW, layout), layout)
+    grid = VisibleGrid(visible_BYX)
+    return wrap(cut_tiles(images_BCHW, grid), grid)
 
 
 def unpack(tiles: Tiles, fill_C: Tensor | None = None) -> Tensor:
-    """Put tiles back on the grid.
+    """Scatter tiles to a map.
 
     Args:
         tiles: Tiles (N, C, T, T).
-        fill_C: What stands in every masked position; zero if None.
+        fill_C: Value of every masked position; zero if None.
 
     Returns:
         Map (B, C, Y * T, X * T), channels-last.
     """
-    layout, side = tiles.tile_layout, side_of(tiles)
-    rows_RC, (Y, X) = to_rows(plain(tiles)), layout.grid
+    grid, side = tiles.tile_grid, side_of(tiles)
+    rows_RC, (Y, X) = to_rows(plain(tiles)), grid.shape
     fill_C = rows_RC.new_zeros(rows_RC.shape[1]) if fill_C is None else fill_C.to(rows_RC.dtype)
-    positions_PC: Tensor = Spread.apply(rows_RC, fill_C, layout, side)
-    return positions_PC.view(layout.batch, Y * side, X * side, -1).permute(0, 3, 1, 2)
+    positions_PC: Tensor = Scatter.apply(rows_RC, fill_C, grid, side)
+    return positions_PC.view(grid.batch, Y * side, X * side, -1).permute(0, 3, 1, 2)

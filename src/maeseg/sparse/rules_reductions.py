@@ -1,4 +1,4 @@
-"""What reductions do on visible tiles: over channels at each position, or over an image's visible positions."""
+"""Rules of reductions on visible tiles: over channels at each position, or over an image's visible positions."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -7,23 +7,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maeseg.sparse.packed import MAP, Tiles, name_of, plain, refusal, rule, wrap
+from maeseg.sparse.tiles import MAP, Tiles, name_of, plain, refusal, rule, wrap
 
 NORMS = (Tensor.norm, torch.norm, torch.linalg.vector_norm)
 """Reductions whose first argument is the order, not the dimensions."""
 
 
 def by_image(tiles: Tiles) -> list[Tensor]:
-    """The visible positions of each image one below the other, in the tiles' order of dimensions.
+    """Concatenate the visible positions of each image along height, in the tiles' order of dimensions.
 
     Returns:
-        One tensor (B, C, n * T, T) where every image shows n patches, otherwise one (1, C, n * T, T) for each image.
-        An image that shows nothing has a single tile of zeros, so that no statistic of it is undefined.
+        One tensor (B, C, n * T, T) where every image has n visible patches, otherwise one (1, C, n * T, T) for each
+        image. An image without any has a single tile of zeros, so that its statistics are defined.
     """
     places = (tiles.tile_dims.index("B"), tiles.tile_dims.index("H"))
-    values, layout = plain(tiles).movedim(places, (0, 1)), tiles.tile_layout
-    parts = [values] if layout.equal_counts else values.split(layout.counts_B)
-    images = layout.batch if layout.equal_counts else 1
+    values, grid = plain(tiles).movedim(places, (0, 1)), tiles.tile_grid
+    parts = [values] if grid.equal_counts else values.split(grid.counts_B)
+    images = grid.batch if grid.equal_counts else 1
     # (B * n, T, ...) -> (B, n, T, ...) -> (B, n * T, ...)
     joined = [
         (part if len(part) else values.new_zeros(1, *values.shape[1:])).unflatten(0, (images, -1)).flatten(1, 2)
@@ -33,23 +33,23 @@ def by_image(tiles: Tiles) -> list[Tensor]:
 
 
 def as_tiles(parts: Sequence[Tensor], tiles: Tiles) -> Tiles:
-    """The inverse of :func:`by_image`, in the place of ``tiles``."""
+    """Invert :func:`by_image`, with the grid of ``tiles``."""
     places = (tiles.tile_dims.index("B"), tiles.tile_dims.index("H"))
-    side, layout = plain(tiles).shape[places[1]], tiles.tile_layout
+    side, grid = plain(tiles).shape[places[1]], tiles.tile_grid
     # (B, n * T, ...) -> (B, n, T, ...) -> (B * n, T, ...)
     rows = [part.movedim(places, (0, 1)).unflatten(1, (-1, side)).flatten(0, 1) for part in parts]
-    if not layout.equal_counts:
-        rows = [part[:count] for part, count in zip(rows, layout.counts_B, strict=True)]
-    return wrap(torch.cat(rows).movedim((0, 1), places), layout, tiles.tile_dims)
+    if not grid.equal_counts:
+        rows = [part[:count] for part, count in zip(rows, grid.counts_B, strict=True)]
+    return wrap(torch.cat(rows).movedim((0, 1), places), grid, tiles.tile_dims)
 
 
 def per_image(reduction: Callable[[Tensor], Tensor], tiles: Tiles, reduced: Iterable[int] = ()) -> Tensor:
-    """One result for each image: plain.
+    """Reduce each image to a plain result.
 
     Args:
-        reduction: From one of :func:`by_image`'s parts.
-        tiles: Of which.
-        reduced: The dimensions that the reduction may leave out of its result.
+        reduction: Reduction of one of the parts of :func:`by_image`.
+        tiles: Tiles to reduce.
+        reduced: Dimensions that the reduction may drop.
     """
     parts, batch = [reduction(part) for part in by_image(tiles)], tiles.tile_dims.index("B")
     if parts[0].dim() < len(tiles.tile_dims):
@@ -69,7 +69,7 @@ def reduce(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tensor:
     """
     place = 1 if function in NORMS else 0
     given = kwargs.get("dim", args[place] if len(args) > place else None)
-    # Tensor.var(False) gives no dimensions but says that it is not to be unbiased
+    # the argument of Tensor.var(False) is the flag for an unbiased estimate, not a dimension
     listed = [given] if isinstance(given, int) and not isinstance(given, bool) else given
     numbers: list[int] = list(listed) if isinstance(listed, (list, tuple)) else []
     dims = tiles.tile_dims if isinstance(tiles, Tiles) else ""
@@ -78,7 +78,7 @@ def reduce(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tensor:
     if letters == {"C"}:
         values = function(plain(tiles), *args, **kwargs)
         kept = "".join(dim for number, dim in enumerate(dims) if number not in reduced)
-        return wrap(values, tiles.tile_layout, dims if values.dim() == len(dims) else kept)
+        return wrap(values, tiles.tile_grid, dims if values.dim() == len(dims) else kept)
     if not {"H", "W"} <= letters <= {"C", "H", "W"}:
         raise refusal(f"calls {name_of(function)!r} over dimensions {given}, which has no rule on visible patches")
     return per_image(lambda values: function(values, *args, **kwargs), tiles, reduced)
@@ -86,7 +86,7 @@ def reduce(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tensor:
 
 @rule(F.adaptive_avg_pool2d, F.adaptive_max_pool2d)
 def global_pool(function: Any, tiles: Tiles, output_size: Any, return_indices: bool = False) -> Tensor:
-    """Global pooling: plain (B, C, 1, 1)."""
+    """Global pooling to a plain tensor (B, C, 1, 1)."""
     if output_size not in (1, (1, 1), [1, 1]) or return_indices or tiles.tile_dims != MAP:
         raise refusal(f"has adaptive pooling to {output_size}; on visible patches only global pooling has a rule")
     return per_image(lambda values: function(values, 1), tiles)
@@ -94,8 +94,8 @@ def global_pool(function: Any, tiles: Tiles, output_size: Any, return_indices: b
 
 @rule(F.group_norm)
 def group_norm(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tiles:
-    """GroupNorm: statistics over the visible positions of each image."""
+    """GroupNorm, with statistics over the visible positions of each image."""
     if tiles.tile_dims != MAP:
-        raise refusal("calls 'group_norm' on something else than a map (B, C, H, W)")
+        raise refusal("calls 'group_norm' on a tensor that is not a map (B, C, H, W)")
     normalized = as_tiles([function(part, *args, **kwargs) for part in by_image(tiles)], tiles)
-    return wrap(plain(normalized).contiguous(memory_format=torch.channels_last), tiles.tile_layout)
+    return wrap(plain(normalized).contiguous(memory_format=torch.channels_last), tiles.tile_grid)

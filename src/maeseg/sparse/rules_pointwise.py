@@ -1,4 +1,4 @@
-"""What position-wise operations do on visible tiles: the dense operation itself, on the tiles' values."""
+"""Rules of position-wise operations on visible tiles: the dense operation, applied to the tiles' values."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maeseg.sparse.layout import Layout
-from maeseg.sparse.packed import MAP, Tiles, cut, name_of, plain, refusal, rule, side_of, wrap
+from maeseg.sparse.tiles import MAP, Tiles, cut_tiles, name_of, plain, refusal, rule, side_of, wrap
+from maeseg.sparse.visible_grid import VisibleGrid
 
 
 def tiles_among(arguments: Sequence[Any]) -> Iterator[Tiles]:
-    """The tiles among arguments and lists of arguments."""
+    """Yield the tiles among arguments and lists of arguments."""
     for argument in arguments:
         if isinstance(argument, Tiles):
             yield argument
@@ -21,14 +21,14 @@ def tiles_among(arguments: Sequence[Any]) -> Iterator[Tiles]:
 
 
 def common_dims(function: Any, tiles: Sequence[Tiles]) -> str:
-    """The dimensions of what comes of combining tiles.
+    """Dimensions of the result of combining tiles.
 
     Raises:
-        UserError: If their dimensions do not mean the same, or their maps differ in size: a tile of one position
-            would broadcast to anything.
-        ValueError: If they are of different batches.
+        UserError: If their dimensions differ in meaning, or their maps in size: a tile of one position would
+            broadcast to any size.
+        ValueError: If they belong to different batches.
     """
-    if any(each.tile_layout is not tiles[0].tile_layout for each in tiles):
+    if any(each.tile_grid is not tiles[0].tile_grid for each in tiles):
         raise ValueError("tiles of different batches cannot be combined: pack them with one visible grid")
     dims = max((each.tile_dims for each in tiles), key=len)
     for each in tiles:
@@ -38,30 +38,30 @@ def common_dims(function: Any, tiles: Sequence[Tiles]) -> str:
     return dims
 
 
-def spread(argument: Any, dims: str, layout: Layout, side: int) -> Any:
-    """What a plain operand is to each tile: that of its image, and of its place in it.
+def per_tile(argument: Any, dims: str, grid: VisibleGrid, side: int) -> Any:
+    """Part of a plain operand for each tile, by its image and its position.
 
-    A tensor without positions, such as (B, C, 1, 1), is given to each tile of its image; one with a value at every
-    position of the map is cut up as the map is.
+    A tensor without positions, such as (B, C, 1, 1), is repeated for each tile of its image; one with a value at every
+    position of the map is cut into tiles.
 
     Raises:
         UserError: If a tensor varies over positions in another way.
     """
     if isinstance(argument, (tuple, list)):
-        return type(argument)(spread(item, dims, layout, side) for item in argument)
+        return type(argument)(per_tile(item, dims, grid, side) for item in argument)
     if not isinstance(argument, Tensor) or isinstance(argument, Tiles) or argument.dim() == 0:
         return argument
-    whole = {"B": layout.batch, "H": layout.grid[0] * side, "W": layout.grid[1] * side}
+    full = {"B": grid.batch, "H": grid.shape[0] * side, "W": grid.shape[1] * side}
     own = dims[-argument.dim() :]
-    extents = {dim: extent for dim, extent in zip(own, argument.shape, strict=False) if dim in whole}
-    if argument.dim() > len(dims) or any(extent not in (1, whole[dim]) for dim, extent in extents.items()):
+    extents = {dim: extent for dim, extent in zip(own, argument.shape, strict=False) if dim in full}
+    if argument.dim() > len(dims) or any(extent not in (1, full[dim]) for dim, extent in extents.items()):
         raise refusal(f"combines visible patches with a tensor of shape {tuple(argument.shape)}")
     if extents.get("H", 1) != 1 or extents.get("W", 1) != 1:
-        full = argument[(None,) * (len(dims) - argument.dim())]
-        return cut(full.expand([whole.get(dim, -1) for dim in dims]), layout, dims)
+        expanded = argument[(None,) * (len(dims) - argument.dim())].expand([full.get(dim, -1) for dim in dims])
+        return cut_tiles(expanded, grid, dims)
     if extents.get("B", 1) == 1:
         return argument
-    return argument.index_select(own.index("B"), layout.image_N)
+    return argument.index_select(own.index("B"), grid.image_N)
 
 
 @rule(
@@ -84,9 +84,9 @@ def spread(argument: Any, dims: str, layout: Layout, side: int) -> Any:
 def position_wise(function: Any, *args: Any, **kwargs: Any) -> Tiles:
     """Apply the dense operation to every visible position."""
     tiles = list(tiles_among([*args, *kwargs.values()]))
-    dims, layout, side = common_dims(function, tiles), tiles[0].tile_layout, side_of(tiles[0])
-    named = {key: spread(value, dims, layout, side) for key, value in kwargs.items()}
-    return wrap(function(*spread(args, dims, layout, side), **named), layout, dims)
+    dims, grid, side = common_dims(function, tiles), tiles[0].tile_grid, side_of(tiles[0])
+    named = {key: per_tile(value, dims, grid, side) for key, value in kwargs.items()}
+    return wrap(function(*per_tile(args, dims, grid, side), **named), grid, dims)
 
 
 @rule(Tensor.expand_as)
@@ -94,42 +94,42 @@ def broadcast(function: Any, operand: Tensor, tiles: Tensor) -> Tiles:
     """Repeat a value per image, or per channel, at every position."""
     if not isinstance(tiles, Tiles):
         raise refusal("calls 'expand_as' to enlarge a map of patches to a tensor that is none")
-    dims, layout = common_dims(function, list(tiles_among([operand, tiles]))), tiles.tile_layout
-    return wrap(spread(operand, dims, layout, side_of(tiles)).expand_as(plain(tiles)), layout, dims)
+    dims, grid = common_dims(function, list(tiles_among([operand, tiles]))), tiles.tile_grid
+    return wrap(per_tile(operand, dims, grid, side_of(tiles)).expand_as(plain(tiles)), grid, dims)
 
 
 @rule(F.batch_norm)
 def batch_norm(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tiles:
-    """BatchNorm: a batch of tiles has the statistics of the visible positions."""
+    """BatchNorm over the tiles, whose statistics are those of the visible positions."""
     check_dims(function, tiles, MAP)
-    return wrap(function(tiles, *args, **kwargs), tiles.tile_layout)
+    return wrap(function(tiles, *args, **kwargs), tiles.tile_grid)
 
 
 @rule(F.prelu, torch.prelu)
 def prelu(function: Any, tiles: Tiles, weight: Tensor) -> Tiles:
-    """PReLU: a slope for each channel, counted along the second dimension."""
+    """PReLU, with a slope for each channel of the second dimension."""
     check_dims(function, tiles, MAP)
-    return wrap(function(plain(tiles), weight), tiles.tile_layout)
+    return wrap(function(plain(tiles), weight), tiles.tile_grid)
 
 
 @rule(F.layer_norm, F.rms_norm)
 def normalize_channels(
     function: Any, tiles: Tiles, normalized_shape: Sequence[int], *args: Any, **kwargs: Any
 ) -> Tiles:
-    """LayerNorm over the last dimensions, provided that they are channels."""
+    """LayerNorm over the last dimensions, which must be channels."""
     check_dims(function, tiles, "C" * len(normalized_shape))
-    return wrap(function(plain(tiles), normalized_shape, *args, **kwargs), tiles.tile_layout, tiles.tile_dims)
+    return wrap(function(plain(tiles), normalized_shape, *args, **kwargs), tiles.tile_grid, tiles.tile_dims)
 
 
 @rule(F.linear)
 def linear(function: Any, tiles: Tiles, weight: Tensor, bias: Tensor | None = None) -> Tiles:
-    """A linear layer over the last dimension, provided that it is that of channels."""
+    """Linear layer over the last dimension, which must be channels."""
     check_dims(function, tiles, "C")
-    return wrap(function(plain(tiles), weight, bias), tiles.tile_layout, tiles.tile_dims)
+    return wrap(function(plain(tiles), weight, bias), tiles.tile_grid, tiles.tile_dims)
 
 
 def check_dims(function: Any, tiles: Tiles, last: str) -> None:
-    """Raise a UserError unless the last dimensions of the tiles, or all of a map, are those that the function takes."""
+    """Raise a UserError unless the last dimensions of the tiles, or all of a map, are those of the function."""
     dims = tiles.tile_dims if isinstance(tiles, Tiles) else ""
     if not dims.endswith(last) or (last == MAP and dims != MAP):
         raise refusal(
@@ -143,14 +143,14 @@ def check_dims(function: Any, tiles: Tiles, last: str) -> None:
     Tensor.is_floating_point, padded=True,
 )  # fmt: skip
 def read_property(function: Any, tiles: Tiles, *args: Any) -> Any:
-    """Answer what is the same for tiles and for the map that they stand for."""
+    """Read a property that tiles share with the map that they represent."""
     return function(tiles, *args)
 
 
 @rule(Tensor.new_empty)
 def per_image_noise(function: Any, tiles: Tiles, size: Sequence[int], **kwargs: Any) -> Tensor:
-    """Room for one value per image: what drop-path asks for, which must drop whole images, never single tiles."""
-    wanted = [tiles.tile_layout.batch if dim == "B" else 1 for dim in tiles.tile_dims]
+    """Allocate one value per image, as drop-path needs: it must drop images, never single tiles."""
+    wanted = [tiles.tile_grid.batch if dim == "B" else 1 for dim in tiles.tile_dims]
     if list(size) != wanted:
-        raise refusal(f"makes a new tensor of shape {tuple(size)} for the whole map")
+        raise refusal(f"makes a new tensor of shape {tuple(size)} for the map")
     return plain(tiles).new_empty(size, **kwargs)

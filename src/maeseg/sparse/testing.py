@@ -1,12 +1,12 @@
-"""The slow oracle: the dense network run on whole images, masked as it goes. For tests and benchmarks only.
+"""Masked-dense oracle: the dense network on complete images, masked before each operation. For tests and benchmarks.
 
-Written independently of the engine, it says what "a convnet on visible patches" means (SparK, Tian et al.
-2023, section 3.1): a convolution or pooling reads zero at every masked position, and every statistic is over
-visible positions. Outside the image an operation pads as it does densely, so with everything visible this is
-the dense network. It costs as much as no mask at all, as the public SparK code does.
+Written independently of the engine, it defines "a convnet on visible patches" (SparK, Tian et al. 2023, section 3.1):
+a convolution or pooling reads zero at every masked position, and every statistic is over visible positions. Outside
+the image an operation pads as it does densely, so with everything visible this is the dense network. It costs as much
+as the dense network, like the public SparK code.
 
-Everything here is a whole map; what a network computes at masked positions is simply never read. Maps are recognized
-by their size: height and width that fit the grid of patches.
+Every tensor is a complete map; values at masked positions are computed and never read. Maps are recognized by their
+size: height and width that fit the grid of patches.
 
 Axes: B batch, C channels, H W positions at some stage, Y X patch grid, R visible positions of the batch.
 """
@@ -29,10 +29,10 @@ NORMS = (Tensor.norm, torch.norm, torch.linalg.vector_norm)  # their order comes
 
 
 class Visible:
-    """The visible grid at the resolutions of a network; each is worked out once.
+    """Visible grid at the resolutions of a network; each is computed once.
 
     Args:
-        grid_BYX: Bool grid, True = seen.
+        grid_BYX: Bool grid, True = visible.
     """
 
     def __init__(self, grid_BYX: Tensor) -> None:
@@ -41,12 +41,12 @@ class Visible:
         self._rows: dict[tuple[int, int], Tensor] = {}
 
     def fits(self, size: Sequence[int]) -> bool:
-        """Whether a map of this height and width is made of square patches."""
+        """Return True if a map of this height and width consists of square patches."""
         (H, W), (_, Y, X) = size, self.grid_BYX.shape
         return not H % Y and not W % X and H // Y == W // X
 
     def hidden(self, H: int, W: int) -> Tensor:
-        """Bool (B, 1, H, W), True where masked: the grid, enlarged to the size of the maps."""
+        """Mask at the size of the maps, bool (B, 1, H, W), True where masked."""
         if (H, W) not in self._hidden:
             _, Y, X = self.grid_BYX.shape
             if not self.fits((H, W)):
@@ -57,32 +57,32 @@ class Visible:
         return self._hidden[H, W]
 
     def zeroed(self, maps_BCHW: Tensor) -> Tensor:
-        """The maps, zero where masked."""
+        """Return the maps with zero where masked."""
         return maps_BCHW.masked_fill(self.hidden(*maps_BCHW.shape[2:]), 0)
 
     def rows(self, H: int, W: int) -> Tensor:
-        """Numbers (R,) of the visible positions among the B * H * W."""
+        """Indices (R,) of the visible positions among the B * H * W."""
         if (H, W) not in self._rows:
             self._rows[H, W] = (~self.hidden(H, W)).flatten().nonzero().squeeze(1)
         return self._rows[H, W]
 
     def gather(self, maps: Tensor, at: int) -> Tensor:
-        """The visible positions alone: (R, ...); height and width are dimensions ``at`` and ``at + 1``."""
+        """Gather the visible positions, (R, ...); height and width are dimensions ``at`` and ``at + 1``."""
         H, W = maps.shape[at : at + 2]
         return maps.movedim((at, at + 1), (1, 2)).flatten(0, 2).index_select(0, self.rows(H, W))
 
     def scatter(self, rows: Tensor, maps: Tensor, at: int) -> Tensor:
-        """The inverse of :meth:`gather`: maps of the size of ``maps``, zero where masked."""
+        """Scatter rows to maps of the size of ``maps``, zero where masked: the inverse of :meth:`gather`."""
         sizes = maps.movedim((at, at + 1), (1, 2)).shape[:3]
         zeros = rows.new_zeros(sizes.numel(), *rows.shape[1:])
         full = zeros.index_copy(0, self.rows(sizes[1], sizes[2]), rows).view(*sizes, *rows.shape[1:])
         return full.movedim((1, 2), (at, at + 1))
 
     def images(self, maps: Tensor, at: int) -> list[Tensor]:
-        """The visible positions of each image as a column: height n, width 1, at dimensions ``at`` and ``at + 1``.
+        """Gather the visible positions of each image as a column: height n, width 1, at dimensions ``at``, ``at + 1``.
 
-        Equal columns are side by side in one tensor (B, ...); otherwise each image has its own. One that shows
-        nothing is a single zero.
+        Columns of equal height are one tensor (B, ...); otherwise each image has its own. An image without visible
+        patches is a single zero.
         """
         share = maps.shape[at] // self.grid_BYX.shape[1] * (maps.shape[at + 1] // self.grid_BYX.shape[2])
         counts = [count * share for count in self.grid_BYX.flatten(1).sum(1).tolist()]
@@ -96,10 +96,10 @@ class Visible:
 
 
 class MaskedDense(TorchFunctionMode):
-    """Watches what a dense network calls, and keeps it from reading masked positions.
+    """Mode in which the operations of a dense network never read masked positions.
 
     Args:
-        visible: The visible grid.
+        visible: Visible grid.
     """
 
     def __init__(self, visible: Visible) -> None:
@@ -107,7 +107,7 @@ class MaskedDense(TorchFunctionMode):
         self.visible = visible
 
     def is_map(self, maps: Any, at: int = 2) -> bool:
-        """Whether a tensor has a height and width that fit the grid."""
+        """Return True if a tensor has a height and width that fit the grid."""
         batch = len(self.visible.grid_BYX)
         return maps.dim() >= 4 and maps.shape[0] == batch and self.visible.fits(maps.shape[at : at + 2])
 
@@ -136,37 +136,37 @@ class MaskedDense(TorchFunctionMode):
         if func in REDUCTIONS or func in NORMS:
             place = 1 if func in NORMS else 0
             dims = kwargs.get("dim", args[1 + place] if len(args) > 1 + place else None)
-            whole = sorted(dim % args[0].dim() for dim in dims) if isinstance(dims, (tuple, list)) else []
-            for at in whole:  # height and width follow each other
-                if at + 1 in whole and at > 0 and self.is_map(args[0], at):
+            reduced = sorted(dim % args[0].dim() for dim in dims) if isinstance(dims, (tuple, list)) else []
+            for at in reduced:  # height and width are adjacent
+                if at + 1 in reduced and at > 0 and self.is_map(args[0], at):
                     return self.per_image(lambda column: func(column, *args[1:], **kwargs), args[0], at)
         return func(*args, **kwargs)
 
     def shown(self, columns: Sequence[Tensor]) -> Tensor:
-        """Bool for each row of the columns: False for the zero that stands for an image that shows nothing."""
+        """Bool for each row of the columns: False for the zero of an image without visible patches."""
         shows = self.visible.grid_BYX.flatten(1).any(1)
         return torch.cat([shows[image].expand(column.shape[2]) for image, column in enumerate(columns)])
 
     def neighborhood(self, func: Any, maps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Zero what is masked before it is read: by padding, or by the operation itself."""
+        """Set masked positions to zero before padding, or before the operation itself, reads them."""
         pointwise = func is F.conv2d and args[0].shape[2:] == (1, 1)
-        known = getattr(maps, "masked_before_padding", False)
-        output: Tensor = func(maps if pointwise or known else self.visible.zeroed(maps), *args, **kwargs)
+        masked = getattr(maps, "masked_before_padding", False)
+        output: Tensor = func(maps if pointwise or masked else self.visible.zeroed(maps), *args, **kwargs)
         if func is F.pad:
             output.masked_before_padding = True  # type: ignore[attr-defined]
         return output
 
 
 def encode_masked_dense(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
-    """What :func:`maeseg.sparse.encode_visible` must equal, at the cost of the dense network.
+    """Reference result of :func:`maeseg.sparse.encode_visible`, at the cost of the dense network.
 
-    Batch statistics, and the running ones, are over the visible positions; so are GroupNorm's and every reduction
-    over height and width (squeeze-and-excite, global pooling, response normalization), per image.
+    Batch and running statistics are over the visible positions; so are, per image, those of GroupNorm and of every
+    reduction over height and width (squeeze-and-excite, global pooling, response normalization).
 
     Args:
         encoder: A network that returns a list of feature maps; it is not changed.
-        images_BCHW: Images; what they hold at masked pixels does not matter.
-        visible_BYX: Bool grid, True = seen.
+        images_BCHW: Images; masked pixels have no influence.
+        visible_BYX: Bool grid, True = visible.
 
     Returns:
         The encoder's feature maps (B, C, H / stride, W / stride), zero where masked.
@@ -177,6 +177,6 @@ def encode_masked_dense(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Te
     visible = Visible(visible_BYX)
     with MaskedDense(visible):
         features = list(encoder(images_BCHW))
-    # Some encoders return theirs channels-last: then the channels are what does not fit the grid.
+    # Some encoders return channels-last features: then dimensions 2 and 3 do not fit the grid.
     maps = [f if visible.fits(f.shape[2:]) else f.permute(0, 3, 1, 2) for f in features]
     return [visible.zeroed(features_BCHW) for features_BCHW in maps]

@@ -1,10 +1,10 @@
-"""Where the visible tiles of a batch sit, and which tile row each kernel position reads.
+"""Positions of a batch's visible tiles, and the row that each kernel position reads.
 
 Axes: B batch, Y X patch grid, N visible tiles, T tile side at some stage of the encoder. A batch of tiles
-(N, C, T, T) in channels-last memory is, free of charge, a matrix of ``N * T * T`` rows and C columns; a
-convolution reads its neighbors through a table of row numbers. Two numbers past the last row stand for what is
-not there: ``N * T * T`` for a masked position (counts as zero) and ``N * T * T + 1`` for a position outside the
-image (what an operation pads with). Tables are built once per batch and geometry, and shared by all layers.
+(N, C, T, T) in channels-last memory is, without a copy, a matrix of ``N * T * T`` rows and C columns; a convolution
+reads its neighbors through a table of row numbers. Two numbers past the last row stand for absent positions:
+``N * T * T`` for a masked one (read as zero) and ``N * T * T + 1`` for one outside the image (read as the padding).
+Tables are built once per batch and geometry, and shared by all layers.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from maeseg.errors import UserError
 
 @dataclass(frozen=True)
 class Axis:
-    """What an operation reads along height or width.
+    """Positions that an operation reads along height or width.
 
     Output ``i`` and kernel position ``k`` read the pixel ``start + i * stride + k * dilation``, counted from the
     tile's own corner.
@@ -38,14 +38,14 @@ class Axis:
 
 @dataclass(frozen=True)
 class Window:
-    """What an operation reads for each tile of side ``side``, along height ``y`` and width ``x``."""
+    """Positions that an operation reads for each tile of side ``side``, along height ``y`` and width ``x``."""
 
     side: int
     y: Axis
     x: Axis
 
     def mirrored(self) -> "Window":
-        """The same pixels, kernel positions from last to first."""
+        """Return the same positions with the kernel reversed."""
         y, x = (
             replace(axis, start=axis.start + (axis.kernel - 1) * axis.dilation, dilation=-axis.dilation)
             for axis in (self.y, self.x)
@@ -53,26 +53,26 @@ class Window:
         return Window(self.side, y, x)
 
 
-class Layout:
-    """The visible grid of one batch, with the tables derived from it.
+class VisibleGrid:
+    """Visible grid of one batch, with the tables derived from it.
 
     Args:
-        visible_BYX: Bool grid, True = seen.
+        visible_BYX: Bool grid, True = visible.
 
     Raises:
         UserError: If nothing is visible.
     """
 
     def __init__(self, visible_BYX: Tensor) -> None:
-        self.batch, *grid = visible_BYX.shape
-        self.grid = (grid[0], grid[1])
-        # place of each tile among the B * Y * X cells, and its image
+        self.batch, Y, X = visible_BYX.shape
+        self.shape = (Y, X)
+        # number of each tile among the B * Y * X cells, and of its image
         self.cell_N = visible_BYX.flatten().nonzero().squeeze(1)
-        self.image_N = self.cell_N // (grid[0] * grid[1])
+        self.image_N = self.cell_N // (Y * X)
         self.tiles, self.cells = self.cell_N.numel(), visible_BYX.numel()
         if self.tiles == 0:
             raise UserError("the visible grid is empty: leave at least one patch of the batch visible")
-        # how many tiles each image has
+        # number of visible tiles of each image
         self.counts_B: list[int] = visible_BYX.flatten(1).sum(1).tolist()
         self.equal_counts = len(set(self.counts_B)) == 1
         self._positions: dict[int, Tensor] = {}
@@ -81,9 +81,9 @@ class Layout:
         self._readers: dict[Window, tuple[Tensor, Tensor]] = {}
 
     def positions(self, side: int) -> Tensor:
-        """Where the rows of tiles of a side lie among the B * H * W positions of the map, (N * side * side,)."""
+        """Indices of the rows of tiles of a side among the B * H * W positions of the map, (N * side * side,)."""
         if side not in self._positions:
-            Y, X = self.grid
+            Y, X = self.shape
             places = torch.arange(self.batch * Y * side * X * side, device=self.cell_N.device)
             # (B, Y, T, X, T) -> (B, Y, X, T, T) -> (B * Y * X, T, T)
             cells = places.view(self.batch, Y, side, X, side).transpose(2, 3).reshape(-1, side, side)
@@ -91,13 +91,13 @@ class Layout:
         return self._positions[side]
 
     def neighbors(self, radius_y: int, radius_x: int) -> Tensor:
-        """Tile numbers around each tile: (N, 2 * radius_y + 1, 2 * radius_x + 1).
+        """Tile numbers around each tile, (N, 2 * radius_y + 1, 2 * radius_x + 1).
 
         N stands for a masked neighbor, N + 1 for one outside the image.
         """
         key = (radius_y, radius_x)
         if key not in self._neighbors:
-            B, (Y, X), N, device = self.batch, self.grid, self.tiles, self.cell_N.device
+            B, (Y, X), N, device = self.batch, self.shape, self.tiles, self.cell_N.device
             inner = torch.full((B * Y * X,), N, device=device)
             inner[self.cell_N] = torch.arange(N, device=device)
             padded = torch.full((B, Y + 2 * radius_y, X + 2 * radius_x), N + 1, device=device)
@@ -107,7 +107,7 @@ class Layout:
         return self._neighbors[key]
 
     def table(self, window: Window) -> Tensor:
-        """Row numbers that a window reads: integers (N, outputs_y, outputs_x, kernel_y, kernel_x)."""
+        """Row numbers that a window reads, integers (N, outputs_y, outputs_x, kernel_y, kernel_x)."""
         if window not in self._tables:
             device, side, N = self.cell_N.device, window.side, self.tiles
             y = torch.tensor(window.y.offsets(), device=device)[:, None, :, None]
@@ -121,12 +121,11 @@ class Layout:
         return self._tables[window]
 
     def readers(self, window: Window) -> tuple[Tensor, Tensor]:
-        """For every row, the entries of :meth:`table` that read it.
+        """Entries of :meth:`table` grouped by the row that they read.
 
         Returns:
-            The entries grouped by the row they read, and where each of the ``N * T * T + 2`` groups starts: the
-            ``input`` and ``offsets`` of :func:`torch.nn.functional.embedding_bag`, which sums by row without a
-            scatter.
+            The grouped entries, and the offset of each of the ``N * T * T + 2`` groups: ``input`` and ``offsets`` of
+            :func:`torch.nn.functional.embedding_bag`, which sums by row without atomic operations.
         """
         if window not in self._readers:
             table = self.table(window).flatten()

@@ -1,0 +1,82 @@
+"""Encoding of visible patches with an unmodified convnet: exact, at the cost of the visible share.
+
+Axes: B batch, C channels, H W pixels, Y X patch grid.
+"""
+
+import traceback
+
+from torch import Tensor, nn
+
+from maeseg.errors import UserError
+from maeseg.sparse.tiles import MAP, PaddedTiles, Tiles, pack, unpack, wrap
+
+
+def encode_visible(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
+    """Encode the visible patches of a batch with an unmodified convnet.
+
+    The result equals that of the masked dense network: every convolution and pooling reads zero at masked positions,
+    and every statistic is over visible positions (SparK, Tian et al. 2023, section 3.1). Masked positions are never
+    computed. The encoder is not changed and still runs densely on ordinary tensors.
+
+    Args:
+        encoder: A network that returns a list of feature maps, such as
+            ``timm.create_model("resnet18", features_only=True)`` or an encoder of segmentation-models-pytorch.
+        images_BCHW: Images; a masked pixel is never read.
+        visible_BYX: Bool grid, True = visible; H / Y = W / X is the patch side, a multiple of the encoder's stride.
+
+    Returns:
+        The encoder's feature maps (B, C, H / stride, W / stride), zero where masked.
+
+    Raises:
+        UserError: If the grid does not fit, nothing is visible, or the encoder uses an operation that cannot be
+            exact on visible patches.
+    """
+    return [unpack(feature) for feature in encode_tiles(encoder, pack(images_BCHW, visible_BYX))]
+
+
+def encode_tiles(encoder: nn.Module, tiles: Tiles) -> list[Tiles]:
+    """Run an encoder on tiles; see :func:`encode_visible`."""
+    try:
+        features = list(encoder(tiles))
+    except UserError as error:
+        if path := failing_module(encoder, error):
+            raise UserError(f"{path}: {error}") from error
+        raise
+    return [as_map(encoder, feature, tiles) for feature in features]
+
+
+def as_map(encoder: nn.Module, feature: Tensor, tiles: Tiles) -> Tiles:
+    """Bring a feature into the order (B, C, H, W).
+
+    Some encoders return channels-last features; segmentation-models-pytorch returns a map without channels for a
+    stride that an encoder skips.
+
+    Raises:
+        UserError: If the feature is not a map.
+    """
+    if isinstance(feature, Tiles) and feature.tile_dims == "BHWC":
+        feature = feature.permute(0, 3, 1, 2)
+    if not isinstance(feature, Tiles) and feature.dim() == 4 and feature.shape[1] == 0:
+        grid = tiles.tile_grid
+        side = feature.shape[2] // grid.shape[0]
+        return wrap(feature.new_empty(grid.tiles, 0, side, side), grid)
+    if not isinstance(feature, Tiles) or feature.tile_dims != MAP or isinstance(feature, PaddedTiles):
+        raise UserError(
+            f"{type(encoder).__name__} returns a feature of shape {tuple(feature.shape)} that is not a map of "
+            "patches: choose another encoder, such as resnet18"
+        )
+    return feature
+
+
+def failing_module(encoder: nn.Module, error: Exception) -> str:
+    """Path and class of the innermost module whose forward raised, such as ``stages.3.attn (Attention)``.
+
+    Found in the frames of the error's traceback, so that a forward without an error records nothing.
+    """
+    paths = {id(module): path for path, module in encoder.named_modules()}
+    found = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and paths.get(id(module)):
+            found = f"{paths[id(module)]} ({type(module).__name__})"
+    return found
