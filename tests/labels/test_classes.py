@@ -386,8 +386,8 @@ def test_a_resampled_figure_is_the_figure_over_the_images_drawn() -> None:
     assert found == pytest.approx(measured(repeated).compute())
     together = scores.over_set(np.stack([times, np.ones(6)]).astype(float))
     assert together["iou"] == pytest.approx([found["iou"], measured(images).compute()["iou"]])
-    luck = resample_images({"run": scores})["run"]["iou"]
-    assert luck.std() > 0 and abs(luck.mean()) < 3 * luck.std()
+    deviations = resample_images({"run": scores})["run"]["iou"]
+    assert deviations.std() > 0 and abs(deviations.mean()) < 3 * deviations.std()
 
 
 def test_validation_and_confusion_survive_their_files(tmp_path: Path) -> None:

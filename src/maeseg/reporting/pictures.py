@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -90,13 +91,16 @@ def photograph(file: Path) -> str:
     return _address("image/jpeg", buffer)
 
 
-def figure_svg(figure: Figure) -> str:
-    """A figure as inline SVG, its text and axes in the page's own text color."""
+def figure_svg(figure: Figure) -> Markup:
+    """Inline SVG of a figure, its text and axes in the text color of the page.
+
+    The one place where markup is not escaped: matplotlib escapes the texts that it writes.
+    """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=nothing)
     svg = buffer.getvalue()
-    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+    return Markup(svg[svg.index("<svg") :].replace(INK, "currentColor"))
 
 
 def _palette_picture(indices_HW: NDArray[np.integer], colors: Sequence[Color]) -> str:
