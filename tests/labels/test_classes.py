@@ -534,7 +534,7 @@ def test_predict_with_pytorch_and_onnx(run: Path, folder: Path, tmp_path: Path) 
     file = tmp_path / "unet.onnx"
     assert maeseg("export", "--run", run, "--format", "onnx", "--out", file) == 0
     card = (tmp_path / "unet.onnx.md").read_text()
-    assert "| `car` | " in card and "(B, 4, H, W)" in card and "these classes apart" in card
+    assert "| `car` | " in card and "(B, 4, H, W)" in card and "the classes above" in card
     engine = open_engine(file, "best", "32-true")
     assert engine.classes == open_engine(run, "best", "32-true").classes == read_classes(folder / "classes.yaml")
     image(0).resize((200, 170)).save(tmp_path / "large.png")
