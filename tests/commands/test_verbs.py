@@ -622,7 +622,7 @@ def test_a_comparison_grows_by_inits_labels_and_seeds(comparison: Path, pretrain
     assert read_json(out / "metrics.json") == {"runs": 15}
     assert read_list(out) == choose_contrasts(read_comparison(out))
     assert maeseg("report", "--run", out) == 0
-    assert f"Seeds were added when {known} runs were known" in (out / "report.html").read_text()
+    assert f"interim looks at {known} runs" in (out / "report.html").read_text()
     assert yaml.safe_load((out / "config.yaml").read_text())["seeds"] == [1, 2, 2]
 
 
@@ -635,7 +635,7 @@ def test_inits_and_labels_alone_are_added_without_a_look(comparison: Path, pretr
     words[words.index("--labels") + 1], words[words.index("--seeds") + 1] = "[4, 0.5, 8]", "[1, 2, 1]"
     assert maeseg("compare", "--out", out, "--inits", f"[scratch, {pretrained}]", *words, "--resume") == 0
     assert read_json(out / "run.json")["interim_looks"] == [] and len(results(out)) == 8
-    assert "Seeds were added" not in scope_sentence(read_comparison(out))
+    assert "interim" not in scope_sentence(read_comparison(out))
 
 
 @pytest.mark.parametrize(
