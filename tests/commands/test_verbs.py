@@ -618,11 +618,11 @@ def test_a_comparison_grows_by_inits_labels_and_seeds(comparison: Path, pretrain
         for init in names
     ]  # fmt: skip
     facts = read_json(out / "run.json")
-    assert (facts["status"], facts["planned"], facts["looks"]) == ("finished", 15, [known])
+    assert (facts["status"], facts["planned"], facts["interim_looks"]) == ("finished", 15, [known])
     assert read_json(out / "metrics.json") == {"runs": 15}
     assert read_list(out) == choose_contrasts(read_comparison(out))
     assert maeseg("report", "--run", out) == 0
-    assert f"Seeds were added when {known} runs were known" in (out / "report.html").read_text()
+    assert f"interim looks at {known} runs" in (out / "report.html").read_text()
     assert yaml.safe_load((out / "config.yaml").read_text())["seeds"] == [1, 2, 2]
 
 
@@ -630,12 +630,12 @@ def test_a_comparison_grows_by_inits_labels_and_seeds(comparison: Path, pretrain
 def test_inits_and_labels_alone_are_added_without_a_look(comparison: Path, pretrained: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     shutil.copytree(comparison, out)
-    (out / "run.json").write_text(json.dumps({**read_json(out / "run.json"), "looks": 7}))  # damaged
+    (out / "run.json").write_text(json.dumps({**read_json(out / "run.json"), "interim_looks": 7}))  # damaged
     words = [*COMPARISON]
     words[words.index("--labels") + 1], words[words.index("--seeds") + 1] = "[4, 0.5, 8]", "[1, 2, 1]"
     assert maeseg("compare", "--out", out, "--inits", f"[scratch, {pretrained}]", *words, "--resume") == 0
-    assert read_json(out / "run.json")["looks"] == [] and len(results(out)) == 8
-    assert "Seeds were added" not in scope_sentence(read_comparison(out))
+    assert read_json(out / "run.json")["interim_looks"] == [] and len(results(out)) == 8
+    assert "interim" not in scope_sentence(read_comparison(out))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How often a 95 % interval holds the truth, where the truth is known: few seeds, either kind of luck."""
+"""Coverage of the 95 % intervals in simulated comparisons: few seeds, variation of seeds, of images or of both."""
 
 import math
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from helpers.fake_runs import result_row
-from maeseg.comparison.label_efficiency import label_savings
+from maeseg.comparison.label_efficiency import labels_saved
 from maeseg.comparison.reader import Comparison
 from maeseg.comparison.results import ResultRow
 from maeseg.comparison.statistics import PairedDifference, paired_difference
@@ -22,12 +22,17 @@ LEAST = 0.95 - 3 * math.sqrt(0.95 * 0.05 / REPEATS)  # three standard errors of 
 FILES = tuple(f"{number}.png" for number in range(IMAGES))
 
 # standard deviations over seeds, over images, and of what is peculiar to one seed on one image
-LUCK = {"seeds": (0.02, 0.0, 0.02), "images": (0.0, 0.15, 0.02), "both": (0.02, 0.15, 0.1), "neither": (0.0, 0.0, 0.1)}
+SPREAD = {
+    "seeds": (0.02, 0.0, 0.02),
+    "images": (0.0, 0.15, 0.02),
+    "both": (0.02, 0.15, 0.1),
+    "neither": (0.0, 0.0, 0.1),
+}
 
 
-def differ(random: np.random.Generator, seeds: int, images: int, luck: tuple[float, float, float]) -> Floats:
+def differ(random: np.random.Generator, seeds: int, images: int, variation: tuple[float, float, float]) -> Floats:
     """Differences between two runs on each image, (seeds, images), of mean 0.03."""
-    of_seed, of_image, of_both = luck
+    of_seed, of_image, of_both = variation
     return (
         0.03
         + random.normal(0, of_seed, (seeds, 1))
@@ -42,11 +47,11 @@ def scores_of(iou: Floats, area: Floats) -> ImageScores:
     return ImageScores.of_foreground(found, (area - found) / 2, (area - found) / 2, 4 * area, 1 - iou, iou)
 
 
-def simulate(random: np.random.Generator, seeds: int, luck: tuple[float, float, float]) -> Comparison:
+def simulate(random: np.random.Generator, seeds: int, variation: tuple[float, float, float]) -> Comparison:
     """Two inits on images of different size and difficulty."""
     hard, area = random.normal(0.5, 0.1, IMAGES), random.lognormal(6, 0.5, IMAGES)
     theirs = hard + random.normal(0, 0.01, (seeds, 1)) + random.normal(0, 0.02, (seeds, IMAGES))
-    ours = theirs + differ(random, seeds, IMAGES, luck)
+    ours = theirs + differ(random, seeds, IMAGES, variation)
     rows: list[ResultRow] = []
     validations = {}
     for init, ious in (("scratch", theirs), ("a", ours)):
@@ -59,27 +64,27 @@ def simulate(random: np.random.Generator, seeds: int, luck: tuple[float, float, 
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-@pytest.mark.parametrize("luck", LUCK)
-def test_paired_differences(seeds: int, luck: str) -> None:
+@pytest.mark.parametrize("variation", SPREAD)
+def test_paired_differences(seeds: int, variation: str) -> None:
     random = np.random.default_rng(seeds)
     found: dict[str, list[PairedDifference]] = {"iou": [], "boundary_f1": []}
     for _ in range(REPEATS):
-        comparison = simulate(random, seeds, LUCK[luck])
+        comparison = simulate(random, seeds, SPREAD[variation])
         for metric, differences in found.items():
             differences.append(paired_difference(comparison, "a", "scratch", 8, metric))
     for metric, differences in found.items():  # of an IoU over the data set, and of a mean over images
         ends = np.array([each.difference.interval for each in differences])
         covered = np.mean((ends[:, 0] <= 0.03) & (ends[:, 1] >= 0.03))
         assert covered >= LEAST, metric
-        if luck in ("seeds", "images"):  # where one kind of luck rules, the interval is exact
+        if variation in ("seeds", "images"):  # where one kind of variation dominates, the interval is exact
             assert covered <= 1 - (1 - 0.95) / 4, metric
 
 
-def test_seeds_added_after_a_look_make_false_verdicts() -> None:
+def test_seeds_added_after_an_interim_look_make_false_verdicts() -> None:
     """As many as docs/method.md says: three seeds, and three more where the first three show nothing."""
     random, first, either = np.random.default_rng(0), 0, 0
     for _ in range(REPEATS):
-        six = simulate(random, 6, LUCK["seeds"])
+        six = simulate(random, 6, SPREAD["seeds"])
         three = replace(six, rows=[row for row in six.rows if row.seed < 3])
         wrong = [not _holds_truth(paired_difference(each, "a", "scratch", 8)) for each in (three, six)]
         first, either = first + wrong[0], either + any(wrong)
@@ -96,14 +101,14 @@ def test_one_t_for_both_would_be_twice_too_wide() -> None:
     random = np.random.default_rng(0)
     widths, wide = [], []
     for _ in range(50):
-        difference = paired_difference(simulate(random, 3, LUCK["images"]), "a", "scratch", 8).difference
+        difference = paired_difference(simulate(random, 3, SPREAD["images"]), "a", "scratch", 8).difference
         widths.append(difference.interval[1] - difference.mean)
         wide.append(stats.t.ppf(0.975, 2) * math.hypot(difference.std / math.sqrt(3), difference.image_error))
     assert 1.9 * np.mean(widths) < np.mean(wide)
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_label_savings(seeds: int) -> None:
+def test_labels_saved(seeds: int) -> None:
     # Scratch gains 0.1 with each doubling from 0.1 with 8 labels; the init has 0.3 + 0.05 with 16: 16 * 2 ** 1.5.
     random, truth, covered = np.random.default_rng(seeds), 16 * 2**1.5, 0
     for _ in range(REPEATS):
@@ -113,6 +118,6 @@ def test_label_savings(seeds: int) -> None:
             for init, count, mean in [("scratch", 2**k, 0.1 * (k - 2)) for k in range(3, 9)] + [("a", 16, 0.35)]
             for seed in range(seeds)
         ]
-        (saving,) = label_savings(Comparison(rows))
-        covered += saving.interval[0] <= truth <= saving.interval[1]
+        (saved,) = labels_saved(Comparison(rows))
+        covered += saved.interval[0] <= truth <= saved.interval[1]
     assert covered / REPEATS >= LEAST

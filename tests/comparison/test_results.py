@@ -140,7 +140,7 @@ class TestComparison:
         assert comparison.ancestors("b") == ["a"]
         figure = comparison.figures("a", 8, "iou")[1]
         assert figure.value == comparison.runs("a", 8)[1].iou
-        assert figure.luck is not None and figure.luck.std() > 0
+        assert figure.deviations is not None and figure.deviations.std() > 0
 
     def test_without_scratch_the_first_init_is_the_baseline(self, tmp_path: Path) -> None:
         comparison = read_comparison(fake_compare(tmp_path / "compare", inits=("b", "a"), labels=(8,), seeds=1))
@@ -152,8 +152,8 @@ class TestComparison:
         scores = fake_scores(0.5)
         write_validation(run, [f"other_{n}" for n in range(IMAGES)], scores, Reliability.of(np.ones(1), np.ones(1) > 0))
         comparison = read_comparison(folder)
-        lucks = {seed: each.luck is not None for seed, each in comparison.figures("pretrained", 8, "iou").items()}
-        assert lucks == {0: True, 1: False}
+        figures = comparison.figures("pretrained", 8, "iou")
+        assert {seed: each.deviations is not None for seed, each in figures.items()} == {0: True, 1: False}
 
 
 class TestLineage:

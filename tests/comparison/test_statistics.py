@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from helpers.comparisons import comparison_of
-from helpers.fake_runs import fake_scores, result_row
-from maeseg.comparison.bootstrap import REPLICATES, resample_images
+from helpers.fake_runs import result_row
 from maeseg.comparison.reader import Comparison, Figure
 from maeseg.comparison.statistics import (
     Estimate,
@@ -19,7 +18,6 @@ from maeseg.comparison.statistics import (
     paired_differences,
     summarize,
 )
-from maeseg.metrics.scores import ImageScores
 
 
 def differing_by(differences: Sequence[float]) -> PairedDifference:
@@ -52,7 +50,7 @@ class TestEstimate:
         assert found.interval == pytest.approx((0.3 - half, 0.3 + half))
         assert found.scope == "images alone"
 
-    def test_the_two_kinds_of_luck_add_up_as_sides_of_a_triangle(self) -> None:
+    def test_seeds_and_images_add_up_as_sides_of_a_triangle(self) -> None:
         both = Estimate((0.1, 0.2, 0.3), image_error=0.01, images=500)
         halves = [0.1 / math.sqrt(3) * 4.302653, 0.01 * 1.964729]
         assert both.interval == pytest.approx((0.2 - math.hypot(*halves), 0.2 + math.hypot(*halves)), abs=1e-6)
@@ -63,43 +61,17 @@ class TestEstimate:
         assert Estimate(values).scope == "nothing"
         assert all(math.isnan(end) for end in Estimate(values).interval)
 
-    def test_image_luck_is_that_of_the_mean_over_seeds(self) -> None:
-        luck = np.random.default_rng(0).normal(0, 0.01, 100)
-        found = estimate([Figure(0.1, luck), Figure(0.2, -luck)], 50)
+    def test_the_error_over_images_is_that_of_the_mean_over_seeds(self) -> None:
+        deviations = np.random.default_rng(0).normal(0, 0.01, 100)
+        found = estimate([Figure(0.1, deviations), Figure(0.2, -deviations)], 50)
         assert found.image_error == pytest.approx(0, abs=1e-12)
-        assert estimate([Figure(0.1, luck), Figure(0.2, luck)], 50).image_error == pytest.approx(luck.std(ddof=1))
+        assert estimate([Figure(0.1, deviations), Figure(0.2, deviations)], 50).image_error == pytest.approx(
+            deviations.std(ddof=1)
+        )
 
     def test_one_seed_without_results_per_image_leaves_the_images_unknown(self) -> None:
         found = estimate([Figure(0.1, np.ones(9)), Figure(0.2)], 50)
         assert math.isnan(found.image_error) and found.scope == "seeds alone"
-
-
-class TestResampling:
-    def test_the_error_of_a_mean_is_the_known_one(self) -> None:
-        scores = fake_scores(0.5)
-        for name, values in (("dice_loss", scores.dice_loss), ("iou_per_image", scores.iou)):
-            luck = resample_images({"run": scores})["run"][name]
-            assert luck.shape == (REPLICATES,)
-            # a standard deviation over R replicates is known to within 1 / sqrt(2 R): three of those
-            expected = values.std(ddof=1) / math.sqrt(len(values))
-            assert luck.std(ddof=1) == pytest.approx(expected, rel=3 / math.sqrt(2 * REPLICATES))
-            assert luck.mean() == pytest.approx(0, abs=4 * expected / math.sqrt(REPLICATES))
-
-    @pytest.mark.parametrize("name", ["accuracy", "iou", "dice"])
-    def test_the_error_of_a_ratio_is_that_of_the_jackknife(self, name: str) -> None:
-        scores = fake_scores(0.5)
-        count = len(scores)
-        without = scores.over_set(np.ones((count, count)) - np.eye(count))[name]  # each image left out once
-        expected = math.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum())
-        assert resample_images({"run": scores})["run"][name].std() == pytest.approx(expected, rel=0.08)
-
-    def test_every_run_gets_the_same_images(self) -> None:
-        luck = resample_images({"one": fake_scores(0.5), "same": fake_scores(0.5)})
-        np.testing.assert_array_equal(luck["one"]["iou"], luck["same"]["iou"])
-
-    def test_two_images_are_the_least(self) -> None:
-        one = ImageScores.of_foreground(*np.ones((6, 1)))
-        assert resample_images({}) == {} and resample_images({"run": one}) == {}
 
 
 class TestSummary:

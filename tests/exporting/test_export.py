@@ -15,6 +15,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -373,13 +374,15 @@ def test_a_card_tells_what_the_run_folder_does(exported: Path, finetuned: Path, 
     for name, value in json.loads((finetuned / "metrics.json").read_text()).items():
         if isinstance(value, float):
             assert f"| `{name}` | {value:.4f} |" in card
-    assert "validation images, which also chose the epoch" in card and "Border pixels counted as: `background`" in card
-    assert "Labeled images that it was trained on: 19" in card and "Held out: 5 images to validate\n" in card
+    assert "run's validation images" in card and "Border pixels counted as: `background`" in card
+    assert "Labeled training images: 19\n" in card and "Held out: 5 images to validate\n" in card
     assert f"From `{pretrained.name}` (`" in card and "| `lr` | `0.0015` |" in card
     assert str(finetuned.parent) not in card and "name a license here" in card
+    assert ModelCard(card).data.to_dict() == {"pipeline_tag": "image-segmentation", "tags": ["maeseg", "unet"]}
     card = (exported / "pre" / "encoder.safetensors.md").read_text()
     figures = json.loads((pretrained / "metrics.json").read_text())
     assert f"| `val_loss` | {figures['val_loss']:.4f} |" in card
+    assert ModelCard(card).data.pipeline_tag == "image-feature-extraction"
     assert "the encoder saw 40% of each image, in patches of 32 pixels" in card
 
 
@@ -390,10 +393,11 @@ def test_figures_of_test_images_and_of_an_unfinished_run(finetuned: Path, tmp_pa
     out = tmp_path / "unet.safetensors"
     assert maeseg("export", "--run", run, "--format", "safetensors", "--out", out) == 0
     card = (tmp_path / "unet.safetensors.md").read_text()
-    assert "test images, which chose nothing" in card and "Held out: 5 images to validate, 2 to test" in card
+    assert "run's test images" in card and "Held out: 5 images to validate, 2 to test" in card
     (run / "run.json").write_text(json.dumps(facts | {"status": "running"}))
     assert maeseg("export", "--run", run, "--format", "safetensors", "--out", out, "--overwrite") == 0
-    assert "None: the run had not come to its end." in (tmp_path / "unet.safetensors.md").read_text()
+    card = (tmp_path / "unet.safetensors.md").read_text()
+    assert "not finished" in card and "`iou`" not in card
 
 
 def test_a_stranger_cannot_write_into_the_card(finetuned: Path, tmp_path: Path) -> None:

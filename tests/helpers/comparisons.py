@@ -33,9 +33,10 @@ def curves_of(ious: list[float]) -> Curves:
     return {"epoch": epochs, "step": 10 * epochs, "seconds": 2 * epochs, "val_iou": values, "val_accuracy": values / 2}
 
 
-def paced_comparison(
+def curves_comparison(
     ours: list[list[float]], theirs: list[list[float]], pretraining: Pretraining | None = None
 ) -> Comparison:
+    """Runs of ``a`` and ``scratch`` with 8 labels and the given validation IoU after each epoch."""
     rows = rows_of({("a", 8): [0.5] * len(ours), ("scratch", 8): [0.5] * len(theirs)})
     curves = dict(zip((row.run for row in rows), map(curves_of, [*ours, *theirs]), strict=True))
     return Comparison(rows, curves=curves, pretrainings={"a": pretraining} if pretraining else {})

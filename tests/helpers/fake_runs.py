@@ -54,8 +54,8 @@ def result_row(init: str = "scratch", label_count: int = 32, seed: int = 0, **va
 def fake_iou(init: str, label_count: int, seed: int) -> float:
     """Pre-training helps most with few labels; one seed differs a little from the next."""
     head_start = 0.0 if init == "scratch" else 0.12 * (32 / label_count) ** 0.9
-    luck = 0.01 * ((7 * seed + len(init)) % 5 - 2) / 2
-    return 0.42 + 0.09 * float(np.log2(label_count / 32)) + head_start + luck
+    deviation = 0.01 * ((7 * seed + len(init)) % 5 - 2) / 2
+    return 0.42 + 0.09 * float(np.log2(label_count / 32)) + head_start + deviation
 
 
 def fake_scores(iou: float) -> ImageScores:

@@ -387,8 +387,8 @@ def test_a_resampled_figure_is_the_figure_over_the_images_drawn() -> None:
     assert found == pytest.approx(measured(repeated).compute())
     together = scores.over_set(np.stack([times, np.ones(6)]).astype(float))
     assert together["iou"] == pytest.approx([found["iou"], measured(images).compute()["iou"]])
-    luck = resample_images({"run": scores})["run"]["iou"]
-    assert luck.std() > 0 and abs(luck.mean()) < 3 * luck.std()
+    deviations = resample_images({"run": scores})["run"]["iou"]
+    assert deviations.std() > 0 and abs(deviations.mean()) < 3 * deviations.std()
 
 
 def test_validation_and_confusion_survive_their_files(tmp_path: Path) -> None:
@@ -535,7 +535,7 @@ def test_predict_with_pytorch_and_onnx(run: Path, folder: Path, tmp_path: Path) 
     file = tmp_path / "unet.onnx"
     assert maeseg("export", "--run", run, "--format", "onnx", "--out", file) == 0
     card = (tmp_path / "unet.onnx.md").read_text()
-    assert "| `car` | " in card and "(B, 4, H, W)" in card and "these classes apart" in card
+    assert "| `car` | " in card and "(B, 4, H, W)" in card and "the classes above" in card
     assert load(file).spec == load(run).spec
     assert load(file).spec.classes == read_classes(folder / "classes.yaml")
     image(0).resize((200, 170)).save(tmp_path / "large.png")

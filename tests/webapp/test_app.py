@@ -93,7 +93,7 @@ def gray() -> bytes:
 
 
 def mosaic() -> bytes:
-    """So large that it is predicted in tiles."""
+    """An image large enough to be predicted in tiles."""
     picture = Image.new("RGB", (1100, 150))
     for number in range(8):
         picture.paste(Synthetic(8).image(number).resize((150, 150)), (150 * number, 0))
@@ -289,7 +289,7 @@ def test_this_machines_names_are_not(client: Any, host: str) -> None:
 )
 def test_another_site_is_refused(client: Any, headers: dict[str, str]) -> None:
     answer = client.post("/segment", params={"run": "finetuned"}, content=photograph(), headers=headers)
-    assert answer.status_code == 403 and "another site asks" in answer.json()["error"]
+    assert answer.status_code == 403 and "another site" in answer.json()["error"]
     assert client.get("/runs", headers=headers).status_code == 403
 
 
@@ -320,6 +320,7 @@ def test_every_answer_is_guarded(client: Any) -> None:
 
 def test_the_page_is_whole_and_needs_no_other_site(client: Any) -> None:
     page = client.get("/").text
+    assert page.count('aria-labelledby="') == page.count('role="tabpanel"') == 3
     texts = {name: client.get(f"/page/{name}") for name in PAGE_FILES}
     assert all(each.status_code == 200 for each in texts.values())
     assert texts["main.js"].headers["content-type"].startswith("text/javascript")
@@ -440,12 +441,12 @@ def busy_port() -> Iterator[int]:
 
 def test_a_busy_port(refused: Callable[..., str], finetuned: Path, busy_port: int) -> None:
     said = refused("app", "--runs", finetuned, "--port", busy_port)
-    assert f"--port {busy_port} cannot be had (Address already in use)" in said and "or 0 for any that is free" in said
+    assert f"--port {busy_port} cannot be opened (Address already in use)" in said and "or 0 for any free port" in said
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_no_such_port(refused: Callable[..., str], finetuned: Path, port: int) -> None:
-    assert f"--port {port} is no port: give a number" in refused("app", "--runs", finetuned, "--port", port)
+    assert f"--port {port} is out of range: give a number" in refused("app", "--runs", finetuned, "--port", port)
 
 
 def test_no_run(refused: Callable[..., str], tmp_path: Path, runs: Path) -> None:

@@ -55,7 +55,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(runs: Path) -> Iterator[str]:
-    """Of a server that the command line starts, and Ctrl-C ends."""
+    """Address of a server that the command line opens and Ctrl-C ends."""
     words = [sys.executable, "-m", "maeseg", "app", "--runs", str(runs), "--port", "0"]
     server = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert server.stderr
@@ -111,7 +111,7 @@ def error_with(page: Any, words: str) -> str:
 
 
 def pixels(page: Any, canvas: str) -> NDArray[np.uint8]:
-    """What a canvas shows, (H, W, 3)."""
+    """Pixels of a canvas, (H, W, 3)."""
     text = page.execute_script("return document.getElementById(arguments[0]).toDataURL()", canvas)
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(text.partition(",")[2]))).convert("RGB"))
 

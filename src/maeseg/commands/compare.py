@@ -128,7 +128,7 @@ def compare(
     from maeseg.commands.finetune import finetune
     from maeseg.comparison.contrast_pictures import write_contrasts
     from maeseg.comparison.plan import GROWS, Cell, adds_seeds, name_inits, plan_cells, planned_before, refuse_fewer
-    from maeseg.comparison.reader import RESULTS, read_looks, trace_pretraining
+    from maeseg.comparison.reader import RESULTS, read_interim_looks, trace_pretraining
     from maeseg.comparison.results import RESULT_COLUMNS, ResultRow, append_result, read_results
     from maeseg.comparison.wording import plan_sentence
     from maeseg.data.bad_images import refuse_one_class
@@ -194,7 +194,7 @@ def compare(
 
     run = Run("compare", config, may_differ)
     table = run.path / RESULTS
-    looks = read_looks(run.before)
+    looks = read_interim_looks(run.before)
     if adds_seeds(cells_before, cells) and table.exists():
         looks = [*looks, len(read_results(table))]
     with run.writing():
@@ -205,7 +205,7 @@ def compare(
             inits=weights,
             pretraining=trace_pretraining(weights),
             planned=len(cells),
-            looks=looks,
+            interim_looks=looks,
             split=chosen.counts,
         )
         if len(named) > 1:

@@ -1,11 +1,11 @@
-"""What pre-training is worth in labels, and how much of a gap it closes: figures that are no plain differences.
+"""Label efficiency: the labels that an init saves, and the share of a gap that it closes.
 
-They are worked out on draws of the means, each a set of values that the means could have had with other seeds and
-other images, and the interval is the middle 95 % of what comes out. Of the images a draw is a bootstrap replicate. Of
-the seeds it is the mean plus a combination of the seeds' deviations with random weights, scaled so that over the draws
-every mean, and every difference of two means, spreads as Student's t with n - 1 degrees of freedom: resampling
-three seeds would spread far too little. All means share the weights of a seed and the images of a replicate, so what
-runs have in common stays in common.
+Both are computed on draws of the means. A draw is a set of values that the means could have with other seeds and other
+images; an interval is the middle 95 % of the results. For the images a draw is a bootstrap replicate. For the seeds it
+is the mean plus a combination of the seeds' deviations with random weights. The weights are scaled so that every mean,
+and every difference of two means, spreads over the draws as Student's t with n - 1 degrees of freedom: resampling three
+seeds would spread far too little. All means share the weights of a seed and the images of a replicate, so that
+variation common to two runs stays common.
 
 Axes: R replicates, S seeds.
 """
@@ -18,27 +18,27 @@ import numpy as np
 from scipy import stats
 
 from maeseg.comparison.bootstrap import REPLICATES
-from maeseg.comparison.reader import Comparison
+from maeseg.comparison.reader import Comparison, Figure
 from maeseg.comparison.statistics import CONFIDENCE, paired_difference, summarize
 from maeseg.metrics.scores import Floats
 
 Draws = dict[tuple[str, int], Floats]
-"""Means that an (init, label count) could have had, (R,)."""
+"""Draws of the mean of each (init, label count), (R,)."""
 
 
 @dataclass(frozen=True)
-class LabelSaving:
-    """How many labels the baseline needs to reach what another init reaches.
+class LabelsSaved:
+    """Labels that the baseline needs to reach the IoU of another init.
 
     Attributes:
         init: The init.
         baseline: The baseline.
-        label_count: Labels the init had.
-        score: Mean IoU it reached with them.
+        label_count: Number of labels of the init.
+        score: Mean IoU of the init with them.
         needed: Labels that the baseline needs for the same mean IoU, interpolated; ``inf``: more than were tried.
-        interval: 95 % interval of ``needed``; ``nan`` if nothing is known of its luck.
-        smallest: The smallest label count tried from the baseline: a ``needed`` equal to it is an upper bound.
-        largest: The largest label count tried from the baseline.
+        interval: 95 % interval of ``needed``; ``nan`` if neither seeds nor images give one.
+        smallest: Smallest label count tried from the baseline: a ``needed`` equal to it is an upper bound.
+        largest: Largest label count tried from the baseline.
     """
 
     init: str
@@ -53,15 +53,15 @@ class LabelSaving:
 
 @dataclass(frozen=True)
 class GapClosed:
-    """How far an init comes on the way from the baseline to weights from outside.
+    """Share of the gap between the baseline and weights from elsewhere that an init closes.
 
     Attributes:
         init: The init, trained here.
         baseline: The baseline.
-        yardstick: The init of weights from outside, better than the baseline.
+        yardstick: The init of weights from elsewhere, better than the baseline.
         label_count: Number of labels.
         share: Share of the difference in mean IoU between the two; 1 is all of it.
-        interval: 95 % interval of the share; ``nan`` if nothing is known of its luck.
+        interval: 95 % interval of the share.
     """
 
     init: str
@@ -73,7 +73,7 @@ class GapClosed:
 
 
 def draw_means(comparison: Comparison, metric: str = "iou") -> Draws:
-    """Means over seeds as they could have been, for each (init, label count) with a result."""
+    """Draws of the means over seeds, for each (init, label count) with a result."""
     random = np.random.default_rng(1)
     seeds = sorted({row.seed for row in comparison.rows})
     weights_RS = random.standard_normal((REPLICATES, len(seeds)))
@@ -81,24 +81,28 @@ def draw_means(comparison: Comparison, metric: str = "iou") -> Draws:
     draws: Draws = {}
     for group in summarize(comparison, metric):
         figures = comparison.figures(*group, metric)
-        values_S = np.array([figure.value for figure in figures.values()])
-        n = len(values_S)
-        if not n:
-            continue
-        mean_R = np.full(REPLICATES, values_S.mean())
-        if n > 1:
+        if figures:
             own_RS = weights_RS[:, [seeds.index(seed) for seed in figures]]
-            scale_R = np.sqrt((n - 1) / stats.chi2.ppf(quantile_R, n - 1) / (n * (n - 1)))
-            mean_R += scale_R * (own_RS @ (values_S - values_S.mean()))
-        lucks = [figure.luck for figure in figures.values() if figure.luck is not None]
-        if len(lucks) == n:
-            mean_R += np.mean(lucks, axis=0)
-        draws[group] = mean_R
+            draws[group] = _draw_mean(list(figures.values()), own_RS, quantile_R)
     return draws
 
 
+def _draw_mean(figures: Sequence[Figure], weights_RS: Floats, quantile_R: Floats) -> Floats:
+    """Draws (R,) of the mean of one figure for each seed."""
+    values_S = np.array([figure.value for figure in figures])
+    n = len(values_S)
+    mean_R = np.full(REPLICATES, values_S.mean())
+    if n > 1:
+        scale_R = np.sqrt((n - 1) / stats.chi2.ppf(quantile_R, n - 1) / (n * (n - 1)))
+        mean_R += scale_R * (weights_RS @ (values_S - values_S.mean()))
+    deviations = [figure.deviations for figure in figures if figure.deviations is not None]
+    if len(deviations) == n:
+        mean_R += np.mean(deviations, axis=0)
+    return mean_R
+
+
 def labels_needed(counts: Sequence[int], scores: Sequence[float], target: float) -> float:
-    """Labels at which a learning curve first reaches a score.
+    """Number of labels at which a learning curve first reaches a score.
 
     Between two label counts the score is taken as linear in the logarithm of the count.
 
@@ -119,8 +123,8 @@ def labels_needed(counts: Sequence[int], scores: Sequence[float], target: float)
     return math.inf
 
 
-def label_savings(comparison: Comparison) -> list[LabelSaving]:
-    """How many labels the baseline needs to match each other init at each label count, by mean IoU.
+def labels_saved(comparison: Comparison) -> list[LabelsSaved]:
+    """Labels that the baseline needs to match each other init at each label count, by mean IoU.
 
     Returns:
         One entry per label count (ascending) and init with a result there; none if the baseline has none.
@@ -133,11 +137,11 @@ def label_savings(comparison: Comparison) -> list[LabelSaving]:
     curve = [means[comparison.baseline, count].mean for count in counts]
     curves_RS = np.stack([draws[comparison.baseline, count] for count in counts], axis=1).tolist()
 
-    def saving(init: str, count: int) -> LabelSaving:
+    def saved(init: str, count: int) -> LabelsSaved:
         ours = means[init, count]
         targets_R = draws[init, count].tolist()
         needed_R = [labels_needed(counts, *pair) for pair in zip(curves_RS, targets_R, strict=True)]
-        return LabelSaving(
+        return LabelsSaved(
             init=init,
             baseline=str(comparison.baseline),
             label_count=count,
@@ -149,30 +153,22 @@ def label_savings(comparison: Comparison) -> list[LabelSaving]:
         )
 
     groups = [(init, count) for count in comparison.label_counts for init in comparison.inits[1:]]
-    return [saving(*group) for group in groups if group in means]
+    return [saved(*group) for group in groups if group in means]
 
 
 def gaps_closed(comparison: Comparison) -> list[GapClosed]:
-    """How far each init trained here comes toward weights from outside, at each label count where those helped.
+    """Share of the gap to weights from elsewhere that each init trained here closes, where those weights helped.
 
-    Weights from outside are an init that is neither the baseline nor a training run of maeseg. An init that started
+    Weights from elsewhere are an init that is neither the baseline nor a training run of maeseg. An init that started
     from them is not measured against them.
     """
     draws, means = draw_means(comparison), summarize(comparison, "iou")
-    inits, baseline = comparison.inits[1:], str(comparison.baseline)
-    pairs = [
-        (init, yardstick)
-        for yardstick in inits
-        for init in inits
-        if yardstick not in comparison.pretrainings
-        and init in comparison.pretrainings
-        and yardstick not in comparison.ancestors(init)
-    ]
+    baseline = str(comparison.baseline)
     gaps = []
     for count in comparison.label_counts:
-        for init, yardstick in pairs:
-            whole = paired_difference(comparison, yardstick, baseline, count)
-            if (init, count) not in draws or whole.verdict != "helped":
+        for init, yardstick in _yardsticks(comparison):
+            gap = paired_difference(comparison, yardstick, baseline, count)
+            if (init, count) not in draws or gap.verdict != "helped":
                 continue
             low, ours, high = ((each, count) for each in (baseline, init, yardstick))
             gaps.append(
@@ -188,11 +184,24 @@ def gaps_closed(comparison: Comparison) -> list[GapClosed]:
     return gaps
 
 
+def _yardsticks(comparison: Comparison) -> list[tuple[str, str]]:
+    """Pairs of an init trained here and one of weights from elsewhere that it did not start from."""
+    inits = comparison.inits[1:]
+    return [
+        (init, yardstick)
+        for yardstick in inits
+        for init in inits
+        if yardstick not in comparison.pretrainings
+        and init in comparison.pretrainings
+        and yardstick not in comparison.ancestors(init)
+    ]
+
+
 _NOT_KNOWN = (math.nan, math.nan)
 
 
 def _middle(values: Sequence[float] | Floats) -> tuple[float, float]:
-    """The ends of the middle 95 % of the values, which may be infinite."""
+    """Ends of the middle 95 % of the values, which may be infinite."""
     ordered = sorted(values)
     outside = (1 - CONFIDENCE) / 2 * (len(ordered) - 1)
     return float(ordered[math.floor(outside)]), float(ordered[math.ceil(len(ordered) - 1 - outside)])

@@ -1,4 +1,4 @@
-"""The runs of a comparison: every initialization with the same labels, seeds and steps."""
+"""Plan of a comparison: every initialization with the same labels, seeds and steps."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,19 +10,20 @@ from maeseg.errors import UserError
 from maeseg.types import Transfer
 
 ENCODER_ONLY = ":encoder"
-"""Ends an initialization of which the encoder alone is transferred."""
+"""Suffix of an initialization of which the encoder alone is transferred."""
 GROWS = ("inits", "labels", "seeds")
-"""Options of which a comparison that is resumed may be given more."""
+"""Options that may be extended when a comparison is resumed."""
 
 
 @dataclass(frozen=True)
 class Init:
-    """An initialization.
+    """Initialization of a comparison's runs.
 
     Args:
-        name: ``scratch``, or that of the weights' folder or file, with ``-encoder`` where that alone is transferred.
-        weights: What ``finetune --weights`` takes; None for scratch.
-        transfer: What ``finetune --transfer`` takes.
+        name: ``scratch``, or the name of the weights' folder or file; ends in ``-encoder`` where that alone is
+            transferred.
+        weights: Value of ``finetune --weights``; None for scratch.
+        transfer: Value of ``finetune --transfer``.
     """
 
     name: str
@@ -35,8 +36,8 @@ class Cell:
     """One run of a comparison.
 
     Args:
-        init: What it starts from.
-        labels: A share (float) or a count (int).
+        init: Its initialization.
+        labels: Labeled images: a share (float) or a count (int).
         seed: Seed of everything random in the run.
     """
 
@@ -46,12 +47,12 @@ class Cell:
 
     @property
     def folder(self) -> str:
-        """The run's folder inside the comparison's."""
+        """Folder of the run, relative to the comparison's."""
         return f"runs/{self.init.name}-{self.labels}-seed{self.seed}"
 
 
 def name_inits(inits: Sequence[str]) -> list[Init]:
-    """Tell initializations apart: ``scratch``, or what ``--weights`` takes, with ``:encoder`` for that alone.
+    """Name the initializations of ``--inits``: ``scratch``, or weights, with ``:encoder`` for the encoder alone.
 
     Raises:
         UserError: If there is none, or two would have the same name.
@@ -68,7 +69,7 @@ def name_inits(inits: Sequence[str]) -> list[Init]:
 
 
 def name_init(given: str) -> Init:
-    """One initialization, named by the last part of its path, without a file's suffix."""
+    """Name one initialization by the last part of its path, without a file's suffix."""
     if given == SCRATCH:
         return Init(SCRATCH)
     weights = given.removesuffix(ENCODER_ONLY)
@@ -94,7 +95,7 @@ def seeds_for(labels: Sequence[int | float], seeds: int | Sequence[int]) -> list
 
 
 def plan_cells(inits: Sequence[Init], labels: Sequence[int | float], seeds: int | Sequence[int]) -> Iterator[Cell]:
-    """Every run, paired: all initializations of one seed and label count follow each other."""
+    """Plan every run: the initializations of one seed and label count follow each other."""
     for share, count in zip(labels, seeds_for(labels, seeds), strict=True):
         for seed in range(count):
             for init in inits:
@@ -102,10 +103,10 @@ def plan_cells(inits: Sequence[Init], labels: Sequence[int | float], seeds: int 
 
 
 def planned_before(options: Mapping[str, Any]) -> list[Cell]:
-    """Every run that a comparison of these options has.
+    """Plan the runs of a comparison from the options of its config.yaml.
 
     Raises:
-        UserError: They are not those of a comparison.
+        UserError: The options are not those of a comparison.
     """
     try:
         return list(plan_cells(name_inits(options["inits"]), options["labels"], options["seeds"]))
@@ -116,7 +117,7 @@ def planned_before(options: Mapping[str, Any]) -> list[Cell]:
 
 
 def refuse_fewer(before: Sequence[Cell], now: Sequence[Cell]) -> None:
-    """Refuse to go on with a comparison without a run that it has, or from other weights of that name.
+    """Refuse to resume a comparison without one of its runs, or with other weights under the same name.
 
     Raises:
         UserError: Naming the run.
@@ -124,14 +125,14 @@ def refuse_fewer(before: Sequence[Cell], now: Sequence[Cell]) -> None:
     kept = {cell.folder: cell.init for cell in now}
     for cell in before:
         if kept.get(cell.folder) != cell.init:
-            start = cell.init.weights or cell.init.name
+            init = cell.init.weights or cell.init.name
             raise UserError(
-                f"--resume: this comparison has labels {cell.labels}, seed {cell.seed} from {start}: give all of its "
+                f"--resume: this comparison has labels {cell.labels}, seed {cell.seed} from {init}: give all of its "
                 "--inits, --labels and --seeds, and more if you like, or another --out"
             )
 
 
 def adds_seeds(before: Sequence[Cell], now: Sequence[Cell]) -> bool:
-    """Whether an init gets more seeds with labels of which it has some."""
+    """True if an init gets more seeds at a number of labels that it already has."""
     folders, tried = {cell.folder for cell in before}, {(cell.init, cell.labels) for cell in before}
     return any((cell.init, cell.labels) in tried and cell.folder not in folders for cell in now)

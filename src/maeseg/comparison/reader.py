@@ -35,16 +35,16 @@ class Figure:
 
     Attributes:
         value: On the validation images.
-        luck: How far it moves over other images, (R,), the same ones for every run; None if the run left no results
-            per image.
+        deviations: Bootstrap deviations over resampled images, (R,), the same images for every run; None if the run
+            left no results per image.
     """
 
     value: float
-    luck: Floats | None = None
+    deviations: Floats | None = None
 
     def __sub__(self, other: "Figure") -> "Figure":
-        luck = None if self.luck is None or other.luck is None else self.luck - other.luck
-        return Figure(self.value - other.value, luck)
+        ours, theirs = self.deviations, other.deviations
+        return Figure(self.value - other.value, None if ours is None or theirs is None else ours - theirs)
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Comparison:
         validations: What each run measured on each validation image, by the run's folder; runs may lack it.
         curves: The runs' metrics.csv, by the run's folder; runs may lack it.
         pretrainings: Inits that are training runs.
-        looks: How many runs were known each time that seeds were added.
+        interim_looks: Number of runs that were known each time that seeds were added.
     """
 
     rows: Sequence[ResultRow]
     validations: Mapping[str, Validation] = field(default_factory=dict)
     curves: Mapping[str, Curves] = field(default_factory=dict)
     pretrainings: Mapping[str, Pretraining] = field(default_factory=dict)
-    looks: Sequence[int] = ()
+    interim_looks: Sequence[int] = ()
 
     @cached_property
     def inits(self) -> list[str]:
@@ -106,7 +106,9 @@ class Comparison:
     def figures(self, init: str, label_count: int, metric: str) -> dict[int, Figure]:
         """The metric of the same, by seed; runs for which it was not measured are left out."""
         every = {
-            seed: Figure(getattr(row, metric), self._luck[row.run][metric] if row.run in self._luck else None)
+            seed: Figure(
+                getattr(row, metric), self._deviations[row.run][metric] if row.run in self._deviations else None
+            )
             for seed, row in self.runs(init, label_count).items()
         }
         return {seed: figure for seed, figure in every.items() if not math.isnan(figure.value)}
@@ -123,7 +125,7 @@ class Comparison:
         return {run: each.scores for run, each in every if each.files == every[0][1].files}
 
     @cached_property
-    def _luck(self) -> dict[str, dict[str, Floats]]:
+    def _deviations(self) -> dict[str, dict[str, Floats]]:
         return resample_images(self._scores)
 
 
@@ -147,13 +149,13 @@ def read_comparison(folder: Path) -> Comparison:
             str(init): Pretraining(each["seconds"], each["started_from"])
             for init, each in (facts.items() if isinstance(facts, dict) else ())
         },
-        looks=read_looks(info),
+        interim_looks=read_interim_looks(info),
     )
 
 
-def read_looks(info: Mapping[str, Any]) -> list[int]:
-    """How many runs were known each time that seeds were added, of a comparison's run.json; older ones do not say."""
-    looks = info.get("looks")
+def read_interim_looks(info: Mapping[str, Any]) -> list[int]:
+    """Number of runs that were known each time that seeds were added, from a comparison's run.json."""
+    looks = info.get("interim_looks")
     return looks if isinstance(looks, list) else []
 
 

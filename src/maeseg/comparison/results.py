@@ -1,4 +1,4 @@
-"""results.csv of a comparison: one row per run. Its format is defined here and nowhere else."""
+"""Reading and writing of a comparison's results.csv: one row per run."""
 
 import math
 from dataclasses import dataclass, fields
@@ -8,24 +8,24 @@ from maeseg.errors import UserError
 from maeseg.runs.tables import read_table, write_table
 
 SCRATCH = "scratch"
-"""The init of random weights: the baseline, where a comparison has it."""
+"""Init of random weights: the baseline, where a comparison has it."""
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One run of a comparison: what was run, and its final figures.
+    """One run of a comparison: its settings and final figures.
 
     A figure that was not measured is ``nan``; it is an empty cell in the file.
 
     Attributes:
-        init: ``"scratch"``, or the name of the weights that the run started from.
-        labels: Labels as the user asked for them: a count (int) or a share of the training images (float).
-        label_count: The number of labeled images that came to.
+        init: ``"scratch"``, or the name of the initial weights.
+        labels: Labels as the user gave them: a count (int) or a share of the training images (float).
+        label_count: Number of labeled images.
         seed: Seed of the run: initial weights, label subset and order of the images.
         epochs: Epochs trained.
         steps: Optimizer steps taken.
         best_epoch: Epoch of the checkpoint that the figures belong to.
-        accuracy: Share of pixels classified rightly, 0 to 1.
+        accuracy: Share of pixels classified correctly, 0 to 1.
         iou: Intersection over union of the foreground, or the mean over classes, over all pixels of the set, 0 to 1.
         iou_per_image: The same for each image, then averaged.
         dice: Dice score of the foreground, or the mean over classes, 0 to 1.
@@ -33,7 +33,7 @@ class ResultRow:
         boundary_f1: F1 score of the boundary of the foreground, or the mean over classes, 0 to 1.
         border: Border rule the figures were taken under.
         seconds: Wall time of the run.
-        run: The run's folder, relative to the comparison's.
+        run: Folder of the run, relative to the comparison's.
     """
 
     init: str

@@ -1,18 +1,22 @@
-"""Did pre-training pay? Means, paired differences with intervals, verdicts, effect sizes.
+"""Statistics of a comparison: means, paired differences with intervals, verdicts, effect sizes.
 
-Two things of a comparison are luck, and an interval must speak of both: the *seeds* (the initial weights, the labels
-that were drawn, the order) and the *validation images*. Runs are paired by seed and by image, so a difference is free
-of what the two runs share.
+Results vary with two things, and an interval covers both: the *seeds* (initial weights, choice of labels, order) and
+the *validation images*. Runs are paired by seed and by image, so a difference is free of the variation that its two
+runs share.
 
-A figure is a plain mean over seeds, so the luck of the seeds needs no resampling: with n seeds its half width is
-t(n - 1) s / sqrt(n). A percentile bootstrap over three seeds would call one comparison in four significant in which
-nothing differs, as soon as three signs agree. The luck of the images is bootstrapped (``resampling``), since IoU and
-Dice over a data set are no means: its half width is t(M - 1) times the standard error over replicates. The two add up
-as the sides of a right-angled triangle, each with its own quantile: the method of variance estimates recovery
-(MOVER; Zou and Donner 2008, Construction of confidence limits about effect measures). Student's t with n - 1 degrees
-of freedom for both would be twice too wide with three seeds where the images rule; a test holds the coverage.
+**Seeds.** A figure is a plain mean over seeds, which needs no resampling: with n seeds the half width is
+t(n - 1) s / sqrt(n). A percentile bootstrap over three seeds would call a quarter of all equal pairs different, as soon
+as three signs agree.
 
-Each interval stands alone: nothing is corrected for looking at several label counts or metrics.
+**Images.** IoU and Dice over a data set are no means, so images are resampled (``bootstrap``): the half width is
+t(M - 1) times the standard error over replicates.
+
+**Both.** The two half widths, each with its own quantile, add up as the sides of a right-angled triangle: the method of
+variance estimates recovery (MOVER; Zou and Donner 2008, Construction of confidence limits about effect measures).
+Student's t with n - 1 degrees of freedom for both would be twice too wide with three seeds where the variation of
+images dominates. A test measures the coverage.
+
+Intervals are not corrected for multiple comparisons (label counts, metrics).
 """
 
 import math
@@ -33,7 +37,7 @@ METRICS = {
     "dice_loss": "soft Dice loss",
     "boundary_f1": "boundary F1",
 }
-"""The metrics of a row and their names in prose, in the order they are shown."""
+"""Metrics of a row and their names in prose, in the order they are shown."""
 
 LOWER_IS_BETTER = frozenset({"dice_loss"})
 
@@ -49,11 +53,11 @@ Scope = Literal["seeds and images", "seeds alone", "images alone", "nothing"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds: of an init's runs, or of their differences from another's.
+    """Mean over seeds of an init's runs, or of their differences from another init's.
 
     Attributes:
         values: One per seed.
-        image_error: Standard error of the mean over other images; ``nan`` where it is not known.
+        image_error: Standard error of the mean over images; ``nan`` where it is not known.
         images: Number of images.
     """
 
@@ -78,7 +82,7 @@ class Estimate:
 
     @property
     def scope(self) -> Scope:
-        """What the interval speaks of: other seeds, other images of the same kind, or both."""
+        """Variation that the interval covers: seeds, images of the same kind, or both."""
         seeds, images = self.n > 1, self.n > 0 and not math.isnan(self.image_error)
         if seeds:
             return "seeds and images" if images else "seeds alone"
@@ -86,7 +90,7 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean, lower and upper end; ``nan`` where it speaks of nothing."""
+        """95 % interval of the mean, lower and upper end; ``nan`` where neither seeds nor images give one."""
         halves = []
         if self.scope.startswith("seeds"):
             halves.append(seeds_half_width(self.n) * self.std)
@@ -98,11 +102,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """An init against a reference at one label count, paired by seed and by image.
+    """Difference between an init and a reference at one label count, paired by seed and by image.
 
     Attributes:
         init: The init.
-        reference: What it is compared with.
+        reference: The init it is compared with.
         label_count: Number of labels.
         metric: The metric.
         seeds: Seeds finished under both, ascending.
@@ -124,7 +128,7 @@ class PairedDifference:
     def verdict(self) -> Verdict:
         """``helped`` or ``hurt`` if the interval excludes zero on the better or the worse side.
 
-        With one seed there is no evidence, whatever the images say: they speak of two networks, not of the inits.
+        With one seed there is never evidence: images alone compare two networks, not two inits.
         """
         if len(self.seeds) < 2:
             return "no evidence"
@@ -137,7 +141,7 @@ class PairedDifference:
 
     @property
     def effect_size(self) -> float:
-        """Cohen's d_z over seeds with Hedges' exact correction: how many standard deviations of luck it is worth.
+        """Cohen's d_z over seeds with Hedges' exact correction: the difference in standard deviations between seeds.
 
         The mean difference over the standard deviation of the seeds' differences (Lakens 2013, Calculating and
         reporting effect sizes, section "Paired samples"), times J(n - 1) (Hedges 1981, Distribution theory for Glass's
@@ -151,32 +155,32 @@ class PairedDifference:
 
 
 def seeds_half_width(seeds: int) -> float:
-    """Half the 95 % interval over seeds, in standard deviations between them: t(n - 1) / sqrt(n), two seeds or more.
+    """Half width of the 95 % interval over two or more seeds, in standard deviations between them: t(n - 1) / sqrt(n).
 
-    A mean difference that is smaller cannot be shown to differ from zero.
+    A smaller mean difference cannot be shown to differ from zero.
     """
     return _student(seeds - 1) / math.sqrt(seeds)
 
 
 def estimate(figures: Iterable[Figure], images: int) -> Estimate:
-    """The mean over seeds of some figures.
+    """Estimate of a mean over seeds.
 
     Args:
         figures: One per seed.
-        images: Number of images that each was measured on; 0 if that is not known.
+        images: Number of images that each was measured on; 0 if it is not known.
     """
     figures = list(figures)
-    lucks = [figure.luck for figure in figures if figure.luck is not None]
-    known = len(lucks) == len(figures) > 0
+    deviations = [figure.deviations for figure in figures if figure.deviations is not None]
+    known = len(deviations) == len(figures) > 0
     return Estimate(
         values=tuple(figure.value for figure in figures),
-        image_error=float(np.std(np.mean(lucks, axis=0), ddof=1)) if known else math.nan,
+        image_error=float(np.std(np.mean(deviations, axis=0), ddof=1)) if known else math.nan,
         images=images,
     )
 
 
 def summarize(comparison: Comparison, metric: str) -> dict[tuple[str, int], Estimate]:
-    """The mean over seeds for each (init, label count) that has a run."""
+    """Mean over seeds for each (init, label count) that has a run."""
     groups = dict.fromkeys((row.init, row.label_count) for row in comparison.rows)
     return {group: estimate(comparison.figures(*group, metric).values(), comparison.images) for group in groups}
 
@@ -184,7 +188,7 @@ def summarize(comparison: Comparison, metric: str) -> dict[tuple[str, int], Esti
 def paired_difference(
     comparison: Comparison, init: str, reference: str, label_count: int, metric: str = "iou"
 ) -> PairedDifference:
-    """Compare an init with another at one label count, over the seeds finished under both."""
+    """Difference between two inits at one label count, over the seeds finished under both."""
     ours, theirs = (comparison.figures(each, label_count, metric) for each in (init, reference))
     seeds = tuple(seed for seed in ours if seed in theirs)
     return PairedDifference(
@@ -200,7 +204,7 @@ def paired_difference(
 
 
 def paired_differences(comparison: Comparison, metric: str = "iou") -> list[PairedDifference]:
-    """Every pair of inits that is worth a comparison, at each label count (ascending)."""
+    """Paired differences of the comparison's pairs of inits, at each label count (ascending)."""
     return [
         paired_difference(comparison, init, reference, count, metric)
         for count in comparison.label_counts

@@ -1,6 +1,6 @@
-"""Time and steps until a run reaches what its counterpart from the baseline reached at its best.
+"""Time to target: steps and seconds until a run reaches the best validation value of the baseline's run.
 
-Pre-training has its own price: what it saves in fine-tuning is set against its own wall time.
+The wall time of pre-training counts as well: time saved in fine-tuning is set against it.
 """
 
 import math
@@ -17,24 +17,24 @@ Quantity = Literal["iou", "accuracy"]
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How soon an init's runs reach the baseline's best on the validation images, each run that of its own seed.
+class TimeToTarget:
+    """Steps and seconds until the runs of an init reach the target; each run has that of its own seed.
 
-    Steps and seconds are means over the seeds; seconds are wall time of training with its validations.
+    Steps and seconds are means over seeds; seconds are wall time of training and validation.
 
     Attributes:
         init: The init.
         baseline: The baseline.
         label_count: Number of labels.
-        quantity: What has to be reached: validation IoU or accuracy, as metrics.csv has it for every epoch.
-        target: The baseline's best, mean over the seeds.
-        seeds: Seeds finished under both.
-        reached: How many of them reached it.
-        steps: Steps until then; ``nan`` if not every seed reached it.
-        seconds: Seconds until then; ``nan`` if not every seed reached it.
-        baseline_steps: Steps that the baseline took.
-        baseline_seconds: Seconds that the baseline took.
-        pretraining_seconds: Wall time of the pre-training; 0 for weights from outside.
+        quantity: Validation IoU or accuracy, as metrics.csv has it for every epoch.
+        target: Best value of the baseline, mean over seeds.
+        seeds: Number of seeds finished under both.
+        reached: Number of these seeds that reached the target.
+        steps: Steps to the target; ``nan`` if not every seed reached it.
+        seconds: Seconds to the target; ``nan`` if not every seed reached it.
+        baseline_steps: Steps of the baseline.
+        baseline_seconds: Seconds of the baseline.
+        pretraining_seconds: Wall time of the pre-training; 0 for weights from elsewhere.
     """
 
     init: str
@@ -52,33 +52,28 @@ class Pace:
 
     @property
     def total_seconds(self) -> float:
-        """Seconds with those of pre-training; ``nan`` if the target was not reached."""
+        """Seconds to the target, pre-training included; ``nan`` if the target was not reached."""
         return self.seconds + self.pretraining_seconds
 
     @property
-    def paid(self) -> bool:
-        """Whether pre-training and fine-tuning together reached the target sooner than the baseline."""
+    def saved_time(self) -> bool:
+        """True if pre-training and fine-tuning together reached the target sooner than the baseline."""
         return self.total_seconds < self.baseline_seconds
 
 
-def paces(comparison: Comparison, quantity: Quantity = "iou") -> list[Pace]:
-    """How soon every init reaches the baseline's best, at each label count (ascending) where both have curves."""
+def times_to_target(comparison: Comparison, quantity: Quantity = "iou") -> list[TimeToTarget]:
+    """Time to target of every init, at each label count (ascending) where it and the baseline have curves."""
     found = [
-        _pace(comparison, init, count, quantity) for count in comparison.label_counts for init in comparison.inits[1:]
+        _time_to_target(comparison, init, count, quantity)
+        for count in comparison.label_counts
+        for init in comparison.inits[1:]
     ]
     return [each for each in found if each]
 
 
-def _pace(comparison: Comparison, init: str, label_count: int, quantity: Quantity) -> Pace | None:
-    baseline = str(comparison.baseline)
-    column = f"val_{quantity}"
-    needed = {"step", "seconds", column}
-
-    def curves(name: str) -> dict[int, Curves]:
-        every = {seed: comparison.curves.get(row.run, {}) for seed, row in comparison.runs(name, label_count).items()}
-        return {seed: each for seed, each in every.items() if needed <= each.keys() and np.isfinite(each[column]).any()}
-
-    ours, theirs = curves(init), curves(baseline)
+def _time_to_target(comparison: Comparison, init: str, label_count: int, quantity: Quantity) -> TimeToTarget | None:
+    baseline, column = str(comparison.baseline), f"val_{quantity}"
+    ours, theirs = (_curves(comparison, name, label_count, column) for name in (init, baseline))
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:
         return None
@@ -86,7 +81,7 @@ def _pace(comparison: Comparison, init: str, label_count: int, quantity: Quantit
     reached = [_first(ours[seed], column, target) for seed, target in zip(seeds, targets, strict=True)]
     before = [_first(theirs[seed], column, target) for seed, target in zip(seeds, targets, strict=True)]
     pretraining = comparison.pretrainings.get(init)
-    return Pace(
+    return TimeToTarget(
         init=init,
         baseline=baseline,
         label_count=label_count,
@@ -100,6 +95,13 @@ def _pace(comparison: Comparison, init: str, label_count: int, quantity: Quantit
         baseline_seconds=_mean(seconds for _, seconds in before),
         pretraining_seconds=pretraining.seconds if pretraining else 0.0,
     )
+
+
+def _curves(comparison: Comparison, init: str, label_count: int, column: str) -> dict[int, Curves]:
+    """Curves of an init's runs that have the column, by seed."""
+    every = {seed: comparison.curves.get(row.run, {}) for seed, row in comparison.runs(init, label_count).items()}
+    needed = {"step", "seconds", column}
+    return {seed: each for seed, each in every.items() if needed <= each.keys() and np.isfinite(each[column]).any()}
 
 
 def _first(curves: Curves, column: str, target: float) -> tuple[float, float]:

@@ -1,13 +1,17 @@
-"""A model card: what the weights are, in Markdown, from what stands in the run folder.
+"""Model card of exported weights: Markdown with a YAML header, made from the run folder.
 
-A run folder may be a stranger's: its texts are shown as code, on one line, and nothing that it names is opened. Of a
-path the last part is shown only: where files lie on a machine is no business of those who get the weights.
+A run folder may come from elsewhere: its texts are shown as code, on one line, and no file that it names is opened.
+Of a path only the last part is shown, so that a card does not reveal where files lie on a machine.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import PurePath
 from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
 
 from maeseg.data.image_reading import RGB
 from maeseg.metrics.scores import CLASS_FIGURES
@@ -18,54 +22,91 @@ from maeseg.runs.run import ABOUT_THIS_CALL
 LONGEST = 200
 """Characters of a text from a run folder that are shown."""
 
+Row = tuple[str, ...]
+
+_TEMPLATE = files("maeseg.exporting").joinpath("templates", "model_card.md").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """Network of a card; texts from the run folder are code spans.
+
+    Attributes:
+        version: maeseg's version; empty if it is not known.
+        encoder: Name of timm's encoder.
+        decoder_channels: Widths of the decoder.
+        fine_tuned: False for a pretrain run.
+        several_classes: False for foreground and background.
+    """
+
+    version: str
+    encoder: str
+    decoder_channels: str
+    fine_tuned: bool
+    several_classes: bool
+
+
+@dataclass(frozen=True)
+class FigureTables:
+    """Figures of a finished run.
+
+    Attributes:
+        rows: Names and values.
+        border: Border rule of the figures.
+        tested: True if they come from test images.
+        class_head: Column headings of ``class_rows``.
+        class_rows: Figures of each class; none for foreground and background.
+    """
+
+    rows: list[Row]
+    border: str
+    tested: bool
+    class_head: Row
+    class_rows: list[Row]
+
 
 def model_card(
     title: str, what: str, run: RunFolder, saved: Checkpoint, figures: Mapping[str, Any], code: str,
     notes: Iterable[str],
 ) -> str:  # fmt: skip
-    """Write a card.
+    """Model card as text, with a YAML header for the Hugging Face Hub. Nothing is sent or checked online.
 
     Args:
-        title: Of the card.
-        what: Was exported, in words.
-        run: What the run says of itself.
+        title: Title of the card.
+        what: Name of the exported network.
+        run: The run folder.
         saved: Its checkpoint.
-        figures: Of the run, empty if it has none yet.
+        figures: Figures of the run; empty if it has none yet.
         code: Python that loads the export.
-        notes: What there is to know about it, a line each.
+        notes: Facts about the export, a line each.
     """
-    parts = [
-        f"# {title}",
-        _made(what, run, saved),
-        "## Load",
-        f"```python\n{code.strip()}\n```",
-        "\n".join(f"- {note}" for note in [*notes, _input(saved)]),
-        "## Data",
-        _data(run, saved),
-        "## Training",
-        _start(run, saved),
-        _table(("option", "value"), [(code_span(name), code_span(value)) for name, value in _options(run)]),
-        "## Figures",
-        *_figures(run, saved, figures),
-        "## Intended use",
-        _use(saved),
-        "## License",
-        "The weights are yours, and so is the choice: **name a license here before you pass them on.** Look at what "
-        "the images allow, and the weights that training started from. maeseg is under Apache-2.0 and claims nothing "
-        "in what it makes.",
-    ]
-    return "\n\n".join(parts) + "\n"
+    network = _network(run, saved)
+    task = "image-segmentation" if network.fine_tuned else "image-feature-extraction"
+    card = ModelCard.from_template(
+        ModelCardData(pipeline_tag=task, tags=["maeseg", "unet"]),
+        template_str=_TEMPLATE,
+        title=title,
+        what=what,
+        network=network,
+        code=code.strip(),
+        notes=[*notes, _input(saved)],
+        data=_data(run, saved),
+        training=_training(run, saved),
+        options=_options(run),
+        figures=_figures(run, saved, figures) if run.finished and figures else None,
+    )
+    return f"{card}\n"
 
 
 def code_span(value: object) -> str:
-    """A text from a run folder as code: one line, without what would end the span or the cell of a table."""
+    """Code span of a text from a run folder: one line, without characters that end the span or a table's cell."""
     text = " ".join(str(value).replace("`", "'").replace("|", "/").split())
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
     return f"`{shown}`" if shown else ""
 
 
 def without_place(value: Any) -> Any:
-    """An option's value, of a path its last part only."""
+    """Value of an option; of a path its last part only."""
     if isinstance(value, list):
         return [without_place(each) for each in value]
     if not isinstance(value, str):
@@ -75,13 +116,15 @@ def without_place(value: Any) -> Any:
     return ",".join(PurePath(each).name or each for each in value.replace("\\", "/").split(","))
 
 
-def _made(what: str, run: RunFolder, saved: Checkpoint) -> str:
+def _network(run: RunFolder, saved: Checkpoint) -> NetworkFacts:
     spec, versions = saved.spec, run.info.get("versions")
     version = versions.get("maeseg") if isinstance(versions, dict) else None
-    verb = "fine-tuned" if saved.verb == "finetune" else "pre-trained, and not yet fine-tuned,"
-    return (
-        f"{what} of a run of maeseg{f' {code_span(version)}' if version else ''}: timm's encoder "
-        f"{code_span(spec.encoder)}, decoder widths {code_span(list(spec.decoder_channels))}, {verb} as told below."
+    return NetworkFacts(
+        version=code_span(version) if version else "",
+        encoder=code_span(spec.encoder),
+        decoder_channels=code_span(list(spec.decoder_channels)),
+        fine_tuned=saved.verb == "finetune",
+        several_classes=saved.spec.classes.maps > 1,
     )
 
 
@@ -90,28 +133,28 @@ def _input(saved: Checkpoint) -> str:
     kind = "RGB images" if channels == RGB else f"images of {channels} channels"
     if saved.spec.crop:
         return (
-            f"Trained on {kind} in crops of {height} x {width} stored pixels (height x width), nothing resized: give "
-            "it tiles of that size at native resolution."
+            f"Trained on {kind} in crops of {height} x {width} stored pixels (height x width), without resizing: use "
+            "tiles of that size at native resolution."
         )
     return f"Trained on {kind} of {height} x {width} pixels (height x width)."
 
 
-def _data(run: RunFolder, saved: Checkpoint) -> str:
+def _data(run: RunFolder, saved: Checkpoint) -> list[Row]:
+    """Names and values of the facts about the images."""
     data, info = saved.data, run.info
-    lines = [f"- Images: {code_span(without_place(data.data))}"]
+    rows: list[Row] = [("Images", code_span(without_place(data.data)))]
     if extra := list(data.extra):
-        lines.append(f"- More images: {code_span(without_place(extra))}")
+        rows.append(("More images", code_span(without_place(extra))))
     if saved.verb == "finetune" and _is_number(info.get("label_count")):
-        lines.append(f"- Labeled images that it was trained on: {info['label_count']}")
+        rows.append(("Labeled training images", str(info["label_count"])))
     if saved.verb == "pretrain" and _is_number(info.get("images")):
-        lines.append(f"- Images that it was trained on, without labels: {info['images']}")
-    lines.append(f"- Held out: {_held_out(info.get('split'))}")
+        rows.append(("Unlabeled training images", str(info["images"])))
+    rows.append(("Held out", _held_out(info.get("split"))))
     if saved.verb == "finetune":
-        lines.append(f"- A border pixel of a label counted as: {data.border}")
+        rows.append(("Border pixels of labels in training", str(data.border)))
     if saved.spec.classes.maps > 1:
-        told = (f"{code_span(name)} {value}" for name, value in zip(*_names_and_values(saved), strict=True))
-        lines.append(f"- Classes, with what each is in a label: {', '.join(told)}")
-    return "\n".join(lines)
+        rows.append(("Classes, with their value in a label", ", ".join(_class_values(saved))))
+    return rows
 
 
 def _held_out(counts: Any) -> str:
@@ -122,49 +165,46 @@ def _held_out(counts: Any) -> str:
     return f"{counts['val']} images to validate{test}"
 
 
-def _start(run: RunFolder, saved: Checkpoint) -> str:
+def _class_values(saved: Checkpoint) -> list[str]:
+    classes = saved.spec.classes
+    painted = [f"painted {list(color)}" for color in classes.colors]
+    values: Sequence[object] = painted if classes.painted else classes.values
+    return [f"{code_span(name)} {value}" for name, value in zip(classes.names, values, strict=True)]
+
+
+def _training(run: RunFolder, saved: Checkpoint) -> str:
+    """Sentences on the initial weights and the training."""
     weights = run.options.get("weights")
-    start = f"From {code_span(without_place(weights))}" if weights else "From random weights"
+    origin = f"From {code_span(without_place(weights))}" if weights else "From random weights"
     if transfer := run.info.get("transfer"):
-        start += f" ({code_span(transfer)})"
+        origin += f" ({code_span(transfer)})"
     if saved.verb == "pretrain":
-        options = saved.pretraining
         return (
-            f"{start}, by reconstructing masked patches: the encoder saw "
-            f"{1 - options.mask_ratio:.0%} of each image, in patches of {options.patch_size} pixels."
+            f"{origin}, by reconstruction of masked patches: the encoder saw "
+            f"{1 - saved.pretraining.mask_ratio:.0%} of each image, in patches of {saved.pretraining.patch_size} pixels."
         )
-    return f"{start}. The weights are those after epoch {saved.epoch + 1}."
+    return f"{origin}. The weights are those after epoch {saved.epoch + 1}."
 
 
-def _options(run: RunFolder) -> list[tuple[object, object]]:
-    return [(name, without_place(value)) for name, value in run.options.items() if name not in ABOUT_THIS_CALL]
+def _options(run: RunFolder) -> list[Row]:
+    shown = {name: value for name, value in run.options.items() if name not in ABOUT_THIS_CALL}
+    return [(code_span(name), code_span(without_place(value))) for name, value in shown.items()]
 
 
-def _figures(run: RunFolder, saved: Checkpoint, figures: Mapping[str, Any]) -> list[str]:
-    if not run.finished or not figures:
-        return ["None: the run had not come to its end."]
-    numbers = [(code_span(name), f"{value:.4f}") for name, value in figures.items() if isinstance(value, float)]
-    numbers = [(name, text) for name, text in numbers if math.isfinite(float(text))]
-    if saved.verb == "pretrain":
-        return ["Of the last epoch: mean squared error on masked patches.", _table(("figure", "value"), numbers)]
+def _figures(run: RunFolder, saved: Checkpoint, figures: Mapping[str, Any]) -> FigureTables:
     counts = run.info.get("split")
-    if isinstance(counts, dict) and counts.get("test"):
-        split = "On the run's test images, which chose nothing"
-    else:
-        split = "On the run's validation images, which also chose the epoch, so that the figures flatter a little"
-    of_classes = ""
-    if saved.spec.classes.maps > 1:
-        of_classes = " All but accuracy are means over the classes that are there, each counting the same."
-    return [
-        f"{split}. Border pixels counted as: {code_span(figures.get('border'))}. Figures under another rule cannot be "
-        f"compared. Accuracy, IoU and Dice are over all pixels, the others means over images.{of_classes}",
-        _table(("figure", "value"), numbers),
-        *_class_figures(saved, figures.get("classes")),
-    ]
+    measured = {name: value for name, value in figures.items() if isinstance(value, float) and math.isfinite(value)}
+    return FigureTables(
+        rows=[(code_span(name), f"{value:.4f}") for name, value in measured.items()],
+        border=code_span(figures.get("border")),
+        tested=isinstance(counts, dict) and bool(counts.get("test")),
+        class_head=("class", *CLASS_FIGURES),
+        class_rows=_class_rows(saved, figures.get("classes")),
+    )
 
 
-def _class_figures(saved: Checkpoint, found: Any) -> list[str]:
-    """A table of each class's figures, as far as the run has them."""
+def _class_rows(saved: Checkpoint, found: Any) -> list[Row]:
+    """Figures of each class, as far as the run has them."""
     if saved.spec.classes.maps == 1 or not isinstance(found, dict):
         return []
     rows = []
@@ -172,30 +212,7 @@ def _class_figures(saved: Checkpoint, found: Any) -> list[str]:
         each = found.get(name)
         values = [each.get(figure) if isinstance(each, dict) else None for figure in CLASS_FIGURES]
         rows.append((code_span(name), *(f"{value:.4f}" if _is_number(value) else "" for value in values)))
-    return [_table(("class", *CLASS_FIGURES), rows)]
-
-
-def _names_and_values(saved: Checkpoint) -> tuple[Sequence[str], Sequence[object]]:
-    classes = saved.spec.classes
-    painted = [f"painted {list(color)}" for color in classes.colors]
-    return classes.names, painted if classes.painted else list(classes.values)
-
-
-def _use(saved: Checkpoint) -> str:
-    if saved.verb == "pretrain":
-        return (
-            "To start training from, on images like those above: it segments nothing yet. BatchNorm's running "
-            "statistics are of visible patches; training on whole images replaces them."
-        )
-    what = "foreground from background" if saved.spec.classes.maps == 1 else "these classes apart"
-    return (
-        f"To tell {what} in images like those above. On other images nothing was measured: measure "
-        "before you rely on it, and let nobody depend on a pixel that no person has looked at."
-    )
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ("---",) * len(head), *rows])
+    return rows
 
 
 def _is_number(value: object) -> bool:

@@ -1,7 +1,7 @@
-"""The report's figures, as plain ``matplotlib`` Figure objects that a notebook shows as they are.
+"""Figures of the report, as plain ``matplotlib`` Figure objects that a notebook can show.
 
-No function touches pyplot's global state. The colors are told apart by color-blind readers (Okabe and Ito's
-palette) and stand out on white and on near-black.
+No function uses pyplot's global state. The colors are distinct for color-blind readers (Okabe and Ito's palette) and
+visible on white and on near-black.
 """
 
 import math
@@ -22,7 +22,7 @@ from maeseg.metrics.scores import Floats, Reliability
 from maeseg.runs.reader import Curves
 
 INK = "#010203"
-"""Color of text and axes; nothing else has it. The page puts its own text color in its place."""
+"""Color of text and axes and of nothing else; the page replaces it by its own text color."""
 
 _SCRATCH_COLOR = "#d9700a"
 _COLORS = ("#2b83ba", "#009e73", "#cc79a7", "#8c6bb1", "#b8a000")
@@ -47,7 +47,7 @@ def label_efficiency(comparison: Comparison, metric: str = "iou") -> Figure:
 
     Args:
         comparison: The comparison.
-        metric: The metric.
+        metric: Name of the metric in ``METRICS``.
     """
     colors = init_colors(comparison.inits)
     figure, axes = _figure("number of labels (logarithmic)", METRICS[metric], height=3.9)
@@ -75,7 +75,7 @@ def label_differences(comparison: Comparison, metric: str = "iou") -> Figure:
 
     Args:
         comparison: The comparison.
-        metric: The metric.
+        metric: Name of the metric in ``METRICS``.
     """
     colors = init_colors(comparison.inits)
     figure, axes = _figure("number of labels (logarithmic)", f"difference in {METRICS[metric]}", height=3.9)
@@ -101,11 +101,11 @@ def label_differences(comparison: Comparison, metric: str = "iou") -> Figure:
 
 
 def paired_dots(comparison: Comparison, metric: str = "iou") -> Figure:
-    """Every run's metric, the runs of a seed joined by a line; one panel for each number of labels.
+    """Metric of every run, the runs of a seed joined by a line; one panel for each number of labels.
 
     Args:
         comparison: The comparison.
-        metric: The metric.
+        metric: Name of the metric in ``METRICS``.
     """
     inits, counts = comparison.inits, comparison.label_counts
     colors = init_colors(inits)
@@ -131,7 +131,7 @@ def confusion_matrix(names: Sequence[str], confusion_KK: Floats) -> Figure:
     """Share of each true class's pixels (rows) that were predicted as each class (columns).
 
     Args:
-        names: Of the classes.
+        names: Names of the classes.
         confusion_KK: Pixels by true and by predicted class.
     """
     totals_K1 = confusion_KK.sum(axis=1, keepdims=True)
@@ -153,19 +153,19 @@ def confusion_matrix(names: Sequence[str], confusion_KK: Floats) -> Figure:
 
 
 def reliability_diagram(reliabilities: Mapping[str, Reliability], several: bool = False) -> Figure:
-    """Share of foreground against predicted probability, one line per init; on the diagonal the two agree.
+    """Reliability diagram: share of foreground against predicted probability, one line per init.
 
     Only bins that hold at least one pixel in a thousand are drawn.
 
     Args:
-        reliabilities: For each init its bins. A single run needs no name: "".
-        several: Whether the bins are of the predicted class among several.
+        reliabilities: Bins of each init. A single run needs no name: "".
+        several: True for bins of the predicted class among several.
     """
     colors = init_colors(list(reliabilities))
-    words = ("predicted probability of foreground", "share of foreground")
+    names = ("predicted probability of foreground", "share of foreground")
     if several:
-        words = ("probability of the predicted class", "share that is right")
-    figure, axes = _figure(*words, height=4.4)
+        names = ("probability of the predicted class", "share of correct pixels")
+    figure, axes = _figure(*names, height=4.4)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--", alpha=0.6, label="_child_diagonal")
     for init, bins in reliabilities.items():
         drawn = bins.pixels >= max(bins.pixels.sum() / 1000, 1)
@@ -192,7 +192,7 @@ def training_curves(runs: Mapping[str, Sequence[Curves]], quantity: Quantity) ->
 
     Args:
         runs: For each init the metrics.csv of its runs, one per seed. A single run needs no name: "".
-        quantity: What to draw.
+        quantity: Quantity to draw.
     """
     colors = init_colors(list(runs))
     figure, axes = _figure("epoch", _QUANTITIES[quantity], height=3.9)
@@ -247,7 +247,7 @@ def pretraining_loss(curves: Curves) -> Figure:
 
 
 def _figure(x: str, y: str, *, width: float = 5.2, height: float = 3.5, panels: int = 1) -> tuple[Figure, Axes]:
-    """A figure of panels side by side on one y axis, and the first of them."""
+    """Figure of panels side by side with one y axis, and the first panel."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
     figure.subplots(1, panels, sharey=True)
@@ -265,14 +265,14 @@ def _figure(x: str, y: str, *, width: float = 5.2, height: float = 3.5, panels: 
 
 
 def _bars(axes: Axes, counts: Sequence[float], estimates: Sequence[Estimate], color: str) -> None:
-    """Draw the intervals of those that have one."""
+    """Draw the intervals of the estimates that have one."""
     for count, each in zip(counts, estimates, strict=True):
         if each.scope != "nothing":
             axes.vlines(count, *each.interval, color=color, linewidth=2, alpha=0.55)
 
 
 def _aside(place: int, of: int, comparison: Comparison) -> float:
-    """Factor that sets what belongs to one number of labels side by side on a logarithmic axis."""
+    """Factor that places the marks of one number of labels side by side on a logarithmic axis."""
     counts = comparison.label_counts
     apart = 0.02 * math.log(counts[-1] / counts[0]) if len(counts) > 1 else 0.02
     return math.exp(apart * (place - (of - 1) / 2))
@@ -290,7 +290,7 @@ def _legend(axes: Axes) -> None:
 
 
 def _legend_above(figure: Figure) -> None:
-    """A legend outside of the axes: inside, that of several inits would cover what is drawn."""
+    """Draw a legend outside of the axes: inside, that of several inits would cover the lines."""
     if lines := _named(figure.axes[0]):
         labels = [str(line.get_label()) for line in lines]
         figure.legend(lines, labels, loc="outside upper center", ncols=2, **_LEGEND)
@@ -303,7 +303,7 @@ def _named(axes: Axes) -> list[Line2D]:
 def _plain(name: str) -> str:
     name = name.encode(errors="replace").decode()  # bytes that are no text cannot be drawn
     short = name if len(name) <= 24 else f"{name[:23]}\u2026"
-    return short.replace("$", r"\$")  # matplotlib would set what stands between two dollars as mathematics
+    return short.replace("$", r"\$")  # matplotlib would set text between two dollars as mathematics
 
 
 def _marker(epochs: NDArray[np.float64]) -> str:

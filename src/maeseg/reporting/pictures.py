@@ -1,4 +1,7 @@
-"""Pictures for the page: class maps and error maps in color, photographs, all as data addresses."""
+"""Pictures of the page as data addresses: photographs, class maps and error maps. Figures as inline SVG.
+
+Axes: H W pixels.
+"""
 
 import base64
 import io
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,21 +24,21 @@ BACKGROUND_COLOR = (38, 43, 51)
 FOREGROUND_COLOR = (240, 240, 236)
 FALSE_POSITIVE_COLOR = (230, 97, 1)
 FALSE_NEGATIVE_COLOR = (40, 150, 225)
-"""Orange and blue differ for every kind of color-blindness, and from the gray tones of the rest."""
+"""Orange and blue: different under every kind of color-blindness, and from the gray tones of the rest."""
 WRONG_COLOR = FOREGROUND_COLOR
-"""What is wrong where there are several classes: no class has nearly this color by default, as some have orange."""
+"""Color of errors among several classes: by default no class has a similar one, whereas some have orange."""
 
 _ERRORS = (BACKGROUND_COLOR, FOREGROUND_COLOR, FALSE_POSITIVE_COLOR, FALSE_NEGATIVE_COLOR)
 _WRONG, _FALSE_POSITIVE, _FALSE_NEGATIVE = 1, 2, 3  # indices into these; 0 and 1 are the classes
 
 _LONGEST_SIDE = 400
-"""Pixels; the page shows pictures at 170, on fine screens at twice that."""
+"""Longest side of a picture in pixels: the page shows it at 170, on high-density screens at twice that."""
 
 ClassMap = NDArray[np.uint8]
 
 
 def class_colors(classes: Classes) -> Sequence[Color]:
-    """What classes are drawn in: foreground light and background dark, or colors of their own."""
+    """Colors of classes: light foreground and dark background, or the classes' own colors."""
     return (BACKGROUND_COLOR, FOREGROUND_COLOR) if classes == BINARY else classes.colors
 
 
@@ -48,20 +52,23 @@ def read_class_map(file: Path, classes: Classes = BINARY) -> ClassMap:
     values = np.asarray(picture if picture.mode == "P" else picture.convert("L"))  # a palette's indices are the values
     last = len(classes.names) - 1
     if not ((values <= last) | (values == BORDER)).all():
-        raise UserError(f"{file} holds values other than 0 to {last} and {BORDER}: it is not a class map of finetune")
+        raise UserError(
+            f"{file} holds values other than 0 to {last} and {BORDER}, so it is not a class map of finetune: "
+            "remove it, or repeat the run"
+        )
     return values
 
 
 def class_picture(classes_HW: ClassMap, classes: Classes = BINARY) -> str:
-    """A class map as a data address: each class in its color, border gray."""
+    """Class map as a data address: each class in its color, border gray."""
     return _palette_picture(classes_HW, class_colors(classes))
 
 
 def error_picture(prediction_HW: ClassMap, label_HW: ClassMap, classes: Classes = BINARY) -> str:
-    """Where a prediction is wrong, as a data address.
+    """Error map of a prediction, as a data address.
 
-    False positives and false negatives have a color each; the rest is as in the truth. Of several classes what is
-    wrong has one color, and the rest is dark. Pixels that are border in the truth are gray.
+    For foreground and background, false positives and false negatives have a color each; correct pixels are as in the
+    label. For several classes errors have one color, and correct pixels are dark. Border pixels of the label are gray.
     """
     wrong = (prediction_HW != label_HW) & (label_HW != BORDER)
     if classes == BINARY:
@@ -72,13 +79,13 @@ def error_picture(prediction_HW: ClassMap, label_HW: ClassMap, classes: Classes 
 
 
 def wrong_share(prediction_HW: ClassMap, label_HW: ClassMap) -> float:
-    """Share of pixels that are wrong, border pixels of the truth left out; ``nan`` if all are border."""
+    """Share of wrong pixels, 0 to 1, border pixels of the label left out; ``nan`` if all are border."""
     counted = label_HW != BORDER
     return float((prediction_HW != label_HW)[counted].mean()) if counted.any() else float("nan")
 
 
 def photograph(file: Path) -> str:
-    """An RGB picture as a data address; JPEG, which is a tenth of the PNG and looks the same at this size.
+    """RGB picture as a data address: a JPEG, a tenth of the size of a PNG with no visible difference.
 
     Raises:
         UserError: The file cannot be read.
@@ -90,13 +97,16 @@ def photograph(file: Path) -> str:
     return _address("image/jpeg", buffer)
 
 
-def figure_svg(figure: Figure) -> str:
-    """A figure as inline SVG, its text and axes in the page's own text color."""
+def figure_svg(figure: Figure) -> Markup:
+    """Inline SVG of a figure, its text and axes in the text color of the page.
+
+    The one place where markup is not escaped: matplotlib escapes the texts that it writes.
+    """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=nothing)
     svg = buffer.getvalue()
-    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+    return Markup(svg[svg.index("<svg") :].replace(INK, "currentColor"))
 
 
 def _palette_picture(indices_HW: NDArray[np.integer], colors: Sequence[Color]) -> str:
@@ -115,7 +125,7 @@ def _address(kind: str, buffer: io.BytesIO) -> str:
 
 def _open(file: Path) -> Image.Image:
     try:
-        picture = Image.open(file, formats=("PNG",))  # Pillow starts other programs for some formats
+        picture = Image.open(file, formats=("PNG",))  # Pillow runs other programs for some formats
         picture.load()
     except Exception as error:  # for a broken file Pillow's reader raises OSError, SyntaxError, ValueError and more
         raise UserError(f"{file} is not a readable picture: remove it, or repeat the run") from error

@@ -1,4 +1,4 @@
-"""Who may ask, and what a browser may do with the answer."""
+"""Refusal of requests from other sites, and security headers of every answer."""
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -16,18 +16,18 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-"""Of every answer that has none of its own by that name."""
+"""Default headers of every answer."""
 
 
 class Guard:
-    """Answers this machine's own page alone.
+    """ASGI middleware that answers only the page of this machine.
 
-    Any page that is open in the same browser can send requests to a loopback address. One that has made its own name
-    mean 127.0.0.1 (DNS rebinding) shows in ``Host``; one that sends them across origins shows in ``Origin`` or
-    ``Sec-Fetch-Site``, which no script can set. Following a link to the page is not refused.
+    Any page in the same browser can send requests to a loopback address. DNS rebinding, where another name resolves
+    to 127.0.0.1, is recognized by ``Host``; requests across origins by ``Origin`` or ``Sec-Fetch-Site``, which no
+    script can set. A link to the page may be followed.
 
     Args:
-        app: What answers.
+        app: Application that answers the accepted requests.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -47,7 +47,9 @@ class Guard:
             await send(message)
 
         if _from_elsewhere(Headers(scope=scope)):
-            refusal = JSONResponse({"error": "another site asks: open the page that maeseg app names"}, 403)
+            refusal = JSONResponse(
+                {"error": "the request comes from another site: open the address that maeseg app prints"}, 403
+            )
             await refusal(scope, receive, send_guarded)
         else:
             await self._app(scope, receive, send_guarded)

@@ -1,4 +1,4 @@
-"""The server: one port of the loopback address."""
+"""Server at one port of the loopback address."""
 
 import logging
 import os
@@ -19,14 +19,14 @@ _AT_ONCE = 32  # requests; a browser sends six
 
 
 def serve(root: Path, port: int) -> None:
-    """Serve the page of the runs in a folder until the process is told to end.
+    """Serve the page of the runs in a folder until the process is interrupted.
 
     Args:
         root: A run folder, or a folder that holds some.
-        port: Port to listen at; 0 for any that is free.
+        port: Port to listen at; 0 for any free port.
 
     Raises:
-        UserError: If there is no run, or the port cannot be had.
+        UserError: If there is no run, or the port cannot be opened.
         KeyboardInterrupt: At Ctrl-C.
     """
     found = len(find_runs(root))
@@ -44,15 +44,15 @@ def listen(port: int) -> socket.socket:
     """Listen at a port of the loopback address.
 
     Raises:
-        UserError: If it is no port, taken, or not to be had by this user.
+        UserError: If it is no port, in use, or not permitted.
     """
     if not 0 <= port <= 65535:
-        raise UserError(f"--port {port} is no port: give a number from 1024 to 65535, or 0 for any that is free")
+        raise UserError(f"--port {port} is out of range: give a number from 1024 to 65535, or 0 for any free port")
     try:
         return socket.create_server((ADDRESS, port))
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise UserError(
-            f"--port {port} cannot be had ({reason}): give another, or 0 for any that is free, or end the program that "
-            "has it"
+            f"--port {port} cannot be opened ({reason}): give another, or 0 for any free port, or end the program that "
+            "uses it"
         ) from error

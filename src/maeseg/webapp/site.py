@@ -1,15 +1,15 @@
-"""The page and what it asks for. No file is served by its name: a run is looked up among those that were found.
+"""Routes of the page and of its requests. No file is served by its name: a run is looked up among the found runs.
 
 | request | answer |
 |---|---|
 | ``GET /``, ``/page/NAME`` | the page: the files of this package's ``page`` |
-| ``GET /runs`` | what the runs can do |
+| ``GET /runs`` | the runs of each tab |
 | ``GET /example?run=&number=`` | an image of a run's examples |
 | ``POST /segment?run=&name=`` | the body is an image file |
 | ``POST /reconstruct?run=&name=&mask_ratio=&seed=`` | the same |
-| ``GET /report?run=`` | a run's report, of what there is in it now |
+| ``GET /report?run=`` | a run's report, from its present content |
 
-What goes wrong is ``{"error": one line}``.
+An error is ``{"error": one line}``.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ from maeseg.webapp.upload import MAX_UPLOAD, read_upload
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
-"""A report has its styles and pictures in itself, and no script; what else a run's files may bring into it is inert."""
+"""Policy of a report: its own styles and pictures, no script. Text from a run's files is inert."""
 
 Result = TypeVar("Result")
 
 
 class Site:
-    """Answers the page's requests.
+    """Answers to the requests of the page.
 
     Args:
         root: A run folder, or a folder that holds some.
@@ -52,7 +52,7 @@ class Site:
         self._busy = asyncio.Lock()
 
     async def runs(self, request: Request) -> Response:
-        """What each tab has to choose from."""
+        """Runs that each tab offers."""
         found = await asyncio.to_thread(find_runs, self._root)
         listed: dict[str, list[dict[str, Any]]] = {
             can: [
@@ -65,7 +65,7 @@ class Site:
         return JSONResponse({"root": self._root.resolve().name, "largest_upload": MAX_UPLOAD, **listed})
 
     async def example(self, request: Request) -> Response:
-        """An image to try a network on."""
+        """Image of a run's examples."""
         run = await self._run(request)
         file = _examples(run).get(request.query_params.get("number", ""))
         if file is None:
@@ -73,13 +73,13 @@ class Site:
         return Response(file.read_bytes(), media_type="image/png")
 
     async def segment(self, request: Request) -> Response:
-        """A label for an image."""
+        """Class map that a network predicts for an image."""
         run, name = await self._run(request, "segment"), _name(request)
         content = await read_upload(request, name)
         return JSONResponse(await self._compute(answers.segment, run, content, name))
 
     async def reconstruct(self, request: Request) -> Response:
-        """What the network makes of an image, of which it sees a part."""
+        """Reconstruction of an image from its visible patches."""
         run, name = await self._run(request, "reconstruct"), _name(request)
         ratio, seed = _number(request, "mask_ratio", float), _number(request, "seed", int) or 0
         if not 0 <= seed < 2**63:
@@ -88,7 +88,7 @@ class Site:
         return JSONResponse(await self._compute(answers.reconstruct, run, content, name, ratio, seed))
 
     async def report(self, request: Request) -> Response:
-        """A run's report."""
+        """Report of a run."""
         run = await self._run(request)
         page = (await self._compute(report_page, run.path)).encode(errors="replace")
         return Response(page, headers={"Content-Security-Policy": REPORT_POLICY}, media_type="text/html")
@@ -100,13 +100,13 @@ class Site:
         return run
 
     async def _compute(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """One at a time, in a thread, so that the others are answered meanwhile."""
+        """Run one computation at a time, in a thread, so that other requests are answered meanwhile."""
         async with self._busy:
             return await asyncio.to_thread(function, *arguments)
 
 
 def make_site(root: Path) -> ASGIApp:
-    """The page of the runs in a folder, for a server of ASGI.
+    """ASGI application that serves the page of the runs in a folder.
 
     Args:
         root: A run folder, or a folder that holds some.

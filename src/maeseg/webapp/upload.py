@@ -1,10 +1,10 @@
-"""An image that a browser sends: the body of a request as it comes, in memory only, and never more than is allowed."""
+"""Upload of an image: the body of a request, kept in memory only, up to a size limit."""
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 MAX_UPLOAD = 32 * 2**20
-"""Bytes."""
+"""Largest upload, in bytes."""
 
 
 async def read_upload(request: Request, name: str) -> bytes:
@@ -12,7 +12,7 @@ async def read_upload(request: Request, name: str) -> bytes:
 
     Args:
         request: The request.
-        name: What an error calls it.
+        name: Name of the image in an error.
 
     Raises:
         HTTPException: 413 if it is larger than ``MAX_UPLOAD``.
