@@ -21,7 +21,7 @@ from maeseg.data.image_files import DataError
 from maeseg.data.image_reading import open_large, read_image, read_pixels
 from maeseg.data.pixel_facts import assumptions, check_pixels, refuse_mixed
 from maeseg.data.sources.base import open_source
-from maeseg.data.stored_image import upright
+from maeseg.data.stored_image import apply_orientation
 
 HAS_AVIF = find_spec("PIL._avif") is not None
 
@@ -169,7 +169,7 @@ def test_every_orientation(orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     for name, values in ORIENTED.items():
-        expected = upright(values, orientation)
+        expected = apply_orientation(values, orientation)
         eight = expected if expected.dtype == np.uint8 else np.round(expected / 257)
         eight = np.broadcast_to(eight[..., None], (*eight.shape, 3)) if eight.ndim == 2 else eight
         tag = [(274, "H", 1, orientation, True)]
@@ -187,7 +187,7 @@ def test_every_orientation(orientation: int, tmp_path: Path) -> None:
             file.write_bytes(saved(picture, "TIFF", compression="tiff_lzw", tiffinfo={0x0112: orientation}))
             assert np.array_equal(np.asarray(read_image(file)), eight), name
     jpeg = saved(Image.fromarray(smooth(3).transpose(1, 2, 0)), "JPEG", exif=exif, quality=95, subsampling=0)
-    difference = read(jpeg, 3).astype(int) - upright(smooth(3).transpose(1, 2, 0), orientation).transpose(2, 0, 1)
+    difference = read(jpeg, 3).astype(int) - apply_orientation(smooth(3).transpose(1, 2, 0), orientation).transpose(2, 0, 1)
     assert np.abs(difference).max() < 12
 
 

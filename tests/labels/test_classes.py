@@ -26,7 +26,7 @@ from maeseg.data.label_rules import rule_of
 from maeseg.data.sources.folder import ImageFolder
 from maeseg.errors import UserError
 from maeseg.labels.class_map import class_map as predicted_classes
-from maeseg.labels.class_map import squash
+from maeseg.labels.class_map import to_probabilities
 from maeseg.labels.classes import BINARY, Classes, classes_of, default_colors
 from maeseg.labels.colors import BORDER_COLOR
 from maeseg.metrics.scores import CLASS_FIGURES, class_figures
@@ -175,10 +175,10 @@ def test_a_value_or_a_color_that_no_class_has(tmp_path: Path) -> None:
 
 def test_maps_to_probabilities_and_classes() -> None:
     logits = torch.randn(2, 4, 5, 6)
-    probability = squash(logits)
+    probability = to_probabilities(logits)
     torch.testing.assert_close(probability.sum(1), torch.ones(2, 5, 6))
     assert torch.equal(predicted_classes(probability[0]), logits[0].argmax(0).to(torch.uint8))
-    torch.testing.assert_close(squash(logits[:, :1]), logits[:, :1].sigmoid())
+    torch.testing.assert_close(to_probabilities(logits[:, :1]), logits[:, :1].sigmoid())
     tie = torch.full((3, 1, 1), 1 / 3)
     assert predicted_classes(tie).item() == 0 and predicted_classes(torch.full((1, 1, 1), 0.5)).item() == 0
 

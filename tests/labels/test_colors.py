@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maeseg.labels.classes import MOST, default_colors
-from maeseg.labels.colors import BLACK, BORDER_COLOR, WHITE, Color, to_lab, told_apart
+from maeseg.labels.colors import BLACK, BORDER_COLOR, WHITE, Color, to_lab, with_distinct_colors
 
 
 def lab(color: Color) -> np.ndarray:
@@ -46,7 +46,7 @@ def test_so_many_colors_as_there_can_be_classes_are_still_distinct() -> None:
 
 def test_what_looks_alike_gets_another_color_and_the_rest_keeps_its_own() -> None:
     given: list[Color] = [(0, 0, 0), (128, 64, 128), (1, 1, 1), (128, 64, 129), (0, 0, 142)]
-    found = told_apart(given)
+    found = with_distinct_colors(given)
     assert [found[place] for place in (0, 1, 4)] == [given[place] for place in (0, 1, 4)]
     assert nearest(list(found)) > 20
-    assert told_apart(found) == found
+    assert with_distinct_colors(found) == found

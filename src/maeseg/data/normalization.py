@@ -1,4 +1,4 @@
-"""Mean and standard deviation of each channel: what an image is normalized by before a network sees it."""
+"""Normalization of images by the mean and standard deviation of each channel."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,17 +14,17 @@ from maeseg.data.sources.base import Source
 from maeseg.utils.progress import show_progress
 
 MOST = 1000
-"""Images that the statistics are taken from, evenly spread."""
+"""Maximum number of images used for the statistics, evenly spread."""
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """How pixels are scaled, and mean and standard deviation of each channel after that.
+    """Scale of 16-bit values, and mean and standard deviation of each channel after scaling.
 
     Attributes:
-        mean: Of each channel, scaled to 0..1 where it has 8 or 16 bits without a sign.
-        std: Of each channel, likewise.
-        largest: The value of 16 bits that is scaled to 1, as ``read_pixels`` takes it.
+        mean: Mean of each channel; 8-bit and unsigned 16-bit channels are scaled to 0..1.
+        std: Standard deviation of each channel, scaled in the same way.
+        largest: 16-bit value that is scaled to 1, as for ``read_pixels``.
     """
 
     mean: tuple[float, ...]
@@ -37,16 +37,16 @@ class Normalization:
         return len(self.mean)
 
     def as_dict(self) -> dict[str, list[float] | int]:
-        """For a checkpoint."""
+        """Convert to plain values, for a checkpoint."""
         return {"mean": list(self.mean), "std": list(self.std), "largest": self.largest}
 
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""What RGB images are normalized by, as published weights expect it."""
+"""ImageNet's statistics, used for RGB images: published weights expect them."""
 
 
 def normalization_of(about: Mapping[str, Any]) -> Normalization:
-    """What a checkpoint's images were normalized by; ImageNet's where it does not say."""
+    """Read the normalization from a checkpoint's facts; ImageNet's if there is none."""
     largest = about.get("largest", FULL)
     if "mean" not in about:
         return replace(IMAGENET, largest=largest)
@@ -54,18 +54,18 @@ def normalization_of(about: Mapping[str, Any]) -> Normalization:
 
 
 def is_largest(value: Any) -> TypeGuard[int]:
-    """Tell whether a value from a file may be the value of 16 bits that images are scaled by."""
+    """Test a value from a file: a valid ``largest`` is an integer from 1 to 65535."""
     return type(value) is int and 0 < value <= FULL
 
 
 def measure_normalization(source: Source, indices: Sequence[int]) -> Normalization:
-    """ImageNet's for RGB; otherwise each channel's mean and deviation over the pixels of up to 1,000 images.
+    """Return ImageNet's statistics for RGB; otherwise measure each channel over the pixels of up to 1,000 images.
 
-    Pixels without data do not count.
+    Nodata pixels are excluded.
 
     Args:
-        source: The images; ``largest`` of the result is its own.
-        indices: Those to train on.
+        source: The images; the result has its ``largest``.
+        indices: Indices of the training images.
     """
     if source.channels == RGB:
         return replace(IMAGENET, largest=source.largest)
@@ -82,7 +82,7 @@ def measure_normalization(source: Source, indices: Sequence[int]) -> Normalizati
 
 
 def _with_data(source: Source, index: int) -> Tensor:
-    """The pixels of an image that stand for something, (C, pixels), scaled."""
+    """Read the pixels of an image without nodata, (C, L), scaled to 0..1 if 8 or 16 bits."""
     scaled_CHW: Tensor = to_dtype(source.pixels(index), torch.float32, scale=True)
     missing_HW = source.nodata(index)
     return scaled_CHW.flatten(1) if missing_HW is None else scaled_CHW[:, torch.from_numpy(~missing_HW)]

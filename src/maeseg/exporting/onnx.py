@@ -47,7 +47,7 @@ from torch import Tensor, nn
 from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError
 from maeseg.exporting.padding import with_fixed_padding
-from maeseg.labels.class_map import squash
+from maeseg.labels.class_map import to_probabilities
 
 INPUT, OUTPUT = "image", "probability"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -73,8 +73,8 @@ class ProbabilityNetwork(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalize, segment, squash."""
-        return squash(self.unet((image - self.mean) / self.std))
+        """Normalize, segment, convert to probabilities."""
+        return to_probabilities(self.unet((image - self.mean) / self.std))
 
 
 def check_onnx() -> None:

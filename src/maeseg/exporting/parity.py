@@ -16,7 +16,7 @@ from maeseg.data.image_reading import RGB, read_pixels
 from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError
 from maeseg.exporting.onnx import run_session
-from maeseg.labels.class_map import squash
+from maeseg.labels.class_map import to_probabilities
 from maeseg.prediction.examples import load_normalized
 from maeseg.prediction.inputs import find_images
 from maeseg.runs.reader import read_examples
@@ -85,7 +85,7 @@ def _difference(
 ) -> float:
     by = normalization
     pixels = [read_pixels(image, str(image), by.channels, largest=by.largest) for image in images]
-    expected_BKHW = squash(unet(torch.stack([load_normalized(each, size, normalization) for each in pixels])))
+    expected_BKHW = to_probabilities(unet(torch.stack([load_normalized(each, size, normalization) for each in pixels])))
     found_BKHW = torch.from_numpy(run_session(session, torch.stack([_scaled(each, size) for each in pixels])))
     return float((found_BKHW - expected_BKHW).abs().max())
 

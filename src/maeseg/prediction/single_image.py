@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 
 from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.data.transforms import eval_transform
-from maeseg.labels.class_map import squash
+from maeseg.labels.class_map import to_probabilities
 from maeseg.prediction.sliding_window import OVERLAP, Tiling
 
 
@@ -40,7 +40,7 @@ def predict_image(
     device = next(model.parameters()).device
     with _evaluating(model):
         logits_BKHW = model(image_CHW[None].to(device)).float().cpu()
-    return squash(resized(logits_BKHW, pixels_CHW.shape[1:]))[0]
+    return to_probabilities(resized(logits_BKHW, pixels_CHW.shape[1:]))[0]
 
 
 def predict_in_tiles(
