@@ -124,7 +124,7 @@ def odd(change: str) -> bytes:
         ("pickle", "cannot be read as an image"),
         ("huge", "holds 18000 MB"),
         ("axes", "an array of 4 axes"),
-        ("complex", "values of the kind complex64"),
+        ("complex", "values of type complex64"),
     ],
 )
 def test_what_cannot_be_used_is_named(change: str, said: str) -> None:

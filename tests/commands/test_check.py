@@ -23,8 +23,8 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     (tmp_path / "in" / "masks" / "im_02.png").write_bytes(b"cut")
     found = maeseg.check(data=str(tmp_path / "in"))
     assert found.lines["images"] == "5 (5 .png), 3 channels"
-    assert found.lines["labeled"] == "5 of 6 images; the other 1 can be pre-trained on"
-    assert found.lines["size"] == "32 to 40 x 24 to 30 pixels, in the median 32 x 24"
+    assert found.lines["labeled"] == "5 of 6 images; pretrain can use the other 1"
+    assert found.lines["size"] == "32 to 40 x 24 to 30 pixels, median 32 x 24"
     assert found.lines["labels"].startswith("5 labels: 0 background, 255 foreground; ")
     assert found.lines["no foreground"] == "1 labels: images/im_03.png"
     assert found.lines["cannot be used"] == "1 of 5" and "im_02.png cannot be read" in found.faults[0]
@@ -38,7 +38,7 @@ def test_copies_and_parts_are_told(tmp_path: Path) -> None:
     for number, part in enumerate(("train", "val")):
         write_pairs(tmp_path / part, 2, first=number)
     lines = maeseg.check(data=str(tmp_path)).lines
-    assert lines["parts"] == "2 train, 2 val"
+    assert lines["splits"] == "2 train, 2 val"
     assert lines["duplicates"] == ("1 images are copies of others: train/images/im_01.png = val/images/im_01.png")
 
 

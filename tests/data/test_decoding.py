@@ -187,7 +187,9 @@ def test_every_orientation(orientation: int, tmp_path: Path) -> None:
             file.write_bytes(saved(picture, "TIFF", compression="tiff_lzw", tiffinfo={0x0112: orientation}))
             assert np.array_equal(np.asarray(read_image(file)), eight), name
     jpeg = saved(Image.fromarray(smooth(3).transpose(1, 2, 0)), "JPEG", exif=exif, quality=95, subsampling=0)
-    difference = read(jpeg, 3).astype(int) - apply_orientation(smooth(3).transpose(1, 2, 0), orientation).transpose(2, 0, 1)
+    difference = read(jpeg, 3).astype(int) - apply_orientation(smooth(3).transpose(1, 2, 0), orientation).transpose(
+        2, 0, 1
+    )
     assert np.abs(difference).max() < 12
 
 
@@ -314,7 +316,7 @@ def test_two_axes_that_fit_are_refused(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(("count", "dtype"), [(1, "int16"), (1, "uint32"), (1, "float32"), (3, "float32"), (3, "int8")])
 def test_a_picture_of_an_unknown_range_is_refused(count: int, dtype: str) -> None:
-    words = f"holds values of the kind {dtype}, whose range is unknown: save it with 8 or 16 bits"
+    words = f"holds values of type {dtype}, whose range is unknown: save it with 8 or 16 bits"
     for look in (read_pixels, check_pixels):
         with pytest.raises(DataError, match=words) as caught:
             look(gdal(noise(count, dtype)), "picture", 3)

@@ -107,7 +107,10 @@ def test_one_odd_label_among_many_is_that_label_s_fault(tmp_path: Path) -> None:
     odd[0, 0] = 37
     Image.fromarray(odd).save(tmp_path / "masks" / "im_03.png")
     faults = survey(open_source(str(tmp_path), labeled=True)).faults
-    assert list(faults) == [3] and "masks/im_03.png has the value 37, which no class of the other labels" in faults[3]
+    assert (
+        list(faults) == [3]
+        and "masks/im_03.png has the value 37, which belongs to no class of the other labels" in faults[3]
+    )
 
 
 def test_a_label_of_several_pages_is_refused(tmp_path: Path) -> None:
@@ -178,5 +181,5 @@ def test_labels_of_one_class_alone_cannot_be_learned_from(value: int, what: str,
         gray(path, np.full(mask.shape, value > 0))
 
     source = open_source(str(write_pairs(tmp_path, 3, write=flat)), labeled=True)
-    with pytest.raises(UserError, match=f"the 3 labels to train on are {what} everywhere"):
+    with pytest.raises(UserError, match=f"the 3 training labels contain {what} only"):
         refuse_one_class(source, range(3))

@@ -165,7 +165,7 @@ def test_the_largest_is_that_of_the_fewest_bits(found: list[int | None], chosen:
 
 def test_what_is_assumed_is_said() -> None:
     assert assumptions(facts(4095, None, 300), 4095) == [
-        "2 images of 16 bits have values up to 4095: taken as 12-bit data, 0 to 4095"
+        "2 images of 16 bits have values up to 4095: read as 12-bit data, 0 to 4095"
     ]
     assert assumptions(facts(9000, None), 65535) == []
     [_, clipped] = assumptions(facts(9000, 17, None), 4095)

@@ -129,7 +129,7 @@ def test_own_parts_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         _, split = divided(source)
     assert {part: len(getattr(split, part)) for part in ("train", "val", "test")} == {"train": 6, "val": 2, "test": 3}
     assert all(name.startswith("val/") for name in files(source, split.val))
-    assert "parts of the data set: 6 train, 2 val, 3 test" in caplog.text
+    assert "6 train, 2 val, 3 test" in caplog.text
 
 
 def test_a_validation_part_is_drawn_from_own_training_images(tmp_path: Path) -> None:
@@ -144,8 +144,8 @@ def test_a_validation_part_is_drawn_from_own_training_images(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("val", "test", "said"),
     [
-        (0.3, 0, "--val 0.3: .* has 2 images of its own to validate with: leave out --val"),
-        (0.2, 2, "--test 2: .* has 3 images of its own to test with: leave out --test"),
+        (0.3, 0, "--val 0.3: .* validation split of 2 images: omit --val"),
+        (0.2, 2, "--test 2: .* test split of 3 images: omit --test"),
     ],
 )
 def test_numbers_that_contradict_own_parts_are_refused(val: Held, test: Held, said: str, tmp_path: Path) -> None:
@@ -168,14 +168,14 @@ def test_images_in_none_of_the_parts_are_left_out_if_some_are_listed_to_train(
     source = Grouped(tmp_path, lambda name: None if name.startswith("more/") else own_part(name))
     with caplog.at_level(logging.INFO, logger="maeseg"):
         assert len(divided(source)[1].train) == 6
-    assert "2 images (more/1.bmp, ...) in none of its parts, left out" in caplog.text
+    assert "2 images (more/1.bmp, ...) in none of its splits" in caplog.text
     source = Grouped(tmp_path, lambda name: "val" if name.startswith("val/") else None)
     assert len(divided(source)[1].train) == 6 + 3 + 2
 
 
 def test_only_held_out_parts(tmp_path: Path) -> None:
     names = {name: number for name, number in IN_PARTS.items() if not name.startswith("train/")}
-    with pytest.raises(UserError, match="none to train on: give its training images as --data"):
+    with pytest.raises(UserError, match="no training split: give its training images as --data"):
         divided(Grouped(folder(tmp_path, names), own_part))
 
 
@@ -198,9 +198,9 @@ def test_a_list_of_names_validates(tmp_path: Path) -> None:
     assert files(source, split.val) == {"05.bmp", "07.bmp"} and len(split.test) == 2
     assert len(split.train) == 31 - 2 - 1 - 2 and "twin.bmp" not in files(source, split.train)
     listing.write_text("99.bmp")
-    with pytest.raises(UserError, match=r"--val .*val.txt: '99.bmp' is not an image of .*named as '00.bmp' is"):
+    with pytest.raises(UserError, match=r"--val .*val.txt: '99.bmp' is not an image of .*a valid name is '00.bmp'"):
         divided(photos, str(listing))
-    with pytest.raises(UserError, match=r"of val have .* of test: keep each in one part"):
+    with pytest.raises(UserError, match=r"of val have .* of test: keep each in one split"):
         listing.write_text("05.bmp")
         divided(photos, str(listing), str(folder(tmp_path / "test", {"t.bmp": 5})))
     with pytest.raises(UserError, match="--test nowhere: no such folder"):
@@ -214,7 +214,7 @@ def test_extra_images_of_held_out_parts_stay_out(tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.INFO, logger="maeseg"):
         split = assign(images, contents(images.source), 10, 0)
     held = len(pictures_of(images.source, split.val) & pictures_of(images.source, tuple(range(4))))
-    assert held and f"{held} left out that validate or test" in caplog.text
+    assert held and f"{held} held-out images excluded" in caplog.text
     assert len(split.train) == 20 + 2
     assert not pictures_of(images.source, split.train) & pictures_of(images.source, split.val)
 

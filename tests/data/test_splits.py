@@ -98,11 +98,11 @@ def test_a_part_that_was_wanted_has_at_least_one_image() -> None:
 
 @pytest.mark.parametrize("val", [10, 11, 1 - 1e-9])
 def test_nothing_left_to_train_on(val: float | int) -> None:
-    with pytest.raises(UserError, match=rf"--val {val}: .*no image to train on, there are 10"):
+    with pytest.raises(UserError, match=rf"--val {val}: .*no image to train on remains of 10"):
         draw_split(keys(10), val)
     with pytest.raises(UserError, match=r"--val 3 --test 7: .*no image to train on"):
         draw_split(keys(10), 3, 7)
-    with pytest.raises(UserError, match=r"there are 6, in 1 groups or sets of copies"):
+    with pytest.raises(UserError, match=r"of 6, in 1 groups or sets of copies"):
         draw_split(dict.fromkeys(range(6), "one image"), 2)
 
 
@@ -122,7 +122,7 @@ def test_a_share_and_a_number_are_refused() -> None:
     ("val", "test", "message"),
     [
         (3, -1, "a share or a number of images, or 0"),
-        (0.3, 1.5, "a share lies between 0 and 1"),
+        (0.3, 1.5, "between 0 and 1"),
     ],
 )
 def test_impossible_test(val: float | int, test: float | int, message: str) -> None:
@@ -185,10 +185,10 @@ def test_labels_by_name(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"images/2.png\nimages/99.png", "'images/99.png' is not an image to train on"),
-        (b"\n \n", "lists nothing"),
-        (b"\xff\xfe\x00", "is no text file that can be read"),
-        (None, "is no text file that can be read"),
+        (b"images/2.png\nimages/99.png", "'images/99.png' is not a training image"),
+        (b"\n \n", "is empty"),
+        (b"\xff\xfe\x00", "is not a readable text file"),
+        (None, "is not a readable text file"),
     ],
 )
 def test_impossible_lists_of_labels(content: bytes | None, said: str, tmp_path: Path) -> None:

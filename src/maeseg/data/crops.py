@@ -119,9 +119,7 @@ def describe_crops(size: Size, images: Sequence[Size], validating: int) -> str:
         validating: Number of validation crops.
     """
     smaller = sum(height < size[0] or width < size[1] for height, width in images)
-    padded = (
-        f"; {smaller} of {len(images)} images are smaller: padded by reflection, padding ignored" if smaller else ""
-    )
+    padded = f"; {smaller} of {len(images)} images are smaller: padded by reflection, ignored there" if smaller else ""
     return (
         f"crop: training on random crops of {size[0]} x {size[1]} pixels at native resolution{padded}; validation on a "
         f"grid of {validating} crops, final metrics by sliding window"
