@@ -1,4 +1,4 @@
-"""``maeseg check``: what is there, how it is read, what is wrong, and the description it writes."""
+"""``maeseg check``: content, label encoding, faults, and the written description."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     assert found.question is None and not list(tmp_path.glob("*.yaml"))
 
 
-def test_copies_and_parts_are_told(tmp_path: Path) -> None:
+def test_copies_and_splits_are_reported(tmp_path: Path) -> None:
     for number, part in enumerate(("train", "val")):
         write_pairs(tmp_path / part, 2, first=number)
     lines = maeseg.check(data=str(tmp_path)).lines

@@ -1,4 +1,4 @@
-"""Annotation files that are damaged, contradict themselves or are no segmentation: one line that names the file."""
+"""Annotation files that are damaged, contradictory or not a segmentation: one-line errors that name the file."""
 
 import random
 import shutil
@@ -47,7 +47,7 @@ def refusal(path: Path) -> str:
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
-    """Cut off, or with up to four bytes changed."""
+    """Content that is truncated, or has up to four bytes changed."""
     if chance.random() < 0.2:
         return content[: chance.randrange(len(content))]
     changed = bytearray(content)
@@ -112,7 +112,7 @@ SEGMENTS = {"file_name": "a.png", "image_id": 7, "segments_info": [{"id": 1, "ca
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (set_in("annotations", to=[BOX, BOX]), "annotation 5 and 1 more of 2 without a segmentation; they are boxes"),
         (set_in("annotations", 1, to=BOX), "annotation 5 of 2 without a segmentation; they are boxes"),
@@ -151,13 +151,13 @@ SEGMENTS = {"file_name": "a.png", "image_id": 7, "segments_info": [{"id": 1, "ca
         (set_in("annotations", to=[{**BOX, "segmentation": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.9]]}]), "between 0 and 1"),
     ],
 )
-def test_coco_that_is_refused(change: Callable[[dict[str, Any]], Any], said: str, tmp_path: Path) -> None:
+def test_coco_that_is_refused(change: Callable[[dict[str, Any]], Any], expected: str, tmp_path: Path) -> None:
     message = refusal(write_json(tmp_path / "a.json", coco(change)))
-    assert said in message and str(tmp_path / "a.json") in message
+    assert expected in message and str(tmp_path / "a.json") in message
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (set_in("shapes", to=7), "shapes is not a list"),
         (set_in("shapes", 0, to=7), "shape number 1: label is missing"),
@@ -174,12 +174,12 @@ def test_coco_that_is_refused(change: Callable[[dict[str, Any]], Any], said: str
         (set_in("imagePath", to=3), "imagePath is 3, not a text"),
     ],
 )
-def test_labelme_that_is_refused(change: Callable[[dict[str, Any]], Any], said: str, tmp_path: Path) -> None:
+def test_labelme_that_is_refused(change: Callable[[dict[str, Any]], Any], expected: str, tmp_path: Path) -> None:
     mask = shape("dog", [[5, 4], [8, 7]], "mask", mask=bitmap(np.ones((4, 4), np.bool_)))
     content = labelme_content("a.png", shape("cat", pairs(CAT)), mask)
     change(content)
     message = refusal(write_json(tmp_path / "a.json", content))
-    assert said in message and str(tmp_path / "a.json") in message
+    assert expected in message and str(tmp_path / "a.json") in message
 
 
 def test_annotations_without_a_class_are_refused(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_labelmes_image_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shapes", "said"),
+    ("shapes", "expected"),
     [
         ('<polygon label="bird" points="1,1;2,2;3,1"/>', "its label 'bird' is not among the labels of the task"),
         ('<polygon points="1,1;2,2;3,1"/>', "label is None"),
@@ -208,9 +208,9 @@ def test_labelmes_image_twice(tmp_path: Path) -> None:
         ('<mask label="cat" rle="1;3" left="1" top="1" width="2" height="2"/>', "shape number 1: "),
     ],
 )
-def test_cvat_that_is_refused(shapes: str, said: str, tmp_path: Path) -> None:
+def test_cvat_that_is_refused(shapes: str, expected: str, tmp_path: Path) -> None:
     message = refusal(write_cvat(tmp_path, shapes))
-    assert said in message and str(tmp_path / "annotations.xml") in message
+    assert expected in message and str(tmp_path / "annotations.xml") in message
 
 
 def test_xml_that_is_no_segmentation(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_entities_are_never_expanded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("0 0.5 0.5 0.1 0.1", "line 3: a box, which is not a segmentation"),
         ("0 0.5 0.5 0.1", "line 3: 4 numbers"),
@@ -248,17 +248,17 @@ def test_entities_are_never_expanded(tmp_path: Path) -> None:
         ("cat 0.1 0.1 0.5 0.1 0.5 0.5", "line 3: invalid literal"),
     ],
 )
-def test_yolo_that_is_refused(line: str, said: str, tmp_path: Path) -> None:
+def test_yolo_that_is_refused(line: str, expected: str, tmp_path: Path) -> None:
     file = write_yolo(tmp_path) / "labels" / "a.txt"
     file.write_text(file.read_text() + line)
-    assert said in refusal(tmp_path / "yolo") and str(file) in refusal(tmp_path / "yolo")
+    assert expected in refusal(tmp_path / "yolo") and str(file) in refusal(tmp_path / "yolo")
 
 
 def test_yolos_data_yaml_is_checked(tmp_path: Path) -> None:
     write_yolo(tmp_path)
-    for content, said in (("names: [a", "not valid YAML"), ("names: [a, a]", "two names are equal")):
+    for content, expected in (("names: [a", "not valid YAML"), ("names: [a, a]", "two names are equal")):
         (tmp_path / "yolo" / "data.yaml").write_text(content)
-        assert said in refusal(tmp_path / "yolo")
+        assert expected in refusal(tmp_path / "yolo")
 
 
 def test_a_text_that_is_no_label_among_labels_is_named(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_a_polygon_that_crosses_the_image_without_end_is_refused(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("", "no line of the form"),
         ("# label:color_rgb:parts:actions\n", "no line of the form"),
@@ -323,9 +323,9 @@ def test_a_polygon_that_crosses_the_image_without_end_is_refused(tmp_path: Path)
         (b"\xff\xfe", "codec"),
     ],
 )
-def test_labelmaps_that_are_refused(content: str | bytes, said: str, tmp_path: Path) -> None:
+def test_labelmaps_that_are_refused(content: str | bytes, expected: str, tmp_path: Path) -> None:
     file = tmp_path / "labelmap.txt"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=expected) as caught:
         read_labelmap(file)
     assert str(file) in str(caught.value)

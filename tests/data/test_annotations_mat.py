@@ -1,4 +1,4 @@
-"""Labels in MATLAB files, against those that SciPy writes."""
+"""Labels in MATLAB files, compared with files written by SciPy."""
 
 import struct
 import zlib
@@ -99,14 +99,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_can_be_read_in_two_ways_or_none_is_refused(name: str, tmp_path: Path) -> None:
-    variables, said = REFUSED[name]
-    with pytest.raises(DataError, match=said) as caught:
+    variables, expected = REFUSED[name]
+    with pytest.raises(DataError, match=expected) as caught:
         read_mat_label(save(tmp_path / "a.mat", variables))
     assert str(tmp_path / "a.mat") in str(caught.value)
 
 
 def deep(levels: int) -> bytes:
-    """Cells within cells: at 10,000 SciPy's reader ends the process."""
+    """Nested cells: 10,000 levels crash SciPy's reader."""
     body = matrix(6, (1, 1), b"", element(9, bytes(8)))
     for level in reversed(range(levels)):
         body = matrix(1, (1, 1), b"" if level else b"x", body)
@@ -114,7 +114,7 @@ def deep(levels: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "not a MATLAB file"),
         (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", r"7\.3 \(HDF5\) is not supported.*: save it"),
@@ -132,9 +132,9 @@ def deep(levels: int) -> bytes:
         (deep(300), "more than 8 nested cells or structs"),
     ],
 )  # fmt: skip
-def test_broken_files_are_refused(content: bytes, said: str, tmp_path: Path) -> None:
+def test_broken_files_are_refused(content: bytes, expected: str, tmp_path: Path) -> None:
     (tmp_path / "a.mat").write_bytes(content)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=expected) as caught:
         read_mat_label(tmp_path / "a.mat")
     assert str(tmp_path / "a.mat") in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Pictures of every kind, generated, and read as independent readers do: tifffile, rasterio, Pillow."""
+"""Generated images of every format, compared with independent readers: tifffile, rasterio, Pillow."""
 
 import io
 import sys
@@ -27,19 +27,19 @@ HAS_AVIF = find_spec("PIL._avif") is not None
 
 
 def by_rasterio(content: bytes) -> Array:
-    """What GDAL reads, (C, H, W)."""
+    """Values read by GDAL, (C, H, W)."""
     with warnings.catch_warnings(action="ignore"), rasterio.MemoryFile(content) as file, file.open() as source:
         values: Array = source.read()
     return values
 
 
 def scaled(values: Array) -> Array:
-    """What a network gets with --channels: 16 bits as 0..1, anything else as it is."""
+    """Input of a network with --channels: 16 bits as 0..1, other values unchanged."""
     return values.astype(np.float32) / np.float32(65535) if values.dtype == np.uint16 else values
 
 
 def read(content: bytes, channels: int) -> Array:
-    """What is read; the check must agree with it."""
+    """Values read, after the check has accepted the file."""
     pixels = read_pixels(content, "picture", channels)
     facts = check_pixels(content, "picture", channels)
     assert (channels, facts.height, facts.width) == pixels.shape
@@ -215,8 +215,8 @@ def test_pages_are_channels_where_they_are_as_many() -> None:
 @pytest.mark.parametrize("channels", [3, 4])
 def test_other_pages_are_refused(channels: int) -> None:
     content = tiff(noise(5), photometric="minisblack")
-    said = "has 5 pages, and an image has one: save each .* train with --channels 5"
-    with pytest.raises(DataError, match=said if channels == 3 else "has 5 channels, not 4"):
+    expected = "has 5 pages, and an image has one: save each .* train with --channels 5"
+    with pytest.raises(DataError, match=expected if channels == 3 else "has 5 channels, not 4"):
         read_pixels(content, "picture", channels)
     colored = tiff(np.stack([noise(3), noise(3)]).transpose(0, 2, 3, 1), photometric="rgb")
     with pytest.raises(DataError, match="has 2 pages"):
@@ -239,7 +239,7 @@ def test_previews_are_no_pages() -> None:
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", *(["AVIF"] if HAS_AVIF else [])])
-def test_the_first_frame_is_read_and_the_others_are_said(form: str) -> None:
+def test_the_first_frame_is_read_and_the_others_are_reported(form: str) -> None:
     frames = [Image.new("RGB", (WIDTH, HEIGHT), name) for name in ("red", "blue")]
     content = saved(frames[0], form, save_all=True, append_images=frames[1:])
     assert np.abs(read(content, 3)[:, 9, 9].astype(int) - (255, 0, 0)).max() < 6

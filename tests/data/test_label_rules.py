@@ -1,4 +1,4 @@
-"""Labels in the encodings that people have: read right, or refused with the line to add."""
+"""Label encodings in practice: read correctly, or rejected with the line to add."""
 
 import logging
 from pathlib import Path
@@ -156,7 +156,7 @@ def test_the_orientation_of_an_image_counts_for_its_label(orientation: int, draw
         assert label.sum() == scene(index)[1].sum() and brightness[label == 1].min() > 90
 
 
-def test_the_line_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_encoding_is_logged_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = open_source(str(write_pairs(tmp_path, 4)), labeled=True)
     assert isinstance(source, ImageFolder)
     share = 100 * np.mean([scene(number)[1].mean() for number in range(4)])

@@ -1,4 +1,4 @@
-"""Folders as people have them: which files are images, which labels, and which belong together."""
+"""Folder layouts: detection of images and labels, and their pairing."""
 
 import logging
 import unicodedata
@@ -194,7 +194,7 @@ def test_a_description_that_says_what_cannot_be(text: str, words: str, tmp_path:
     assert "\n" not in str(caught.value)
 
 
-def test_masks_of_another_size_if_that_is_said(tmp_path: Path) -> None:
+def test_masks_of_another_size_if_allowed(tmp_path: Path) -> None:
     def half(path: Path, mask: np.ndarray) -> None:
         gray(path, mask[::2, ::2])
 

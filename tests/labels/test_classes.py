@@ -1,4 +1,4 @@
-"""Several classes: their list, labels with them, losses and figures, and every verb on a small folder."""
+"""Several classes: class list, labels, losses and metrics, and every command on a small folder."""
 
 import csv
 import json
@@ -82,7 +82,7 @@ def test_a_palette_has_a_class_for_each_color_or_a_full_one_for_each_value(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("[one]", "1 classes: give 2 to 254"),
         ("[a, A]", "two classes share a name"),
@@ -103,12 +103,12 @@ def test_a_palette_has_a_class_for_each_color_or_a_full_one_for_each_value(tmp_p
         (b"\xff\xfe\xff", "is not a list of classes"),
     ],
 )
-def test_what_is_no_list_of_classes(tmp_path: Path, content: str | bytes, said: str) -> None:
+def test_invalid_lists_of_classes(tmp_path: Path, content: str | bytes, expected: str) -> None:
     file = tmp_path / "classes.yaml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as caught:
         read_classes(file)
-    assert str(caught.value).startswith("--classes") and said in str(caught.value)
+    assert str(caught.value).startswith("--classes") and expected in str(caught.value)
 
 
 def test_a_list_that_is_not_there_or_a_png_without_a_palette(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_maps_to_probabilities_and_classes() -> None:
 
 
 class Channels(nn.Module):
-    """The logits are the image's channels, in another order and at different strengths."""
+    """Network whose logits are the image's channels, permuted and scaled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -323,7 +323,7 @@ def measured(images: list[tuple[Tensor, Tensor]]) -> SegmentationMetrics:
 
 
 def ious(predicted: np.ndarray, label: np.ndarray) -> list[float]:
-    """Of the classes that are there."""
+    """IoU of each class that occurs."""
     pairs = [((predicted == k) & (label == k), ((predicted == k) & (label != 255)) | (label == k)) for k in range(4)]
     return [float(both.sum() / either.sum()) for both, either in pairs if either.any()]
 
@@ -639,21 +639,21 @@ def test_labels_of_nothing_but_background_and_border(verb: str, tmp_path: Path, 
             picture.save(tmp_path / "data" / name / f"{number}.png")
     (tmp_path / "list.yaml").write_text("[background, cell]")
     more = ("--inits", "[scratch]", "--labels", "[2]", "--seeds", 1) if verb == "compare" else ()
-    said = refused(
+    message = refused(
         capsys, verb, "--data", tmp_path / "data", "--classes", tmp_path / "list.yaml", "--out", tmp_path / "out",
         *NETWORK, *TRAINING, *more,
     )  # fmt: skip
-    assert "only background and the border, 255; if 255 is a class" in said
-    assert "{background: 0, cell: 255}" in said and not (tmp_path / "out").exists()
+    assert "only background and the border, 255; if 255 is a class" in message
+    assert "{background: 0, cell: 255}" in message and not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_said_of_classes(run: Path, folder: Path, tmp_path: Path, capsys: Any) -> None:
+def test_invalid_options_for_classes(run: Path, folder: Path, tmp_path: Path, capsys: Any) -> None:
     words: tuple[object, ...] = ("finetune", "--data", folder, "--out", tmp_path / "out", *NETWORK, *TRAINING)
     (tmp_path / "few.yaml").write_text("[background, road]")
     few = (*words, "--classes", tmp_path / "few.yaml")
-    said = refused(capsys, *few)
-    assert "labels/00.png has the value 3, 7, which belongs to no class of" in said and "few.yaml" in said
-    assert "--on_bad_image skip" in said and not (tmp_path / "out").exists()
+    message = refused(capsys, *few)
+    assert "labels/00.png has the value 3, 7, which belongs to no class of" in message and "few.yaml" in message
+    assert "--on_bad_image skip" in message and not (tmp_path / "out").exists()
     assert "leaves no image" in refused(capsys, *few, "--on_bad_image", "skip")
     listed = (*words, "--classes", folder / "classes.yaml")
     assert "no.yaml cannot be read" in refused(capsys, *words, "--classes", tmp_path / "no.yaml")
@@ -676,7 +676,7 @@ def test_one_bad_label_may_be_left_out(folder: Path, tmp_path: Path) -> None:
     assert "has the value 5, which belongs to no class of" in (tmp_path / "out" / "skipped.csv").read_text()
 
 
-def test_a_strangers_classes_are_not_believed(run: Path, tmp_path: Path, capsys: Any) -> None:
+def test_untrusted_classes_are_validated(run: Path, tmp_path: Path, capsys: Any) -> None:
     shutil.copytree(run, tmp_path / "run")
     file = tmp_path / "run" / "checkpoints" / "best.ckpt"
     content = torch.load(file, weights_only=True)

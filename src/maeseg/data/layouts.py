@@ -111,7 +111,7 @@ def find_layout(
     pictures = [name for name in names if name.path.suffix.lower() in image_suffixes]
     labels = [n for n in names if n.kind == "label" and n.path.suffix.lower() in LABEL_SUFFIXES]
     candidates = [name for name in pictures if name.kind in ("image", "")]
-    labels, dropped = _one_folder(root, labels, candidates, pairing, masks)
+    labels = _one_folder(root, labels, candidates, pairing, masks)
     beside: dict[PurePosixPath, _Name] = {}
     if not labels:
         beside = _labels_beside(candidates, pairing)
@@ -122,7 +122,7 @@ def find_layout(
     by_key = _by_key(root, candidates, bool(labels))
     label_of, unpaired = _match(root, by_key, labels, pairing)
     pairs = [_pair(root, name, label_of.get(name.path)) for name in sorted(candidates, key=lambda name: name.path)]
-    left_out = Counter(name.marker for name in pictures if name.kind in ("label", "other")) - Counter(dropped)
+    left_out = Counter(name.marker for name in pictures if name.kind in ("label", "other"))
     return Layout(_with_splits(pairs), tuple(root / name.path for name in unpaired), left_out)
 
 
@@ -179,7 +179,7 @@ def _is_marker(first: str, word: str) -> bool:
 
 def _one_folder(
     root: Path, labels: list[_Name], images: list[_Name], pairing: str | None, masks: str | None
-) -> tuple[list[_Name], dict[str, int]]:
+) -> list[_Name]:
     """Select the labels of the one folder that pairs with images; drop label folders without any pair."""
     by_key = _with_loose_keys({(name.folders, name.stem): name for name in images})
     pairs: Counter[str] = Counter()
@@ -192,8 +192,8 @@ def _one_folder(
             f"set's description, masks: {sorted(good)[0]}, or remove the other"
         )
     if good:
-        return [label for label in labels if _marker_of(label) == good[0]], {}
-    return labels, {}
+        return [label for label in labels if _marker_of(label) == good[0]]
+    return labels
 
 
 def _marker_of(label: _Name) -> str:
