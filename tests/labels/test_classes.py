@@ -654,7 +654,7 @@ def test_invalid_options_for_classes(run: Path, folder: Path, tmp_path: Path, ca
     message = refused(capsys, *few)
     assert "labels/00.png has the value 3, 7, which belongs to no class of" in message and "few.yaml" in message
     assert "--on_bad_image skip" in message and not (tmp_path / "out").exists()
-    assert "leaves no image" in refused(capsys, *few, "--on_bad_image", "skip")
+    assert "leaves no training image" in refused(capsys, *few, "--on_bad_image", "skip")
     listed = (*words, "--classes", folder / "classes.yaml")
     assert "no.yaml cannot be read" in refused(capsys, *words, "--classes", tmp_path / "no.yaml")
     assert "--border foreground is not valid with --classes" in refused(capsys, *listed, "--border", "foreground")
