@@ -122,9 +122,9 @@ def odd(change: str) -> bytes:
         ("channels", "has 4 channels, not 5: give images of 5, or train with --channels 4"),
         ("not finite", "values that are not finite"),
         ("pickle", "cannot be read as an image"),
-        ("huge", "holds 18000 MB"),
+        ("huge", "has 18000 MB"),
         ("axes", "an array of 4 axes"),
-        ("complex", "values of the kind complex64"),
+        ("complex", "values of type complex64"),
     ],
 )
 def test_what_cannot_be_used_is_named(change: str, said: str) -> None:

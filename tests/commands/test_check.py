@@ -1,4 +1,4 @@
-"""``maeseg check``: what is there, how it is read, what is wrong, and the description it writes."""
+"""``maeseg check``: content, label encoding, faults, and the written description."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     (tmp_path / "in" / "masks" / "im_02.png").write_bytes(b"cut")
     found = maeseg.check(data=str(tmp_path / "in"))
     assert found.lines["images"] == "5 (5 .png), 3 channels"
-    assert found.lines["labeled"] == "5 of 6 images; the other 1 can be pre-trained on"
-    assert found.lines["size"] == "32 to 40 x 24 to 30 pixels, in the median 32 x 24"
+    assert found.lines["labeled"] == "5 of 6 images; pretrain can use the other 1"
+    assert found.lines["size"] == "32 to 40 x 24 to 30 pixels, median 32 x 24"
     assert found.lines["labels"].startswith("5 labels: 0 background, 255 foreground; ")
     assert found.lines["no foreground"] == "1 labels: images/im_03.png"
     assert found.lines["cannot be used"] == "1 of 5" and "im_02.png cannot be read" in found.faults[0]
@@ -34,11 +34,11 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     assert found.question is None and not list(tmp_path.glob("*.yaml"))
 
 
-def test_copies_and_parts_are_told(tmp_path: Path) -> None:
+def test_copies_and_splits_are_reported(tmp_path: Path) -> None:
     for number, part in enumerate(("train", "val")):
         write_pairs(tmp_path / part, 2, first=number)
     lines = maeseg.check(data=str(tmp_path)).lines
-    assert lines["parts"] == "2 train, 2 val"
+    assert lines["splits"] == "2 train, 2 val"
     assert lines["duplicates"] == ("1 images are copies of others: train/images/im_01.png = val/images/im_01.png")
 
 
@@ -80,7 +80,7 @@ def test_nothing_is_replaced_unasked_and_names_are_checked(tmp_path: Path) -> No
     (tmp_path / "data.yaml").write_text("mine")
     with pytest.raises(UserError, match=r"data.yaml exists: give another file or --overwrite"):
         maeseg.check(data=str(tmp_path / "in"), write=str(tmp_path / "data.yaml"))
-    with pytest.raises(UserError, match=r"--write .*data.txt: name it data.yaml"):
+    with pytest.raises(UserError, match=r"--write .*data.txt: .*name it data.yaml"):
         maeseg.check(data=str(tmp_path / "in"), write=str(tmp_path / "data.txt"))
     with pytest.raises(UserError, match="needs no description"):
         maeseg.check(data="synthetic:4", write=str(tmp_path / "other.yaml"))

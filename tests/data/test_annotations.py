@@ -75,7 +75,7 @@ def test_a_folder_that_holds_them_is_enough(name: str, tmp_path: Path) -> None:
 
 
 def random_polygon(random: np.random.Generator, height: int, width: int) -> NDArray[np.float64]:
-    """A star around a center, partly outside of the image, or points in any order, which cross themselves."""
+    """A star around a center, partly outside the image, or a self-intersecting polygon."""
     count = int(random.integers(3, 12))
     if random.random() < 0.3:
         return random.uniform(-5, [width + 5, height + 5], (count, 2))
@@ -86,7 +86,7 @@ def random_polygon(random: np.random.Generator, height: int, width: int) -> NDAr
 
 
 def near_edges(points_P2: NDArray[np.float64], height: int, width: int, distance: float) -> NDArray[np.bool_]:
-    """Pixels whose center is so near to a polygon's outline."""
+    """Pixels whose center is within a distance of a polygon's outline."""
     centers_HW2 = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), -1)
     near_HW = np.zeros((height, width), np.bool_)
     for start, stop in zip(points_P2, np.roll(points_P2, -1, axis=0), strict=True):
@@ -182,10 +182,10 @@ def test_cvats_masks_are_objects_though_marked_as_crowds(
     for each in content["annotations"] if not change else content["annotations"][:1]:
         each.update(iscrowd=1, **change)
     np.testing.assert_array_equal(first_label(write_json(tmp_path / "a.json", content)), expected())
-    assert f"{1 if change else 2} marked as crowds taken as objects (CVAT marks all masks)" in caplog.text
+    assert f"{1 if change else 2} marked as crowds read as objects (CVAT marks all masks)" in caplog.text
 
 
-def test_parts_of_an_annotation_are_united_and_its_whole_area_decides(tmp_path: Path) -> None:
+def test_polygons_of_an_annotation_are_united_and_ordered_by_their_total_area(tmp_path: Path) -> None:
     far = [20, 0, 30, 0, 30, 20, 20, 20]  # 200 pixels, which put the dog, in two parts, below the cat of 80
     content = changed(annotations=[annotation(), annotation(category_id=40, segmentation=[DOG, far])])
     right = expected(dog=1)
@@ -265,7 +265,7 @@ def test_labelmes_shapes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     right[9:11, 9:11] = 0
     assert annotations.names == ("ant", "zebra") and annotations.files == ("photos/a.png",)
     np.testing.assert_array_equal(annotations.label("photos/a.png", HEIGHT, WIDTH), right)
-    assert "1 rectangles filled; 1 shapes without an area (linestrip) left out" in caplog.text
+    assert "1 rectangles filled; 1 shapes without an area (linestrip) skipped" in caplog.text
 
 
 def test_one_file_of_labelmes_is_enough(tmp_path: Path) -> None:
@@ -352,5 +352,5 @@ def test_what_is_none_of_these_is_none(tmp_path: Path) -> None:
     for file in tmp_path.iterdir():
         if file.name != "broken.json":
             assert find_annotations(file) is None
-    with pytest.raises(DataError, match="no sound JSON"):  # as it was named
+    with pytest.raises(DataError, match="not valid JSON"):  # as it was named
         find_annotations(tmp_path / "broken.json")

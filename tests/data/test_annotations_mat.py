@@ -1,4 +1,4 @@
-"""Labels in MATLAB files, against those that SciPy writes."""
+"""Labels in MATLAB files, compared with files written by SciPy."""
 
 import struct
 import zlib
@@ -85,28 +85,28 @@ def test_big_endian_files_are_read(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "several annotators": (
         {"groundTruth": cell({"Segmentation": LABEL}, {"Segmentation": LABEL})},
-        r"2 ways \(groundTruth\{1\}.Segmentation, groundTruth\{2\}.Segmentation\): save the one that counts",
+        r"2 possible labels \(groundTruth\{1\}.Segmentation, groundTruth\{2\}.Segmentation\): save one of them",
     ),
-    "several arrays": ({"S": LABEL, "regions": LABEL}, r"2 ways \(S, regions\)"),
+    "several arrays": ({"S": LABEL, "regions": LABEL}, r"2 possible labels \(S, regions\)"),
     "two structs": ({"a": {"Segmentation": LABEL}, "b": {"Segmentation": LABEL}}, r"a.Segmentation, b.Segmentation"),
     "no array": ({"names": cell("a"), "x": np.arange(5)}, "has no label"),
-    "fractions": ({"S": LABEL / 2}, "S has values that are not whole numbers from 0 to 65535"),
-    "negative": ({"S": LABEL.astype(np.int16) - 1}, "not whole numbers"),
-    "large": ({"S": LABEL.astype(np.int32) * 40_000}, "not whole numbers"),
-    "not a number": ({"S": np.full((3, 3), np.nan)}, "not whole numbers"),
+    "fractions": ({"S": LABEL / 2}, "S has values that are not integers from 0 to 65535"),
+    "negative": ({"S": LABEL.astype(np.int16) - 1}, "not integers"),
+    "large": ({"S": LABEL.astype(np.int32) * 40_000}, "not integers"),
+    "not a number": ({"S": np.full((3, 3), np.nan)}, "not integers"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_can_be_read_in_two_ways_or_none_is_refused(name: str, tmp_path: Path) -> None:
-    variables, said = REFUSED[name]
-    with pytest.raises(DataError, match=said) as caught:
+    variables, expected = REFUSED[name]
+    with pytest.raises(DataError, match=expected) as caught:
         read_mat_label(save(tmp_path / "a.mat", variables))
     assert str(tmp_path / "a.mat") in str(caught.value)
 
 
 def deep(levels: int) -> bytes:
-    """Cells within cells: at 10,000 SciPy's reader ends the process."""
+    """Nested cells: 10,000 levels crash SciPy's reader."""
     body = matrix(6, (1, 1), b"", element(9, bytes(8)))
     for level in reversed(range(levels)):
         body = matrix(1, (1, 1), b"" if level else b"x", body)
@@ -114,27 +114,27 @@ def deep(levels: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
-        (b"", "no MATLAB file"),
-        (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", r"7\.3 \(HDF5\), which is not read: save it"),
+        (b"", "not a MATLAB file"),
+        (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", r"7\.3 \(HDF5\) is not supported.*: save it"),
         (b"\x89HDF\r\n\x1a\n" + bytes(200), r"7\.3"),
-        (bytes(200), "no MATLAB file"),
-        (mat_file(bytes(3)), "cut short"),
+        (bytes(200), "not a MATLAB file"),
+        (mat_file(bytes(3)), "truncated"),
         (mat_file(element(14, b"")), "no label"),
         (mat_file(element(15, b"damaged.")), "incorrect header"),
         (mat_file(matrix(9, (2**30, 2**30), b"x", element(2, bytes(8)))), "an array of"),
         (mat_file(matrix(9, (-1, 5), b"x", element(2, bytes(8)))), "an array of"),
         (mat_file(matrix(9, (2, 3), b"x", element(2, bytes(5)))), "cannot reshape"),
         (mat_file(matrix(1, (5000, 5000), b"x", b"")), "0 values instead of 25000000"),
-        (mat_file(matrix(1, (1, 1), b"x", element(2, bytes(8)))), "something else than arrays"),
-        (mat_file(matrix(2, (1, 1), b"x", element(5, bytes(4)) + element(1, b"a"))), "without names"),
-        (deep(300), "more than 8 cells or structs in each other"),
+        (mat_file(matrix(1, (1, 1), b"x", element(2, bytes(8)))), "other than arrays"),
+        (mat_file(matrix(2, (1, 1), b"x", element(5, bytes(4)) + element(1, b"a"))), "without field names"),
+        (deep(300), "more than 8 nested cells or structs"),
     ],
 )  # fmt: skip
-def test_broken_files_are_refused(content: bytes, said: str, tmp_path: Path) -> None:
+def test_broken_files_are_refused(content: bytes, expected: str, tmp_path: Path) -> None:
     (tmp_path / "a.mat").write_bytes(content)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=expected) as caught:
         read_mat_label(tmp_path / "a.mat")
     assert str(tmp_path / "a.mat") in str(caught.value)
 

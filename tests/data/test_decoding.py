@@ -1,4 +1,4 @@
-"""Pictures of every kind, generated, and read as independent readers do: tifffile, rasterio, Pillow."""
+"""Generated images of every format, compared with independent readers: tifffile, rasterio, Pillow."""
 
 import io
 import sys
@@ -21,25 +21,25 @@ from maeseg.data.image_files import DataError
 from maeseg.data.image_reading import open_large, read_image, read_pixels
 from maeseg.data.pixel_facts import assumptions, check_pixels, refuse_mixed
 from maeseg.data.sources.base import open_source
-from maeseg.data.stored_image import upright
+from maeseg.data.stored_image import apply_orientation
 
 HAS_AVIF = find_spec("PIL._avif") is not None
 
 
 def by_rasterio(content: bytes) -> Array:
-    """What GDAL reads, (C, H, W)."""
+    """Values read by GDAL, (C, H, W)."""
     with warnings.catch_warnings(action="ignore"), rasterio.MemoryFile(content) as file, file.open() as source:
         values: Array = source.read()
     return values
 
 
 def scaled(values: Array) -> Array:
-    """What a network gets with --channels: 16 bits as 0..1, anything else as it is."""
+    """Input of a network with --channels: 16 bits as 0..1, other values unchanged."""
     return values.astype(np.float32) / np.float32(65535) if values.dtype == np.uint16 else values
 
 
 def read(content: bytes, channels: int) -> Array:
-    """What is read; the check must agree with it."""
+    """Values read, after the check has accepted the file."""
     pixels = read_pixels(content, "picture", channels)
     facts = check_pixels(content, "picture", channels)
     assert (channels, facts.height, facts.width) == pixels.shape
@@ -169,7 +169,7 @@ def test_every_orientation(orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     for name, values in ORIENTED.items():
-        expected = upright(values, orientation)
+        expected = apply_orientation(values, orientation)
         eight = expected if expected.dtype == np.uint8 else np.round(expected / 257)
         eight = np.broadcast_to(eight[..., None], (*eight.shape, 3)) if eight.ndim == 2 else eight
         tag = [(274, "H", 1, orientation, True)]
@@ -187,7 +187,9 @@ def test_every_orientation(orientation: int, tmp_path: Path) -> None:
             file.write_bytes(saved(picture, "TIFF", compression="tiff_lzw", tiffinfo={0x0112: orientation}))
             assert np.array_equal(np.asarray(read_image(file)), eight), name
     jpeg = saved(Image.fromarray(smooth(3).transpose(1, 2, 0)), "JPEG", exif=exif, quality=95, subsampling=0)
-    difference = read(jpeg, 3).astype(int) - upright(smooth(3).transpose(1, 2, 0), orientation).transpose(2, 0, 1)
+    difference = read(jpeg, 3).astype(int) - apply_orientation(smooth(3).transpose(1, 2, 0), orientation).transpose(
+        2, 0, 1
+    )
     assert np.abs(difference).max() < 12
 
 
@@ -213,8 +215,8 @@ def test_pages_are_channels_where_they_are_as_many() -> None:
 @pytest.mark.parametrize("channels", [3, 4])
 def test_other_pages_are_refused(channels: int) -> None:
     content = tiff(noise(5), photometric="minisblack")
-    said = "has 5 pages, and an image has one: save each .* train with --channels 5"
-    with pytest.raises(DataError, match=said if channels == 3 else "has 5 channels, not 4"):
+    expected = "has 5 pages, and an image has one: save each .* train with --channels 5"
+    with pytest.raises(DataError, match=expected if channels == 3 else "has 5 channels, not 4"):
         read_pixels(content, "picture", channels)
     colored = tiff(np.stack([noise(3), noise(3)]).transpose(0, 2, 3, 1), photometric="rgb")
     with pytest.raises(DataError, match="has 2 pages"):
@@ -237,7 +239,7 @@ def test_previews_are_no_pages() -> None:
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", *(["AVIF"] if HAS_AVIF else [])])
-def test_the_first_frame_is_read_and_the_others_are_said(form: str) -> None:
+def test_the_first_frame_is_read_and_the_others_are_reported(form: str) -> None:
     frames = [Image.new("RGB", (WIDTH, HEIGHT), name) for name in ("red", "blue")]
     content = saved(frames[0], form, save_all=True, append_images=frames[1:])
     assert np.abs(read(content, 3)[:, 9, 9].astype(int) - (255, 0, 0)).max() < 6
@@ -314,7 +316,7 @@ def test_two_axes_that_fit_are_refused(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(("count", "dtype"), [(1, "int16"), (1, "uint32"), (1, "float32"), (3, "float32"), (3, "int8")])
 def test_a_picture_of_an_unknown_range_is_refused(count: int, dtype: str) -> None:
-    words = f"holds values of the kind {dtype}, whose range is unknown: save it with 8 or 16 bits"
+    words = f"holds values of type {dtype}, whose range is unknown: save it with 8 or 16 bits"
     for look in (read_pixels, check_pixels):
         with pytest.raises(DataError, match=words) as caught:
             look(gdal(noise(count, dtype)), "picture", 3)

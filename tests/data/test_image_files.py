@@ -1,4 +1,4 @@
-"""Images as they are found in the wild: what is read, what is refused and in which words, and what is left out."""
+"""Image files in practice: supported and rejected files, error messages, skipped images."""
 
 import csv
 import os
@@ -48,7 +48,7 @@ def animated(form: str) -> bytes:
 
 
 def png_of(width: int, height: int, *, content: bytes = b"\0") -> bytes:
-    """A PNG whose header says so, whatever it holds; every checksum is right."""
+    """A PNG with this header, regardless of its content; every checksum is valid."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -94,11 +94,11 @@ REFUSED = {
     "cut.tif": (color("TIFF")[:-400], "cut.tif cannot be read as an image"),
     "header alone.jpg": (color("JPEG")[:20], "header alone.jpg cannot be read"),
     "flipped.png": (color("PNG")[:900] + b"\xff\xff" + color("PNG")[902:], "flipped.png cannot be read"),
-    "32 bits.tif": (saved(Image.new("F", (48, 40)), "TIFF"), "of the kind float32, whose range is unknown"),
-    "pages.tiff": (animated("TIFF"), "has 2 pages, and an image has one: save each as a file of its own"),
+    "32 bits.tif": (saved(Image.new("F", (48, 40)), "TIFF"), "of type float32, whose range is unknown"),
+    "pages.tiff": (animated("TIFF"), "has 2 pages, and an image has one: save each page"),
     "short.png": (png_of(48, 40), "short.png cannot be read"),  # every checksum is right
-    "bomb.png": (png_of(20_000, 20_000), "million are not read: scale it down"),
-    "big.png": (png_of(12_000, 9_000), "has 12000 x 9000 pixels, and more than 100 million are not read"),
+    "bomb.png": (png_of(20_000, 20_000), "million: scale it down"),
+    "big.png": (png_of(12_000, 9_000), "has 12000 x 9000 pixels, and the maximum is 100 million"),
     "name\nof two lines.jpg": (b"hello there", "name of two lines.jpg cannot be read"),
     "postscript.jpg": (POSTSCRIPT, "not an image"),  # Pillow would start Ghostscript to read it
 }  # fmt: skip
@@ -133,21 +133,21 @@ def test_links_and_pipes_do_not_hang(tmp_path: Path) -> None:
     (tmp_path / "round").mkdir()
     (tmp_path / "round" / "again").symlink_to("..")
     source = open_source(str(tmp_path), labeled=False)
-    said = {source.file(index): reason for index, reason in survey(source, range(len(source))).faults.items()}
-    assert set(said) == {"endless.jpg", "loop.jpg", "nowhere.jpg", "pipe.jpg"}
-    assert "is not a regular file" in said["pipe.jpg"] and "is not a regular file" in said["endless.jpg"]
-    assert "does not exist" in said["nowhere.jpg"]
-    assert "symbolic links" in said["loop.jpg"]
+    messages = {source.file(index): reason for index, reason in survey(source, range(len(source))).faults.items()}
+    assert set(messages) == {"endless.jpg", "loop.jpg", "nowhere.jpg", "pipe.jpg"}
+    assert "is not a regular file" in messages["pipe.jpg"] and "is not a regular file" in messages["endless.jpg"]
+    assert "does not exist" in messages["nowhere.jpg"]
+    assert "symbolic links" in messages["loop.jpg"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(color("JPEG"))
     (tmp_path / "a.jpg").chmod(0)
-    with pytest.raises(DataError, match=r"a.jpg may not be read: permission denied"):
+    with pytest.raises(DataError, match=r"a.jpg cannot be read: permission denied"):
         read_image(tmp_path / "a.jpg")
     (tmp_path / "closed").mkdir(mode=0)
-    with pytest.raises(DataError, match=r"folder .*closed may not be read: Permission denied"):
+    with pytest.raises(DataError, match=r"folder .*closed cannot be read: Permission denied"):
         list_files(tmp_path)
 
 
@@ -155,7 +155,7 @@ def test_what_may_not_be_read(tmp_path: Path) -> None:
 
 
 def pictures(root: Path, count: int, bad: tuple[int, ...] = ()) -> Path:
-    """Images 00.png, 01.png ... of which some are text."""
+    """Images 00.png, 01.png ..., some of them text."""
     root.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         (root / f"{number:02}.png").write_bytes(b"meow" if number in bad else encoded(number, "PNG", (64, 64)))
@@ -163,7 +163,7 @@ def pictures(root: Path, count: int, bad: tuple[int, ...] = ()) -> Path:
 
 
 def test_a_bad_image_moves_no_other_between_the_parts(tmp_path: Path) -> None:
-    """Neither by a share nor by a number, though what is bad has another content now."""
+    """Holds for a share and for a number, although damaged files have another content now."""
     sound = open_source(str(pictures(tmp_path / "data", 20)), labeled=False)
     split = split_of(sound, 0.5)
     bad = (split.train[2], split.val[1])
@@ -179,9 +179,9 @@ def test_a_bad_image_moves_no_other_between_the_parts(tmp_path: Path) -> None:
         leave_out_bad(source, split, found.faults, "fail")
 
 
-def test_nothing_left_is_said(tmp_path: Path) -> None:
+def test_no_remaining_image_is_an_error(tmp_path: Path) -> None:
     source = open_source(str(pictures(tmp_path, 4, (0, 1, 2, 3))), labeled=False)
-    with pytest.raises(UserError, match=r"leaves no image of .* to train on: .*00.png cannot be read"):
+    with pytest.raises(UserError, match=r"leaves no training image of .*: .*00.png cannot be read"):
         leave_out_bad(source, split_of(source, 1), survey(source).faults, "skip")
 
 
@@ -224,9 +224,9 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_costs_time_only(
 def test_processes_find_the_same(tmp_path: Path) -> None:
     bad = (0, 64, 70)
     source = open_source(str(pictures(tmp_path, 71, bad)), labeled=False)
-    said = survey(source, range(71)).faults
-    assert tuple(said) == bad
-    assert said[64] == f"{tmp_path}/64.png cannot be read as an image (not an image): remove it or replace it"
+    messages = survey(source, range(71)).faults
+    assert tuple(messages) == bad
+    assert messages[64] == f"{tmp_path}/64.png cannot be read as an image (not an image): remove it or replace it"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes to cores")
@@ -246,8 +246,8 @@ def test_bad_images_in_shards(tmp_path: Path) -> None:
         tmp_path / "a.tar", {"one.jpg": encoded(1), "two.jpg": encoded(2)[:300], "three.png": encoded(3, "PNG")}
     )
     source = open_source(str(tmp_path), labeled=False)
-    said = survey(source, range(3)).faults
-    assert list(said) == [1] and f"{tmp_path}/a.tar/two.jpg cannot be read" in said[1]
+    messages = survey(source, range(3)).faults
+    assert list(messages) == [1] and f"{tmp_path}/a.tar/two.jpg cannot be read" in messages[1]
 
 
 def test_pretrain_skips_lists_and_resumes_with_the_same(

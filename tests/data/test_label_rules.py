@@ -1,4 +1,4 @@
-"""Labels in the encodings that people have: read right, or refused with the line to add."""
+"""Label encodings in practice: read correctly, or rejected with the line to add."""
 
 import logging
 from pathlib import Path
@@ -18,7 +18,7 @@ from helpers.label_encodings import (
     colored_void,
     soft,
 )
-from maeseg.data.label_rules import Question
+from maeseg.data.label_rules import AmbiguousLabels
 from maeseg.data.sources.base import open_source
 from maeseg.data.sources.folder import ImageFolder, describe_labels
 from maeseg.data.survey import survey
@@ -41,7 +41,7 @@ def test_labels_that_can_be_read_in_one_way_are_read_so(name: str, tmp_path: Pat
 def test_labels_that_can_be_read_in_two_ways_are_asked_about_and_the_line_answers(name: str, tmp_path: Path) -> None:
     write, suffix, line, expected = ASKED[name]
     write_pairs(tmp_path, 4, mask=f"im_{{:02d}}.{suffix}", write=write)
-    with pytest.raises(Question) as caught:
+    with pytest.raises(AmbiguousLabels) as caught:
         open_source(str(tmp_path), labeled=True)
     assert caught.value.line == line and line in str(caught.value) and "\n" not in str(caught.value)
     (tmp_path / "data.yaml").write_text(line)
@@ -97,7 +97,7 @@ def test_two_conventions_in_one_folder_are_refused(tmp_path: Path) -> None:
         Image.fromarray(mask.astype(np.uint8)).save(path)
 
     write_pairs(write_pairs(tmp_path, 3), 2, first=3, write=zero_and_one)
-    with pytest.raises(Question, match=r"2 labels have the values 0 and 1 \(masks/im_03.png\), and 3 0 and 255"):
+    with pytest.raises(AmbiguousLabels, match=r"2 labels have the values 0 and 1 \(masks/im_03.png\), and 3 0 and 255"):
         open_source(str(tmp_path), labeled=True)
 
 
@@ -107,7 +107,10 @@ def test_one_odd_label_among_many_is_that_label_s_fault(tmp_path: Path) -> None:
     odd[0, 0] = 37
     Image.fromarray(odd).save(tmp_path / "masks" / "im_03.png")
     faults = survey(open_source(str(tmp_path), labeled=True)).faults
-    assert list(faults) == [3] and "masks/im_03.png has the value 37, which no class of the other labels" in faults[3]
+    assert (
+        list(faults) == [3]
+        and "masks/im_03.png has the value 37, which belongs to no class of the other labels" in faults[3]
+    )
 
 
 def test_a_label_of_several_pages_is_refused(tmp_path: Path) -> None:
@@ -140,7 +143,7 @@ def test_the_orientation_of_an_image_counts_for_its_label(orientation: int, draw
             )
         shown.close()
     if orientation < 5:
-        with pytest.raises(Question, match="2 images have an orientation tag"):
+        with pytest.raises(AmbiguousLabels, match="2 images have an orientation tag"):
             open_source(str(tmp_path), labeled=True)
         (tmp_path / "data.yaml").write_text(f"orientation: {drawn}")
         source = open_source(str(tmp_path / "data.yaml"), labeled=True)
@@ -153,7 +156,7 @@ def test_the_orientation_of_an_image_counts_for_its_label(orientation: int, draw
         assert label.sum() == scene(index)[1].sum() and brightness[label == 1].min() > 90
 
 
-def test_the_line_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_encoding_is_logged_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = open_source(str(write_pairs(tmp_path, 4)), labeled=True)
     assert isinstance(source, ImageFolder)
     share = 100 * np.mean([scene(number)[1].mean() for number in range(4)])
@@ -178,5 +181,5 @@ def test_labels_of_one_class_alone_cannot_be_learned_from(value: int, what: str,
         gray(path, np.full(mask.shape, value > 0))
 
     source = open_source(str(write_pairs(tmp_path, 3, write=flat)), labeled=True)
-    with pytest.raises(UserError, match=f"the 3 labels to train on are {what} everywhere"):
+    with pytest.raises(UserError, match=f"the 3 training labels contain {what} only"):
         refuse_one_class(source, range(3))

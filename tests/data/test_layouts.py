@@ -1,4 +1,4 @@
-"""Folders as people have them: which files are images, which labels, and which belong together."""
+"""Folder layouts: detection of images and labels, and their pairing."""
 
 import logging
 import unicodedata
@@ -109,7 +109,7 @@ def test_what_is_left_out_is_counted_aloud(tmp_path: Path, caplog: pytest.LogCap
     with caplog.at_level(logging.INFO):
         source = open_source(str(tmp_path), labeled=False)
     assert len(source) == 3
-    assert "3 files of masks/ are taken for labels" in caplog.text
+    assert "3 files of masks/ are used as labels" in caplog.text
     assert "5 .dng files are not read" in caplog.text
 
 
@@ -117,7 +117,7 @@ def test_a_folder_of_labels_alone_is_taken_for_images_if_it_is_given(tmp_path: P
     for number in range(3):
         (tmp_path / "labels").mkdir(exist_ok=True)
         Image.fromarray(scene(number)[0]).save(tmp_path / "labels" / f"wine_{number}.jpg")
-    with pytest.raises(UserError, match=r"no images found; .*; 3 files of labels/ are taken for labels: give"):
+    with pytest.raises(UserError, match=r"no images found .*; 3 files of labels/ are used as labels: give"):
         open_source(str(tmp_path), labeled=False)
     assert len(open_source(str(tmp_path / "labels"), labeled=False)) == 3
 
@@ -130,7 +130,7 @@ def test_a_name_that_ends_in_mask_is_no_label_without_its_image(tmp_path: Path) 
 
 def test_no_labels_says_what_is_there(tmp_path: Path) -> None:
     write_pairs(tmp_path, 3, masks="gtruth_pictures_x")
-    with pytest.raises(UserError, match=r"found 6 images in gtruth_pictures_x, images, and no labels beside them"):
+    with pytest.raises(UserError, match=r"found 6 images in gtruth_pictures_x, images, and no labels"):
         open_source(str(tmp_path), labeled=True)
     described = tmp_path / "data.yaml"
     described.write_text("images: images\nmasks: gtruth_pictures_x\n")
@@ -156,7 +156,7 @@ def test_groups_by_a_pattern_or_a_file(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "data.yaml"), labeled=False)
     assert [source.group(index) for index in range(4)] == ["x", "y", "x", "y"]
     (tmp_path / "data.yaml").write_text('groups: "q(\\\\d)"\n')
-    with pytest.raises(UserError, match=r"groups: q\(\\d\) names no group for images/p00_a.png"):
+    with pytest.raises(UserError, match=r"groups: q\(\\d\) gives no group for images/p00_a.png"):
         open_source(str(tmp_path / "data.yaml"), labeled=True)
 
 
@@ -174,16 +174,16 @@ def test_parts_as_described(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("mask: x", "mask says nothing about a data set; did you mean masks"),
+        ("mask: x", "mask is not a setting of a data set; did you mean masks"),
         ("threshold: high", "threshold: high must be a number"),
         ("reading: gray", "reading: gray must be one of values, shown, alpha, colors"),
-        ("pairing: name", r"pairing: name must be a name with \{name\} in it"),
+        ("pairing: name", r"pairing: name must be a name that contains \{name\}"),
         ("classes: 3", "classes: 3 must be a list of names"),
         ("classes: {background: 0, cell: 0}", "classes: two classes share the value 0"),
         ("path: nowhere", r"nowhere: no such folder \(path of "),
-        ("- a", "describes no data set"),
-        ("a: [", "is no YAML file"),
-        ('groups: "("', r"groups: \( is no pattern"),
+        ("- a", "does not describe a data set"),
+        ("a: [", "is not a YAML file"),
+        ('groups: "("', r"groups: \( is neither a regular expression"),
     ],
 )
 def test_a_description_that_says_what_cannot_be(text: str, words: str, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_description_that_says_what_cannot_be(text: str, words: str, tmp_path:
     assert "\n" not in str(caught.value)
 
 
-def test_masks_of_another_size_if_that_is_said(tmp_path: Path) -> None:
+def test_masks_of_another_size_if_allowed(tmp_path: Path) -> None:
     def half(path: Path, mask: np.ndarray) -> None:
         gray(path, mask[::2, ::2])
 
@@ -210,7 +210,7 @@ def test_masks_of_another_size_if_that_is_said(tmp_path: Path) -> None:
 
 def test_labels_of_two_folders_are_asked_about(tmp_path: Path) -> None:
     write_pairs(write_pairs(tmp_path, 2), 2, masks="gt")
-    with pytest.raises(UserError, match=r"has labels in gt/ and in masks/: say which count, masks: gt"):
+    with pytest.raises(UserError, match=r"has labels in gt/ and in masks/: .*masks: gt"):
         open_source(str(tmp_path), labeled=True)
     (tmp_path / "data.yaml").write_text("images: images\nmasks: masks\n")
     assert isinstance(source := open_source(str(tmp_path / "data.yaml"), labeled=True), ImageFolder)

@@ -1,4 +1,4 @@
-"""What values of pixels become: those that stand for no data, and those of 16 bits that a data set does not fill."""
+"""Conversion of pixel values: nodata, and 16-bit values of a data set with fewer bits."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ NODATA = [
 
 
 def with_nodata(dtype: str, nodata: float, count: int = 4) -> tuple[Array, bytes]:
-    """Values and a GeoTIFF of them that has no data on the left, and nowhere else by chance."""
+    """Values, and a GeoTIFF of them with nodata on the left only."""
     values = noise(count, dtype) // 2 + 1 if dtype[0] != "f" else noise(count, dtype)
     values[values == nodata] = 7
     values[LEFT] = nodata
@@ -164,9 +164,9 @@ def test_the_largest_is_that_of_the_fewest_bits(found: list[int | None], chosen:
     assert choose_largest(facts(*found)) == chosen
 
 
-def test_what_is_assumed_is_said() -> None:
+def test_assumptions_are_listed() -> None:
     assert assumptions(facts(4095, None, 300), 4095) == [
-        "2 images of 16 bits have values up to 4095: taken as 12-bit data, 0 to 4095"
+        "2 images of 16 bits have values up to 4095: read as 12-bit data, 0 to 4095"
     ]
     assert assumptions(facts(9000, None), 65535) == []
     [_, clipped] = assumptions(facts(9000, 17, None), 4095)
@@ -210,7 +210,7 @@ def test_a_checkpoint_keeps_the_largest() -> None:
 
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Labeled pictures of 12 bits in 16, and those of the same in 8 bits beside them."""
+    """Labeled images of 12 bits in 16, and the same images in 8 bits."""
     root = tmp_path_factory.mktemp("deep")
     for kind in ("deep", "plain"):
         (root / kind / "images").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Public data sets as they are published, imitated in small: each is accepted by one command."""
+"""Small imitations of public data sets in their published layout: one command reads each."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +19,13 @@ CAMVID = ["Sky", "Building", "Pole", "Road", "Pavement", "Tree", "Sign", "Fence"
 
 
 def kvasir(root: Path) -> None:
-    """Kvasir-SEG (Jha et al. 2020): JPEG masks, and boxes beside them."""
+    """Kvasir-SEG (Jha et al. 2020): JPEG masks, and a file of boxes."""
     write_pairs(root, 4, image="cju{:02d}.jpg", mask="cju{:02d}.jpg", write=jpeg)
     (root / "kavsir_bboxes.json").write_text('{"cju00": {"height": 24, "width": 32, "bbox": []}}')
 
 
 def pennfudan(root: Path) -> None:
-    """Penn-Fudan pedestrians (Wang et al. 2007): numbers of instances, and texts of boxes."""
+    """Penn-Fudan pedestrians (Wang et al. 2007): instance numbers, and text files of boxes."""
     write_pairs(
         root, 4, images="PNGImages", masks="PedMasks", image="FudanPed{:05d}.png", mask="FudanPed{:05d}_mask.png",
         write=instances,
@@ -37,7 +37,7 @@ def pennfudan(root: Path) -> None:
 
 
 def camvid(root: Path) -> None:
-    """CamVid (Brostow et al. 2009) in SegNet's form: train, trainannot and so on; 11 is void."""
+    """CamVid (Brostow et al. 2009) in SegNet's layout: train, trainannot and so on; 11 is void."""
 
     def write(path: Path, mask: NDArray[np.bool_]) -> None:
         values = np.where(mask, 8, np.arange(mask.shape[1]) % 8).astype(np.uint8)
@@ -64,7 +64,7 @@ def crack_forest(root: Path) -> None:
 
 
 def people(root: Path) -> None:
-    """A human-segmentation set: palette masks, white first, in folders of other names."""
+    """A human-segmentation data set: palette masks, white first, in folders with other names."""
 
     def write(path: Path, mask: NDArray[np.bool_]) -> None:
         image = Image.fromarray(np.where(mask, 0, 1).astype(np.uint8)).convert("P")

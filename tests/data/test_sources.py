@@ -68,7 +68,7 @@ def test_pets_download_without_network_is_one_line(
     monkeypatch.delenv("NO_PROXY", raising=False)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens on the discard port
-    with pytest.raises(UserError, match="could not be fetched") as caught:
+    with pytest.raises(UserError, match=r"download of Oxford-IIIT Pet into .* failed") as caught:
         open_source(f"oxford-pet:{tmp_path}", labeled=False, download=True)
     assert "\n" not in str(caught.value)
 
@@ -191,7 +191,7 @@ def test_transparent_palette_and_16_bit_gray(tmp_path: Path) -> None:
     source = open_source(str(tmp_path), labeled=False)
     for index in (0, 1):
         np.testing.assert_array_equal(np.asarray(source.image(index)), np.stack([GRAY] * 3, -1))
-    with pytest.raises(UserError, match=r"c.tif holds values of the kind float32, whose range is unknown"):
+    with pytest.raises(UserError, match=r"c.tif holds values of type float32, whose range is unknown"):
         source.image(2)
 
 
@@ -218,7 +218,9 @@ def test_missing_folder_file_and_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is a file"):
         open_source(str(write(tmp_path / "x/a.png", COLOR)), labeled=False)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"empty: no images found; looked for \.jpg, \.jpeg, \.png, \.bmp"):
+    with pytest.raises(
+        UserError, match=r"empty: no images found at any depth: give images of \.jpg, \.jpeg, \.png, \.bmp"
+    ):
         open_source(str(tmp_path / "empty"), labeled=False)
 
 
@@ -237,7 +239,7 @@ def test_images_without_a_label_are_counted_and_labels_without_an_image_refused(
     with caplog.at_level(logging.INFO):
         source = open_source(str(tmp_path / "one"), labeled=True)
     assert [source.file(index) for index in range(len(source))] == ["images/e.png"]
-    assert "1 of 5 images have labels; the other 4 can be pre-trained on" in caplog.text
+    assert "1 of 5 images have labels; pretrain can use the other 4" in caplog.text
     assert len(open_source(str(tmp_path / "one"), labeled=False)) == 5
     (layout(tmp_path / "two") / "images/b.png").unlink()
     with pytest.raises(UserError, match=r"no image for 1 of 5 labels: masks/b.png \(the first image is images/a.png\)"):
@@ -252,7 +254,7 @@ def test_names_that_pair_twice(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"two labels belong to images/a.png: masks/a.bmp and masks/a.png"):
         open_source(str(tmp_path / "two"), labeled=True)
     write(layout(tmp_path / "three") / "labels/a.png", BOX)
-    with pytest.raises(UserError, match=r"has labels in labels/ and in masks/: say which count, masks: labels"):
+    with pytest.raises(UserError, match=r"has labels in labels/ and in masks/: .*masks: labels"):
         open_source(str(tmp_path / "three"), labeled=True)
 
 
@@ -267,13 +269,15 @@ def test_label_values_that_are_not_binary(tmp_path: Path, values: tuple[int, ...
     label = np.resize(np.array(values, np.uint8), (6, 8))
     write(layout(tmp_path, ("a",)) / "masks/a.png", label)
     listed = ", ".join(map(str, values))
-    with pytest.raises(UserError, match=rf"masks/a.png has the values {listed}; a label has 0 for background and 1"):
+    with pytest.raises(
+        UserError, match=rf"masks/a.png has the values {listed}; a binary label has only 0 for background and 1"
+    ):
         open_source(str(tmp_path), labeled=True).label(0)
 
 
 def test_color_label(tmp_path: Path) -> None:
     write(layout(tmp_path, ("a",)) / "masks/a.png", COLOR)
-    with pytest.raises(UserError, match=r"masks/a.png is a color picture, and the labels have 48 colors"):
+    with pytest.raises(UserError, match=r"masks/a.png is a color image, and the labels have 48 colors"):
         open_source(str(tmp_path), labeled=True).label(0)
 
 

@@ -1,4 +1,4 @@
-"""The part of each image: own parts, groups, folders and lists that were given, copies; without training."""
+"""Split of each image: provided splits, groups, given folders and lists, copies; without training."""
 
 import logging
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from maeseg.training.run_images import choose_images
 
 
 class Grouped(ImageFolder):
-    """A folder whose images have parts and groups, by their names."""
+    """A folder whose images have splits and groups, by their names."""
 
     def __init__(
         self, root: Path, part: Callable[[str], Part | None] = lambda name: None,
@@ -36,7 +36,7 @@ class Grouped(ImageFolder):
 
 
 def folder(root: Path, names: dict[str, int]) -> Path:
-    """Pictures by name, of the number's noise; BMP, whose bytes no library's version changes."""
+    """Images by name, with noise from a number; BMP, whose bytes do not depend on library versions."""
     for name, number in names.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(encoded(number, "BMP", (16, 16)))
@@ -82,8 +82,8 @@ def test_copies_links_and_shards_have_the_parts_of_the_images(tmp_path: Path) ->
         assert len({frozenset(pictures_of(source, split.train)) for source, split in splits}) == 1
 
 
-def test_part_of_a_folder_leaks_nothing_into_the_whole(tmp_path: Path) -> None:
-    """Pre-training on all photographs, fine-tuning on the few with labels, each with the same share."""
+def test_a_subset_of_a_folder_holds_out_the_same_images(tmp_path: Path) -> None:
+    """Pre-training on all photographs and fine-tuning on the labeled ones, with the same share."""
     photos = open_source(str(folder(tmp_path / "photos", PHOTOS)), labeled=False)
     few = open_source(str(folder(tmp_path / "few", {f"f{n}.bmp": n for n in range(0, 30, 2)})), labeled=False)
     before, now = split_of(photos, 0.3), split_of(few, 0.2, 0.1)
@@ -113,7 +113,7 @@ def test_groups_stay_together_whatever_is_added(tmp_path: Path, caplog: pytest.L
 
 
 def test_a_copy_in_another_group_is_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A frame that two films share, such as a black one."""
+    """A frame shared by two films, such as a black one."""
     names = {f"film{n // 5}_{n}.bmp": n for n in range(30)}
     source = Grouped(folder(tmp_path, names | {f"film{film}_black.bmp": 99 for film in range(6)}),
                      group=lambda name: name.partition("_")[0])  # fmt: skip
@@ -123,13 +123,13 @@ def test_a_copy_in_another_group_is_not_trained_on(tmp_path: Path, caplog: pytes
     assert not pictures_of(source, split.train) & pictures_of(source, split.val)
 
 
-def test_own_parts_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_provided_splits_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = Grouped(folder(tmp_path, IN_PARTS), own_part)
     with caplog.at_level(logging.INFO, logger="maeseg"):
         _, split = divided(source)
     assert {part: len(getattr(split, part)) for part in ("train", "val", "test")} == {"train": 6, "val": 2, "test": 3}
     assert all(name.startswith("val/") for name in files(source, split.val))
-    assert "parts of the data set: 6 train, 2 val, 3 test" in caplog.text
+    assert "6 train, 2 val, 3 test" in caplog.text
 
 
 def test_a_validation_part_is_drawn_from_own_training_images(tmp_path: Path) -> None:
@@ -142,14 +142,16 @@ def test_a_validation_part_is_drawn_from_own_training_images(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("val", "test", "said"),
+    ("val", "test", "expected"),
     [
-        (0.3, 0, "--val 0.3: .* has 2 images of its own to validate with: leave out --val"),
-        (0.2, 2, "--test 2: .* has 3 images of its own to test with: leave out --test"),
+        (0.3, 0, "--val 0.3: .* validation split of 2 images: omit --val"),
+        (0.2, 2, "--test 2: .* test split of 3 images: omit --test"),
     ],
 )
-def test_numbers_that_contradict_own_parts_are_refused(val: Held, test: Held, said: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=said):
+def test_options_that_contradict_provided_splits_are_refused(
+    val: Held, test: Held, expected: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=expected):
         divided(Grouped(folder(tmp_path, IN_PARTS), own_part), val, test)
 
 
@@ -161,21 +163,21 @@ def test_own_parts_that_share_images_are_refused(first: str, second: str, tmp_pa
         divided(source)
 
 
-def test_images_in_none_of_the_parts_are_left_out_if_some_are_listed_to_train(
+def test_images_in_no_split_are_excluded_if_a_training_split_is_provided(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder(tmp_path, IN_PARTS | {"more/1.bmp": 90, "more/2.bmp": 91})
     source = Grouped(tmp_path, lambda name: None if name.startswith("more/") else own_part(name))
     with caplog.at_level(logging.INFO, logger="maeseg"):
         assert len(divided(source)[1].train) == 6
-    assert "2 images (more/1.bmp, ...) in none of its parts, left out" in caplog.text
+    assert "2 images (more/1.bmp, ...) in none of its splits" in caplog.text
     source = Grouped(tmp_path, lambda name: "val" if name.startswith("val/") else None)
     assert len(divided(source)[1].train) == 6 + 3 + 2
 
 
-def test_only_held_out_parts(tmp_path: Path) -> None:
+def test_only_held_out_splits(tmp_path: Path) -> None:
     names = {name: number for name, number in IN_PARTS.items() if not name.startswith("train/")}
-    with pytest.raises(UserError, match="none to train on: give its training images as --data"):
+    with pytest.raises(UserError, match="no training split: give its training images as --data"):
         divided(Grouped(folder(tmp_path, names), own_part))
 
 
@@ -198,9 +200,9 @@ def test_a_list_of_names_validates(tmp_path: Path) -> None:
     assert files(source, split.val) == {"05.bmp", "07.bmp"} and len(split.test) == 2
     assert len(split.train) == 31 - 2 - 1 - 2 and "twin.bmp" not in files(source, split.train)
     listing.write_text("99.bmp")
-    with pytest.raises(UserError, match=r"--val .*val.txt: '99.bmp' is not an image of .*named as '00.bmp' is"):
+    with pytest.raises(UserError, match=r"--val .*val.txt: '99.bmp' is not an image of .*a valid name is '00.bmp'"):
         divided(photos, str(listing))
-    with pytest.raises(UserError, match=r"of val have .* of test: keep each in one part"):
+    with pytest.raises(UserError, match=r"of val have .* of test: keep each in one split"):
         listing.write_text("05.bmp")
         divided(photos, str(listing), str(folder(tmp_path / "test", {"t.bmp": 5})))
     with pytest.raises(UserError, match="--test nowhere: no such folder"):
@@ -214,7 +216,7 @@ def test_extra_images_of_held_out_parts_stay_out(tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.INFO, logger="maeseg"):
         split = assign(images, contents(images.source), 10, 0)
     held = len(pictures_of(images.source, split.val) & pictures_of(images.source, tuple(range(4))))
-    assert held and f"{held} left out that validate or test" in caplog.text
+    assert held and f"{held} held-out images excluded" in caplog.text
     assert len(split.train) == 20 + 2
     assert not pictures_of(images.source, split.train) & pictures_of(images.source, split.val)
 

@@ -1,4 +1,4 @@
-"""The part of each image, from the image alone; nested subsets of labels."""
+"""Split of each image by its content, and nested subsets of labels."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_a_split_is_a_partition_that_keeps_one_key_together(keys: dict[int, str]
 def test_no_image_moves_when_others_come_or_go(
     keys: dict[int, str], more: dict[int, str], val: float, test: float
 ) -> None:
-    """Indices change as the folder does; the part of a key does not, as long as each part has an image by the share."""
+    """Indices change with the folder; a key's split does not, while the share gives each split an image."""
     everything = dict(enumerate([*more.values(), *keys.values()]))
     before, after = draw_split_or_none(keys, val, test), draw_split_or_none(everything, val, test)
     assume(before and after)
@@ -44,7 +44,7 @@ def test_no_image_moves_when_others_come_or_go(
 
 
 def draw_split_or_none(keys: dict[int, str], val: float, test: float) -> Split | None:
-    """The split where each part has an image by its share alone."""
+    """The split, if the share gives each part an image."""
     places = [place_of(key) for key in keys.values()]
     filled = min(places) < val and any(val <= place < val + test for place in places) and max(places) >= val + test
     return draw_split(keys, val, test) if filled else None
@@ -82,7 +82,7 @@ def test_what_validates_and_tests_is_what_a_larger_validation_part_held_out(coun
         assert numbers.train == draw_split(keys(count), val + test).train
 
 
-def test_whole_groups_are_held_out_until_the_number_is_reached() -> None:
+def test_complete_groups_are_held_out_until_the_number_is_reached() -> None:
     groups = {index: f"video {index // 4}" for index in range(40)}
     split = draw_split(groups, 5, 2)
     assert (len(split.val), len(split.test), len(split.train)) == (8, 4, 28)
@@ -98,11 +98,11 @@ def test_a_part_that_was_wanted_has_at_least_one_image() -> None:
 
 @pytest.mark.parametrize("val", [10, 11, 1 - 1e-9])
 def test_nothing_left_to_train_on(val: float | int) -> None:
-    with pytest.raises(UserError, match=rf"--val {val}: .*no image to train on, there are 10"):
+    with pytest.raises(UserError, match=rf"--val {val}: .*no image to train on remains of 10"):
         draw_split(keys(10), val)
     with pytest.raises(UserError, match=r"--val 3 --test 7: .*no image to train on"):
         draw_split(keys(10), 3, 7)
-    with pytest.raises(UserError, match=r"there are 6, in 1 groups or sets of copies"):
+    with pytest.raises(UserError, match=r"of 6, in 1 groups or sets of copies"):
         draw_split(dict.fromkeys(range(6), "one image"), 2)
 
 
@@ -122,7 +122,7 @@ def test_a_share_and_a_number_are_refused() -> None:
     ("val", "test", "message"),
     [
         (3, -1, "a share or a number of images, or 0"),
-        (0.3, 1.5, "a share lies between 0 and 1"),
+        (0.3, 1.5, "between 0 and 1"),
     ],
 )
 def test_impossible_test(val: float | int, test: float | int, message: str) -> None:
@@ -149,7 +149,7 @@ def test_subsets_are_nested(sizes: list[int], seed: int, data: st.DataObject) ->
 
 @given(count=st.integers(20, 60), labels=st.integers(1, 19), seed=st.integers(0, 99), new=st.integers(0, 19))
 def test_one_image_more_changes_at_most_one_label(count: int, labels: int, seed: int, new: int) -> None:
-    """It comes among the others, so that their indices change."""
+    """It is inserted between the others, so that their indices change."""
     more = [*CONTENTS[:new], "new", *CONTENTS[new:]]
     before = {CONTENTS[index] for index in label_subset(range(count), CONTENTS, labels, seed)}
     after = {more[index] for index in label_subset(range(count + 1), more, labels, seed)}
@@ -183,17 +183,17 @@ def test_labels_by_name(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
-        (b"images/2.png\nimages/99.png", "'images/99.png' is not an image to train on"),
-        (b"\n \n", "lists nothing"),
-        (b"\xff\xfe\x00", "is no text file that can be read"),
-        (None, "is no text file that can be read"),
+        (b"images/2.png\nimages/99.png", "'images/99.png' is not a training image"),
+        (b"\n \n", "is empty"),
+        (b"\xff\xfe\x00", "is not a readable text file"),
+        (None, "is not a readable text file"),
     ],
 )
-def test_impossible_lists_of_labels(content: bytes | None, said: str, tmp_path: Path) -> None:
+def test_impossible_lists_of_labels(content: bytes | None, expected: str, tmp_path: Path) -> None:
     listing = tmp_path / "listing.txt"
     if content is not None:
         listing.write_bytes(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected):
         named_subset(range(10), NAMES, listing)

@@ -52,7 +52,7 @@ def test_labels_are_binary_and_of_fair_size(size: int) -> None:
 
 
 def test_label_follows_the_creature() -> None:
-    """The outline is where the picture changes: gradients along it are steeper than elsewhere."""
+    """Image gradients along the outline are steeper than elsewhere."""
     source = Synthetic()
     along, elsewhere = [], []
     for index in range(40):
@@ -66,7 +66,7 @@ def test_label_follows_the_creature() -> None:
 
 
 def test_color_alone_does_not_tell_the_creature() -> None:
-    """Even each picture's own best threshold on any one color channel finds little of it."""
+    """Even the best threshold of each image on one color channel finds little of it."""
     source = Synthetic()
     overlaps = []
     for index in range(40):

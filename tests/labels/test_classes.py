@@ -1,4 +1,4 @@
-"""Several classes: their list, labels with them, losses and figures, and every verb on a small folder."""
+"""Several classes: class list, labels, losses and metrics, and every command on a small folder."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ from maeseg.data.label_rules import rule_of
 from maeseg.data.sources.folder import ImageFolder
 from maeseg.errors import UserError
 from maeseg.labels.class_map import class_map as predicted_classes
-from maeseg.labels.class_map import squash
+from maeseg.labels.class_map import to_probabilities
 from maeseg.labels.classes import BINARY, Classes, classes_of, default_colors
 from maeseg.labels.colors import BORDER_COLOR
 from maeseg.metrics.scores import CLASS_FIGURES, class_figures
@@ -82,33 +82,33 @@ def test_a_palette_has_a_class_for_each_color_or_a_full_one_for_each_value(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("[one]", "1 classes: give 2 to 254"),
         ("[a, A]", "two classes share a name"),
-        ("[a, b, a]", "two classes are called a"),
-        ("[yes, no]", "the class True is no name: write it in quotes"),
-        ("[a/b, c]", "the class 'a/b': a name becomes a file's"),
-        ("[.., c]", "the class '..': a name becomes a file's"),
+        ("[a, b, a]", "two classes have the name a"),
+        ("[yes, no]", "the class True is not a name: write it in quotes"),
+        ("[a/b, c]", "the class 'a/b': a name is also a file name"),
+        ("[.., c]", "the class '..': a name is also a file name"),
         ("{a: 1, b: 1}", "two classes share the value 1"),
-        ("{a: 0, b: 1.5}", "the value 1.5: a whole number"),
-        ("{a: 0, b: 3-x}", "the value '3-x': a whole number from 0 to 255, a range such as 1-65535"),
+        ("{a: 0, b: 1.5}", "the value 1.5 must be an integer"),
+        ("{a: 0, b: 3-x}", "the value '3-x' must be an integer from 0 to 255, a range such as 1-65535"),
         ("{a: 0-4, b: [9, 3]}", "two classes share the value 3"),
         ("{a: [0, 0, 0], b: [0, 0]}", "two classes share the value 0"),
         ("{a: [0, 0, 0], b: [0, 0, 0]}", "two classes share the color [0, 0, 0]"),
-        ("{road: 1, background: 0}", "background is not the first class"),
-        ("a text", "neither a list of names nor names with values or colors"),
+        ("{road: 1, background: 0}", "background must be the first class"),
+        ("a text", "expected a list of names, or names with values or colors"),
         ("[a, b", "expected ',' or ']'"),
         (b"\x89PNG\r\n\x1a\nno", "classes.yaml cannot be read as an image"),
-        (b"\xff\xfe\xff", "is no list of classes"),
+        (b"\xff\xfe\xff", "is not a list of classes"),
     ],
 )
-def test_what_is_no_list_of_classes(tmp_path: Path, content: str | bytes, said: str) -> None:
+def test_invalid_lists_of_classes(tmp_path: Path, content: str | bytes, expected: str) -> None:
     file = tmp_path / "classes.yaml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as caught:
         read_classes(file)
-    assert str(caught.value).startswith("--classes") and said in str(caught.value)
+    assert str(caught.value).startswith("--classes") and expected in str(caught.value)
 
 
 def test_a_list_that_is_not_there_or_a_png_without_a_palette(tmp_path: Path) -> None:
@@ -163,10 +163,12 @@ def test_255_is_the_border_unless_a_class_has_it(tmp_path: Path) -> None:
 
 def test_a_value_or_a_color_that_no_class_has(tmp_path: Path) -> None:
     write_folder(tmp_path, 2)
-    with pytest.raises(DataError, match=r"00.png has the value 9, which no class of .*classes.yaml has .*0, 3, 7"):
+    with pytest.raises(
+        DataError, match=r"00.png has the value 9, which belongs to no class of .*classes.yaml .*0, 3, 7"
+    ):
         Image.fromarray(np.full((SIDE := 64, SIDE), 9, np.uint8)).save(tmp_path / "labels" / "00.png")
         labels_in(tmp_path, "{background: 0, road: 3, car: 7}")
-    with pytest.raises(DataError, match=r"00.png has the color \[9, 9, 9\], which no class of"):
+    with pytest.raises(DataError, match=r"00.png has the color \[9, 9, 9\], which belongs to no class of"):
         labels_in(tmp_path, PAINTED)
 
 
@@ -175,16 +177,16 @@ def test_a_value_or_a_color_that_no_class_has(tmp_path: Path) -> None:
 
 def test_maps_to_probabilities_and_classes() -> None:
     logits = torch.randn(2, 4, 5, 6)
-    probability = squash(logits)
+    probability = to_probabilities(logits)
     torch.testing.assert_close(probability.sum(1), torch.ones(2, 5, 6))
     assert torch.equal(predicted_classes(probability[0]), logits[0].argmax(0).to(torch.uint8))
-    torch.testing.assert_close(squash(logits[:, :1]), logits[:, :1].sigmoid())
+    torch.testing.assert_close(to_probabilities(logits[:, :1]), logits[:, :1].sigmoid())
     tie = torch.full((3, 1, 1), 1 / 3)
     assert predicted_classes(tie).item() == 0 and predicted_classes(torch.full((1, 1, 1), 0.5)).item() == 0
 
 
 class Channels(nn.Module):
-    """The logits are the image's channels, in another order and at different strengths."""
+    """Network whose logits are the image's channels, permuted and scaled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,7 +200,9 @@ def test_maps_that_are_made_one_by_one_are_those_of_softmax() -> None:
     segmenter = segmenter_with(Channels(), spec_of(classes=THREE))
     pixels = torch.randint(0, 256, (3, 70, 45), dtype=torch.uint8)
     logits_BKHW = segmenter.logits(segmenter.preprocess(pixels)[None])
-    expected = squash(torch.nn.functional.interpolate(logits_BKHW, (70, 45), mode="bilinear", antialias=True))[0]
+    expected = to_probabilities(
+        torch.nn.functional.interpolate(logits_BKHW, (70, 45), mode="bilinear", antialias=True)
+    )[0]
     plain, mirrored = segmenter.probabilities(pixels), segmenter.probabilities(pixels.flip(-1))
     assert plain.shape == (3, 70, 45)
     torch.testing.assert_close(plain, expected)
@@ -322,7 +326,7 @@ def measured(images: list[tuple[Tensor, Tensor]]) -> SegmentationMetrics:
 
 
 def ious(predicted: np.ndarray, label: np.ndarray) -> list[float]:
-    """Of the classes that are there."""
+    """IoU of each class that occurs."""
     pairs = [((predicted == k) & (label == k), ((predicted == k) & (label != 255)) | (label == k)) for k in range(4)]
     return [float(both.sum() / either.sum()) for both, either in pairs if either.any()]
 
@@ -640,25 +644,25 @@ def test_labels_of_nothing_but_background_and_border(verb: str, tmp_path: Path, 
             picture.save(tmp_path / "data" / name / f"{number}.png")
     (tmp_path / "list.yaml").write_text("[background, cell]")
     more = ("--inits", "[scratch]", "--labels", "[2]", "--seeds", 1) if verb == "compare" else ()
-    said = refused(
+    message = refused(
         capsys, verb, "--data", tmp_path / "data", "--classes", tmp_path / "list.yaml", "--out", tmp_path / "out",
         *NETWORK, *TRAINING, *more,
     )  # fmt: skip
-    assert "has anything but background and the border, 255; if 255 is a class" in said
-    assert "{background: 0, cell: 255}" in said and not (tmp_path / "out").exists()
+    assert "only background and the border, 255; if 255 is a class" in message
+    assert "{background: 0, cell: 255}" in message and not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_said_of_classes(run: Path, folder: Path, tmp_path: Path, capsys: Any) -> None:
+def test_invalid_options_for_classes(run: Path, folder: Path, tmp_path: Path, capsys: Any) -> None:
     words: tuple[object, ...] = ("finetune", "--data", folder, "--out", tmp_path / "out", *NETWORK, *TRAINING)
     (tmp_path / "few.yaml").write_text("[background, road]")
     few = (*words, "--classes", tmp_path / "few.yaml")
-    said = refused(capsys, *few)
-    assert "labels/00.png has the value 3, 7, which no class of" in said and "few.yaml" in said
-    assert "--on_bad_image skip" in said and not (tmp_path / "out").exists()
-    assert "leaves no image" in refused(capsys, *few, "--on_bad_image", "skip")
+    message = refused(capsys, *few)
+    assert "labels/00.png has the value 3, 7, which belongs to no class of" in message and "few.yaml" in message
+    assert "--on_bad_image skip" in message and not (tmp_path / "out").exists()
+    assert "leaves no training image" in refused(capsys, *few, "--on_bad_image", "skip")
     listed = (*words, "--classes", folder / "classes.yaml")
     assert "no.yaml cannot be read" in refused(capsys, *words, "--classes", tmp_path / "no.yaml")
-    assert "--border foreground: there is no foreground" in refused(capsys, *listed, "--border", "foreground")
+    assert "--border foreground is not valid with --classes" in refused(capsys, *listed, "--border", "foreground")
     assert "a number above 0 for each of 4 classes" in refused(capsys, *listed, "--class_weights", "[1, 2]")
     assert "--class_weights" in refused(capsys, *listed, "--class_weights", "much")
     assert "no use with --loss dice" in refused(capsys, *listed, "--class_weights", "balanced", "--loss", "dice")
@@ -666,7 +670,7 @@ def test_what_cannot_be_said_of_classes(run: Path, folder: Path, tmp_path: Path,
     assert "synthetic:24 has foreground and background" in refused(capsys, *other)
     assert "add to its description classes: {background: 0, class_3: 3" in refused(capsys, *words)
     evaluated = ("evaluate", "--run", run, "--data", folder, "--border", "foreground")
-    assert "there is no foreground" in refused(capsys, *evaluated)
+    assert "--border foreground is not valid" in refused(capsys, *evaluated)
 
 
 def test_one_bad_label_may_be_left_out(folder: Path, tmp_path: Path) -> None:
@@ -674,10 +678,10 @@ def test_one_bad_label_may_be_left_out(folder: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full((64, 64), 5, np.uint8)).save(tmp_path / "data" / "labels" / "03.png")
     words = ("finetune", "--data", tmp_path / "data", "--classes", folder / "classes.yaml", *NETWORK, *TRAINING)
     assert maeseg(*words, "--epochs", 1, "--out", tmp_path / "out", "--on_bad_image", "skip") == 0
-    assert "has the value 5, which no class of" in (tmp_path / "out" / "skipped.csv").read_text()
+    assert "has the value 5, which belongs to no class of" in (tmp_path / "out" / "skipped.csv").read_text()
 
 
-def test_a_strangers_classes_are_not_believed(run: Path, tmp_path: Path, capsys: Any) -> None:
+def test_untrusted_classes_are_validated(run: Path, tmp_path: Path, capsys: Any) -> None:
     shutil.copytree(run, tmp_path / "run")
     file = tmp_path / "run" / "checkpoints" / "best.ckpt"
     content = torch.load(file, weights_only=True)

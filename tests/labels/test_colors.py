@@ -1,14 +1,14 @@
-"""Colors of classes: far enough apart in CIE Lab, in lists of any length."""
+"""Class colors: minimum distances in CIE Lab, for lists of any length."""
 
 import numpy as np
 import pytest
 
 from maeseg.labels.classes import MOST, default_colors
-from maeseg.labels.colors import BLACK, BORDER_COLOR, WHITE, Color, to_lab, told_apart
+from maeseg.labels.colors import BLACK, BORDER_COLOR, WHITE, Color, to_lab, with_distinct_colors
 
 
 def lab(color: Color) -> np.ndarray:
-    """One color by the formulas of CIE 15, written out."""
+    """One color by the formulas of CIE 15, without vectorization."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in np.array(color) / 255]
     red, green, blue = linear
     x = (0.4124 * red + 0.3576 * green + 0.1805 * blue) / 0.9505
@@ -19,7 +19,7 @@ def lab(color: Color) -> np.ndarray:
 
 
 def nearest(colors: list[Color]) -> float:
-    """The smallest distance of two colors."""
+    """Minimum distance between two colors."""
     every = np.array([lab(color) for color in colors])
     distances = np.linalg.norm(every[:, None] - every, axis=-1)
     return float(distances[np.triu_indices(len(colors), 1)].min())
@@ -33,7 +33,7 @@ def test_lab_is_that_of_known_colors() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 8, 9, 13, 21, 30])
-def test_default_colors_can_be_told_apart_also_from_the_border(count: int) -> None:
+def test_default_colors_are_distinguishable_from_each_other_and_the_border(count: int) -> None:
     colors = default_colors(count)
     assert len(colors) == count and colors[0] == BLACK
     assert nearest([*colors, BORDER_COLOR, WHITE]) > 26
@@ -44,9 +44,9 @@ def test_so_many_colors_as_there_can_be_classes_are_still_distinct() -> None:
     assert nearest(list(default_colors(MOST))) > 11
 
 
-def test_what_looks_alike_gets_another_color_and_the_rest_keeps_its_own() -> None:
+def test_similar_colors_are_replaced_and_the_others_kept() -> None:
     given: list[Color] = [(0, 0, 0), (128, 64, 128), (1, 1, 1), (128, 64, 129), (0, 0, 142)]
-    found = told_apart(given)
+    found = with_distinct_colors(given)
     assert [found[place] for place in (0, 1, 4)] == [given[place] for place in (0, 1, 4)]
     assert nearest(list(found)) > 20
-    assert told_apart(found) == found
+    assert with_distinct_colors(found) == found

@@ -291,7 +291,7 @@ def test_a_run_on_crops_goes_on_with_the_same_bits(run: Path, data: Path, tmp_pa
     assert same_weights(out, run) and same_weights(out, run, "best") and curves(out) == curves(run)
     assert read_json(out / "metrics.json") == read_json(run / "metrics.json")
     said = " ".join(resumed.errors)
-    assert "crop: training on random crops of 64 x 64 stored pixels, nothing resized; " in said
+    assert "crop: training on random crops of 64 x 64 pixels at native resolution; " in said
 
 
 def test_a_crop_larger_than_every_image_and_a_run_that_begins_with_it(
@@ -304,7 +304,10 @@ def test_a_crop_larger_than_every_image_and_a_run_that_begins_with_it(
     with caplog.at_level(logging.INFO, logger="maeseg"):
         figures = library.finetune(**words, **network, out=str(tmp_path / "run"), crop=[96, 128])
     assert 0 <= figures["iou"] <= 1
-    assert "; 6 of 6 images are smaller, and their reflection counts for nothing; validation on 3 such" in caplog.text
+    assert (
+        "; 6 of 6 images are smaller: padded by reflection, ignored there; validation on a grid of 3 crops"
+        in caplog.text
+    )
     library.finetune(**words, out=str(tmp_path / "more"), weights=str(tmp_path / "run"))
     assert read_checkpoint(tmp_path / "more").spec.crop == (96, 128)
     library.finetune(**words, out=str(tmp_path / "resized"), weights=str(tmp_path / "run"), image_size=64)

@@ -1,4 +1,4 @@
-"""Surroundings that are not as usual: no home, no metadata, names that are not UTF-8, accelerators, batches of one."""
+"""Unusual environments: no home, no metadata, names that are not UTF-8, accelerators, batches of one."""
 
 import importlib.metadata
 import os
@@ -19,7 +19,7 @@ LATIN_1 = b"stra\xdfe"
 
 @pytest.fixture
 def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither HOME nor an entry in the list of users."""
+    """Environment without HOME and without an entry in the user database."""
     pwd = pytest.importorskip("pwd", reason="this system has no list of users")
 
     def nobody(uid: int) -> None:
@@ -79,7 +79,7 @@ def test_the_commit_is_of_maeseg_not_of_the_project_it_is_installed_in(
 
 @pytest.fixture
 def latin_1(tmp_path: Path) -> Path:
-    """Images and labels whose names came out of an archive of another encoding."""
+    """Images and labels with names from an archive in another encoding."""
     for part in ("images", "masks"):
         (tmp_path / "data" / part).mkdir(parents=True)
     source = Synthetic(6, 64)
@@ -119,8 +119,8 @@ def test_a_run_folder_whose_name_is_not_utf_8(
 ) -> None:
     out = tmp_path / os.fsdecode(LATIN_1)
     assert maeseg("finetune", "--data", DATA, *NETWORK, *TRAINING, "--out", out) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "stra\\udcdfe: PyTorch opens no checkpoint in a folder whose name is not UTF-8" in said
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "stra\\udcdfe: PyTorch opens no checkpoint in a folder whose name is not UTF-8" in message
     assert not out.exists()
     assert maeseg("predict", "--run", out, "--images", finetuned / "examples", "--out", tmp_path / "predicted") == 2
     assert "not UTF-8" in capsys.readouterr().err
@@ -137,8 +137,8 @@ def test_a_terminal_without_the_characters_gets_escapes() -> None:
 def test_an_accelerator_that_is_not_there(accelerator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--data", DATA, *NETWORK, *TRAINING, "--out", tmp_path / "run")
     assert maeseg("finetune", *words, "--accelerator", accelerator) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert f"--accelerator {accelerator}" in said and "--accelerator auto takes what there is" in said
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"--accelerator {accelerator}" in message and "--accelerator auto takes what there is" in message
     assert not (tmp_path / "run").exists()
 
 
@@ -156,8 +156,8 @@ def test_a_step_with_one_value_per_channel_is_refused(
 ) -> None:
     verb, *more = words
     assert maeseg(verb, *NETWORK, *TRAINING, "--epochs", 1, "--out", tmp_path / "run", *more) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "--batch_size 1: a step of one image of" in said and "a larger --image_size" in said
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "--batch_size 1: a step of one image of" in message and "a larger --image_size" in message
     assert not (tmp_path / "run").exists()
 
 

@@ -344,7 +344,7 @@ PAGE_FILES = sorted(file.name for file in PAGE.iterdir() if file.name != "index.
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "cat.jpg cannot be read as an image"),
         (b"", "cat.jpg is empty (0 bytes)"),
         (photograph()[:900], "cat.jpg cannot be read as an image"),
-        (file_of(Image.new("1", (13000, 13000))), "13000 x 13000 pixels, and more than 150 million are not read"),
+        (file_of(Image.new("1", (13000, 13000))), "13000 x 13000 pixels, and the maximum is 150 million"),
     ],
 )
 def test_what_is_no_image_gets_one_line(client: Any, content: bytes, said: str) -> None:

@@ -149,7 +149,7 @@ def finetune(
 
     from maeseg.data.bad_images import refuse_one_class, warn_of_one_class
     from maeseg.data.class_labels import check_border, choose_classes
-    from maeseg.data.crops import crops_in_words
+    from maeseg.data.crops import describe_crops
     from maeseg.data.loaders import NativeCrops, SegmentData
     from maeseg.data.sources.base import described_channels, open_source, refuse_inside, typical_size
     from maeseg.labels.class_map import class_map
@@ -212,7 +212,7 @@ def finetune(
         NativeCrops(chosen.sizes, border) if native else None,
     )  # fmt: skip
     if native:
-        log.info("%s", crops_in_words(native, [chosen.sizes[index] for index in train], len(images.val_set)))
+        log.info("%s", describe_crops(native, [chosen.sizes[index] for index in train], len(images.val_set)))
     loaded = start_unet(network, start, own) if start else None
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     spec = NetworkSpec(

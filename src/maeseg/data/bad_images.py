@@ -1,4 +1,4 @@
-"""Images that cannot be used: named before training starts, or left out and listed."""
+"""Images that cannot be used: reported before training, or skipped and listed."""
 
 import logging
 from collections import Counter
@@ -25,20 +25,21 @@ SKIPPED = "skipped.csv"
 _COLUMNS = ("file", "reason")
 
 Skipped = dict[str, str]
-"""Why each file that is left out cannot be used, by its name in the source."""
+"""Reason for each skipped file, by its name in the source."""
 
 
 def contents_of(source: Source, found: Survey) -> tuple[str, ...]:
-    """Digest of every image's content, that of images included that cannot be used: they keep their place in a split.
+    """Return the digest of each image's content, including images that cannot be used.
 
-    So an image is in the same part where its label is broken as where no label is asked for.
+    An image that cannot be used keeps its place in a split: with a damaged label it is in the same split as without
+    labels.
 
     Args:
         source: The images.
-        found: What the checking pass found, of all of them.
+        found: Result of the check of all images.
     """
     stored = {index: _stored_content(source, index) for index in found.faults}
-    often = Counter(stored.values())  # files that are all empty are no copies of one image
+    often = Counter(stored.values())  # several empty files are not copies of one image
     alone = {
         index: content if often[content] == 1 else digest(f"{index} {content}".encode())
         for index, content in stored.items()
@@ -47,12 +48,12 @@ def contents_of(source: Source, found: Survey) -> tuple[str, ...]:
 
 
 def _stored_content(source: Source, index: int) -> str:
-    """Digest of the bytes of an image's file; of its name where they cannot be read or it shares the file."""
+    """Hash the bytes of an image's file, or its name if the file cannot be read or holds other images too."""
     path, offset = (source.places(index) or [(Path(), 1)])[0]
     try:
-        if not offset and path.is_file():  # a pipe would be waited for without end
+        if not offset and path.is_file():  # reading a pipe could block forever
             return digest_file(path)
-    except OSError:  # why it cannot be read has been found already
+    except OSError:  # the check has reported it already
         pass
     return digest(source.file(index).encode(errors="surrogateescape"))
 
@@ -60,84 +61,84 @@ def _stored_content(source: Source, index: int) -> str:
 def leave_out_bad(
     source: Source, split: Split, faults: Mapping[int, str], on_bad_image: OnBadImage
 ) -> tuple[Split, Skipped]:
-    """Leave out of a split what cannot be used, or complain.
+    """Remove images that cannot be used from a split, or raise an error.
 
-    The split comes first and only loses what is bad: an image that validates never moves to the training part because
-    another one is broken.
+    The split is drawn before bad images are removed: a damaged image moves no other image to another split.
 
     Args:
-        source: Where the images come from.
-        split: Which train, validate and test.
-        faults: Why images cannot be used, by index.
+        source: Source of the images.
+        split: The split of all images.
+        faults: Reason for each image that cannot be used, by index.
         on_bad_image: ``fail`` or ``skip``.
 
     Returns:
-        The split without the bad ones, and what was left out.
+        The split without bad images, and the skipped files.
 
     Raises:
-        UserError: With ``fail`` if any is bad, naming the first; with ``skip`` if none is left of a part.
+        UserError: With ``fail``, an image is bad (the message names the first); with ``skip``, no image of a split
+            remains.
     """
     bad = {index: faults[index] for index in (*split.train, *split.val, *split.test) if index in faults}
     if not bad:
         return split, {}
     if on_bad_image == "fail":
-        raise UserError(f"{_summary(bad)}; or leave out what cannot be used: --on_bad_image skip")
-    sound = {
-        part.name: tuple(index for index in getattr(split, part.name) if index not in bad) for part in fields(split)
+        raise UserError(f"{_summary(bad)}; or skip bad images with --on_bad_image skip")
+    usable = {
+        each.name: tuple(index for index in getattr(split, each.name) if index not in bad) for each in fields(split)
     }
-    for name, purpose in (("train", "train on"), ("val", "validate with"), ("test", "test with")):
-        if getattr(split, name) and not sound[name]:
-            raise UserError(f"--on_bad_image skip leaves no image of {source.name} to {purpose}: {bad[min(bad)]}")
-    log.warning("%d images of %s cannot be used and are left out (%s)", len(bad), source.name, SKIPPED)
-    return Split(**sound), {source.file(index): bad[index] for index in sorted(bad)}
+    for name, purpose in (("train", "training"), ("val", "validation"), ("test", "test")):
+        if getattr(split, name) and not usable[name]:
+            raise UserError(f"--on_bad_image skip leaves no {purpose} image of {source.name}: {bad[min(bad)]}")
+    log.warning("%d images of %s cannot be used and are skipped (%s)", len(bad), source.name, SKIPPED)
+    return Split(**usable), {source.file(index): bad[index] for index in sorted(bad)}
 
 
 def refuse_bad(faults: Mapping[int, str], indices: Sequence[int]) -> None:
-    """Raise a UserError naming the first of some images, or its label, that cannot be used."""
+    """Raise a UserError for the first of these images, or its label, that cannot be used."""
     if bad := {index: faults[index] for index in indices if index in faults}:
         raise UserError(_summary(bad))
 
 
 def refuse_one_class(source: Source, indices: Sequence[int]) -> None:
-    """Raise a UserError if labels have nothing to tell apart: mere background, or mere foreground.
+    """Raise a UserError if labels are background only, or foreground only.
 
-    With classes of the user's own, mere background means that the list fits other labels. So it is where labels are 0
-    and 255, and the list counts on: 255 is the border unless a class has it.
+    With a class list, background only means that the list does not match the labels. For labels of 0 and 255, for
+    example, a list without values gives 0, 1 and so on, and 255 is the border.
     """
     found = _classes_in(source, indices)
     names = source.classes.names
     if source.classes == BINARY and len(found) < 2:
-        what = names[next(iter(found), 0)]
+        name = names[next(iter(found), 0)]
         raise UserError(
-            f"{source.name}: the {len(indices)} labels to train on are {what} everywhere, so nothing can be learned: "
-            "look at them with maeseg check"
+            f"{source.name}: the {len(indices)} training labels contain {name} only, so nothing can be learned: "
+            "inspect them with maeseg check"
         )
     if not found - {0}:
         raise UserError(
-            f"--classes {source.classes.origin}: no label of {source.name} to train on has anything but {names[0]} and "
-            f"the border, 255; if 255 is a class, say so: {{{names[0]}: 0, {names[1]}: 255}}"
+            f"--classes {source.classes.origin}: the training labels of {source.name} contain only {names[0]} and the "
+            f"border, 255; if 255 is a class, give its value: {{{names[0]}: 0, {names[1]}: 255}}"
         )
 
 
 def refuse_other_classes(source: Source, classes: Classes) -> None:
-    """Raise a UserError if labels tell apart other classes than a run does."""
+    """Raise a UserError if a source has other classes than a run."""
     if (source.classes.names, source.classes.maps) != (classes.names, classes.maps):
         raise UserError(
-            f"{source.name} has the classes {some(source.classes.names)}, and the run {some(classes.names)}: give data "
-            "of the run's classes"
+            f"{source.name} has the classes {some(source.classes.names)}, but the run has {some(classes.names)}: give "
+            "data with the run's classes"
         )
 
 
 def warn_of_one_class(source: Source, indices: Sequence[int]) -> None:
-    """Warn of few labels that happen to have nothing but background, or nothing but foreground."""
+    """Warn if the selected labels contain background only, or foreground only."""
     found = _classes_in(source, indices)
     if len(found) < 2:
-        what = source.classes.names[next(iter(found), 0)]
-        log.warning("the %d labels that are trained on are %s everywhere: take more, or others", len(indices), what)
+        name = source.classes.names[next(iter(found), 0)]
+        log.warning("the %d training labels contain %s only: use more labels, or others", len(indices), name)
 
 
 def _classes_in(source: Source, indices: Sequence[int]) -> set[int]:
-    """Classes that labels have, the border left out; no more are looked for than two, one of them no background."""
+    """Collect the classes of labels, without the border; stops after the label that brings the second class."""
     found: set[int] = set()
     for index in indices:
         found |= {int(value) for value in np.unique(np.asarray(source.label(index)))} - {BORDER}
@@ -147,16 +148,16 @@ def _classes_in(source: Source, indices: Sequence[int]) -> set[int]:
 
 
 def write_skipped(run: Path, skipped: Skipped) -> None:
-    """Write ``skipped.csv`` into a run folder, if anything was left out.
+    """Write ``skipped.csv`` into a run folder, if any file was skipped.
 
     Args:
-        run: The folder.
-        skipped: What ``leave_out_bad`` left out.
+        run: Run folder.
+        skipped: Files skipped by ``leave_out_bad``.
 
     Raises:
         OSError: The file cannot be written.
     """
-    if skipped and first_process():  # of several processes the first one writes
+    if skipped and first_process():  # one of several processes writes
         write_csv(run / SKIPPED, [_COLUMNS, *skipped.items()])
 
 

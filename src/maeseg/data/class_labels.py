@@ -1,4 +1,4 @@
-"""The file of classes (``--classes``), and labels with the classes of such a file."""
+"""Reader of the class list (``--classes``): YAML, or a PNG with a palette."""
 
 import io
 import re
@@ -11,7 +11,7 @@ import yaml
 from maeseg.data.image_files import DataError, opened
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, MOST, Classes, Range, default_colors, one, pack
-from maeseg.labels.colors import told_apart
+from maeseg.labels.colors import with_distinct_colors
 from maeseg.types import BORDER, BorderRule
 
 FORMS = (
@@ -26,13 +26,12 @@ def read_classes(file: Path) -> Classes:
     """Read a list of classes.
 
     Args:
-        file: YAML: names in the order of the labels' values, names with values, or names with the colors that labels
-            are painted in. Or a PNG with a palette, one of the labels: a class for each color of its palette, or if
-            that is a full one of 256 for each value up to the largest in it that is not the border's, 255; the
-            numbers are the names.
+        file: YAML: names in the order of the labels' values, names with values, or names with the colors used in the
+            labels. Or a PNG with a palette, such as one of the labels: one class per palette color, named by its index.
+            With a full palette of 256 colors, one class per value up to the largest value in the PNG other than 255.
 
     Raises:
-        UserError: If it cannot be read or is no such list.
+        UserError: The file cannot be read or is not a list of classes.
     """
     try:
         with file.open("rb") as stream:
@@ -43,26 +42,26 @@ def read_classes(file: Path) -> Classes:
         if content.startswith(_PNG):
             return _of_palette(file)
         if len(content) > _LONGEST:
-            raise ValueError("more than a megabyte")
+            raise ValueError("larger than 1 MB")
         return _of_list(yaml.safe_load(io.BytesIO(content)), str(file))
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"--classes {file} is no list of classes ({reason}): give {FORMS}") from error
+        raise UserError(f"--classes {file} is not a list of classes ({reason}): give {FORMS}") from error
 
 
 def choose_classes(file: str | None) -> Classes:
-    """What ``--classes`` names, or foreground and background.
+    """Read the class list named by ``--classes``; without one, return foreground and background.
 
     Raises:
-        UserError: If it cannot be read or is no list of classes.
+        UserError: The file cannot be read or is not a list of classes.
     """
     return BINARY if file is None else read_classes(Path(file))
 
 
 def check_border(border: BorderRule, classes: Classes) -> None:
-    """Raise a UserError if there is no such class that border pixels could count as."""
+    """Raise a UserError for ``--border foreground`` with a class list, which has no foreground."""
     if border == "foreground" and classes != BINARY:
-        raise UserError("--border foreground: there is no foreground among classes; give background or ignore")
+        raise UserError("--border foreground is not valid with --classes: give background or ignore")
 
 
 def _of_palette(file: Path) -> Classes:
@@ -78,13 +77,13 @@ def _of_palette(file: Path) -> Classes:
     return Classes(
         names=tuple(map(str, range(count))),
         values=tuple(range(count)),
-        colors=told_apart([(int(red), int(green), int(blue)) for red, green, blue in colors[:count]]),
+        colors=with_distinct_colors([(int(red), int(green), int(blue)) for red, green, blue in colors[:count]]),
         origin=str(file),
     )
 
 
 def _of_list(content: Any, origin: str) -> Classes:
-    """Classes from the content of a YAML file; ``ignore`` among names with values or colors is the border's."""
+    """Parse the content of a YAML file; the key ``ignore`` beside the class names gives the border's values."""
     if isinstance(content, dict) and "ignore" in content:
         content = dict(content)
         return parse_classes(content, origin, content.pop("ignore"))
@@ -92,24 +91,24 @@ def _of_list(content: Any, origin: str) -> Classes:
 
 
 def parse_classes(content: Any, origin: str, ignore: Any = None) -> Classes:
-    """Classes from plain values.
+    """Parse classes from plain values.
 
     Args:
         content: Names in the order of their values, or names with values: a value, a range (``1-65535``), a list of
-            values and ranges, or the color [red, green, blue] where all classes have lists of three.
-        origin: Where they are from, for messages.
-        ignore: What is border: values as those of a class, a color, or a list of colors.
+            values and ranges, or the color [red, green, blue] if every class has a list of three.
+        origin: Source of the values, for messages.
+        ignore: Border: values in the form of a class's values, a color, or a list of colors.
 
     Raises:
-        ValueError: They are none.
+        ValueError: The values do not describe classes.
     """
     if isinstance(content, list):
         content = {_name(name): value for value, name in enumerate(content)} if _are_names(content) else None
     if not isinstance(content, dict) or not content:
-        raise ValueError("neither a list of names nor names with values or colors")
+        raise ValueError("expected a list of names, or names with values or colors")
     names, given = tuple(_name(name) for name in content), list(content.values())
     if "background" in names[1:]:
-        raise ValueError("background is not the first class, which is what counts as background")
+        raise ValueError("background must be the first class")
     if all(_is_color(each) for each in given):
         colors = tuple((each[0], each[1], each[2]) for each in given)
         return Classes(names, tuple(range(len(names))), colors, True, (), _ignored_colors(ignore), origin)
@@ -123,10 +122,10 @@ def parse_classes(content: Any, origin: str, ignore: Any = None) -> Classes:
 
 
 def parse_ranges(given: Any) -> tuple[Range, ...]:
-    """Values of a class: ``7``, ``1-65535``, or a list of such.
+    """Parse the values of a class: ``7``, ``1-65535``, or a list of these.
 
     Raises:
-        ValueError: They are none.
+        ValueError: The values have another form.
     """
     spans: list[Range] = []
     for each in given if isinstance(given, list) else [given]:
@@ -136,9 +135,9 @@ def parse_ranges(given: Any) -> tuple[Range, ...]:
         elif type(each) is int or (isinstance(each, str) and each.isascii() and each.isdigit()):
             spans.append(one(int(each)))
         else:
-            raise ValueError(f"the value {each!r}: a whole number from 0 to 255, a range such as 1-65535, or a list")
+            raise ValueError(f"the value {each!r} must be an integer from 0 to 255, a range such as 1-65535, or a list")
     if not spans:
-        raise ValueError("a class without a value")
+        raise ValueError("a class has no value")
     return tuple(spans)
 
 
@@ -151,19 +150,19 @@ def _ignored_colors(ignore: Any) -> tuple[Range, ...]:
         return ()
     colors = [ignore] if _is_color(ignore) else ignore
     if not isinstance(colors, list) or not all(_is_color(each) for each in colors):
-        raise ValueError(f"ignore: {ignore!r} is no color, such as [224, 224, 192]")
+        raise ValueError(f"ignore: {ignore!r} must be a color, such as [224, 224, 192]")
     return tuple(one(pack((each[0], each[1], each[2]))) for each in colors)
 
 
 def _are_names(content: list[Any]) -> bool:
     names = [_name(each) for each in content]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two classes are called {twice[0]}")
+        raise ValueError(f"two classes have the name {twice[0]}")
     return True
 
 
 def _name(given: Any) -> str:
-    """A name, or a number as one; YAML takes ``no`` for false."""
+    """Return a name, or a number as text; YAML parses an unquoted ``no`` as false."""
     if not isinstance(given, str | int | float) or isinstance(given, bool):
-        raise ValueError(f"the class {given!r} is no name: write it in quotes")
+        raise ValueError(f"the class {given!r} is not a name: write it in quotes")
     return re.sub(r"\s+", " ", str(given))

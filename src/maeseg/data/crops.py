@@ -1,7 +1,7 @@
-"""Crops at native resolution: parts of images as they are stored, nothing resized.
+"""Crops at native resolution: regions of stored pixels, without resizing.
 
-An image that is smaller than a crop goes on as its own reflection, below and to the right, as in the tiles of a
-prediction. The label is 255 there and counts for nothing, so border pixels get their meaning before.
+An image smaller than a crop is padded by reflection at the bottom and right, as in sliding-window prediction. The label
+of the padding is 255, which is ignored; so the border rule is applied before padding.
 
 Axes: C channels, H W pixels.
 """
@@ -25,8 +25,8 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
-def reflected(cut_CHW: Tensor, size: Size) -> Tensor:
-    """What was cut out of an image, (C, H, W), at a size that is at least its own: it goes on as its reflection."""
+def pad_by_reflection(cut_CHW: Tensor, size: Size) -> Tensor:
+    """Pad a region of an image (C, H, W) by reflection, at the bottom and right, to a size at least its own."""
     below, right = size[0] - cut_CHW.shape[1], size[1] - cut_CHW.shape[2]
     if below or right:
         return torch.from_numpy(np.pad(cut_CHW.numpy(), ((0, 0), (0, below), (0, right)), "symmetric"))
@@ -39,24 +39,24 @@ def crop_of(
     """Crop an image and its label.
 
     Args:
-        image_CHW: The image.
-        label_1HW: Its label, uint8.
-        corner: Top and left of the crop, in the image.
-        size: Of the crop; what lies outside of the image is reflected, and 255 in the label.
-        border: What border pixels within the image count as; under ``ignore`` they stay 255.
+        image_CHW: Image, uint8 or float32.
+        label_1HW: Label, uint8.
+        corner: Top and left of the crop in the image, in pixels.
+        size: Size of the crop; the area outside the image is padded by reflection, and is 255 in the label.
+        border: Rule for border pixels inside the image; ``ignore`` keeps them 255.
     """
     rows, columns = (slice(start, start + side) for start, side in zip(corner, size, strict=True))
     image_CHW, label_1HW = (each.as_subclass(Tensor)[:, rows, columns] for each in (image_CHW, label_1HW))
     missing = (0, size[1] - label_1HW.shape[2], 0, size[0] - label_1HW.shape[1])
     label_1HW = F.pad(apply_border(label_1HW, border), missing, value=BORDER)
-    return tv_tensors.Image(reflected(image_CHW, size)), tv_tensors.Mask(label_1HW)
+    return tv_tensors.Image(pad_by_reflection(image_CHW, size)), tv_tensors.Mask(label_1HW)
 
 
 class RandomCrop(nn.Module):
-    """A crop from anywhere in an image, each place as likely.
+    """Random crop at native resolution, uniformly distributed over the image.
 
     Args:
-        size: Of the crop.
+        size: Size of the crop.
         border: See :func:`crop_of`.
     """
 
@@ -65,24 +65,24 @@ class RandomCrop(nn.Module):
         self.size, self.border = size, border
 
     def forward(self, image_CHW: Tensor, label_1HW: Tensor) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """An image (C, H, W) and its label (1, H, W)."""
+        """Crop an image (C, H, W) and its label (1, H, W)."""
         room = [max(0, has - side) for has, side in zip(image_CHW.shape[1:], self.size, strict=True)]
         top, left = (int(torch.randint(most + 1, ())) for most in room)
         return crop_of(image_CHW, label_1HW, (top, left), self.size, self.border)
 
 
 class CropGrid(Dataset[tuple[Tensor, Tensor]]):
-    """Images of a labeled source in crops side by side, so that each pixel is in one of them.
+    """Images of a labeled source in a grid of crops that covers each pixel once.
 
     Args:
-        source: Where they come from.
-        indices: Which of its images, in order.
-        sizes: Of each image.
-        size: Of the crops.
+        source: Source of the images and labels.
+        indices: Indices of the images to use, in order.
+        sizes: Size of each image, by index.
+        size: Size of the crops.
         border: See :func:`crop_of`.
-        transform: From ``maeseg.data.transforms``; nothing random.
+        transform: Transform from ``maeseg.data.transforms``, without randomness.
 
-    An item is as in ``LabeledImages``, and 255 in the label where nothing counts.
+    An item is as in ``LabeledImages``; ignored pixels are 255 in the label.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class CropGrid(Dataset[tuple[Tensor, Tensor]]):
             for top in range(0, sizes[index][0], size[0])
             for left in range(0, sizes[index][1], size[1])
         ]
-        self._last: tuple[int, Tensor, Tensor] | None = None  # an image's crops follow each other: it is read once
+        self._last: tuple[int, Tensor, Tensor] | None = None  # crops of one image are consecutive: it is read once
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -110,19 +110,17 @@ class CropGrid(Dataset[tuple[Tensor, Tensor]]):
         return image_CHW, label_1HW[0]
 
 
-def crops_in_words(size: Size, images: Sequence[Size], validating: int) -> str:
-    """Say how a run trains and validates.
+def describe_crops(size: Size, images: Sequence[Size], validating: int) -> str:
+    """Describe the training and validation of a run on crops in one line.
 
     Args:
-        size: Of its crops.
-        images: Of the images that it trains on.
-        validating: Number of crops that validate.
+        size: Size of the crops.
+        images: Sizes of the training images.
+        validating: Number of validation crops.
     """
     smaller = sum(height < size[0] or width < size[1] for height, width in images)
-    filled = (
-        f"; {smaller} of {len(images)} images are smaller, and their reflection counts for nothing" if smaller else ""
-    )
+    padded = f"; {smaller} of {len(images)} images are smaller: padded by reflection, ignored there" if smaller else ""
     return (
-        f"crop: training on random crops of {size[0]} x {size[1]} stored pixels, nothing resized{filled}; validation "
-        f"on {validating} such crops side by side, final figures from overlapping tiles"
+        f"crop: training on random crops of {size[0]} x {size[1]} pixels at native resolution{padded}; validation on a "
+        f"grid of {validating} crops, final metrics by sliding window"
     )

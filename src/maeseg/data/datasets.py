@@ -1,8 +1,7 @@
-"""Items of a source as tensors.
+"""PyTorch datasets over a source: images, alone or with their labels, as tensors.
 
-A key is a position, for evaluation, or a pair (position, draw seed), for training: the transform then runs
-with that seed, so that an item depends on its key alone, not on workers, nor on who else draws random
-numbers.
+A key is a position, for evaluation, or a pair (position, seed), for training. The transform then runs with that seed,
+so that an item depends on its key alone: not on workers, nor on other uses of the random number generator.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,16 +18,16 @@ from maeseg.data.image_files import DataError
 from maeseg.data.sources.base import Source
 
 Key = int | tuple[int, int]
-"""A position in the data set, alone or with a draw seed."""
+"""Position in the data set, alone or with the seed of the transform."""
 
 
 class UnlabeledImages(Dataset[Tensor]):
     """Images of a source.
 
     Args:
-        source: Where they come from.
-        indices: Which of its images, in order.
-        transform: From ``maeseg.data.transforms``.
+        source: Source of the images.
+        indices: Indices of the images to use, in order.
+        transform: Transform from ``maeseg.data.transforms``.
 
     An item is ``image_CHW``: float32, normalized.
     """
@@ -53,11 +52,15 @@ class LabeledImages(Dataset[tuple[Tensor, Tensor]]):
     """Images of a labeled source with their labels.
 
     Args:
-        source: Where they come from.
-        indices: Which of its images, in order.
-        transform: From ``maeseg.data.transforms``.
+        source: Source of the images and labels.
+        indices: Indices of the images to use, in order.
+        transform: Transform from ``maeseg.data.transforms``.
 
-    An item is ``(image_CHW, label_HW)``: float32, normalized; uint8, with 0 background, 1 foreground, 255 border.
+    An item is ``(image_CHW, label_HW)``: the image float32, normalized; the label uint8, with 0 background, 1
+    foreground (or the other classes), 255 border.
+
+    Raises:
+        ValueError: The source was opened without labels.
     """
 
     def __init__(self, source: Source, indices: Sequence[int], transform: Callable[..., Any]) -> None:
@@ -79,10 +82,10 @@ class LabeledImages(Dataset[tuple[Tensor, Tensor]]):
 
 
 def read_labeled(source: Source, index: int) -> tuple[Tensor, Tensor]:
-    """An image (C, H, W) and its label (1, H, W), uint8.
+    """Read an image (C, H, W) and its label (1, H, W), uint8.
 
     Raises:
-        DataError: One cannot be read, or they differ in size.
+        DataError: One of them cannot be read, or they differ in size.
     """
     pixels_CHW, label_1HW = source.pixels(index), pil_to_tensor(source.label(index))
     _check_size(source.file(index), pixels_CHW, label_1HW)
@@ -109,6 +112,6 @@ def _seeded(seed: int | None) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng(devices=[]):
-        # not torch.manual_seed, which would reseed the accelerator too and so disturb the network's own draws
+        # not torch.manual_seed, which would also reseed the accelerator, and change the network's random numbers
         torch.default_generator.manual_seed(seed)
         yield

@@ -1,6 +1,6 @@
-"""The decoder of images: from a file of any kind that is taken to its values, upright.
+"""Decoder of image files: pixel values of any supported format, with the orientation tag applied.
 
-What a file is, its first bytes say. docs/input.md has the list.
+The format is detected from the first bytes. docs/input.md lists the formats.
 
 Axes: C channels, H W pixels.
 """
@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from maeseg.data import numpy_files, tiff
 from maeseg.data.image_files import open_bytes, open_picture
 from maeseg.data.png import has_deep_colors, read_deep_colors
-from maeseg.data.stored_image import RGB, Colors, Stored, stored_of, upright
+from maeseg.data.stored_image import RGB, Colors, StoredImage, apply_orientation, from_pillow
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
@@ -24,38 +24,37 @@ _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
 @dataclass(frozen=True)
 class Decoded:
-    """What was decoded.
+    """Decoded image.
 
     Attributes:
-        content: A picture of 8 bits a channel as Pillow has it, so that a large one is in memory once; or values.
-        size: Height and width, upright.
-        animated: Whether there are further frames than the first, which this is.
+        content: Pillow image with 8 bits per channel, so that a large image is in memory once; or values.
+        size: Height and width in pixels, orientation applied.
+        animated: True if the file has more frames than the first, which is the one decoded.
     """
 
-    content: Image.Image | Stored
+    content: Image.Image | StoredImage
     size: tuple[int, int]
     animated: bool = False
 
     @property
-    def stored(self) -> Stored:
-        """The content as values."""
-        return stored_of(self.content) if isinstance(self.content, Image.Image) else self.content
+    def stored(self) -> StoredImage:
+        """Content as values."""
+        return from_pillow(self.content) if isinstance(self.content, Image.Image) else self.content
 
 
 def decode(file: Path | bytes, name: str, channels: int | None, most: int, *, quick: bool = False) -> Decoded:
-    """Decode an image file, upright.
+    """Decode an image file and apply its orientation tag.
 
     Args:
-        file: The file, or what it holds.
-        name: What an error calls it.
-        channels: Number of channels: of an array it says which axis is theirs, and of a TIFF that its pages may be the
-            channels. 3 is a picture. None for any.
-        most: Pixels that it may have; an array as many bytes as a picture of so many pixels.
-        quick: Decode a JPEG at an eighth of its side, which passes through all of its data: to find out whether it can
-            be read.
+        file: Path, or content in bytes.
+        name: Name of the file in error messages.
+        channels: Number of channels: selects the channel axis of an array, and lets the pages of a TIFF be channels.
+            3 means an RGB image. None accepts any number.
+        most: Maximum number of pixels; an array may have as many bytes as an RGB image of this size.
+        quick: Decode a JPEG at one eighth of its side, which still reads all of its data: for checking the file.
 
     Raises:
-        DataError: It is missing, broken, cut short, no image, or too large.
+        DataError: The file is missing, damaged, truncated, not an image, or too large.
     """
     with open_bytes(_file(file), name) as stream:
         start = _start(stream)
@@ -67,15 +66,15 @@ def decode(file: Path | bytes, name: str, channels: int | None, most: int, *, qu
 
 
 def count_pixels(file: Path | bytes, name: str, most: int) -> int:
-    """Count the pixels of an image from its header alone; those of an array are the two longest axes'.
+    """Count the pixels of an image from its header; for an array, the product of the two longest axes.
 
     Args:
-        file: The file, or what it holds.
-        name: What an error calls it.
-        most: Pixels that a picture may have.
+        file: Path, or content in bytes.
+        name: Name of the file in error messages.
+        most: Maximum number of pixels.
 
     Raises:
-        DataError: The file is missing or its header is broken.
+        DataError: The file is missing or its header is damaged.
     """
     with open_bytes(_file(file), name) as stream:
         start = _start(stream)
@@ -88,10 +87,10 @@ def count_pixels(file: Path | bytes, name: str, most: int) -> int:
 
 
 def names_nodata(file: Path | bytes, name: str) -> bool:
-    """Tell whether a file is a TIFF that names a value for no data.
+    """Test a file for a TIFF nodata tag.
 
     Raises:
-        DataError: The file is missing or its header is broken.
+        DataError: The file is missing or its header is damaged.
     """
     with open_bytes(_file(file), name) as stream:
         return _start(stream)[:4] in tiff.SIGNATURES and tiff.has_nodata(stream)
@@ -103,24 +102,24 @@ def _decode_picture(stream: BinaryIO, name: str, most: int, quick: bool) -> Deco
         orientation = _orientation(picture)
         width, height = picture.size
         size = (width, height) if orientation in _SIDEWAYS else (height, width)
-        # a second image in a JPEG is a preview, or what the other eye sees
+        # a second image in a JPEG is a preview, or the other view of a stereo pair
         animated = picture.format != "MPO" and getattr(picture, "is_animated", False)
         if deep:
-            picture.load()  # finds what is damaged; libpng would say that on standard error, past every log
+            picture.load()  # detects damage; libpng would print it on standard error, past every log
             stream.seek(0)
-            values_HWC = upright(read_deep_colors(stream), orientation)
+            values_HWC = apply_orientation(read_deep_colors(stream), orientation)
             colors: Colors = "rgb" if values_HWC.shape[2] >= RGB else "gray"
-            return Decoded(Stored(values_HWC, colors), size, animated)
+            return Decoded(StoredImage(values_HWC, colors), size, animated)
         if quick and picture.format == "JPEG":
             picture.draft("RGB", (1, 1))
         picture.load()
-        ImageOps.exif_transpose(picture, in_place=True)  # no copy: a large picture would be in memory twice
+        ImageOps.exif_transpose(picture, in_place=True)  # no copy: a large image would be in memory twice
         if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-            return Decoded(stored_of(picture), size, animated)
+            return Decoded(from_pillow(picture), size, animated)
         return Decoded(picture, size, animated)
 
 
-def _decoded(stored: Stored) -> Decoded:
+def _decoded(stored: StoredImage) -> Decoded:
     return Decoded(stored, stored.size)
 
 

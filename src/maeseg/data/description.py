@@ -1,22 +1,22 @@
-"""The description of a data set: how a folder is to be read, in one YAML file.
+"""Description of a data set in a YAML file: layout of the folder and encoding of the labels.
 
-``maeseg check DATA --write data.yaml`` writes one; every ``--data`` takes a folder, which is read by the same rules
-with nothing described, or such a file:
+``maeseg check DATA --write data.yaml`` writes one. ``--data`` takes a folder, for which every setting is detected, or a
+description:
 
     path: .                      folder, relative to the file
     images: JPEGImages           folder of the images below it
     masks: SegmentationClass     folder of the labels
-    annotations: coco.json       or a file or folder of annotations
+    annotations: coco.json       file or folder of annotations, instead of masks
     pairing: "{name}_mask"       name of an image's label
     classes: {background: 0, foreground: 1-65535}
     ignore: 255                  values, or a color, of the border
-    threshold: 128               foreground is what lies at it or above
+    threshold: 128               lowest value of the foreground
     reading: values              values, shown, alpha or colors of a label file
-    orientation: applied         labels are drawn on images as shown (applied) or as stored
-    resize_masks: true           labels of another size than their image are resized to it
-    train, val, test             folders below path, or text files of names, one a line
-    groups: "(patient[0-9]+)"    pattern of a name, or a CSV file of names and groups, that stay in one part
-    channels: 5                  of the images
+    orientation: applied         labels match images with orientation tag applied, or as stored
+    resize_masks: true           labels of another size than their image are resized
+    train, val, test             folders below path, or text files of names, one per line
+    groups: "(patient[0-9]+)"    pattern of a name, or a CSV file of names and groups; a group stays in one split
+    channels: 5                  number of channels of the images
 """
 
 import os
@@ -35,33 +35,33 @@ from maeseg.errors import UserError, nearest
 from maeseg.labels.classes import BINARY, Classes, Codes, Range, unpack
 
 SUFFIXES = (".yaml", ".yml")
-_OF_YOLO = ("names", "nc")  # YOLO's classes begin without background; the reader of its annotations takes them
+_OF_YOLO = ("names", "nc")  # YOLO's classes exclude the background; the reader of its annotations uses them
 _LONGEST = 2**20  # bytes
 
 
 @dataclass(frozen=True)
 class DataDescription:
-    """How a folder of images, and their labels, is read; None for what is to be found.
+    """Layout and label encoding of a folder of images; None for a setting that is to be detected.
 
     Attributes:
-        path: The folder.
-        origin: File that describes it, for messages; empty if none does.
+        path: Folder of the data set.
+        origin: Description file, for messages; empty without one.
         images: Folder of the images below ``path``.
         masks: Folder of the labels below ``path``.
         annotations: File or folder of annotations below ``path``.
-        pairing: Name of an image's label without suffix, with ``{name}`` for the image's.
-        classes: What the labels tell apart; ``BINARY`` for background and foreground.
+        pairing: Name of an image's label without suffix; ``{name}`` stands for the image's name.
+        classes: Classes of the labels; ``BINARY`` for background and foreground.
         codes: Ranges of values, or of colors as 0xRRGGBB, of background and foreground.
-        border: Ranges of the border's.
-        threshold: Foreground is what lies at it or above.
-        reading: Which of a label file's values count.
-        orientation: What an image's orientation tag means for its label.
-        resize_masks: Labels may have another size than their image.
-        train: Folder below ``path``, or file of names.
-        val: Likewise.
-        test: Likewise.
-        groups: Pattern of a name, or file of names and groups.
-        channels: Of the images.
+        border: Ranges of values, or of colors as 0xRRGGBB, of the border.
+        threshold: Lowest value of the foreground.
+        reading: Values of a label file that encode the classes.
+        orientation: Relation of a label to its image's orientation tag.
+        resize_masks: Permission for labels to have another size than their image.
+        train: Folder below ``path``, or file of names, of the training split.
+        val: Folder below ``path``, or file of names, of the validation split.
+        test: Folder below ``path``, or file of names, of the test split.
+        groups: Pattern of a name, or CSV file of names and groups.
+        channels: Number of channels of the images.
     """
 
     path: Path
@@ -85,7 +85,7 @@ class DataDescription:
 
 
 def is_description(data: str) -> bool:
-    """Whether the ``data`` option names a file that describes a data set."""
+    """Test the ``data`` option for a description file (YAML)."""
     return Path(data).suffix.lower() in SUFFIXES and not Path(data).is_dir()
 
 
@@ -93,7 +93,7 @@ def read_description(file: Path) -> DataDescription:
     """Read a description.
 
     Raises:
-        UserError: It cannot be read, or holds something else.
+        UserError: The file cannot be read, or is not a description.
     """
     return describe(read_description_lines(file), file.parent, str(file))
 
@@ -102,41 +102,43 @@ def read_description_lines(file: Path) -> dict[Any, Any]:
     """Read the plain values of a description.
 
     Raises:
-        UserError: It cannot be read, or holds something else.
+        UserError: The file cannot be read, or is not a YAML mapping.
     """
     try:
         with file.open("rb") as stream:
             content = stream.read(_LONGEST + 1)
         if len(content) > _LONGEST:
-            raise UserError(f"--data {file} is no description of a data set: it has more than a megabyte")
+            raise UserError(f"--data {file} is not a description of a data set: it is larger than 1 MB")
         given = yaml.safe_load(content)
     except OSError as error:
         raise UserError(
-            f"--data {file} cannot be read ({error.strerror or error}): give a folder, or a file that maeseg check "
-            "--write wrote"
+            f"--data {file} cannot be read ({error.strerror or error}): give a folder, or a file written by maeseg "
+            "check --write"
         ) from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"--data {file} is no YAML file ({' '.join(str(error).split())}): see maeseg check") from error
+        raise UserError(
+            f"--data {file} is not a YAML file ({' '.join(str(error).split())}): see maeseg check"
+        ) from error
     if not isinstance(given, dict):
-        raise UserError(f"--data {file} describes no data set: write path: FOLDER into it, or see maeseg check")
+        raise UserError(f"--data {file} does not describe a data set: add path: FOLDER to it, or see maeseg check")
     return given
 
 
 def describe(given: Mapping[Any, Any], base: Path, origin: str) -> DataDescription:
-    """A description from the plain values of a YAML file.
+    """Create a description from the plain values of a YAML file.
 
     Args:
-        given: The values.
+        given: Values by name.
         base: Folder that ``path`` is relative to.
-        origin: The file, for messages.
+        origin: Description file, for messages.
 
     Raises:
-        UserError: A line says something that cannot be.
+        UserError: A name is unknown or a value is not valid.
     """
     known = [each.name for each in fields(DataDescription) if each.name not in ("origin", "codes", "border")]
     for key in given:
         if key not in (*known, "ignore", *_OF_YOLO):
-            raise UserError(f"{origin}: {key} says nothing about a data set{nearest(str(key), known)}")
+            raise UserError(f"{origin}: {key} is not a setting of a data set{nearest(str(key), known)}")
     values = {name: _checked(name, given[name], origin) for name in known if given.get(name) is not None}
     values["path"] = base / values.get("path", ".")
     values["classes"], values["codes"], values["border"], painted = _classes(given, origin)
@@ -151,21 +153,21 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         "reading": (f"one of {', '.join(get_args(Reading))}", lambda v: v in get_args(Reading)),
         "orientation": (f"one of {', '.join(get_args(Orientation))}", lambda v: v in get_args(Orientation)),
         "resize_masks": ("true or false", lambda v: isinstance(v, bool)),
-        "channels": ("a whole number", lambda v: type(v) is int and v > 0),
+        "channels": ("an integer above 0", lambda v: type(v) is int and v > 0),
         "classes": ("a list of names, or names with values", lambda v: isinstance(v, dict | list)),
-        "pairing": ("a name with {name} in it", lambda v: isinstance(v, str) and v.count("{name}") == 1),
+        "pairing": ("a name that contains {name} once", lambda v: isinstance(v, str) and v.count("{name}") == 1),
         "groups": ("a pattern, or a file of names and groups", lambda v: isinstance(v, str)),
     }
-    what, holds = wanted.get(name, ("a folder or a file", lambda v: isinstance(v, str) and "\0" not in v))
-    if not holds(value):
-        raise UserError(f"{origin}: {name}: {value} must be {what}")
+    kind, is_valid = wanted.get(name, ("a folder or a file", lambda v: isinstance(v, str) and "\0" not in v))
+    if not is_valid(value):
+        raise UserError(f"{origin}: {name}: {value} must be {kind}")
     return value
 
 
 def _classes(
     given: Mapping[Any, Any], origin: str
 ) -> tuple[Classes | None, Codes | None, tuple[Range, ...] | None, bool]:
-    """The classes; of background and foreground, ``BINARY``, what stands for them; and whether labels are painted."""
+    """Parse classes, for ``BINARY`` also the codes of background and foreground, border, and a flag for colors."""
     listed, ignore = given.get("classes"), given.get("ignore")
     try:
         if listed is None:
@@ -179,27 +181,27 @@ def _classes(
 
 
 def group_pattern(groups: str, origin: str) -> "re.Pattern[str]":
-    """The pattern that a description gives for groups.
+    """Compile the ``groups`` pattern of a description.
 
     Raises:
-        UserError: It is none.
+        UserError: It is not a regular expression.
     """
     try:
         return re.compile(groups)
     except re.error as error:
         raise UserError(
-            f"{origin}: groups: {groups} is no pattern ({error}), nor a file of names and groups"
+            f"{origin}: groups: {groups} is neither a regular expression ({error}) nor a CSV file: give one of them"
         ) from error
 
 
 def write_description(description: DataDescription, rule: LabelRule | None, classes: Classes, base: Path) -> str:
-    """A description as YAML, with what was found of the labels filled in.
+    """Write a description as YAML, completed by the detected encoding of the labels.
 
     Args:
-        description: What is described already.
-        rule: How the labels are read; None without labels.
-        classes: What they tell apart.
-        base: Folder of the file, which ``path`` becomes relative to.
+        description: Description as given.
+        rule: Encoding of the labels; None without labels.
+        classes: Classes of the labels.
+        base: Folder of the file; ``path`` is written relative to it.
     """
     path = description.path
     lines: dict[str, Any] = {"path": str(path) if path.is_absolute() else os.path.relpath(path, base)}
@@ -226,7 +228,7 @@ def _rule_lines(classes: Classes, rule: LabelRule) -> dict[str, Any]:
 
 
 def _plain(spans: tuple[Range, ...], rule: LabelRule) -> Any:
-    """What stands for a class, as the file says it: 7, 1-65535, [1, 2], or a color."""
+    """Return a class's values as the YAML file has them: 7, 1-65535, [1, 2], or a color."""
     if rule.reading == "colors":
         found: list[Any] = [list(unpack(low)) for low, _ in spans]
     else:

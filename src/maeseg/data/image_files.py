@@ -1,4 +1,4 @@
-"""Finding and opening image files: one place where a broken file becomes a one-line error that names it."""
+"""Listing and opening of image files; a damaged file becomes a one-line error that names it."""
 
 import io
 import os
@@ -19,28 +19,27 @@ from maeseg.errors import UserError
 SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif",
 )  # fmt: skip
-"""Suffixes taken as images, in any case."""
+"""Suffixes of image files, in lower case; matched regardless of case."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP")
-"""Formats that Pillow always reads, told by content whatever the suffix: not what it starts a program for, as EPS."""
+"""Pillow formats, detected by content; formats that need an external program, such as EPS, are excluded."""
 
 MAX_PIXELS = 100_000_000
-"""Largest image that is decoded; as RGB it takes 300 MB of each process that reads images."""
+"""Maximum number of pixels of an image; as RGB it takes 300 MB in each process that reads images."""
 
 MAX_PIXELS_ALONE = 150_000_000
-"""Largest image that is decoded where one of its kind is held at a time, as in ``predict``: 12,000 x 12,000."""
+"""Maximum number of pixels if one large image is in memory at a time, as in ``predict``: 12,000 x 12,000."""
 
 _AVIF = (b"avif", b"avis")  # brands of an ISO media file
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 class DataError(UserError):
-    """A file of the user's that cannot be used; raised while reading, often inside a loader's worker.
+    """User file that cannot be used; raised while reading, often in a data loader's worker.
 
-    A worker's exception reaches the caller as ``type(error)(text)`` (torch._utils.ExceptionWrapper), where
-    the text is "Caught ... in DataLoader worker process" with the whole traceback, whose last line is
-    ``module.DataError: message``. This class takes that message back out, so that the user sees the same
-    single line with and without workers.
+    A worker's exception reaches the caller as ``type(error)(text)`` (torch._utils.ExceptionWrapper). The text is
+    "Caught ... in DataLoader worker process" with the traceback, whose last line is ``module.DataError: message``.
+    This class extracts that message, so that the user sees the same line with and without workers.
     """
 
     def __init__(self, message: str) -> None:
@@ -51,25 +50,25 @@ class DataError(UserError):
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
-    """List the image files of a folder, at any depth, sorted; hidden files and folders are left out.
+    """List the image files of a folder at any depth, sorted; hidden files and folders are excluded.
 
-    Links to folders are followed; a folder that is reached twice, as in a circle, is listed once.
+    Links to folders are followed; a folder reached twice, as in a cycle of links, is listed once.
 
     Args:
-        folder: Where to look.
-        suffixes: Of what is listed, in lower case.
+        folder: Folder to search.
+        suffixes: Suffixes of the files to list, in lower case.
 
     Returns:
         Paths relative to ``folder``.
 
     Raises:
-        DataError: A folder may not be read: what it holds would be missing without a word.
+        DataError: A folder cannot be read.
     """
 
     def refuse(error: OSError) -> None:
         if isinstance(error, NotADirectoryError):
             return
-        raise DataError(f"folder {error.filename} may not be read: {error.strerror}") from error
+        raise DataError(f"folder {error.filename} cannot be read: {error.strerror}") from error
 
     found = []
     seen: set[tuple[int, int]] = set()
@@ -85,7 +84,7 @@ def list_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]
 
 
 def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
-    """Whether a folder was not reached before; it is from now on."""
+    """Test a folder for a first visit, and record the visit in ``seen``."""
     try:
         status = folder.stat()
     except OSError:  # a link to nowhere
@@ -97,21 +96,21 @@ def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
 
 
 def some(names: Sequence[object]) -> str:
-    """Write the first three names and how many there are: ``a, b, c ... (12 in all)``."""
+    """Join the first three names and the total: ``a, b, c ... (12 in all)``."""
     text = ", ".join(str(name) for name in names[:3])
     return text if len(names) <= 3 else f"{text} ... ({len(names)} in all)"
 
 
 @contextmanager
 def opened(file: Path | io.BytesIO, name: str, most: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    """Open an image with Pillow; whatever goes wrong inside becomes a DataError that names it."""
+    """Open an image with Pillow; any error inside the context becomes a DataError that names the file."""
     with open_bytes(file, name) as stream, open_picture(stream, name, most) as image:
         yield image
 
 
 @contextmanager
 def open_bytes(file: Path | io.BytesIO, name: str) -> Iterator[BinaryIO]:
-    """Open a file to be decoded; whatever a decoder raises inside becomes a DataError that names the file."""
+    """Open a file for decoding; any error inside the context becomes a DataError that names the file."""
     try:
         if isinstance(file, io.BytesIO):
             if not file.getbuffer().nbytes:
@@ -119,7 +118,7 @@ def open_bytes(file: Path | io.BytesIO, name: str) -> Iterator[BinaryIO]:
             yield file
             return
         if not stat.S_ISREG(file.stat().st_mode):
-            raise DataError(f"{name} is not a regular file: remove it")  # a pipe would be waited for without end
+            raise DataError(f"{name} is not a regular file: remove it")  # reading a pipe could block forever
         with file.open("rb") as stream:
             if not os.fstat(stream.fileno()).st_size:
                 raise _empty(name)
@@ -127,10 +126,10 @@ def open_bytes(file: Path | io.BytesIO, name: str) -> Iterator[BinaryIO]:
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"{name} does not exist") from error
+        raise DataError(f"{name} does not exist: restore it or correct the path") from error
     except PermissionError as error:
-        raise DataError(f"{name} may not be read: permission denied") from error
-    # for a broken file decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more
+        raise DataError(f"{name} cannot be read: permission denied; allow reading it") from error
+    # for a damaged file decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else reason
@@ -139,18 +138,18 @@ def open_bytes(file: Path | io.BytesIO, name: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_picture(stream: BinaryIO, name: str, most: int) -> Iterator[Image.Image]:
-    """Open a stream with Pillow, within the bounds; inside of ``open_bytes``, which names what goes wrong.
+    """Open a stream with Pillow, up to ``most`` pixels; to be used inside ``open_bytes``, which reports errors.
 
-    Always a stream, never a path: Pillow would map an uncompressed file into memory, and read a TIFF that is turned
-    (orientations 5 to 8) with rows of the wrong length.
+    Takes a stream, never a path: Pillow would map an uncompressed file into memory, and read a TIFF of orientation 5 to
+    8 with rows of the wrong length.
     """
     formats = _formats(stream, name)
-    # Pillow warns of large images, which are refused below, and of damaged metadata, which are not needed
+    # Pillow warns about large images, which are rejected below, and about damaged metadata, which is not used
     with warnings.catch_warnings(action="ignore"):
         try:
             image = Image.open(without_long_texts(stream), formats=formats)
         except Image.DecompressionBombError as error:
-            raise too_large(name, "far too many", most) from error
+            raise too_large(name, "too many", most) from error
         with image:
             if image.width * image.height > most:
                 raise too_large(name, f"{image.width} x {image.height}", most)
@@ -158,10 +157,9 @@ def open_picture(stream: BinaryIO, name: str, most: int) -> Iterator[Image.Image
 
 
 def too_large(name: str, size: str, most: int) -> DataError:
-    """The error of an image that has more than ``most`` pixels."""
+    """Create the error for an image with more than ``most`` pixels."""
     return DataError(
-        f"{name} has {size} pixels, and more than {most // 10**6} million are not read: scale it down, or cut it "
-        "into pieces"
+        f"{name} has {size} pixels, and the maximum is {most // 10**6} million: scale it down, or cut it into tiles"
     )
 
 
@@ -170,7 +168,7 @@ def _empty(name: str) -> DataError:
 
 
 def _formats(stream: BinaryIO, name: str) -> tuple[str, ...]:
-    """The formats that Pillow may try, with the plug-in of the one that the stream begins like."""
+    """Return the formats that Pillow may try; AVIF or HEIF if the stream begins with their signature."""
     start = stream.read(12)
     stream.seek(0)
     if start[4:8] != b"ftyp":
@@ -178,7 +176,7 @@ def _formats(stream: BinaryIO, name: str) -> tuple[str, ...]:
     if start[8:12] in _AVIF:
         if find_spec("PIL._avif") is None:
             raise DataError(
-                f"{name} is AVIF, which this Pillow cannot read: install a newer one, pip install -U pillow"
+                f"{name} is AVIF, which this version of Pillow cannot read: upgrade it, pip install -U pillow"
             )
         return ("AVIF",)
     if start[8:12] in _HEIF:

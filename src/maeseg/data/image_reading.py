@@ -1,7 +1,7 @@
-"""Images as a network reads them: RGB of 8 bits, or any number of channels with their values as they are stored.
+"""Reader of images for networks: 8-bit RGB, or any number of channels with their stored values.
 
-Both are made of what ``decoding`` gives. With three channels every image becomes a picture, as people look at it;
-otherwise it stays what it is: four channels and more, 16 bits, floating point.
+Built on ``decoding``. With three channels every image becomes 8-bit RGB; otherwise its stored values are kept: four
+channels and more, 16 bits, floating point.
 
 Axes: C channels, H W pixels.
 """
@@ -25,64 +25,64 @@ _AT_ONCE = 2**22  # pixels
 
 
 def suffixes(channels: int) -> tuple[str, ...]:
-    """Suffixes of the files that are taken as images of so many channels."""
+    """Return the suffixes of image files for a number of channels; arrays (``.npy``) only for other than 3."""
     return SUFFIXES if channels == RGB else (*SUFFIXES, ARRAY_SUFFIX)
 
 
 def read_image(path: Path, most: int = MAX_PIXELS, largest: int = FULL) -> Image.Image:
-    """Read an image file as 8-bit RGB, upright.
+    """Read an image file as 8-bit RGB.
 
     The orientation is applied; palettes, gray and CMYK are converted; an alpha channel is dropped; 16 bits are scaled.
 
     Args:
         path: The file.
-        most: Pixels that it may have.
-        largest: The value of 16 bits that becomes 255; larger ones do, too.
+        most: Maximum number of pixels.
+        largest: 16-bit value that becomes 255; larger values are clipped.
 
     Returns:
         An RGB image.
 
     Raises:
-        DataError: The file is missing, broken, cut short, not an image, too large, or has values of another kind.
+        DataError: The file is missing, damaged, truncated, not an image, too large, or has another type of values.
     """
     return rgb_picture(decode(path, str(path), RGB, most).content, str(path), largest)
 
 
 def decode_image(content: bytes, name: str, most: int = MAX_PIXELS, largest: int = FULL) -> Image.Image:
-    """Read an image out of bytes, such as a member of a tar file, the way ``read_image`` reads a file.
+    """Read an image from bytes, such as a member of a tar file, as ``read_image`` reads a file.
 
     Args:
-        content: What an image file holds.
-        name: What an error calls it.
-        most: Pixels that it may have.
-        largest: The value of 16 bits that becomes 255; larger ones do, too.
+        content: Content of an image file.
+        name: Name of the image in error messages.
+        most: Maximum number of pixels.
+        largest: 16-bit value that becomes 255; larger values are clipped.
 
     Returns:
         An RGB image.
 
     Raises:
-        DataError: The bytes are broken, cut short, not an image, too large, or have values of another kind.
+        DataError: The bytes are damaged, truncated, not an image, too large, or have another type of values.
     """
     return rgb_picture(decode(content, name, RGB, most).content, name, largest)
 
 
 def read_pixels(file: Path | bytes, name: str, channels: int, most: int = MAX_PIXELS, largest: int = FULL) -> Tensor:
-    """Read an image, upright.
+    """Read an image and apply its orientation tag.
 
-    Where a TIFF names a value for no data, pixels that have it get their channel's mean over the others of the image.
+    Nodata values of a TIFF are replaced by their channel's mean over the other pixels of the image.
 
     Args:
-        file: The file, or what it holds: a picture, a TIFF, or an array saved by NumPy.
-        name: What an error calls it.
-        channels: Number of channels; with 3 it is read as ``read_image`` does, whatever it is stored as.
-        most: Pixels that a picture may have; an array may take as many bytes as an RGB picture of so many.
-        largest: The value of 16 bits that becomes 255 with 3 channels, and otherwise 1; larger ones do, too.
+        file: Path, or content in bytes: an image, a TIFF, or an array saved by NumPy.
+        name: Name of the file in error messages.
+        channels: Number of channels; 3 reads any image as ``read_image`` does.
+        most: Maximum number of pixels; an array may have as many bytes as an RGB image of this size.
+        largest: 16-bit value that becomes 255 with 3 channels, and otherwise 1; larger values are clipped.
 
     Returns:
-        (C, H, W): uint8; or float32, 0..1 where 16 bits are stored, otherwise the values in the file.
+        (C, H, W): uint8; or float32, 0..1 for 16 bits, otherwise the values in the file.
 
     Raises:
-        DataError: The file is broken, too large, has another number of channels, or values that are not finite.
+        DataError: The file is damaged, too large, has another number of channels, or values that are not finite.
     """
     decoded = decode(file, name, channels, most)
     if channels != RGB:
@@ -93,18 +93,18 @@ def read_pixels(file: Path | bytes, name: str, channels: int, most: int = MAX_PI
 
 
 def nodata_mask(file: Path | bytes, name: str, channels: int | None = None) -> NDArray[np.bool_] | None:
-    """Find the pixels of a GeoTIFF that have its value for no data in all of their channels.
+    """Find the pixels of a GeoTIFF that have the nodata value in all channels.
 
     Args:
-        file: The file, or what it holds.
-        name: What an error calls it.
-        channels: Number of channels, as ``read_pixels`` takes it: it settles which axis of several pages is theirs.
+        file: Path, or content in bytes.
+        name: Name of the file in error messages.
+        channels: Number of channels, as for ``read_pixels``: selects the channel axis of several pages.
 
     Returns:
-        (H, W), upright as ``read_pixels`` gives the image; None if the file names no such value or has no such pixel.
+        (H, W), True for nodata, oriented as ``read_pixels`` returns the image; None if there is no such pixel.
 
     Raises:
-        DataError: The file is broken or too large.
+        DataError: The file is damaged or too large.
     """
     if not names_nodata(file, name):
         return None
@@ -117,19 +117,19 @@ def nodata_mask(file: Path | bytes, name: str, channels: int | None = None) -> N
 
 
 def pixels_of(picture: Image.Image) -> Tensor:
-    """An RGB picture as (3, H, W), uint8."""
+    """Convert an RGB image to a tensor (3, H, W), uint8."""
     values_HWC = np.empty((picture.height, picture.width, RGB), np.uint8)
     rows = max(1, _AT_ONCE // picture.width)
-    for top in range(0, picture.height, rows):  # converting makes copies
+    for top in range(0, picture.height, rows):  # in bands: the conversion makes copies
         bottom = min(top + rows, picture.height)
         values_HWC[top:bottom] = np.asarray(picture.crop((0, top, picture.width, bottom)))
     return torch.from_numpy(values_HWC).permute(2, 0, 1)
 
 
 def picture_of(pixels_CHW: Tensor) -> Image.Image:
-    """An RGB picture of an image of any number of channels: its first three, or its first.
+    """Render an image (C, H, W) of any number of channels as RGB: its first three channels, or its first.
 
-    Other than RGB, each channel is stretched from its 2nd to its 98th percentile.
+    Values other than 8-bit RGB are stretched from the 2nd to the 98th percentile of each channel.
     """
     values_HWC = pixels_CHW.permute(1, 2, 0).numpy()
     if len(pixels_CHW) == RGB and pixels_CHW.dtype == torch.uint8:
@@ -141,10 +141,10 @@ def picture_of(pixels_CHW: Tensor) -> Image.Image:
 
 
 class LargePicture:
-    """An RGB image that is in memory once, as Pillow holds it: 4 bytes a pixel.
+    """Large RGB image, in memory once as a Pillow image: 4 bytes per pixel.
 
     Attributes:
-        size: Height and width.
+        size: Height and width in pixels.
     """
 
     def __init__(self, picture: Image.Image) -> None:
@@ -152,19 +152,19 @@ class LargePicture:
         self.size = (picture.height, picture.width)
 
     def cut(self, top: int, left: int, bottom: int, right: int) -> Tensor:
-        """A part of it: (C, H, W)."""
+        """Return a region as (C, H, W)."""
         return pixels_of(self._picture.crop((left, top, right, bottom)))
 
     def picture(self) -> Image.Image:
-        """The picture itself, not a copy."""
+        """Return the image itself, not a copy."""
         return self._picture
 
 
 class LargeArray:
-    """An image of any number of channels, as ``read_pixels`` gives it.
+    """Large image of any number of channels, as returned by ``read_pixels``.
 
     Attributes:
-        size: Height and width.
+        size: Height and width in pixels.
     """
 
     def __init__(self, pixels_CHW: Tensor) -> None:
@@ -172,25 +172,25 @@ class LargeArray:
         self.size = (pixels_CHW.shape[1], pixels_CHW.shape[2])
 
     def cut(self, top: int, left: int, bottom: int, right: int) -> Tensor:
-        """A part of it: (C, H, W)."""
+        """Return a region as (C, H, W)."""
         return self._pixels_CHW[:, top:bottom, left:right]
 
     def picture(self) -> Image.Image:
-        """An RGB picture of it."""
+        """Render the image as RGB."""
         return picture_of(self._pixels_CHW)
 
 
 def open_large(file: Path | bytes, name: str, channels: int, largest: int = FULL) -> LargePicture | LargeArray:
-    """Read an image that parts are to be cut out of, of up to 150 million pixels.
+    """Read an image of up to 150 million pixels, from which regions are cut.
 
     Args:
-        file: The file, or what it holds.
-        name: What an error calls it.
+        file: Path, or content in bytes.
+        name: Name of the file in error messages.
         channels: Number of channels.
         largest: See ``read_pixels``.
 
     Raises:
-        DataError: As ``read_pixels`` would.
+        DataError: See ``read_pixels``.
     """
     if channels == RGB:
         content = decode(file, name, channels, MAX_PIXELS_ALONE).content

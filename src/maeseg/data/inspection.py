@@ -1,4 +1,4 @@
-"""Opening a data set to look at it: with its labels if it has any, and with lines added to its description."""
+"""Opening of a data set for ``maeseg check``: with its labels if there are any, and lines added to its description."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ import yaml
 
 from maeseg.data.description import SUFFIXES, DataDescription, describe, is_description, read_description_lines
 from maeseg.data.image_reading import RGB
-from maeseg.data.label_rules import Question
+from maeseg.data.label_rules import AmbiguousLabels
 from maeseg.data.sources.base import Source, is_named, is_shards, open_source
 from maeseg.data.sources.folder import ImageFolder, NoLabels
 from maeseg.errors import UserError
@@ -18,20 +18,20 @@ from maeseg.labels.classes import BINARY, Classes
 
 def open_to_check(
     data: str, add: Mapping[str, Any], classes: Classes, channels: int | None
-) -> tuple[Source, Question | None]:
-    """Open a data set: with labels, if it has any that can be read; otherwise its images alone.
+) -> tuple[Source, AmbiguousLabels | None]:
+    """Open a data set with its labels if they can be read, otherwise its images alone.
 
     Args:
-        data: As the verbs take it.
+        data: Value of ``--data``.
         add: Lines to add to the description.
-        classes: What the labels tell apart.
-        channels: Of the images; None for as described, or RGB.
+        classes: Classes of the labels.
+        channels: Number of channels of the images; None for the description's, or 3.
 
     Returns:
-        The images, and what has to be said before their labels can be read.
+        The source; and the ambiguity that prevents reading its labels, or None.
 
     Raises:
-        UserError: There is no such data, or a line says something that cannot be.
+        UserError: The data does not exist, or an added line is not valid.
     """
     if is_named(data) or is_shards(data, channels or RGB):
         return open_source(data, labeled=is_named(data), channels=channels or RGB, classes=classes), None
@@ -41,21 +41,21 @@ def open_to_check(
         return ImageFolder(description, labeled=True, channels=channels, classes=classes), None
     except NoLabels:
         return ImageFolder(description, labeled=False, channels=channels), None
-    except Question as question:
+    except AmbiguousLabels as question:
         return ImageFolder(description, labeled=False, channels=channels), question
 
 
 def described(data: str, add: Mapping[str, Any]) -> DataDescription:
-    """The description of a folder, or of a file that has one, with lines added.
+    """Return the description of a folder or description file, with lines added.
 
     Raises:
-        UserError: There is no such folder or file, or a line says something that cannot be.
+        UserError: The folder or file does not exist, or an added line is not valid.
     """
     if is_description(data):
         file = Path(data)
         return describe({**read_description_lines(file), **add}, file.parent, str(file))
     if not Path(data).exists():
-        raise UserError(f"--data {data}: no such folder; give a folder, or a file that describes one (data.yaml)")
+        raise UserError(f"--data {data}: no such folder; give a folder, or a description file (data.yaml)")
     found = describe({"path": str(Path(data).absolute()), **add}, Path(), f"--add {_one_line(add)}" if add else "")
     return replace(found, path=Path(data), origin=found.origin if add else "")
 
@@ -65,13 +65,13 @@ def _one_line(lines: Mapping[str, Any]) -> str:
 
 
 def next_command(data: str, source: Source, written: str | None, bad: bool) -> str:
-    """The command to run next.
+    """Suggest the command to run next.
 
     Args:
-        data: As it was given.
-        source: It, opened.
-        written: File that the description was written to.
-        bad: Whether some images cannot be used.
+        data: Value of ``--data``.
+        source: The opened data.
+        written: File that the description was written to; None if it was not written.
+        bad: True if some images cannot be used.
     """
     where = written or data
     skip = " --on_bad_image skip" if bad else ""
@@ -86,6 +86,8 @@ def next_command(data: str, source: Source, written: str | None, bad: bool) -> s
 
 
 def check_target(write: str) -> None:
-    """Refuse a name for a description that no verb would take for one."""
+    """Raise a UserError if ``--write`` has another suffix than a description's."""
     if Path(write).suffix.lower() not in SUFFIXES:
-        raise UserError(f"--write {write}: name it {Path(write).stem or 'data'}.yaml")
+        raise UserError(
+            f"--write {write}: a description needs the suffix .yaml: name it {Path(write).stem or 'data'}.yaml"
+        )

@@ -1,4 +1,4 @@
-"""Label files: decoded in each way they can be read, and the facts from which a folder's convention is found.
+"""Decoder of label files, and facts about them from which a folder's label encoding is detected.
 
 Axes: H W pixels.
 """
@@ -18,25 +18,25 @@ from maeseg.data.annotations.mat import read_mat_label
 from maeseg.data.image_files import MAX_PIXELS, DataError, opened
 
 Reading = Literal["values", "shown", "alpha", "colors"]
-"""Ways to read a label file: gray levels or palette indices as stored; gray as a palette shows it; the alpha channel;
-colors as 0xRRGGBB."""
+"""Values of a label file that encode the classes: gray levels or palette indices as stored (``values``); gray levels
+of the palette's colors (``shown``); the alpha channel (``alpha``); colors as 0xRRGGBB (``colors``)."""
 
 _ORIENTATION = 0x0112  # the EXIF tag
-_MOST_VALUES = 512  # kept of one label; more are counted alone
+_MOST_VALUES = 512  # listed for one label; of more, only the number is kept
 _PAGED = ("TIFF", "GIF", "WEBP", "PNG")
-_FEW_BITS = {"L;2": 85, "L;4": 17}  # by Pillow's name of the kind of gray: what it multiplies the stored values by
+_FEW_BITS = {"L;2": 85, "L;4": 17}  # by Pillow's raw mode: factor that it multiplies the stored values by
 _LOSSY = ("JPEG", "MPO")
 
 
-class LabelPicture(NamedTuple):
-    """A decoded label file.
+class DecodedLabel(NamedTuple):
+    """Decoded label file.
 
     Attributes:
-        pixels: (H, W) gray levels or palette indices, or (H, W, C) gray + alpha, RGB or RGBA.
+        pixels: (H, W) gray levels or palette indices, or (H, W, C) gray with alpha, RGB or RGBA.
         palette: Colors (N, 3), uint8; None without a palette.
-        opacity: Alpha of each palette entry (N,), uint8; None without.
-        lossy: Compressed with loss, so that values are blurred.
-        turned: Orientation tag of the label's own, already applied; 1 without.
+        opacity: Alpha of each palette entry (N,), uint8; None without transparency.
+        lossy: True for lossy compression, which blurs values.
+        turned: The label's own orientation tag, already applied; 1 without one.
     """
 
     pixels: NDArray[np.generic]
@@ -46,11 +46,11 @@ class LabelPicture(NamedTuple):
     turned: int
 
 
-def decode_label(path: Path) -> LabelPicture:
-    """Decode a label file, upright by its own orientation tag.
+def decode_label(path: Path) -> DecodedLabel:
+    """Decode a label file and apply its own orientation tag.
 
     Raises:
-        DataError: It cannot be read, or holds several pages.
+        DataError: The file cannot be read, or has several pages.
     """
     if path.suffix.lower() == ".mat":
         return plain_label(read_mat_label(path))
@@ -62,35 +62,35 @@ def decode_label(path: Path) -> LabelPicture:
     except DataError:
         if path.suffix.lower() not in (".tif", ".tiff") or not path.is_file():
             raise
-        found = _decode_tiff(path)  # of kinds that Pillow does not read: 64-bit floats, signed bytes
+        found = _decode_tiff(path)  # types that Pillow does not read: 64-bit floats, signed bytes
         if found is None:
             raise
         return found
 
 
-def _decoded(image: Image.Image, path: Path) -> LabelPicture:
+def _decoded(image: Image.Image, path: Path) -> DecodedLabel:
     if image.format in _PAGED and getattr(image, "n_frames", 1) > 1:
-        raise DataError(f"{path} has {_pages(image)} pages: export one label of one page for each image")
+        raise DataError(f"{path} has {_pages(image)} pages: export a label with one page for each image")
     few_bits = _few_bits(image)
     turned = int(image.getexif().get(_ORIENTATION, 1)) if image.format != "TIFF" else _tiff_orientation(image)
     lossy = image.format in _LOSSY
     opacity = _opacity(image)
     image.load()
     image = ImageOps.exif_transpose(image)
-    if few_bits:  # Pillow stretches these over 0 to 255; a label's classes are the values that are stored
-        return LabelPicture(np.asarray(image) // np.uint8(few_bits), None, None, lossy, turned)
+    if few_bits:  # Pillow scales these to 0..255; a label's classes are the stored values
+        return DecodedLabel(np.asarray(image) // np.uint8(few_bits), None, None, lossy, turned)
     if image.mode == "1":
         image = image.convert("L")
     if image.mode == "P":
         palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
-        return LabelPicture(np.asarray(image), palette, opacity, lossy, turned)
+        return DecodedLabel(np.asarray(image), palette, opacity, lossy, turned)
     if image.mode not in ("L", "LA", "RGB", "RGBA", "I", "F") and not image.mode.startswith("I;16"):
         image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
-    return LabelPicture(np.asarray(image), None, None, lossy, turned)
+    return DecodedLabel(np.asarray(image), None, None, lossy, turned)
 
 
 def _few_bits(image: Image.Image) -> int | None:
-    """Factor that Pillow multiplies the values of a gray PNG of 2 or 4 bits by; asked before anything is decoded."""
+    """Return the factor that Pillow multiplies the values of a 2- or 4-bit gray PNG by; call before decoding."""
     tiles = getattr(image, "tile", None)
     return _FEW_BITS.get(str(tiles[0][3])) if image.format == "PNG" and tiles else None
 
@@ -104,7 +104,7 @@ def _tiff_orientation(image: Image.Image) -> int:
 
 
 def _opacity(image: Image.Image) -> NDArray[np.uint8] | None:
-    """Alpha of a palette's entries, if the file gives any."""
+    """Return the alpha of each palette entry; None without transparency."""
     given = image.info.get("transparency") if image.mode == "P" else None
     if given is None:
         return None
@@ -116,36 +116,38 @@ def _opacity(image: Image.Image) -> NDArray[np.uint8] | None:
     return alpha
 
 
-def plain_label(values_HW: NDArray[np.generic]) -> LabelPicture:
-    """A label of values (H, W) alone."""
-    return LabelPicture(values_HW, None, None, lossy=False, turned=1)
+def plain_label(values_HW: NDArray[np.generic]) -> DecodedLabel:
+    """Create a label from values (H, W)."""
+    return DecodedLabel(values_HW, None, None, lossy=False, turned=1)
 
 
 def _load_array(path: Path) -> NDArray[np.generic]:
     try:
         mapped: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
         if mapped.ndim != 2 or mapped.size > MAX_PIXELS or mapped.dtype.kind not in "buif":
-            raise DataError(f"{path} holds {mapped.dtype} values of shape {mapped.shape}: a label has rows and columns")
+            raise DataError(
+                f"{path} holds {mapped.dtype} values of shape {mapped.shape}: save rows and columns of numbers"
+            )
         values = np.array(mapped)
     except DataError:
         raise
-    except Exception as error:  # of whatever kind the damage brings about
+    except Exception as error:  # the type depends on the damage
         raise DataError(f"{path} cannot be read as an array ({_reason(error)}): remove it or replace it") from error
     return values.astype(np.uint8) if values.dtype == np.bool_ else values
 
 
-def _decode_tiff(path: Path) -> LabelPicture | None:
+def _decode_tiff(path: Path) -> DecodedLabel | None:
     try:
         with warnings.catch_warnings(action="ignore"), tifffile.TiffFile(path) as tiff:
             page = tiff.pages.first
             if len(tiff.pages) > 1:
-                raise DataError(f"{path} has {len(tiff.pages)} pages: export one label of one page for each image")
+                raise DataError(f"{path} has {len(tiff.pages)} pages: export a label with one page for each image")
             if page.imagewidth * page.imagelength * page.samplesperpixel > MAX_PIXELS:
                 return None
             values = page.asarray().squeeze()
     except DataError:
         raise
-    except Exception:  # damaged: what Pillow complained of is said
+    except Exception:  # damaged: Pillow's error is reported
         return None
     return plain_label(values) if values.ndim == 2 and values.dtype.kind in "uif" else None
 
@@ -154,8 +156,8 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def values_of(label: LabelPicture) -> NDArray[np.generic] | None:
-    """Gray levels or palette indices (H, W); None for a color picture."""
+def values_of(label: DecodedLabel) -> NDArray[np.generic] | None:
+    """Return gray levels or palette indices (H, W); None for a color image."""
     if label.pixels.ndim == 2:
         return label.pixels
     gray_HWC = label.pixels[..., : 3 if label.pixels.shape[2] >= 3 else 1]
@@ -163,8 +165,8 @@ def values_of(label: LabelPicture) -> NDArray[np.generic] | None:
     return gray_HWC[..., 0] if same else None
 
 
-def shown_of(label: LabelPicture) -> NDArray[np.uint8] | None:
-    """Gray levels (H, W) as a palette shows them; None without a palette, or where it shows colors."""
+def shown_of(label: DecodedLabel) -> NDArray[np.uint8] | None:
+    """Return the gray levels (H, W) of a palette's colors; None without a palette, or if the colors are not gray."""
     if label.palette is None:
         return None
     used = np.unique(label.pixels)
@@ -174,8 +176,8 @@ def shown_of(label: LabelPicture) -> NDArray[np.uint8] | None:
     return label.palette[label.pixels, 0] if (colors == colors[:, :1]).all() else None
 
 
-def alpha_of(label: LabelPicture) -> NDArray[np.uint8] | None:
-    """The alpha channel (H, W); None without one, or where it is opaque everywhere."""
+def alpha_of(label: DecodedLabel) -> NDArray[np.uint8] | None:
+    """Return the alpha channel (H, W), uint8; None without one, or if it is opaque everywhere."""
     if label.opacity is not None and label.pixels.ndim == 2:
         alpha_HW = label.opacity[label.pixels]
     elif label.pixels.ndim == 3 and label.pixels.shape[2] in (2, 4):
@@ -185,8 +187,8 @@ def alpha_of(label: LabelPicture) -> NDArray[np.uint8] | None:
     return None if (alpha_HW == 255).all() else alpha_HW
 
 
-def colors_of(label: LabelPicture) -> NDArray[np.int64] | None:
-    """Colors (H, W) as 0xRRGGBB; None where values are no bytes."""
+def colors_of(label: DecodedLabel) -> NDArray[np.int64] | None:
+    """Return colors (H, W) as 0xRRGGBB; None for values of other types than uint8."""
     if label.palette is not None:
         if label.pixels.max(initial=0) >= len(label.palette):
             return None
@@ -204,36 +206,16 @@ def colors_of(label: LabelPicture) -> NDArray[np.int64] | None:
 READINGS = {"values": values_of, "shown": shown_of, "alpha": alpha_of, "colors": colors_of}
 
 
-def turn_label(values_HW: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn a label as an image's orientation tag turns the image: for labels drawn on the pixels as stored."""
-    match orientation:
-        case 2:
-            return values_HW[:, ::-1]
-        case 3:
-            return values_HW[::-1, ::-1]
-        case 4:
-            return values_HW[::-1]
-        case 5:
-            return values_HW.T
-        case 6:
-            return np.rot90(values_HW, -1)
-        case 7:
-            return values_HW[::-1, ::-1].T
-        case 8:
-            return np.rot90(values_HW)
-    return values_HW
-
-
 @dataclass(frozen=True)
-class Tally:
-    """Values of a label, and how many pixels have each.
+class ValueCounts:
+    """Values of a label with their numbers of pixels.
 
     Attributes:
-        counts: Pixels by value; of more than 512 values none are listed.
-        low: Smallest value that is a number.
-        high: Largest value that is a number.
-        distinct: How many values there are.
-        fractional: Some value is no whole number.
+        counts: Number of pixels by value; empty for more than 512 values.
+        low: Smallest finite value.
+        high: Largest finite value.
+        distinct: Number of distinct values.
+        fractional: True if some value is not an integer.
     """
 
     counts: Mapping[float, int]
@@ -248,26 +230,26 @@ class LabelFacts:
     """Facts about one label file.
 
     Attributes:
-        height: In pixels, upright by its own tag.
-        width: In pixels.
-        values: Of its gray levels or palette indices; None for a color picture.
-        shown: Of the gray that its palette shows, where that differs from the indices.
-        alpha: Of its alpha channel, where that is not opaque everywhere.
-        colors: Of its colors, where it has any.
-        clear_is_zero: Exactly the pixels that are transparent have the value 0.
-        lossy: Compressed with loss.
-        numbered: Values are 1 to n, each one region: as numbers of instances are.
-        turned: Orientation tag of its own.
+        height: Height in pixels, own orientation applied.
+        width: Width in pixels, own orientation applied.
+        values: Gray levels or palette indices; None for a color image.
+        shown: Gray levels of the palette's colors; None if equal to the indices or not gray.
+        alpha: Alpha channel; None without one, or if it is opaque everywhere.
+        colors: Colors; None for a gray image.
+        clear_is_zero: True if exactly the transparent pixels have the value 0.
+        lossy: True for lossy compression.
+        numbered: True if the values are 1 to n with one region each, like instance numbers.
+        turned: Orientation tag of the label.
         image_turned: Orientation tag of its image.
-        image_stored: Height and width of its image as stored.
+        image_stored: Height and width of its image as stored, in pixels.
     """
 
     height: int
     width: int
-    values: Tally | None
-    shown: Tally | None
-    alpha: Tally | None
-    colors: Tally | None
+    values: ValueCounts | None
+    shown: ValueCounts | None
+    alpha: ValueCounts | None
+    colors: ValueCounts | None
     clear_is_zero: bool
     lossy: bool
     numbered: bool
@@ -276,7 +258,7 @@ class LabelFacts:
     image_stored: tuple[int, int] = (0, 0)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for the cache."""
+        """Convert to plain values, for the cache."""
         found = asdict(self)
         for name in ("values", "shown", "alpha", "colors"):
             if found[name]:
@@ -285,27 +267,28 @@ class LabelFacts:
 
 
 def label_facts_from(values: Mapping[str, Any]) -> LabelFacts:
-    """Facts from the plain values of ``LabelFacts.as_dict``.
+    """Create facts from the plain values of ``LabelFacts.as_dict``.
 
     Raises:
-        TypeError: They are none.
-        ValueError: Likewise.
+        TypeError: The values are not such facts.
+        ValueError: The values are not such facts.
     """
     given: dict[str, Any] = dict(values)
     for name in ("values", "shown", "alpha", "colors"):
         if given[name]:
-            given[name] = Tally(**{**given[name], "counts": {value: count for value, count in given[name]["counts"]}})
+            counts = {value: count for value, count in given[name]["counts"]}
+            given[name] = ValueCounts(**{**given[name], "counts": counts})
     height, width = given["image_stored"]
     given["image_stored"] = (height, width)
     return LabelFacts(**given)
 
 
-def label_facts(label: LabelPicture, image: Path | None) -> LabelFacts:
-    """Take the facts of a label.
+def label_facts(label: DecodedLabel, image: Path | None) -> LabelFacts:
+    """Collect the facts about a label.
 
     Args:
-        label: The label, decoded.
-        image: Its image, whose orientation tag counts.
+        label: Decoded label.
+        image: Image of the label, for its orientation tag; None without one.
     """
     values_HW, shown_HW, alpha_HW = values_of(label), shown_of(label), alpha_of(label)
     if shown_HW is not None and values_HW is not None and (shown_HW == values_HW).all():
@@ -315,10 +298,10 @@ def label_facts(label: LabelPicture, image: Path | None) -> LabelFacts:
     return LabelFacts(
         height=label.pixels.shape[0],
         width=label.pixels.shape[1],
-        values=tally(values_HW),
-        shown=tally(shown_HW),
-        alpha=tally(alpha_HW),
-        colors=tally(colors_of(label)) if has_colors else None,
+        values=count_values(values_HW),
+        shown=count_values(shown_HW),
+        alpha=count_values(alpha_HW),
+        colors=count_values(colors_of(label)) if has_colors else None,
         clear_is_zero=_is_same_shape(values_HW, alpha_HW),
         lossy=label.lossy,
         numbered=_is_numbered(values_HW),
@@ -335,7 +318,7 @@ def _is_same_shape(values_HW: NDArray[Any] | None, alpha_HW: NDArray[Any] | None
 
 
 def _orientation(image: Path) -> tuple[int, tuple[int, int]]:
-    """Orientation tag, and height and width as stored, of an image; what cannot be read is said elsewhere."""
+    """Read an image's orientation tag and its stored height and width; defaults if it cannot be read."""
     try:
         with opened(image, str(image)) as header:
             if header.format == "TIFF":
@@ -346,8 +329,8 @@ def _orientation(image: Path) -> tuple[int, tuple[int, int]]:
         return 1, (0, 0)
 
 
-def tally(values_HW: NDArray[Any] | None) -> Tally | None:
-    """Count the values of a label (H, W); None for None."""
+def count_values(values_HW: NDArray[Any] | None) -> ValueCounts | None:
+    """Count the pixels of each value of a label (H, W); None for None."""
     if values_HW is None:
         return None
     values, counts = np.unique(values_HW, return_counts=True)
@@ -356,7 +339,7 @@ def tally(values_HW: NDArray[Any] | None) -> Tally | None:
     plain = float if fractional else int
     listed = {plain(v): int(n) for v, n in zip(values, counts, strict=True)} if _few(values, known) else {}
     low, high = (plain(known.min()), plain(known.max())) if known.size else (0, 0)
-    return Tally(listed, low, high, len(values), fractional)
+    return ValueCounts(listed, low, high, len(values), fractional)
 
 
 def _few(values: NDArray[Any], known: NDArray[Any]) -> bool:
@@ -364,7 +347,7 @@ def _few(values: NDArray[Any], known: NDArray[Any]) -> bool:
 
 
 def _is_numbered(values_HW: NDArray[Any] | None) -> bool:
-    """Whether a label's values other than 0 are 1 to n, n above 1, each of them one region (8-connected)."""
+    """Test a label for instance numbers: values 0 and 1 to n, n > 1, most of them one region each (8-connected)."""
     if values_HW is None or values_HW.dtype.kind not in "ui":
         return False
     from scipy import ndimage

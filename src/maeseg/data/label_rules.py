@@ -1,7 +1,7 @@
-"""The convention of a folder's labels: found from all of them, one for all, or asked for.
+"""Encoding of a folder's labels: detected from all of them, the same for all.
 
-What can be read in one way only is found and said in one line; what can be read in two ways is refused, with the line
-to add to the data set's description (``data.yaml``).
+An unambiguous encoding is used and logged in one line. Ambiguous labels raise an error with the lines to choose from
+for the data set's description (``data.yaml``).
 """
 
 from collections import Counter
@@ -13,32 +13,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maeseg.data.image_files import DataError, some
-from maeseg.data.label_files import READINGS, LabelFacts, LabelPicture, Reading, Tally, turn_label
+from maeseg.data.label_files import READINGS, DecodedLabel, LabelFacts, Reading, ValueCounts
+from maeseg.data.stored_image import apply_orientation
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes, Codes, Range, one, unpack
 from maeseg.types import BORDER
 
 Orientation = Literal["applied", "stored"]
-"""A label is drawn on its image as shown, orientation tag applied, or on the pixels as stored."""
+"""Pixels that a label matches: its image's with the orientation tag applied, or as stored."""
 
-_NEAR = 40  # of 255: how far blurred values stray from 0 and 255
-_ENDS = 0.95  # share of pixels near 0 or 255 from which a threshold is found, not asked for
-_FEW = 3  # labels of which an odd one says as much as the others
-_ODD = 0.1  # share of labels that are at fault, and not another convention
-_LISTED = 32  # classes that a proposal lists
+_NEAR = 40  # of 255: maximum distance of blurred values from 0 and 255
+_ENDS = 0.95  # minimum share of pixels near 0 or 255 for the default threshold
+_FEW = 3  # labels; among so few, a different one is not an outlier
+_ODD = 0.1  # maximum share of labels with other values that are treated as faults, not as another encoding
+_LISTED = 32  # maximum number of classes that a proposal lists
 
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How label files are read as classes.
+    """Encoding of classes in label files.
 
     Attributes:
-        reading: Which of a file's values count.
+        reading: Values of a file that encode the classes.
         codes: Ranges of values of each class, background first.
         border: Ranges of values of the border.
-        threshold: Foreground is what lies at it or above; then ``codes`` do not count.
-        orientation: What an image's orientation tag means for its label.
-        origin: Where the classes come from, for messages.
+        threshold: Lowest value of the foreground; if set, ``codes`` are not used.
+        orientation: Relation of a label to its image's orientation tag.
+        origin: Source of the classes, for messages.
     """
 
     reading: Reading = "values"
@@ -48,39 +49,39 @@ class LabelRule:
     orientation: Orientation = "applied"
     origin: str = ""
 
-    def read(self, label: LabelPicture, name: str, image_turned: int = 1) -> NDArray[np.uint8]:
-        """Read a label as classes.
+    def read(self, label: DecodedLabel, name: str, image_turned: int = 1) -> NDArray[np.uint8]:
+        """Convert a label to a class map.
 
         Args:
-            label: The decoded file.
-            name: Of the file, for messages.
-            image_turned: Orientation tag of the image.
+            label: Decoded label file.
+            name: Name of the file, for messages.
+            image_turned: Orientation tag of the image, 1 to 8.
 
         Returns:
-            Class map (H, W): 0 background, then the other classes; 255 border.
+            Class map (H, W), uint8: 0 background, then the other classes; 255 border.
 
         Raises:
-            DataError: It has values, or colors, that stand for nothing.
+            DataError: A value or color belongs to no class.
         """
         values_HW = READINGS[self.reading](label)
         if values_HW is None and self.reading in ("shown", "alpha"):
             values_HW = READINGS["values"](label) if self.reading == "shown" else np.full(label.pixels.shape[:2], 255)
         if values_HW is None:
-            raise DataError(f"{name} is a color picture, not a label of values: export one channel of class values")
+            raise DataError(f"{name} is a color image, not a label of values: export one channel of class values")
         classes_HW = self._classes(values_HW, name)
         turn = self.orientation == "stored" and label.turned == 1
-        return np.ascontiguousarray(turn_label(classes_HW, image_turned)) if turn else classes_HW
+        return np.ascontiguousarray(apply_orientation(classes_HW, image_turned)) if turn else classes_HW
 
     def _classes(self, values_HW: NDArray[Any], name: str) -> NDArray[np.uint8]:
         if self.threshold is not None:
             if values_HW.dtype.kind == "f" and not np.isfinite(values_HW).all():
-                raise DataError(f"{name} has values that are not finite: replace them by 0")
+                raise DataError(f"{name} has values that are not finite: replace them with 0")
             return (values_HW >= self.threshold).astype(np.uint8)
         if values_HW.dtype.kind == "f":
-            whole_HW = np.nan_to_num(values_HW, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
-            if (whole_HW != values_HW).any():
-                raise DataError(f"{name} has fractions for values: say from which on they are foreground (threshold)")
-            values_HW = whole_HW
+            integers_HW = np.nan_to_num(values_HW, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
+            if (integers_HW != values_HW).any():
+                raise DataError(f"{name} has fractional values: set threshold in the data set's description")
+            values_HW = integers_HW
         spans = [(low, high, number) for number, each in enumerate(self.codes) for low, high in each]
         spans = sorted([*spans, *((low, high, BORDER) for low, high in self.border)])
         lows, highs, numbers = (np.array(each, np.int64) for each in zip(*spans, strict=True))
@@ -92,8 +93,8 @@ class LabelRule:
         return classes_HW
 
     def fits(self, facts: LabelFacts) -> bool:
-        """Whether each value of a label stands for something."""
-        found = _tally(facts, self.reading)
+        """Test a label: true if each of its values belongs to a class or the border."""
+        found = _counts(facts, self.reading)
         if found is None:
             return False
         if self.threshold is not None or not found.counts:
@@ -102,9 +103,9 @@ class LabelRule:
         return all(any(low <= value <= high for low, high in spans) for value in found.counts)
 
     def shares(self, facts: LabelFacts) -> Counter[int]:
-        """Pixels of each class, and of the border (255), in a label that fits."""
+        """Count the pixels of each class, and of the border (255), in a label that fits."""
         pixels: Counter[int] = Counter()
-        found = _tally(facts, self.reading)
+        found = _counts(facts, self.reading)
         for value, count in (found.counts if found else {}).items():
             if self.threshold is not None:
                 pixels[int(value >= self.threshold)] += count
@@ -115,9 +116,9 @@ class LabelRule:
         return pixels
 
     def describe(self, names: Sequence[str]) -> str:
-        """The classes with what stands for them: ``0 background, 255 foreground``."""
+        """Describe the encoding in one line: ``0 background, 255 foreground``."""
         if self.threshold is not None:
-            return f"{names[1]} from {self.threshold:g} on"
+            return f"{names[1]} from {self.threshold:g}"
         spans = [(name, each) for name, each in zip(names, self.codes, strict=False)]
         if self.border:
             spans.append(("border", self.border))
@@ -128,55 +129,58 @@ class LabelRule:
 
     def _complaint(self, name: str, unknown: NDArray[Any]) -> str:
         if self.reading == "colors":
-            what = f"the color {some([list(unpack(int(code))) for code in unknown])}"
-            known = "its colors"
+            found = f"the color {some([list(unpack(int(code))) for code in unknown])}"
+            valid = "by its colors"
         else:
-            what = f"the value {some([int(value) for value in unknown])}"
-            known = f"its values are {some([write_range(span) for each in self.codes for span in each])}"
+            found = f"the value {some([int(value) for value in unknown])}"
+            valid = f"values {some([write_range(span) for each in self.codes for span in each])}"
         return (
-            f"{name} has {what}, which no class of {self.origin or 'the other labels'} has ({known}): add the class "
-            "there, or correct the label"
+            f"{name} has {found}, which belongs to no class of {self.origin or 'the other labels'} ({valid}): add a "
+            "class for it, or correct the label"
         )
 
 
 def write_range(span: Range) -> str:
-    """A range as a description has it: ``7`` or ``1-65535``."""
+    """Format a range for a description: ``7`` or ``1-65535``."""
     return str(span[0]) if span[0] == span[1] else f"{span[0]}-{span[1]}"
 
 
-def _tally(facts: LabelFacts, reading: Reading) -> Tally | None:
+def _counts(facts: LabelFacts, reading: Reading) -> ValueCounts | None:
     if reading == "shown":
         return facts.shown or facts.values
     if reading == "alpha":
-        return facts.alpha or Tally({255: facts.height * facts.width}, 255, 255, 1)
+        return facts.alpha or ValueCounts({255: facts.height * facts.width}, 255, 255, 1)
     if reading == "colors":
         return facts.colors or _gray_as_colors(facts.values)
     return facts.values
 
 
-def _gray_as_colors(values: Tally | None) -> Tally | None:
+def _gray_as_colors(values: ValueCounts | None) -> ValueCounts | None:
     if values is None or values.fractional or not values.counts or not 0 <= values.low <= values.high <= 255:
         return None
     gray: dict[float, int] = {int(value) * 0x010101: count for value, count in values.counts.items()}
-    return Tally(gray, min(gray), max(gray), len(gray))
+    return ValueCounts(gray, min(gray), max(gray), len(gray))
 
 
-class Question(UserError):
-    """Labels that can be read in two ways, or in none.
+class AmbiguousLabels(UserError):
+    """Labels whose encoding is ambiguous or unknown.
 
     Args:
-        root: The folder, or the file that describes it.
-        problem: What is seen, and what it may mean.
-        lines: What to add to the description, each with what it then means, the likeliest first:
+        root: Folder, or description file.
+        problem: Observation that is ambiguous.
+        lines: Lines to add to the description, each with its meaning, the most probable first:
             ``{"ignore: 255": "if that is the border"}``.
+
+    Attributes:
+        line: The first of the lines.
     """
 
     def __init__(self, root: str, problem: str, lines: Mapping[str, str]) -> None:
         choices = ", or ".join(f"{line} {meaning}".rstrip() for line, meaning in lines.items())
         self.line = next(iter(lines))
         super().__init__(
-            f"{root}: {problem}: add to its description {choices} (maeseg check {root} --add '{{{self.line}}}' "
-            "--write data.yaml, then --data data.yaml)"
+            f"{root}: {problem}: add to its description {choices} (run maeseg check {root} --add '{{{self.line}}}' "
+            "--write data.yaml, then use --data data.yaml)"
         )
 
 
@@ -185,20 +189,22 @@ def choose_rule(
     reading: Reading | None = None, orientation: Orientation | None = None,
     codes: Codes | None = None, border: tuple[Range, ...] | None = None,
 ) -> LabelRule:  # fmt: skip
-    """Find the convention of a folder's labels.
+    """Determine the encoding of a folder's labels.
+
+    The keyword arguments are settings of the description; None detects them.
 
     Args:
-        labels: Facts of each label that can be read, by its name.
-        classes: What the labels tell apart.
-        root: The folder, for messages.
-        threshold: As the description says, and so the others; None to find it.
-        reading: Which of a file's values count.
-        orientation: What an image's orientation tag means for its label.
+        labels: Facts about each readable label, by name.
+        classes: Classes of the labels.
+        root: Folder, for messages.
+        threshold: Lowest value of the foreground.
+        reading: Values of a file that encode the classes.
+        orientation: Relation of a label to its image's orientation tag.
         codes: Ranges of values of background and foreground.
         border: Ranges of values of the border.
 
     Raises:
-        Question: They can be read in two ways, or in none.
+        AmbiguousLabels: More than one encoding is possible, or none.
     """
     turned = orientation or _find_orientation(labels, root)
     if classes != BINARY:
@@ -221,10 +227,10 @@ def _find_orientation(labels: Mapping[str, LabelFacts], root: str) -> Orientatio
     if stored and as_stored in (0, len(stored)):
         return "stored" if as_stored else "applied"
     first = next(iter(turned))
-    raise Question(
+    raise AmbiguousLabels(
         root,
-        f"{len(turned)} images have an orientation tag ({first} is the label of one), and their labels may be drawn on "
-        "the picture as shown or on the pixels as stored",
+        f"{len(turned)} images have an orientation tag ({first} is the label of one), and their labels may match the "
+        "image with the tag applied, or as stored",
         {"orientation: applied": "for the first", "orientation: stored": "for the second"},
     )
 
@@ -240,7 +246,7 @@ def _find_reading(labels: Mapping[str, LabelFacts], root: str) -> Reading:
 
 
 def _is_shape_in_alpha(clear: Mapping[str, LabelFacts], labels: Mapping[str, LabelFacts], root: str) -> bool:
-    """Whether the shape is in the alpha channel and not in the values; both would be two readings."""
+    """Test labels for a shape in the alpha channel and none in the values; shapes in both are ambiguous."""
     flat = [each for each in clear.values() if _distinct(each) == 1]
     if len(flat) == len(clear):
         if len(clear) == len(labels) or all(_distinct(each) == 1 for each in labels.values()):
@@ -248,7 +254,7 @@ def _is_shape_in_alpha(clear: Mapping[str, LabelFacts], labels: Mapping[str, Lab
     elif all(each.clear_is_zero for each in clear.values()):
         return False
     name = next(iter(clear))
-    raise Question(
+    raise AmbiguousLabels(
         root,
         f"{name} has one shape in its alpha channel and another in its values ({len(clear)} of {len(labels)} labels "
         "are partly transparent)",
@@ -257,25 +263,25 @@ def _is_shape_in_alpha(clear: Mapping[str, LabelFacts], labels: Mapping[str, Lab
 
 
 def _distinct(facts: LabelFacts) -> int:
-    return (facts.colors or facts.values or Tally({}, 0, 0, 0)).distinct
+    return (facts.colors or facts.values or ValueCounts({}, 0, 0, 0)).distinct
 
 
 def _find_binary(
     labels: Mapping[str, LabelFacts], reading: Reading, turned: Orientation, border: tuple[Range, ...], root: str
 ) -> LabelRule:
-    tallies = {name: found for name, each in labels.items() if (found := _tally(each, reading)) is not None}
+    counts = {name: found for name, each in labels.items() if (found := _counts(each, reading)) is not None}
     if reading == "colors":
-        return _find_colors(tallies, turned, root)
-    if reading == "alpha" and all(set(each.counts) <= {0, 255} for each in tallies.values()):
+        return _find_colors(counts, turned, root)
+    if reading == "alpha" and all(set(each.counts) <= {0, 255} for each in counts.values()):
         return LabelRule("alpha", ((one(0),), (one(255),)), (), None, turned)
-    if any(each.fractional for each in tallies.values()):
-        raise _fractions(tallies, root)
-    inside = {name: _without(each, border) for name, each in tallies.items()}
+    if any(each.fractional for each in counts.values()):
+        raise _fractions(counts, root)
+    inside = {name: _without(each, border) for name, each in counts.items()}
     ones = [name for name, values in inside.items() if values <= {0, 1} and 1 in values]
     full = [name for name, values in inside.items() if values <= {0, 255} and 255 in values]
     zeros = [name for name, values in inside.items() if values <= {0}]
     if ones and full:
-        raise Question(
+        raise AmbiguousLabels(
             root,
             f"{len(ones)} labels have the values 0 and 1 ({ones[0]}), and {len(full)} 0 and 255 ({full[0]})",
             {
@@ -288,65 +294,67 @@ def _find_binary(
     if not others or ((ones or full) and len(inside) > _FEW and others <= max(1, _ODD * len(inside))):
         foreground = 1 if ones else 255
         return LabelRule(reading, ((one(0),), (one(foreground),)), border, None, turned)
-    return _find_threshold(labels, tallies, reading, turned, root)
+    return _find_threshold(labels, counts, reading, turned, root)
 
 
-def _without(found: Tally, border: tuple[Range, ...]) -> set[float]:
-    if not found.counts:  # too many to list: none of the two that are binary
+def _without(found: ValueCounts, border: tuple[Range, ...]) -> set[float]:
+    if not found.counts:  # too many values to list: not binary
         return {found.low, found.high, -1}
     return {value for value in found.counts if not any(low <= value <= high for low, high in border)}
 
 
 def _find_threshold(
-    labels: Mapping[str, LabelFacts], tallies: Mapping[str, Tally], reading: Reading, turned: Orientation, root: str
-) -> LabelRule:
-    """Take blurred labels of 0 and 255 apart at 128; whatever else there is, ask."""
+    labels: Mapping[str, LabelFacts], counts: Mapping[str, ValueCounts], reading: Reading, turned: Orientation,
+    root: str,
+) -> LabelRule:  # fmt: skip
+    """Separate blurred labels of 0 and 255 at 128; raise ``AmbiguousLabels`` for any other values."""
     total, near = 0, 0
-    for each in tallies.values():
+    for each in counts.values():
         total += sum(each.counts.values())
         near += sum(count for value, count in each.counts.items() if value <= _NEAR or 255 - _NEAR <= value <= 255)
-    values = sorted(set().union(*(each.counts for each in tallies.values())))
+    values = sorted(set().union(*(each.counts for each in counts.values())))
     blurred = any(each.lossy for each in labels.values()) or len(values) > 16
     bright = any(value >= 255 - _NEAR for value in values)
-    listed = all(each.counts for each in tallies.values())
-    whole = listed and bright and values[-1] <= 255 and values[0] >= 0
-    if whole and blurred and near >= _ENDS * total and not _numbered(labels):
+    listed = all(each.counts for each in counts.values())
+    is_byte = listed and bright and values[-1] <= 255 and values[0] >= 0
+    if is_byte and blurred and near >= _ENDS * total and not _numbered(labels):
         return LabelRule(reading, threshold=128, orientation=turned)
-    raise _values(labels, tallies, values, root)
+    raise _values(labels, counts, values, root)
 
 
 def _numbered(labels: Mapping[str, LabelFacts]) -> bool:
-    """Whether values number instances: most labels of several have 1 to n once each, and n differs between labels."""
+    """Test for instance numbers: most labels with several values have 1 to n, one region each, and n varies."""
     several = [each for each in labels.values() if each.values and each.values.high > 1]
     counts = {each.values.high for each in labels.values() if each.values and each.values.high}
     return 2 * sum(each.numbered for each in several) > len(several) and (len(counts) > 1 or len(labels) == 1)
 
 
 def _values(
-    labels: Mapping[str, LabelFacts], tallies: Mapping[str, Tally], values: Sequence[float], root: str
-) -> Question:
-    name = next(name for name, each in tallies.items() if not set(each.counts) <= {0, 1} or not each.counts)
-    highest = int(max((each.high for each in tallies.values()), default=0))
-    seen = f"{name} has the values {some(_plain(tallies[name]))}"
+    labels: Mapping[str, LabelFacts], counts: Mapping[str, ValueCounts], values: Sequence[float], root: str
+) -> AmbiguousLabels:
+    name = next(name for name, each in counts.items() if not set(each.counts) <= {0, 1} or not each.counts)
+    highest = int(max((each.high for each in counts.values()), default=0))
+    seen = f"{name} has the values {some(_plain(counts[name]))}"
     if len(labels) > 1:
         seen += f", the {len(labels)} labels together {some(list(map(int, values))) if values else f'0 to {highest}'}"
-    lead = f"{seen}; a label has 0 for background and 1 (or else 255) for foreground, and nothing else"
+    problem = f"{seen}; a binary label has only 0 for background and 1 (or 255) for foreground"
     if _numbered(labels) or not values or highest > 255:
         instances = f"classes: {{background: 0, foreground: 1-{65535 if highest > 255 else 255}}}"
-        meanings = {instances: "if they number instances", "classes: [background, ...]": "if they are classes"}
-        return Question(root, lead, meanings)
+        meanings = {instances: "if they are instance numbers", "classes: [background, ...]": "if they are classes"}
+        return AmbiguousLabels(root, problem, meanings)
     if set(values) <= {0, 1, BORDER}:
         three = "classes: {background: 0, first: 1, second: 255}"
-        return Question(root, lead, {"ignore: 255": "if that is the border", three: "if it is a class"})
+        return AmbiguousLabels(root, problem, {"ignore: 255": "if that is the border", three: "if it is a class"})
     if len(values) == 2:
-        return Question(root, lead, {f"classes: {{background: {int(values[0])}, foreground: {int(values[1])}}}": ""})
+        two = f"classes: {{background: {int(values[0])}, foreground: {int(values[1])}}}"
+        return AmbiguousLabels(root, problem, {two: ""})
     if len(values) > _LISTED:
-        return Question(root, lead, {"threshold: 128": "if foreground is what is bright"})
+        return AmbiguousLabels(root, problem, {"threshold: 128": "if the foreground is bright"})
     names = ", ".join(f"{_class_name(v, values)}: {int(v)}" for v in values if v != BORDER)
-    return Question(root, lead, {f"classes: {{{names}}}": "with names of your own"})
+    return AmbiguousLabels(root, problem, {f"classes: {{{names}}}": "with your own names"})
 
 
-def _plain(found: Tally) -> list[int | str]:
+def _plain(found: ValueCounts) -> list[int | str]:
     return [int(value) for value in found.counts] or [f"{int(found.low)} to {int(found.high)}"]
 
 
@@ -354,39 +362,38 @@ def _class_name(value: float, values: Sequence[float]) -> str:
     return "background" if value == values[0] else f"class_{int(value)}"
 
 
-def _fractions(tallies: Mapping[str, Tally], root: str) -> Question:
-    name = next(name for name, each in tallies.items() if each.fractional)
-    low, high = min(each.low for each in tallies.values()), max(each.high for each in tallies.values())
-    return Question(
+def _fractions(counts: Mapping[str, ValueCounts], root: str) -> AmbiguousLabels:
+    name = next(name for name, each in counts.items() if each.fractional)
+    low, high = min(each.low for each in counts.values()), max(each.high for each in counts.values())
+    return AmbiguousLabels(
         root,
-        f"{name} has fractions for values, {low:.4g} to {high:.4g} in all labels: from which value on is a pixel "
-        "foreground?",
+        f"{name} has fractional values, {low:.4g} to {high:.4g} in all labels: set the lowest value of the foreground",
         {f"threshold: {128 if high > 1 else 0.5}": ""},
     )
 
 
-def _find_colors(tallies: Mapping[str, Tally], turned: Orientation, root: str) -> LabelRule:
-    colors: Collection[float] = sorted(set().union(*(each.counts for each in tallies.values())))
-    listed = all(each.counts for each in tallies.values())
+def _find_colors(counts: Mapping[str, ValueCounts], turned: Orientation, root: str) -> LabelRule:
+    colors: Collection[float] = sorted(set().union(*(each.counts for each in counts.values())))
+    listed = all(each.counts for each in counts.values())
     if listed and len(colors) == 2 and 0 in colors:
         black, other = (int(code) for code in colors)
         return LabelRule("colors", ((one(black),), (one(other),)), (), None, turned)
-    name = next(iter(tallies))
+    name = next(iter(counts))
     if listed and len(colors) <= _LISTED:
         names = ["background", *(f"class_{number}" for number in range(1, len(colors)))]
         each = ", ".join(f"{n}: {list(unpack(int(c)))}" for n, c in zip(names, colors, strict=True))
         line = f"classes: {{{each}}}"
     else:
         line = "classes: {background: [0, 0, 0], object: [128, 0, 0]}"
-    raise Question(
+    raise AmbiguousLabels(
         root,
-        f"{name} is a color picture, and the labels have {len(colors) if listed else 'very many'} colors; a label has "
-        "one channel of values, or the colors of its classes",
-        {line: "with names of your own"},
+        f"{name} is a color image, and the labels have {len(colors) if listed else 'more than 512'} colors; a label "
+        "has one channel of values, or one color per class",
+        {line: "with your own names"},
     )
 
 
 def rule_of(classes: Classes) -> LabelRule:
-    """The rule of labels that have the values, or colors, of classes of the user's own."""
+    """Create the rule for labels with the values, or colors, of a class list."""
     reading: Reading = "colors" if classes.painted else "values"
     return LabelRule(reading, classes.codes, classes.border_codes, origin=classes.origin or "the run")

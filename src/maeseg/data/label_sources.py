@@ -1,4 +1,4 @@
-"""Where the labels of a folder's images are: a file each, or the annotations of a labeling tool."""
+"""Sources of labels for the images of a folder: one file per label, or the annotations of a labeling tool."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,37 +7,37 @@ from typing import Protocol
 
 from maeseg.data.annotations import IGNORED, Annotations, find_annotations
 from maeseg.data.image_files import DataError, list_files, some
-from maeseg.data.label_files import LabelFacts, LabelPicture, decode_label, label_facts, plain_label
+from maeseg.data.label_files import DecodedLabel, LabelFacts, decode_label, label_facts, plain_label
 from maeseg.data.layouts import Pair, plain, read_key
 from maeseg.data.pixel_facts import check_pixels
 from maeseg.data.stored_image import RGB
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes, Codes, Range, default_colors, one
 
-_SUFFIXES = (".json", ".xml", ".txt", ".mat", ".yaml", ".yml")  # of annotations
+_SUFFIXES = (".json", ".xml", ".txt", ".mat", ".yaml", ".yml")  # annotation files
 
 
 class LabelSource(Protocol):
-    """The labels of images, by the index of the image."""
+    """Labels of images, by the index of the image."""
 
     def name(self, index: int) -> str:
         """Return a label's name, for messages."""
 
     def places(self, index: int) -> list[tuple[Path, int]]:
-        """Return the files that a label is in, each with the byte it begins at."""
+        """Return the files that contain a label, each with the byte offset of its content."""
 
-    def picture(self, index: int) -> LabelPicture:
-        """Decode a label. Raises DataError where it cannot be read."""
+    def picture(self, index: int) -> DecodedLabel:
+        """Decode a label. Raises DataError if it cannot be read."""
 
-    def look(self, index: int) -> LabelFacts:
-        """Take the facts of a label. Raises DataError where it cannot be read."""
+    def facts(self, index: int) -> LabelFacts:
+        """Return the facts about a label. Raises DataError if it cannot be read."""
 
 
 class LabelFiles:
-    """Labels in a file each.
+    """Labels with one file each.
 
     Args:
-        root: The folder, which names are relative to.
+        root: Folder that names are relative to.
         pairs: Images with their labels.
     """
 
@@ -46,19 +46,19 @@ class LabelFiles:
         self._files = [(pair.label, pair.image) for pair in pairs if pair.label]
 
     def name(self, index: int) -> str:
-        """Return the file below the root, as ``masks/cat_7.png``."""
+        """Return the file's path relative to the root, such as ``masks/cat_7.png``."""
         return self._files[index][0].relative_to(self._root).as_posix()
 
     def places(self, index: int) -> list[tuple[Path, int]]:
-        """Return the file, which begins at byte 0."""
+        """Return the label file, at byte offset 0."""
         return [(self._files[index][0], 0)]
 
-    def picture(self, index: int) -> LabelPicture:
-        """Decode the file. Raises DataError where it cannot be read."""
+    def picture(self, index: int) -> DecodedLabel:
+        """Decode the file. Raises DataError if it cannot be read."""
         return decode_label(self._files[index][0])
 
-    def look(self, index: int) -> LabelFacts:
-        """Take the facts of the file. Raises DataError where it cannot be read."""
+    def facts(self, index: int) -> LabelFacts:
+        """Return the facts about the label. Raises DataError if it cannot be read."""
         return label_facts(self.picture(index), self._files[index][1])
 
 
@@ -66,9 +66,9 @@ class AnnotatedLabels:
     """Labels drawn from the annotations of a labeling tool.
 
     Args:
-        annotations: They, opened.
-        newest: Of their files, the one that changed last: it tells whether anything has.
-        files: The name in them of each image, and the image.
+        annotations: Opened annotations.
+        newest: Most recently changed annotation file, which identifies their version.
+        files: For each image, its name in the annotations and its path.
     """
 
     def __init__(self, annotations: Annotations, newest: Path, files: Sequence[tuple[str, Path]]) -> None:
@@ -79,11 +79,11 @@ class AnnotatedLabels:
         return self._files[index][0]
 
     def places(self, index: int) -> list[tuple[Path, int]]:
-        """Return the file of the annotations that changed last: one may hold all labels."""
+        """Return the most recently changed annotation file: one file may contain all labels."""
         return [(self._newest, 0)]
 
-    def picture(self, index: int) -> LabelPicture:
-        """Draw the label. Raises DataError where the annotations are broken."""
+    def picture(self, index: int) -> DecodedLabel:
+        """Draw the label. Raises DataError if the annotations are damaged."""
         file, image = self._files[index]
         size = self._annotations.size(file)
         if size is None:
@@ -91,13 +91,18 @@ class AnnotatedLabels:
             size = (facts.height, facts.width)
         return plain_label(self._annotations.label(file, *size))
 
-    def look(self, index: int) -> LabelFacts:
-        """Take the facts of the label. Raises DataError where the annotations are broken."""
+    def facts(self, index: int) -> LabelFacts:
+        """Return the facts about the label. Raises DataError if the annotations are damaged."""
         return label_facts(self.picture(index), self._files[index][1])
 
 
 def match_annotations(annotations: Annotations, root: Path, pairs: Sequence[Pair]) -> dict[int, str]:
-    """Find the image of each annotated file: by its path, by its place among images, by its name.
+    """Match annotated names to images: by path, by path without the folder that marks images, by file name.
+
+    Args:
+        annotations: Opened annotations.
+        root: Folder that the images' paths are relative to.
+        pairs: The images.
 
     Returns:
         Name in the annotations, by the index of the image.
@@ -120,14 +125,14 @@ def match_annotations(annotations: Annotations, root: Path, pairs: Sequence[Pair
             found.setdefault(index, file)
     if not found:
         raise UserError(
-            f"{root}: the annotations are of {some(annotations.files)}, and none of these is among the images "
-            f"({some(images)}): name their folder, images: FOLDER, in the data set's description"
+            f"{root}: none of the annotated files ({some(annotations.files)}) is among the images ({some(images)}): "
+            "set images: FOLDER in the data set's description"
         )
     return found
 
 
 def _unique(names: Mapping[int, str]) -> dict[str, int]:
-    """Indices by name, of the names that only one has."""
+    """Map each name that occurs once to its index."""
     found: dict[str, int] = {}
     twice = set()
     for index, name in names.items():
@@ -138,15 +143,15 @@ def _unique(names: Mapping[int, str]) -> dict[str, int]:
 
 
 def annotated_classes(annotations: Annotations, classes: Classes, origin: str) -> tuple[Classes, Codes | None]:
-    """The classes of annotations, and of foreground and background what stands for them.
+    """Return the classes of annotations, and for ``BINARY`` the values of background and foreground.
 
     Args:
-        annotations: They, opened.
-        classes: As asked for; ``BINARY`` for those that the annotations name.
-        origin: Of the annotations, for messages.
+        annotations: Opened annotations.
+        classes: Requested classes; ``BINARY`` for those named in the annotations.
+        origin: Name of the annotations, for messages.
 
     Raises:
-        UserError: The annotations have other classes.
+        UserError: The annotations have a class that was not requested.
     """
     names = annotations.names
     if not names:
@@ -158,13 +163,13 @@ def annotated_classes(annotations: Annotations, classes: Classes, origin: str) -
     if classes != BINARY:
         if strange := [name for name in names if name not in classes.names[1:]]:
             raise UserError(
-                f"{origin} has the class {strange[0]}, which {classes.origin or 'the run'} has not "
-                f"({some(classes.names)}): give data of the same classes"
+                f"{origin} has the class {strange[0]}, which is not a class of {classes.origin or 'the run'} "
+                f"({some(classes.names)}): give data with the same classes"
             )
         unused = len(names)
         codes = [0]
         for name in classes.names[1:]:
-            unused += name not in places  # a class that these annotations do not have
+            unused += name not in places  # a class without annotations
             codes.append(places.get(name, unused))
         members = tuple((one(code),) for code in codes)
         return replace(classes, painted=False, members=members, ignored=border), None
@@ -180,15 +185,25 @@ def _own_classes(names: Sequence[str], border: tuple[Range, ...], origin: str) -
 
 
 def open_annotations(root: Path, given: str | None, origin: str) -> tuple[Annotations, Path] | None:
-    """The annotations that a description names, or that lie in a folder; and that of their files that changed last.
+    """Open the annotations named in a description, or found in a folder.
+
+    Args:
+        root: Folder of the data set.
+        given: File or folder of annotations below the root; None to search the root.
+        origin: Name of the description, for messages.
+
+    Returns:
+        Annotations and their most recently changed file; None if the folder has none.
 
     Raises:
-        DataError: They are broken, or there are none where they are named.
+        DataError: The annotations are damaged, or ``given`` is not in a supported format.
     """
     where = root / given if given else root
     found = find_annotations(where)
     if found is None and given:
-        raise DataError(f"{origin}: annotations: {given} is of no format that is read (COCO, LabelMe, CVAT, YOLO)")
+        raise DataError(
+            f"{origin}: annotations: {given} is not in a supported format: give COCO, LabelMe, CVAT, YOLO or MATLAB"
+        )
     if found is None:
         return None
     files = [where / file for file in list_files(where, _SUFFIXES)] if where.is_dir() else [where]

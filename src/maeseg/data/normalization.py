@@ -1,4 +1,4 @@
-"""Mean and standard deviation of each channel: what an image is normalized by before a network sees it."""
+"""Normalization of images by the mean and standard deviation of each channel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,12 +22,12 @@ MAX_CHANNELS = 1024
 
 @dataclass(frozen=True)
 class Normalization:
-    """How pixels are scaled, and mean and standard deviation of each channel after that.
+    """Scale of 16-bit values, and mean and standard deviation of each channel after scaling.
 
     Attributes:
-        mean: Of each channel, scaled to 0..1 where it has 8 or 16 bits without a sign.
-        std: Of each channel, likewise.
-        largest: The value of 16 bits that is scaled to 1, as ``read_pixels`` takes it.
+        mean: Mean of each channel; 8-bit and unsigned 16-bit channels are scaled to 0..1.
+        std: Standard deviation of each channel, scaled in the same way.
+        largest: 16-bit value that is scaled to 1, as for ``read_pixels``.
     """
 
     mean: tuple[float, ...]
@@ -57,17 +57,17 @@ class Normalization:
 
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""What RGB images are normalized by, as published weights expect it."""
+"""ImageNet's statistics, used for RGB images: published weights expect them."""
 
 
 def measure_normalization(source: Source, indices: Sequence[int]) -> Normalization:
-    """ImageNet's for RGB; otherwise each channel's mean and deviation over the pixels of up to 1,000 images.
+    """Return ImageNet's statistics for RGB; otherwise measure each channel over the pixels of up to 1,000 images.
 
-    Pixels without data do not count.
+    Nodata pixels are excluded.
 
     Args:
-        source: The images; ``largest`` of the result is its own.
-        indices: Those to train on.
+        source: The images; the result has its ``largest``.
+        indices: Indices of the training images.
     """
     if source.channels == RGB:
         return replace(IMAGENET, largest=source.largest)
@@ -84,7 +84,7 @@ def measure_normalization(source: Source, indices: Sequence[int]) -> Normalizati
 
 
 def _with_data(source: Source, index: int) -> Tensor:
-    """The pixels of an image that stand for something, (C, pixels), scaled."""
+    """Read the pixels of an image without nodata, (C, L), scaled to 0..1 if 8 or 16 bits."""
     scaled_CHW: Tensor = to_dtype(source.pixels(index), torch.float32, scale=True)
     missing_HW = source.nodata(index)
     return scaled_CHW.flatten(1) if missing_HW is None else scaled_CHW[:, torch.from_numpy(~missing_HW)]

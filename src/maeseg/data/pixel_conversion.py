@@ -1,4 +1,4 @@
-"""From what a file stores to what a network reads: RGB of 8 bits, or values of so many channels.
+"""Conversion of stored values to the input of a network: 8-bit RGB, or the values of any number of channels.
 
 Axes: C channels, H W pixels.
 """
@@ -10,15 +10,15 @@ from PIL import Image
 from torch import Tensor
 
 from maeseg.data.image_files import DataError
-from maeseg.data.stored_image import RGB, Stored, Values
+from maeseg.data.stored_image import RGB, StoredImage, Values
 
 FULL = 65535
-"""The largest value of 16 bits."""
+"""Largest 16-bit value."""
 
 
-def rgb_picture(content: Image.Image | Stored, name: str, largest: int) -> Image.Image:
-    """An RGB picture of 8 bits a channel, of one of any mode or of values; see ``as_rgb``."""
-    if isinstance(content, Stored):
+def rgb_picture(content: Image.Image | StoredImage, name: str, largest: int) -> Image.Image:
+    """Convert a Pillow image of any mode, or values, to an 8-bit RGB image; see ``as_rgb``."""
+    if isinstance(content, StoredImage):
         return Image.fromarray(as_rgb(content, name, largest))
     refuse_for_rgb(content, name)
     if content.mode == "P" and "transparency" in content.info:
@@ -26,21 +26,21 @@ def rgb_picture(content: Image.Image | Stored, name: str, largest: int) -> Image
     return content if content.mode == "RGB" else content.convert("RGB")
 
 
-def as_rgb(stored: Stored, name: str, largest: int) -> NDArray[np.uint8]:
-    """Values as RGB of 8 bits: gray three times, CMYK converted, channels beyond the colors left out.
+def as_rgb(stored: StoredImage, name: str, largest: int) -> NDArray[np.uint8]:
+    """Convert values to 8-bit RGB: gray repeated three times, CMYK converted, additional channels dropped.
 
-    A pixel without data in all three channels gets their means over the others.
+    Pixels with nodata in all color channels get each channel's mean over the other pixels.
 
     Args:
-        stored: The values: 8 or 16 bits without a sign.
-        name: What an error calls the image.
-        largest: The value of 16 bits that becomes 255; larger ones do, too.
+        stored: Unsigned values of 8 or 16 bits.
+        name: Name of the image in error messages.
+        largest: 16-bit value that becomes 255; larger values are clipped.
 
     Returns:
-        (H, W, 3).
+        (H, W, 3), uint8.
 
     Raises:
-        DataError: There are other channels than those of colors, or the values are of another kind.
+        DataError: The channels are not colors, or the values have another type.
     """
     refuse_for_rgb(stored, name)
     values_HWC = stored.values_HWC[..., : stored.color_channels]
@@ -55,22 +55,22 @@ def as_rgb(stored: Stored, name: str, largest: int) -> NDArray[np.uint8]:
     return np.require(eight_HWC, np.uint8, ["C", "W"])
 
 
-def as_values(stored: Stored, name: str, channels: int, largest: int) -> Tensor:
-    """Values as they are; of 16 bits without a sign, divided by the largest.
+def as_values(stored: StoredImage, name: str, channels: int, largest: int) -> Tensor:
+    """Convert values to a tensor; unsigned 16-bit values are divided by ``largest``.
 
-    A channel's pixels without data get its mean over the others.
+    A channel's nodata pixels get its mean over the other pixels.
 
     Args:
         stored: The values.
-        name: What an error calls the image.
-        channels: The number of channels that it must have.
-        largest: The value of 16 bits that becomes 1; larger ones do, too.
+        name: Name of the image in error messages.
+        channels: Required number of channels.
+        largest: 16-bit value that becomes 1; larger values are clipped.
 
     Returns:
         (C, H, W): uint8, or float32.
 
     Raises:
-        DataError: There are more or fewer channels, or the values are not finite.
+        DataError: The number of channels differs, or a value is not finite.
     """
     refuse_as_values(stored, name, channels)
     values_HWC = stored.values_HWC
@@ -84,27 +84,30 @@ def as_values(stored: Stored, name: str, channels: int, largest: int) -> Tensor:
     return torch.from_numpy(np.require(values_HWC.transpose(2, 0, 1), requirements=["C", "W"]))
 
 
-def refuse_for_rgb(content: Image.Image | Stored, name: str) -> None:
-    """Raise a DataError where ``rgb_picture`` cannot make RGB of an image."""
+def refuse_for_rgb(content: Image.Image | StoredImage, name: str) -> None:
+    """Raise a DataError if ``rgb_picture`` cannot convert an image."""
     if isinstance(content, Image.Image):
         if content.mode in ("LAB", "HSV"):
-            raise DataError(f"{name} has colors of the kind {content.mode}: convert it to RGB")
+            raise DataError(f"{name} has the color space {content.mode}: convert it to RGB")
         return
     _refuse_empty(content, name)
     found = content.channels
     if content.colors == "other":
-        raise DataError(f"{name} has {found} channels of other colors than RGB, CMYK and gray: convert it to RGB")
+        raise DataError(
+            f"{name} has {found} channels in a color space other than RGB, CMYK and gray: convert it to RGB"
+        )
     if content.colors == "bands" and found not in (1, RGB):
         raise DataError(f"{name} has {found} channels, not {RGB}: train with --channels {found}, or save it as RGB")
     if content.values_HWC.dtype not in (np.uint8, np.uint16):
-        kind = content.values_HWC.dtype
-        choice = f", or take it as it is: --channels {found}" if found != RGB else ""
-        raise DataError(f"{name} holds values of the kind {kind}, whose range is unknown: save it with 8 or 16 bits "
-                        f"without a sign{choice}")  # fmt: skip
+        dtype = content.values_HWC.dtype
+        choice = f", or use its values unscaled with --channels {found}" if found != RGB else ""
+        raise DataError(
+            f"{name} holds values of type {dtype}, whose range is unknown: save it with 8 or 16 bits, unsigned{choice}"
+        )
 
 
-def refuse_as_values(stored: Stored, name: str, channels: int) -> None:
-    """Raise a DataError where ``as_values`` cannot make values of so many channels of an image."""
+def refuse_as_values(stored: StoredImage, name: str, channels: int) -> None:
+    """Raise a DataError if ``as_values`` cannot convert an image to this number of channels."""
     _refuse_empty(stored, name)
     found = stored.channels
     if found != channels:
@@ -113,17 +116,17 @@ def refuse_as_values(stored: Stored, name: str, channels: int) -> None:
         )
     kind = stored.values_HWC.dtype.kind
     if kind not in "uif":
-        raise DataError(f"{name} holds values of the kind {stored.values_HWC.dtype}: an image has numbers")
+        raise DataError(f"{name} holds values of type {stored.values_HWC.dtype}: save numbers")
     if kind == "f":
         _refuse_not_finite(stored, name)
 
 
-def _refuse_empty(stored: Stored, name: str) -> None:
+def _refuse_empty(stored: StoredImage, name: str) -> None:
     if not stored.values_HWC.size:
         raise DataError(f"{name} has no pixels: remove it or replace it")
 
 
-def _refuse_not_finite(stored: Stored, name: str) -> None:
+def _refuse_not_finite(stored: StoredImage, name: str) -> None:
     with np.errstate(over="ignore"):  # doubles beyond the range of floats become infinite
         odd_HWC = ~np.isfinite(stored.values_HWC.astype(np.float32, copy=False))
     missing_HWC = stored.missing_HWC(stored.channels)
@@ -131,19 +134,19 @@ def _refuse_not_finite(stored: Stored, name: str) -> None:
         odd_HWC &= ~missing_HWC
     if odd_HWC.any():
         raise DataError(
-            f"{name} holds {odd_HWC.sum()} values that are not finite: fill them before; or if they stand for no data, "
-            "save it as a TIFF that says so (gdal_edit.py -a_nodata nan FILE)"
+            f"{name} holds {odd_HWC.sum()} values that are not finite: replace them; or if they mean nodata, save it "
+            "as a TIFF with a nodata tag (gdal_edit.py -a_nodata nan FILE)"
         )
 
 
 def _eight_bits(largest: int) -> NDArray[np.uint8]:
-    """The 8 bits that each value of 16 bits becomes."""
+    """Build the lookup table from 16-bit to 8-bit values."""
     scaled = np.arange(FULL + 1) * (255 / largest)
     return scaled.round().clip(max=255).astype(np.uint8)
 
 
 def _filled(values_HWC: Values, missing_HWC: NDArray[np.bool_]) -> Values:
-    """A copy with each channel's mean where values are missing; 0 where all of a channel's are."""
+    """Copy values with missing ones replaced by their channel's mean, or by 0 if the channel has no values."""
     filled_HWC = values_HWC.copy()
     for channel in range(values_HWC.shape[2]):
         missing_HW = missing_HWC[..., channel]

@@ -1,4 +1,4 @@
-"""PNG where Pillow needs help: long texts, which it refuses, and more than 8 bits a channel, which it cuts off."""
+"""PNG features that Pillow does not support: long texts (rejected) and 16-bit color channels (reduced to 8 bits)."""
 
 import io
 import struct
@@ -13,16 +13,16 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _PROFILE = b"iCCP"
-_ORIENTED = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # texts that may say how a picture is turned
+_ORIENTED = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # texts that may contain the orientation
 _LONGEST = 2**18  # bytes
 _SEVERAL = (2, 4, 6)  # color types of more than one channel: RGB, gray with alpha, RGB with alpha
 
 
 def without_long_texts(stream: BinaryIO) -> BinaryIO:
-    """The stream, or where it is a PNG with texts or a color profile, a copy without those.
+    """Remove texts and color profile from a PNG; return any other stream unchanged.
 
-    Pillow refuses a picture whose texts or profile are longer than a megabyte. They are of no use here, but for those
-    that hold EXIF or XMP, where the orientation may stand: these stay, unless they are very long.
+    Pillow rejects an image whose texts or profile exceed 1 MB. They are not used here, except EXIF and XMP texts, which
+    may contain the orientation: these are kept up to 256 KB.
     """
     start = stream.read(len(SIGNATURE))
     stream.seek(0)
@@ -40,7 +40,7 @@ def without_long_texts(stream: BinaryIO) -> BinaryIO:
 
 
 def _sort_chunks(stream: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
-    """Place and size of the parts to keep, and whether any other was found; the stream is back at its beginning."""
+    """List offset and size of the chunks to keep, with a flag for removed ones; rewinds the stream."""
     kept, left_out, place = [(0, len(SIGNATURE))], False, len(SIGNATURE)
     while True:
         stream.seek(place)
@@ -59,13 +59,13 @@ def _sort_chunks(stream: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
 
 
 def _is_wanted(kind: bytes, text: bytes) -> bool:
-    """Tell whether a text may say how the picture is turned, and is short, also when it is decompressed."""
+    """Test a text chunk: it may contain the orientation, and is short, also when decompressed."""
     if not text.startswith(_ORIENTED) or len(text) > _LONGEST:
         return False
     _, _, rest = text.partition(b"\0")
     if kind == b"tEXt" or (kind == b"iTXt" and rest[:1] == b"\0"):
         return True
-    packed = rest[1:] if kind == b"zTXt" else rest[2:].split(b"\0", 2)[-1]  # after the language and its keyword
+    packed = rest[1:] if kind == b"zTXt" else rest[2:].split(b"\0", 2)[-1]  # after language and translated keyword
     inflater = zlib.decompressobj()
     try:
         inflater.decompress(packed, _LONGEST)
@@ -75,14 +75,14 @@ def _is_wanted(kind: bytes, text: bytes) -> bool:
 
 
 def has_deep_colors(stream: BinaryIO) -> bool:
-    """Tell whether it is a PNG of several channels of 16 bits, of which Pillow keeps the upper 8 bits only."""
+    """Test a stream for a PNG of several 16-bit channels, of which Pillow keeps only the upper 8 bits."""
     head = stream.read(26)
     stream.seek(0)
     return head.startswith(SIGNATURE) and len(head) == 26 and head[24] == 16 and head[25] in _SEVERAL
 
 
 def read_deep_colors(stream: BinaryIO) -> NDArray[np.uint16]:
-    """Read such a PNG's values, (H, W, C), uint16."""
+    """Read a PNG of several 16-bit channels: (H, W, C), uint16."""
     from torchvision.io import ImageReadMode, decode_png
 
     content = torch.frombuffer(bytearray(without_long_texts(stream).read()), dtype=torch.uint8)

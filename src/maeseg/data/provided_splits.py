@@ -1,4 +1,4 @@
-"""The parts (train, val, test) that a data set puts its images in itself, and groups that stay in one part."""
+"""Train, val and test splits provided by a data set, and groups of images that stay in one split."""
 
 import csv
 import re
@@ -8,42 +8,49 @@ from pathlib import Path
 from maeseg.data.description import DataDescription, group_pattern
 from maeseg.data.facts import Part
 from maeseg.data.image_files import DataError
-from maeseg.data.layouts import Pair, plain, read_names
+from maeseg.data.layouts import Pair, plain
+from maeseg.data.splits import read_names
 from maeseg.errors import UserError
 
 
-def parts_of(description: DataDescription, pairs: Sequence[Pair]) -> list[Part | None]:
-    """Each image's part: as described, as lists of the data set say, or as its folder is called."""
+def read_splits(description: DataDescription, pairs: Sequence[Pair]) -> list[Part | None]:
+    """Return each image's split: from the description, Pascal VOC's lists, or the name of its folder.
+
+    Raises:
+        UserError: An image is in two splits, or a list cannot be read or names no image.
+    """
     named: dict[Part, str] = {
-        part: given for part in ("train", "val", "test") if (given := getattr(description, part)) is not None
+        split: given for split in ("train", "val", "test") if (given := getattr(description, split)) is not None
     }
     if not named:
         named = _voc_lists(description.path)
     if not named:
-        return [pair.part for pair in pairs]
+        return [pair.split for pair in pairs]
     images = [pair.image.relative_to(description.path) for pair in pairs]
-    parts: list[Part | None] = [None] * len(images)
-    for part, given in named.items():
-        for index in _members(description, part, given, images):
-            if parts[index] not in (None, part):
-                raise UserError(f"{description.origin}: {images[index]} is in {parts[index]} and in {part}: choose one")
-            parts[index] = part
-    return parts
+    splits: list[Part | None] = [None] * len(images)
+    for split, given in named.items():
+        for index in _members(description, split, given, images):
+            if splits[index] not in (None, split):
+                raise UserError(
+                    f"{description.origin}: {images[index]} is in {splits[index]} and in {split}: keep it in one"
+                )
+            splits[index] = split
+    return splits
 
 
 def _voc_lists(root: Path) -> dict[Part, str]:
-    """The lists of a data set in the layout of Pascal VOC, ImageSets/Segmentation/train.txt."""
+    """Find the lists of the Pascal VOC layout, ImageSets/Segmentation/train.txt."""
     folder = Path("ImageSets") / "Segmentation"
     found: dict[Part, str] = {
-        part: str(folder / f"{part}.txt")
-        for part in ("train", "val", "test")
-        if (root / folder / f"{part}.txt").is_file()
+        split: str(folder / f"{split}.txt")
+        for split in ("train", "val", "test")
+        if (root / folder / f"{split}.txt").is_file()
     }
     return found if len(found) > 1 and "train" in found else {}
 
 
-def _members(description: DataDescription, part: str, given: str, images: Sequence[Path]) -> list[int]:
-    """Indices of the images in a folder, or of those that a file lists by path, name or stem."""
+def _members(description: DataDescription, split: str, given: str, images: Sequence[Path]) -> list[int]:
+    """Return the indices of the images in a folder, or listed in a file by path, name or stem."""
     where = description.path / given
     if where.is_dir():
         return [index for index, image in enumerate(images) if image.is_relative_to(given)]
@@ -52,18 +59,30 @@ def _members(description: DataDescription, part: str, given: str, images: Sequen
         for name in {image.as_posix(), image.name, image.stem}:
             places.setdefault(plain(name), []).append(index)
     found = []
-    for name in read_names(where, f"{description.origin}: {part}:"):
+    for name in read_names(where, f"{description.origin}: {split}:", "a folder, or "):
         at = places.get(plain(name.split()[0]), places.get(plain(name), []))
         if len(at) > 1:
-            raise UserError(f"{description.origin}: {part}: {given} lists {name}, which {len(at)} images are called")
+            raise UserError(
+                f"{description.origin}: {split}: {given} lists {name}, the name of {len(at)} images: give their paths"
+            )
         found += at
     if not found:
-        raise UserError(f"{description.origin}: {part}: {given} lists no image of {description.path}")
+        raise UserError(
+            f"{description.origin}: {split}: {given} lists no image of {description.path}: correct the list"
+        )
     return found
 
 
-def groups_of(description: DataDescription, names: Sequence[str]) -> list[str | None]:
-    """Each image's group: the first groups of the described pattern, or what the described file lists for it."""
+def read_groups(description: DataDescription, names: Sequence[str]) -> list[str | None]:
+    """Return each image's group: the match of the description's pattern, or the entry of its CSV file.
+
+    Args:
+        description: Description of the data set.
+        names: Name of each image.
+
+    Raises:
+        UserError: An image has no group, or the pattern or file is not valid.
+    """
     if description.groups is None:
         return [None] * len(names)
     file = description.path / description.groups
@@ -75,7 +94,7 @@ def groups_of(description: DataDescription, names: Sequence[str]) -> list[str | 
         found = [_group_of(pattern.search(name)) for name in names]
     if None in found:
         raise UserError(
-            f"{description.origin}: groups: {description.groups} names no group for {names[found.index(None)]}"
+            f"{description.origin}: groups: {description.groups} gives no group for {names[found.index(None)]}: add it"
         )
     return found
 
@@ -85,9 +104,9 @@ def _group_of(match: "re.Match[str] | None") -> str | None:
 
 
 def _listed_groups(file: Path) -> Mapping[str, str]:
-    """Groups by name, of a CSV file whose rows begin with a name and its group."""
+    """Read groups by name from a CSV file whose first two columns are name and group."""
     try:
         with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as lines:
             return {plain(row[0].strip()): row[1].strip() for row in csv.reader(lines) if len(row) > 1}
     except (OSError, csv.Error) as error:
-        raise DataError(f"groups: {file} cannot be read ({error}): give rows of a name and its group") from error
+        raise DataError(f"groups: {file} cannot be read ({error}): give a CSV file of names and groups") from error

@@ -1,4 +1,4 @@
-"""The part of each image that the options name: its own, one that was given, or drawn from the image alone."""
+"""Split of each image by the options: provided by the data set, given by an option, or drawn by ``splits``."""
 
 import logging
 from collections.abc import Sequence
@@ -11,55 +11,55 @@ from maeseg.data.facts import Part
 from maeseg.data.sources.base import Source, open_source
 from maeseg.data.sources.joined import Joined, extra_names
 from maeseg.data.sources.tar_shards import SHARD_SUFFIX
-from maeseg.data.splits import Split, check_held_out_part, draw_split, read_names
+from maeseg.data.splits import SHARE_OR_NUMBER, Split, check_held_out_part, draw_split, read_names
 from maeseg.errors import UserError
 
 log = logging.getLogger(__name__)
 
 Held = int | float | str
-"""What ``--val`` and ``--test`` take: a number of images, a share of them, a data set, or a file that lists names."""
+"""Value of ``--val`` and ``--test``: number of images, share of them, data set, or file that lists names."""
 
 DEFAULT_VAL = 0.2
-"""Share that validates where nothing was asked for and the data set has no validation part of its own."""
+"""Default share of validation images of a data set without a validation split."""
 
 _Role = Literal["data", "val", "test", "extra"]
-_WORDS = {"train": "train", "val": "validate", "test": "test"}
+_NAMES = {"val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """All images that the options of a run name.
+    """All images named by the options of a run.
 
     Attributes:
         source: The images.
-        roles: The option that each comes from.
+        roles: Option that names each image.
     """
 
     source: Source
     roles: tuple[_Role, ...]
 
     def of(self, role: _Role) -> list[int]:
-        """Indices of the images that come from an option."""
+        """Return the indices of the images of one option."""
         return [index for index, each in enumerate(self.roles) if each == role]
 
     def count(self, indices: Sequence[int]) -> str:
-        """How many images there are of them, and the name of one: ``3 images (a.png, ...)``."""
+        """Describe images by their number and the name of the first: ``3 images (a.png, ...)``."""
         name = self.source.file(indices[0])
         return f"1 image ({name})" if len(indices) == 1 else f"{len(indices)} images ({name}, ...)"
 
 
 def gather(data: Source, val: Held, test: Held, extra: str | Sequence[str] | None = None, *, labeled: bool) -> Gathered:
-    """Open what ``--val``, ``--test`` and ``--extra`` name, and put it behind the data.
+    """Open the data sets of ``--val``, ``--test`` and ``--extra``, and append them to the data.
 
     Args:
-        data: What ``--data`` names.
-        val: As the option; data sets and shards are opened.
-        test: As the option.
-        extra: As the option.
-        labeled: Whether labels are wanted.
+        data: Source named by ``--data``.
+        val: Value of ``--val``; data sets and shards are opened.
+        test: Value of ``--test``; data sets and shards are opened.
+        extra: Value of ``--extra``.
+        labeled: True to open labels too.
 
     Raises:
-        UserError: No such data, or a share or number is out of range.
+        UserError: A data set does not exist, or a share or number is out of range.
     """
     check_held_out_part(val, test)
     more: list[tuple[_Role, str]] = [("val", val)] if isinstance(val, str) and not _is_list(val) else []
@@ -80,91 +80,95 @@ def gather(data: Source, val: Held, test: Held, extra: str | Sequence[str] | Non
 
 
 def _is_list(path: str) -> bool:
-    """Whether a path is a file that lists names: any but a description of a data set, or a shard."""
+    """Test a path for a list of names: any file other than a description of a data set or a shard."""
     return Path(path).is_file() and not is_description(path) and Path(path).suffix.lower() != SHARD_SUFFIX
 
 
 def assign(images: Gathered, contents: Sequence[str], val: Held, test: Held) -> Split:
-    """Put each image into a part.
+    """Assign each image to a split.
 
-    The parts that the data set has of its own are kept, and so are images given by a data set or a list; what is
-    missing is drawn from the rest, by group or content (``draw_split``). No image trains whose content or group
-    validates or tests.
+    Splits provided by the data set are kept, and so are images given by a data set or a list. Missing splits are drawn
+    from the remaining images, by group or content (``draw_split``). No training image shares its content or group with
+    a held-out image.
 
     Args:
-        images: All that the options name.
+        images: All images named by the options.
         contents: Digest of each image's content.
-        val: As the option.
-        test: As the option.
+        val: Value of ``--val``.
+        test: Value of ``--test``.
 
     Returns:
-        The parts. Images that are in none are copies of others.
+        The split. Images in none of its parts are copies of others.
 
     Raises:
-        UserError: Parts of the data set's own, or given ones, share images; options contradict the parts; or nothing
-            would be left to train on.
+        UserError: Provided or given splits share images, options contradict the provided splits, or no training image
+            would remain.
     """
-    own = _own_parts(images, val, test)
+    own = _provided_splits(images, val, test)
     validate = _given(images, "val", val) or own["val"]
     testing = _given(images, "test", test) or own["test"]
     _refuse_shared(images, contents, "test", testing, "val", validate)
-    for part in ("val", "test"):
-        _refuse_shared(images, contents, part, own[part], "train", own["train"])
-    held = _marks(images, contents, (*validate, *testing))
-    rest = [index for index in own["train"] if not held & _marks(images, contents, [index])]
+    for split in ("val", "test"):
+        _refuse_shared(images, contents, split, own[split], "train", own["train"])
+    held = _keys(images, contents, (*validate, *testing))
+    rest = [index for index in own["train"] if not held & _keys(images, contents, [index])]
+    drawn = _draw(images, contents, rest, 0 if validate else val, 0 if testing else test)
+    assigned = _disjoint(Split(drawn.train, tuple(validate) or drawn.val, tuple(testing) or drawn.test), contents)
+    if left_out := sorted(set(own["train"]) - {*assigned.train, *assigned.val, *assigned.test}):
+        log.info("%s excluded from training: copies of held-out images, or of their groups", images.count(left_out))
+    return _with_extra(images, contents, assigned)
+
+
+def _draw(images: Gathered, contents: Sequence[str], indices: Sequence[int], val: Held, test: Held) -> Split:
+    """Draw the splits that are given as a share or a number."""
     drawn = draw_split(
-        {index: _key(images.source, contents, index) for index in rest},
-        val if not isinstance(val, str) and not validate else 0,
-        test if not isinstance(test, str) and not testing else 0,
+        {index: _key(images.source, contents, index) for index in indices},
+        0 if isinstance(val, str) else val,
+        0 if isinstance(test, str) else test,
     )
-    for part, wanted, there in (("val", val, drawn.val), ("test", test, drawn.test)):
-        if isinstance(wanted, int) and len(there) > wanted:
-            log.info("--%s %d: %d images, as groups and copies stay together", part, wanted, len(there))
-    split = _apart(Split(drawn.train, tuple(validate) or drawn.val, tuple(testing) or drawn.test), contents)
-    if left_out := sorted(set(own["train"]) - {*split.train, *split.val, *split.test}):
-        log.info(
-            "%s not trained on: copies of images that validate or test, or of their groups", images.count(left_out)
-        )
-    return _with_extra(images, contents, split)
+    for split, wanted, found in (("val", val, drawn.val), ("test", test, drawn.test)):
+        if wanted and isinstance(wanted, int) and len(found) > wanted:
+            log.info("--%s %d: %d images, as groups and copies stay together", split, wanted, len(found))
+    return drawn
 
 
-def _own_parts(images: Gathered, val: Held, test: Held) -> dict[Part, list[int]]:
-    """Images of the data by the part that the data set puts them in; in train where it has none."""
+def _provided_splits(images: Gathered, val: Held, test: Held) -> dict[Part, list[int]]:
+    """Group the images of the data by the split that the data set provides; all are in train if it provides none."""
     name, data = images.source.name, images.of("data")
-    parts = {index: images.source.part(index) for index in data}
+    split_of = {index: images.source.part(index) for index in data}
     own: dict[Part, list[int]] = {
-        part: [index for index in data if parts[index] == part] for part in ("train", "val", "test")
+        split: [index for index in data if split_of[index] == split] for split in ("train", "val", "test")
     }
-    rest = [index for index in data if parts[index] is None]
+    rest = [index for index in data if split_of[index] is None]
     if not own["train"]:
         own["train"] = rest
     elif rest:
-        log.info("%s: %s in none of its parts, left out", name, images.count(rest))
+        log.info("%s: %s in none of its splits, excluded", name, images.count(rest))
     if len(rest) == len(data):
         return own
     if not own["train"]:
-        raise UserError(f"{name} has parts of its own, and none to train on: give its training images as --data")
-    for part, option, default in (("val", val, DEFAULT_VAL), ("test", test, 0)):
-        there = own["val" if part == "val" else "test"]
-        if there and option != default:
+        raise UserError(f"{name} provides splits, but no training split: give its training images as --data")
+    for split, option, default in (("val", val, DEFAULT_VAL), ("test", test, 0)):
+        found = own["val" if split == "val" else "test"]
+        if found and option != default:
             raise UserError(
-                f"--{part} {option}: {name} has {len(there)} images of its own to {_WORDS[part]} with: leave out "
-                f"--{part}, or give its training images alone as --data"
+                f"--{split} {option}: {name} provides a {_NAMES[split]} split of {len(found)} images: omit --{split}, "
+                "or give only its training images as --data"
             )
-    log.info("parts of the data set: %s", ", ".join(f"{len(each)} {part}" for part, each in own.items() if each))
+    log.info("splits of the data set: %s", ", ".join(f"{len(each)} {split}" for split, each in own.items() if each))
     return own
 
 
-def _given(images: Gathered, part: Literal["val", "test"], option: Held) -> list[int]:
-    """Images that a data set or a list of names puts into a part; none for a share or a number."""
+def _given(images: Gathered, split: Literal["val", "test"], option: Held) -> list[int]:
+    """Return the images that a data set or a list of names assigns to a split; none for a share or a number."""
     if not isinstance(option, str) or not _is_list(option):
-        return images.of(part)
+        return images.of(split)
     names = {images.source.file(index): index for index in images.of("data")}
-    wanted = read_names(Path(option), part)
+    wanted = set(read_names(Path(option), f"--{split}", SHARE_OR_NUMBER))
     if strange := sorted(wanted - names.keys()):
         raise UserError(
-            f"--{part} {option}: {strange[0]!r} is not an image of {images.source.name} (they are named as "
-            f"{next(iter(names))!r} is)"
+            f"--{split} {option}: {strange[0]!r} is not an image of {images.source.name} (a valid name is "
+            f"{next(iter(names))!r})"
         )
     return sorted(names[name] for name in wanted)
 
@@ -174,25 +178,25 @@ def _key(source: Source, contents: Sequence[str], index: int) -> str:
     return contents[index] if group is None else f"group {group}"
 
 
-def _marks(images: Gathered, contents: Sequence[str], indices: Sequence[int]) -> set[str]:
-    """Contents of images, and groups of those of the data."""
+def _keys(images: Gathered, contents: Sequence[str], indices: Sequence[int]) -> set[str]:
+    """Collect the contents of images, and the groups of those named by ``--data``."""
     groups = (_key(images.source, contents, index) for index in indices if images.roles[index] == "data")
     return {contents[index] for index in indices}.union(groups)
 
 
 def _refuse_shared(
-    images: Gathered, contents: Sequence[str], part: str, held: Sequence[int], other: str, others: Sequence[int]
+    images: Gathered, contents: Sequence[str], split: str, held: Sequence[int], other: str, others: Sequence[int]
 ) -> None:
-    marks = _marks(images, contents, held)
-    if shared := [index for index in others if marks & _marks(images, contents, [index])]:
+    keys = _keys(images, contents, held)
+    if shared := [index for index in others if keys & _keys(images, contents, [index])]:
         raise UserError(
             f"{images.source.name}: {images.count(shared)} of {other} have the content or the group of images of "
-            f"{part}: keep each in one part"
+            f"{split}: keep each in one split"
         )
 
 
-def _apart(split: Split, contents: Sequence[str]) -> Split:
-    """Leave out of training what also validates or tests, and of validation what also tests: copies across groups."""
+def _disjoint(split: Split, contents: Sequence[str]) -> Split:
+    """Remove copies across groups: held-out images from training, and test images from validation."""
     test = {contents[index] for index in split.test}
     val = tuple(index for index in split.val if contents[index] not in test)
     held = test | {contents[index] for index in val}
@@ -200,7 +204,7 @@ def _apart(split: Split, contents: Sequence[str]) -> Split:
 
 
 def _with_extra(images: Gathered, contents: Sequence[str], split: Split) -> Split:
-    """Add what ``--extra`` names to the training images: what is new, and neither validates nor tests here or there."""
+    """Add the images of ``--extra`` to the training images, without copies and without images held out anywhere."""
     extra = images.of("extra")
     if not extra:
         return split
@@ -216,8 +220,8 @@ def _with_extra(images: Gathered, contents: Sequence[str], split: Split) -> Spli
             taken.add(contents[index])
     known = len(extra) - len(added) - left_out
     log.info(
-        "extra: %d more images to train on%s%s", len(added),
-        f" ({known} were there already)" if known else "",
-        f", {left_out} left out that validate or test" if left_out else "",
+        "extra: %d more training images%s%s", len(added),
+        f" ({known} duplicates ignored)" if known else "",
+        f", {left_out} held-out images excluded" if left_out else "",
     )  # fmt: skip
     return Split((*split.train, *added), split.val, split.test)

@@ -1,4 +1,4 @@
-"""An image as its file stores it, before it is made what a network reads.
+"""Image values as stored in the file, before conversion for the network.
 
 Axes: C channels, H W pixels.
 """
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Values = NDArray[Any]
-"""Values of any kind of number."""
+"""Array of any numeric type."""
 
 RGB = 3
-"""Number of channels of a picture."""
+"""Number of channels of an RGB image."""
 
 Colors = Literal["gray", "rgb", "cmyk", "bands", "other"]
-"""What the first channels are: one of gray, three of RGB, four of CMYK; bands without a meaning; colors not known."""
+"""Meaning of the first channels: gray (1), RGB (3), CMYK (4), spectral bands, or an unknown color space."""
 
-_HUGE = 1e30  # no measurement
+_HUGE = 1e30  # beyond any measurement
 
 _OF_MODES: dict[str, Colors] = {
     "L": "gray", "LA": "gray", "I;16": "gray", "I": "gray", "F": "gray",
@@ -29,13 +29,13 @@ _OF_MODES: dict[str, Colors] = {
 
 
 @dataclass(frozen=True)
-class Stored:
-    """The values of an image.
+class StoredImage:
+    """Values of an image.
 
     Attributes:
-        values_HWC: As they are stored, in this machine's byte order; palettes are looked up, and black is 0.
-        colors: What the channels are.
-        nodata: The value that stands for "nothing was measured here", if the file names one.
+        values_HWC: Stored values, in native byte order; palettes are resolved, and black is 0.
+        colors: Meaning of the channels.
+        nodata: Value of pixels without a measurement; None if the file has no nodata tag.
     """
 
     values_HWC: Values
@@ -44,7 +44,7 @@ class Stored:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width in pixels."""
         return self.values_HWC.shape[0], self.values_HWC.shape[1]
 
     @property
@@ -55,11 +55,11 @@ class Stored:
 
     @property
     def color_channels(self) -> int:
-        """Number of channels that a picture of it is made from: without those beyond its colors, as alpha."""
+        """Number of channels that hold color: without additional ones such as alpha."""
         return min({"gray": 1, "rgb": RGB, "cmyk": 4}.get(self.colors, self.channels), self.channels)
 
     def missing_HWC(self, channels: int) -> NDArray[np.bool_] | None:
-        """Where the first channels have the value that stands for no data; None if that is nowhere."""
+        """Find the nodata values of the first ``channels`` channels, (H, W, C); None if there are none."""
         if self.nodata is None:
             return None
         missing_HWC = _equals(self.values_HWC[..., :channels], self.nodata)
@@ -73,7 +73,7 @@ def _equals(values: Values, nodata: float) -> NDArray[np.bool_]:
         found = values == values.dtype.type(int(nodata)) if possible else np.zeros(values.shape, np.bool_)
     elif math.isnan(nodata):
         found = np.isnan(values)
-    elif abs(nodata) > _HUGE:  # often written with six digits
+    elif abs(nodata) > _HUGE:  # files often round it to six digits
         found = np.isclose(values.astype(np.float64), nodata, rtol=1e-5, atol=0)
     else:
         found = values == values.dtype.type(nodata)
@@ -81,27 +81,32 @@ def _equals(values: Values, nodata: float) -> NDArray[np.bool_]:
     return equal
 
 
-def stored_of(picture: Image.Image) -> Stored:
-    """The values of a picture that Pillow has decoded: 1 bit becomes 0 and 255, palettes are looked up."""
+def from_pillow(picture: Image.Image) -> StoredImage:
+    """Take the values of a decoded Pillow image: 1 bit becomes 0 and 255, palettes are resolved."""
     mode = picture.mode
     if mode == "P":
         mode = "RGBA" if "transparency" in picture.info else "RGB"
     mode = {"1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "YCbCr": "RGB"}.get(mode, mode)
     values = np.asarray(picture if mode == picture.mode else picture.convert(mode))
     name: Colors = _OF_MODES.get("I;16" if mode.startswith("I;16") else mode, "other")
-    return native(Stored(values if values.ndim == 3 else values[..., None], name))
+    return native(StoredImage(values if values.ndim == 3 else values[..., None], name))
 
 
-def native(stored: Stored) -> Stored:
-    """The same in this machine's byte order, with truth values as 0 and 255."""
+def native(stored: StoredImage) -> StoredImage:
+    """Convert values to native byte order, and booleans to 0 and 255."""
     values_HWC = stored.values_HWC
     if values_HWC.dtype == np.bool_:
         values_HWC = values_HWC.astype(np.uint8) * np.uint8(255)
     return replace(stored, values_HWC=values_HWC.astype(values_HWC.dtype.newbyteorder("="), copy=False))
 
 
-def upright(values_HWC: Values, orientation: int) -> Values:
-    """Turn an image as the orientation tag of TIFF and EXIF asks for, 1 to 8; any other number leaves it."""
+def apply_orientation(values_HWC: Values, orientation: int) -> Values:
+    """Rotate and mirror an image or label, (H, W) or (H, W, C), by its TIFF or EXIF orientation tag.
+
+    Args:
+        values_HWC: The values.
+        orientation: Tag, 1 to 8; any other number leaves the values unchanged.
+    """
     if orientation in (5, 6, 7, 8):
         values_HWC = values_HWC.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

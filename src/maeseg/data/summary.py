@@ -1,4 +1,4 @@
-"""A data set at a glance: what there is, how it is read, and what is wrong with it, as ``maeseg check`` shows it."""
+"""Summary of a data set for ``maeseg check``: content, label encoding and faults."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,19 +19,19 @@ from maeseg.errors import UserError
 from maeseg.types import BORDER
 
 NEAR_EMPTY = 0.001
-"""Share of foreground below which a label is called nearly empty."""
-_LISTED = 10
-_READ = 200  # labels from which shares are taken
+"""Share of foreground below which a label is reported as nearly empty."""
+_LISTED = 10  # faults
+_READ = 200  # labels used for class shares
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was found of a data set.
+    """Summary of a data set.
 
     Attributes:
-        lines: A heading and what to say of it, in order.
-        faults: What is wrong with the first ten images or labels that cannot be used.
-        question: What has to be said before the labels can be read; None where they can.
+        lines: Text by heading, in order.
+        faults: Errors of the first ten images or labels that cannot be used.
+        question: Ambiguity that prevents reading the labels; None without one.
     """
 
     lines: Mapping[str, str]
@@ -40,11 +40,11 @@ class Summary:
 
 
 def summarize(source: Source, found: Survey) -> Summary:
-    """Sum up a data set.
+    """Summarize a data set.
 
     Args:
         source: The images.
-        found: Facts and faults of all of them.
+        found: Result of the check of all images.
     """
     names = {index: source.file(index) for index in range(len(source))}
     lines = {"images": _images(source, names.values()), **_sizes(found.facts.values()), **_values(found)}
@@ -54,7 +54,7 @@ def summarize(source: Source, found: Survey) -> Summary:
             lines |= _labels(source, names)
     elif source.labeled:
         lines["labels"] = _shares(source, evenly_spread(sorted(found.facts), _READ))
-    lines |= _parts(source) | _duplicates(names, found.facts)
+    lines |= _splits(source) | _duplicates(names, found.facts)
     faults = [found.faults[index] for index in sorted(found.faults)]
     if faults:
         more = f" (and {len(faults) - _LISTED} more)" if len(faults) > _LISTED else ""
@@ -75,26 +75,24 @@ def _sizes(facts: Iterable[ImageFacts]) -> dict[str, str]:
     heights, widths = zip(*sizes, strict=True)
     typical = f"{median_low(widths)} x {median_low(heights)}"
     if len(set(sizes)) == 1:
-        return {"size": f"{typical} pixels, all alike"}
-    return {
-        "size": f"{min(widths)} to {max(widths)} x {min(heights)} to {max(heights)} pixels, in the median {typical}"
-    }
+        return {"size": f"{typical} pixels, all equal"}
+    return {"size": f"{min(widths)} to {max(widths)} x {min(heights)} to {max(heights)} pixels, median {typical}"}
 
 
 def _values(found: Survey) -> dict[str, str]:
     facts = [each.pixels for each in found.facts.values() if each.pixels]
-    said = assumptions(facts, choose_largest(facts))
-    return {"values": "; ".join(said)} if said else {}
+    notes = assumptions(facts, choose_largest(facts))
+    return {"values": "; ".join(notes)} if notes else {}
 
 
 def _layout(source: ImageFolder) -> dict[str, str]:
     lines = {}
     every = len(source.layout.pairs)
     if source.labeled and len(source) < every:
-        lines["labeled"] = f"{len(source)} of {every} images; the other {every - len(source)} can be pre-trained on"
+        lines["labeled"] = f"{len(source)} of {every} images; pretrain can use the other {every - len(source)}"
     for folder, count in (source.layout.left_out or {}).items():
         if not source.labeled:
-            lines["left out"] = f"{count} files of {folder}/, which are labels"
+            lines["left out"] = f"{count} files of {folder}/, used as labels"
     return lines
 
 
@@ -111,14 +109,14 @@ def _labels(source: ImageFolder, names: Mapping[int, str]) -> dict[str, str]:
             near.append(names[index])
         elif total and foreground == total - pixels[BORDER]:
             full.append(names[index])
-    for heading, found in (("no foreground", empty), ("hardly any", near), ("nothing else", full)):
+    for heading, found in (("no foreground", empty), ("nearly empty", near), ("only foreground", full)):
         if found:
             lines[heading] = f"{len(found)} labels: {some(found)}"
     return lines
 
 
 def _shares(source: Source, indices: Sequence[int]) -> str:
-    """Shares of the classes in some labels of a data set whose labels are always read alike."""
+    """Describe the class shares in some labels of a source with a fixed label encoding."""
     pixels = np.zeros(256)
     for index in indices:
         pixels += np.bincount(np.asarray(source.label(index)).ravel(), minlength=256)
@@ -127,12 +125,12 @@ def _shares(source: Source, indices: Sequence[int]) -> str:
     return f"{', '.join(shown)} in {len(indices)} labels"
 
 
-def _parts(source: Source) -> dict[str, str]:
-    parts = Counter(part for index in range(len(source)) if (part := source.part(index)))
+def _splits(source: Source) -> dict[str, str]:
+    splits = Counter(split for index in range(len(source)) if (split := source.part(index)))
     groups = {group for index in range(len(source)) if (group := source.group(index))}
     lines = {}
-    if parts:
-        lines["parts"] = ", ".join(f"{parts[part]} {part}" for part in ("train", "val", "test") if parts[part])
+    if splits:
+        lines["splits"] = ", ".join(f"{splits[split]} {split}" for split in ("train", "val", "test") if splits[split])
     if groups:
         lines["groups"] = f"{len(groups)}: {some(sorted(groups))}"
     return lines

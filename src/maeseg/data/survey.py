@@ -1,25 +1,28 @@
-"""The checking pass: each image, and its label, looked at once before training starts."""
+"""Check of each image and its label before training."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from maeseg.data.check_cache import CheckResult, check_files
 from maeseg.data.facts import ImageFacts, facts_from
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder
 from maeseg.data.sources.joined import Joined
-from maeseg.data.survey_cache import Look, look_at
 from maeseg.labels.classes import BINARY
 
-Survey = Look[ImageFacts]
+Survey = CheckResult[ImageFacts]
 """Facts and faults of a source's images, by index."""
 
 
 def survey(source: Source, indices: Sequence[int] | None = None) -> Survey:
-    """Look at each image of a source, and at its label where it has labels.
+    """Check each image of a source, and its label if the source has labels.
 
     Args:
         source: The images.
-        indices: Those to look at; by default all.
+        indices: Indices of the images to check; by default all.
+
+    Returns:
+        Facts about each usable image, and faults of each other one.
     """
     chosen = range(len(source)) if indices is None else indices
     cache = f"{Path(source.name).absolute()}, {source.labeled}, {source.channels}"
@@ -27,11 +30,11 @@ def survey(source: Source, indices: Sequence[int] | None = None) -> Survey:
     if source.classes != BINARY:
         cache += f", {source.classes}"
     places = {index: source.places(index) for index in chosen}
-    return look_at(source.check, places, cache, facts_from, f"images of {source.name}")
+    return check_files(source.check, places, cache, facts_from, f"images of {source.name}")
 
 
 def _folders(source: Source) -> list[ImageFolder]:
-    """The folders that a source is of: an image is sound by the rules that their labels are read by."""
+    """Return the folders in a source: the result of a check depends on their description and label rule."""
     return [
         each for each in (source.sources if isinstance(source, Joined) else (source,)) if isinstance(each, ImageFolder)
     ]

@@ -1,7 +1,7 @@
-"""TIFF files: laid out by tifffile, decoded by the first of tifffile, Pillow and rasterio that has the codec.
+"""Reader of TIFF files: structure by tifffile, pixels by the first of tifffile, Pillow and rasterio with the codec.
 
-Which one decodes a file depends on the file alone, never on what is installed: rasterio (extra ``geo``) is asked for
-what neither of the others can, by name.
+The decoder depends on the file alone, never on the installed packages: a file that only rasterio (extra ``geo``) can
+decode raises an error that names it.
 
 Axes: C channels, H W pixels.
 """
@@ -17,30 +17,30 @@ import tifffile
 
 from maeseg.data.image_files import DataError, open_picture, too_large
 from maeseg.data.numpy_files import channels_last, check_bytes
-from maeseg.data.stored_image import RGB, Colors, Stored, Values, native, stored_of, upright
+from maeseg.data.stored_image import RGB, Colors, StoredImage, Values, apply_orientation, from_pillow, native
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _NODATA, _ORIENTATION, _INK_SET = 42113, 274, 332  # tags
-_PLAIN = {1, 8, 32946, 32773, 34925}  # not compressed, deflate (two numbers), PackBits, LZMA: tifffile by itself
-_OF_PILLOW = {2, 3, 4, 5, 6, 7}  # three kinds of fax, LZW, two of JPEG: wherever there is libtiff
+_PLAIN = {1, 8, 32946, 32773, 34925}  # uncompressed, deflate (two codes), PackBits, LZMA: tifffile without imagecodecs
+_OF_PILLOW = {2, 3, 4, 5, 6, 7}  # three fax codecs, LZW, two of JPEG: decoded by Pillow's libtiff
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6  # photometric interpretations
 _STORED = {_WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _CMYK}
-_REDUCED, _MASK = 1, 4  # bits of the tag that says what a page is
+_REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
 _MOST_PAGES = 4096
 
 
-def read_tiff(stream: BinaryIO, name: str, channels: int | None, most: int) -> Stored:
-    """Read a TIFF file, upright.
+def read_tiff(stream: BinaryIO, name: str, channels: int | None, most: int) -> StoredImage:
+    """Read a TIFF file and apply its orientation tag.
 
     Args:
         stream: The file.
-        name: What an error calls it.
-        channels: Number of channels, which pages may be; 3 for a picture, whose channels are no pages; None for any.
-        most: Pixels that it may have.
+        name: Name of the file in error messages.
+        channels: Number of channels, which may be stored as pages; 3 for RGB, never stored as pages; None for any.
+        most: Maximum number of pixels.
 
     Raises:
-        DataError: It is too large, has several pages, or needs a codec that is not installed.
+        DataError: The file is too large, has several pages, or needs a codec that is not installed.
     """
     with tifffile.TiffFile(stream, is_ome=False) as tiff:  # OME's description may name other files
         page, series = tiff.pages.first, tiff.series[0]
@@ -51,13 +51,13 @@ def read_tiff(stream: BinaryIO, name: str, channels: int | None, most: int) -> S
             values, axes = series.asarray(), series.axes
         elif len(series) == 1 and _suits_pillow(page):
             with open_picture(stream, name, most) as picture:
-                picture.load()  # turns it as well
-                return replace(stored_of(picture), nodata=nodata)
+                picture.load()  # applies the orientation as well
+                return replace(from_pillow(picture), nodata=nodata)
         else:
             values, axes = _by_rasterio(stream, series, name, most), series.axes
         values_HWC = _channels_last(values, axes, page, name, channels)
         values_HWC, colors = _interpreted(values_HWC, page)
-    return native(Stored(upright(values_HWC, _tag(page, _ORIENTATION, 1)), colors, nodata))
+    return native(StoredImage(apply_orientation(values_HWC, _tag(page, _ORIENTATION, 1)), colors, nodata))
 
 
 def count_pixels(stream: BinaryIO) -> int:
@@ -67,21 +67,21 @@ def count_pixels(stream: BinaryIO) -> int:
 
 
 def has_nodata(stream: BinaryIO) -> bool:
-    """Tell whether a TIFF file names a value that stands for no data."""
+    """Test a TIFF file for a nodata tag."""
     with tifffile.TiffFile(stream, is_ome=False) as tiff:
         return _nodata(tiff.pages.first) is not None
 
 
 def _check_size(series: Any, page: Any, name: str, most: int) -> None:
     if series.dtype is None:
-        raise DataError(f"{name} holds values of {page.bitspersample} bits: save it with 8 or 16")
+        raise DataError(f"{name} has {page.bitspersample} bits per value: save it with 8 or 16")
     if page.imagewidth * page.imagelength > most:
         raise too_large(name, f"{page.imagewidth} x {page.imagelength}", most)
     check_bytes(math.prod(series.shape) * np.dtype(series.dtype).itemsize, name, most)
 
 
 def _check_pages(tiff: Any, series: Any, name: str) -> None:
-    """Raise a DataError where pages of other sizes hold more than previews and masks of the first."""
+    """Raise a DataError if there are pages of other sizes besides previews and masks."""
     count = len(tiff.pages)
     if count > _MOST_PAGES:
         raise _several_pages(name, count)
@@ -92,8 +92,8 @@ def _check_pages(tiff: Any, series: Any, name: str) -> None:
 
 def _several_pages(name: str, count: int) -> DataError:
     return DataError(
-        f"{name} has {count} pages, and an image has one: save each as a file of its own; or if they are channels of "
-        f"one image, all of one size, train with --channels {count}"
+        f"{name} has {count} pages, and an image has one: save each page in its own file; or if the pages are channels "
+        f"of equal size, train with --channels {count}"
     )
 
 
@@ -106,7 +106,7 @@ def _is_plain(page: Any) -> bool:
 
 
 def _suits_pillow(page: Any) -> bool:
-    """Tell whether Pillow reads a page without loss: 8 bits, in colors, or 16 bits of gray."""
+    """Test a page for lossless decoding by Pillow: up to 8 bits per channel, or 16 bits of gray."""
     kind, bits, count = page.photometric, page.bitspersample, page.samplesperpixel
     if page.compression not in (_OF_PILLOW | _PLAIN) or page.sampleformat != 1:
         return False
@@ -122,7 +122,7 @@ def _by_rasterio(stream: BinaryIO, series: Any, name: str, most: int) -> Values:
     codec = tifffile.COMPRESSION(page.compression).name.removesuffix("_ADOBE")
     if page.photometric not in _STORED:
         kind = tifffile.PHOTOMETRIC(page.photometric).name
-        raise DataError(f"{name} has colors of the kind {kind}, compressed with {codec}: convert it to RGB")
+        raise DataError(f"{name} has the color space {kind}, compressed with {codec}: convert it to RGB")
     try:
         import rasterio
     except ImportError as error:
@@ -135,7 +135,7 @@ def _by_rasterio(stream: BinaryIO, series: Any, name: str, most: int) -> Values:
     stream.seek(0)
     pages = []
     with (
-        warnings.catch_warnings(action="ignore"),  # that it lies nowhere on the earth
+        warnings.catch_warnings(action="ignore"),  # about a missing georeference
         rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
         rasterio.MemoryFile(stream.read(), filename="image.tif") as file,
     ):
@@ -143,13 +143,13 @@ def _by_rasterio(stream: BinaryIO, series: Any, name: str, most: int) -> Values:
             for each in series.pages:
                 with rasterio.open(f"GTIFF_DIR:{each.index + 1}:{file.name}", driver="GTiff") as source:
                     pages.append(source.read())
-        except rasterio.RasterioIOError as error:  # says "see previous exception", or names the file in memory
+        except rasterio.RasterioIOError as error:  # its text is "see previous exception", or names the file in memory
             raise ValueError(f"{codec}: {str(error.__cause__ or error).replace(file.name, name)}") from error
     return _as_shaped(pages, series)
 
 
 def _as_shaped(pages: list[Values], series: Any) -> Values:
-    """GDAL's pages, each (C, H, W), in the axes of a series."""
+    """Arrange GDAL's pages, each (C, H, W), in the axes of a series."""
     page = series.keyframe
     if "S" in page.axes and page.axes.endswith("S"):
         pages = [np.moveaxis(values, 0, -1) for values in pages]
@@ -157,7 +157,7 @@ def _as_shaped(pages: list[Values], series: Any) -> Values:
 
 
 def _channels_last(values: Values, axes: str, page: Any, name: str, channels: int | None) -> Values:
-    """A series' values as (H, W, C): its samples, or its pages where they are as many as the channels."""
+    """Arrange a series as (H, W, C): channels are its samples, or its pages if their number is that of the channels."""
     single = tuple(place for place, axis in enumerate(axes) if axis not in "YX" and values.shape[place] == 1)
     axes = "".join(axis for place, axis in enumerate(axes) if place not in single)
     values = values.squeeze(single)
@@ -172,7 +172,7 @@ def _channels_last(values: Values, axes: str, page: Any, name: str, channels: in
 
 
 def _interpreted(values_HWC: Values, page: Any) -> tuple[Values, Colors]:
-    """Values with palettes looked up, black as 0, and less than 8 bits stretched to 8; and what they are."""
+    """Resolve palettes, make black 0, scale fewer than 8 bits to 8; return the values and their color space."""
     kind, bits, count = page.photometric, page.bitspersample, values_HWC.shape[2]
     if kind == _PALETTE and count == 1:
         table = np.asarray(page.colormap).T

@@ -1,8 +1,8 @@
-"""Augmentation and normalization: image and label move together (torchvision.transforms.v2 with tv_tensors).
+"""Augmentation and normalization of an image and its label together (torchvision.transforms.v2 with tv_tensors).
 
-A transform takes a ``tv_tensors.Image`` (C, H, W), uint8 or float32, alone or with a ``tv_tensors.Mask`` (1, H, W)
-uint8, and gives a float32 tensor normalized by each channel's mean and deviation and, for the label, a uint8
-tensor whose values are those that came in: a label is never smoothed.
+A transform takes a ``tv_tensors.Image`` (C, H, W), uint8 or float32, alone or with a ``tv_tensors.Mask`` (1, H, W),
+uint8. It returns a float32 tensor, normalized by each channel's mean and standard deviation, and for the label a uint8
+tensor. Labels are resampled by nearest neighbor, never interpolated.
 """
 
 from collections.abc import Sequence
@@ -51,10 +51,10 @@ def _normalize(by: Normalization) -> list[nn.Module]:
 
 
 class _QuarterTurns(nn.Module):
-    """Turn by 0, 90, 180 or 270 degrees, each as often: no pixel is interpolated, and no corner is left empty."""
+    """Random rotation by 0, 90, 180 or 270 degrees, equally probable: no interpolation, no empty corners."""
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """An image (C, H, W), alone or with its label (1, H, W)."""
+        """Rotate an image (C, H, W), alone or with its label (1, H, W)."""
         turns = int(torch.randint(4, ()))
         turned = [tv_tensors.wrap(each.as_subclass(Tensor).rot90(turns, (-2, -1)), like=each) for each in inputs]
         return turned[0] if len(turned) == 1 else tuple(turned)
@@ -74,21 +74,27 @@ def _crop_and_flip(crop: nn.Module, more: Sequence[Augmentation]) -> list[nn.Mod
 def pretrain_transform(
     size: tuple[int, int], by: Normalization = IMAGENET, more: Sequence[Augmentation] = ()
 ) -> v2.Transform:
-    """Crop half to all of the area, flip left and right, ``more``, normalize. ``size`` is (height, width)."""
+    """Build the augmentation of pre-training: random resized crop, horizontal flip, ``more``, normalization.
+
+    Args:
+        size: Height and width of the result; a crop covers 50 to 100 % of the image's area.
+        by: Normalization.
+        more: Additional augmentations.
+    """
     return v2.Compose([*_crop_and_flip(_resized_crop(size), more), *_normalize(by)])
 
 
 def train_transform(
     size: tuple[int, int], by: Normalization = IMAGENET, more: Sequence[Augmentation] = ()
 ) -> v2.Transform:
-    """As :func:`pretrain_transform`, and vary RGB's colors mildly. ``size`` is (height, width)."""
+    """Build the augmentation of fine-tuning: as :func:`pretrain_transform`, with mild color jitter for RGB."""
     return v2.Compose([*_crop_and_flip(_resized_crop(size), more), *_vary_colors(by), *_normalize(by)])
 
 
 def crop_transform(
     size: tuple[int, int], border: BorderRule, by: Normalization = IMAGENET, more: Sequence[Augmentation] = ()
 ) -> v2.Transform:
-    """As :func:`train_transform` with a crop of ``size`` stored pixels, nothing resized: ``crops.RandomCrop``."""
+    """Build the augmentation of ``--crop``: as :func:`train_transform`, with crops at native resolution."""
     crop = RandomCrop(size, border)
     return v2.Compose([*_crop_and_flip(crop, more), *_vary_colors(by), *_normalize(by)])
 
@@ -98,15 +104,15 @@ def _vary_colors(by: Normalization) -> list[nn.Module]:
 
 
 def eval_transform(size: tuple[int, int], by: Normalization = IMAGENET) -> v2.Transform:
-    """Resize to (height, width), whatever the aspect was, and normalize: nothing random."""
+    """Build the transform of evaluation: resize to (height, width), regardless of aspect ratio, and normalize."""
     return v2.Compose([_Resize(size, antialias=True), *_normalize(by)])
 
 
 def to_pictures(images_BCHW: Tensor, by: Normalization = IMAGENET) -> Tensor:
-    """Normalized images as RGB pictures (B, 3, H, W), 0..1.
+    """Convert normalized images (B, C, H, W) to RGB (B, 3, H, W), 0..1.
 
-    RGB gets its own values back. Of other images the first three channels are shown, or the first, each from two
-    deviations below its mean to two above.
+    RGB is denormalized. For other images the first three channels, or the first one, are scaled from two standard
+    deviations below the mean to two above.
     """
     if by.channels == RGB:
         mean, std = (images_BCHW.new_tensor(values).view(3, 1, 1) for values in (by.mean, by.std))

@@ -179,9 +179,10 @@ def _training(run: RunFolder, saved: Checkpoint) -> str:
     if transfer := run.info.get("transfer"):
         origin += f" ({code_span(transfer)})"
     if saved.verb == "pretrain":
+        facts = saved.pretraining
         return (
-            f"{origin}, by reconstruction of masked patches: the encoder saw "
-            f"{1 - saved.pretraining.mask_ratio:.0%} of each image, in patches of {saved.pretraining.patch_size} pixels."
+            f"{origin}, by reconstruction of masked patches: the encoder saw {1 - facts.mask_ratio:.0%} of each image, "
+            f"in patches of {facts.patch_size} pixels."
         )
     return f"{origin}. The weights are those after epoch {saved.epoch + 1}."
 

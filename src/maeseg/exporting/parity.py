@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maeseg.data.image_reading import RGB, read_pixels
 from maeseg.errors import UserError
-from maeseg.labels.class_map import squash
+from maeseg.labels.class_map import to_probabilities
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.prediction.backends import TorchBackend
 from maeseg.prediction.inputs import find_images
@@ -84,4 +84,4 @@ def _difference(ours: TorchBackend, theirs: OnnxBackend, images: Sequence[Path],
 
 
 def _probabilities(segmenter: Segmenter, images: Sequence[Tensor]) -> Tensor:
-    return squash(segmenter.logits(torch.stack([segmenter.preprocess(pixels_CHW) for pixels_CHW in images])))
+    return to_probabilities(segmenter.logits(torch.stack([segmenter.preprocess(pixels_CHW) for pixels_CHW in images])))

@@ -1,6 +1,6 @@
-"""What a network's maps and a label's values mean: probabilities, classes, border.
+"""Conversion of a network's maps to probabilities and classes, and the border rule of labels.
 
-A network has one map, the foreground's, or one for each class (K): ``maeseg.labels.classes``.
+A network has one map, for the foreground, or one per class (K): ``maeseg.labels.classes``.
 """
 
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ from torch import Tensor
 from maeseg.types import BORDER, BorderRule
 
 THRESHOLD = 0.5
-"""With one map, a pixel is predicted as foreground above this probability."""
+"""Foreground probability above which a pixel is predicted as foreground, for a network with one map."""
 
 
 def apply_border(label: Tensor, rule: BorderRule) -> Tensor:
-    """Give border pixels their meaning.
+    """Apply the border rule to a label.
 
     Args:
         label: Class map of any shape, uint8: 0 background, then the other classes; 255 border.
-        rule: ``background`` turns 255 into 0, ``foreground`` into 1, ``ignore`` leaves it: not counted.
+        rule: ``background`` replaces 255 by 0, ``foreground`` by 1; ``ignore`` keeps it.
 
     Returns:
         Class map of the same shape and type.
@@ -29,25 +29,25 @@ def apply_border(label: Tensor, rule: BorderRule) -> Tensor:
     return torch.where(label == BORDER, 1 if rule == "foreground" else 0, label)
 
 
-def squash(logits_BKHW: Tensor) -> Tensor:
-    """Logits (B, K, H, W) to probabilities, 0..1: of foreground with one map, otherwise of each class, summing to 1."""
+def to_probabilities(logits_BKHW: Tensor) -> Tensor:
+    """Convert logits (B, K, H, W) to probabilities, 0..1: sigmoid for one map, softmax over classes otherwise."""
     return logits_BKHW.sigmoid() if logits_BKHW.shape[1] == 1 else logits_BKHW.softmax(dim=1)
 
 
 def class_map(probability_KHW: Iterable[Tensor]) -> Tensor:
-    """The predicted class of each pixel: ``predicted_classes`` without the probability."""
+    """Return the predicted class of each pixel: the first result of ``predicted_classes``."""
     return predicted_classes(probability_KHW)[0]
 
 
 def predicted_classes(probability_KHW: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """The predicted class of each pixel, and its probability.
+    """Return the predicted class of each pixel, and its probability.
 
     Args:
-        probability_KHW: Maps (H, W), one after the other; not kept.
+        probability_KHW: Probability maps (H, W), consumed one by one.
 
     Returns:
-        Classes (H, W), uint8: with one map 1 above ``THRESHOLD``, otherwise the most probable class, of two alike the
-        first. Confidence (H, W), 0..1: the probability of that class, with one map of background 1 minus the map.
+        Classes (H, W), uint8: with one map 1 above ``THRESHOLD``, otherwise the most probable class, the first in a
+        tie. Confidence (H, W), 0..1: the probability of that class; with one map, 1 minus the map for background.
     """
     maps = iter(probability_KHW)
     best_HW, count = next(maps), 1
@@ -57,5 +57,5 @@ def predicted_classes(probability_KHW: Iterable[Tensor]) -> tuple[Tensor, Tensor
         best_HW = torch.maximum(best_HW, map_HW)
     if count > 1:
         return classes_HW, best_HW
-    larger_HW = (best_HW - 0.5).abs_().add_(0.5)  # of p and 1 - p, with one more map in memory
+    larger_HW = (best_HW - 0.5).abs_().add_(0.5)  # max(p, 1 - p), with only one more map in memory
     return (best_HW > THRESHOLD).to(torch.uint8), larger_HW

@@ -1,8 +1,8 @@
-"""The classes of a segmentation: their names, what stands for them in a label file, and their colors.
+"""Classes of a segmentation: names, values in label files, and colors.
 
-Inside, a pixel's class is its place in the list, from 0, and 255 is the border; values and colors are those of files.
-The first class is the background. A network that tells foreground from background (``BINARY``) has one map, the
-foreground's; with classes of the user's own it has a map for each, of two classes too.
+In memory, a pixel's class is its index in the list, from 0, and 255 is the border; values and colors are those of
+files. The first class is the background. A binary network (``BINARY``) has one map, for the foreground; with a class
+list it has one map per class, even for two classes.
 """
 
 from collections.abc import Mapping
@@ -16,48 +16,47 @@ from maeseg.types import BORDER
 Range = tuple[int, int]
 """Lowest and highest value, both included."""
 Codes = tuple[tuple[Range, ...], ...]
-"""Ranges of what stands for each class in a label file."""
+"""Ranges of values of each class in a label file."""
 
 MOST = 254
-"""Classes; a class map has 8 bits, and one of its values is the border's."""
+"""Maximum number of classes: a class map has 8 bits, and 255 is the border."""
 
 _HIGHEST = 2**24 - 1  # a value of a label file, or a color as 0xRRGGBB
-_LONGEST = 64  # characters of a name, which becomes that of a file
+_LONGEST = 64  # characters of a name, which is also used as a file name
 _NOT_IN_FILES = frozenset('/\\:*?"<>|')
 
 
 def one(code: int) -> Range:
-    """The range of a single value."""
+    """Return the range of a single value."""
     return code, code
 
 
 def pack(color: Color) -> int:
-    """A color as one number, 0xRRGGBB."""
+    """Convert a color to one number, 0xRRGGBB."""
     return color[0] << 16 | color[1] << 8 | color[2]
 
 
 def unpack(code: int) -> Color:
-    """The color of a number 0xRRGGBB."""
+    """Convert a number 0xRRGGBB to a color."""
     return code >> 16 & 255, code >> 8 & 255, code & 255
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Two classes or more, in order.
+    """List of two or more classes, in order.
 
     Attributes:
-        names: Of the classes; also names of files and columns.
-        values: What each is in a label file, 0..255.
-        colors: What each is drawn in.
-        painted: Whether label files are painted in the colors, instead of holding the values.
-        members: Ranges of values, ends included, that stand for each class in a label file; empty where each class has
-            its value alone.
-        ignored: Ranges of values that are neither, and so border; of painted labels of colors as 0xRRGGBB. Empty for
-            255, unless that is a class.
-        origin: Where the list comes from, for messages.
+        names: Names of the classes; also used for files and columns.
+        values: Value of each class in written label files, 0..255.
+        colors: Display color of each class.
+        painted: True if label files contain the colors instead of the values.
+        members: Ranges of values, ends included, of each class in label files; empty if each class has only its value.
+        ignored: Ranges of values of the border; for painted labels, of colors as 0xRRGGBB. Empty means 255, unless a
+            class has it.
+        origin: Source of the list, for messages.
 
     Raises:
-        ValueError: If it is no list of classes; says why, of a list from whatever file.
+        ValueError: The list is not valid; the text names the reason.
     """
 
     names: tuple[str, ...]
@@ -74,39 +73,40 @@ class Classes:
             raise ValueError(f"{count} classes: give 2 to {MOST}, each once")
         for name in self.names:
             if not isinstance(name, str) or not 0 < len(name) <= _LONGEST or not name.isprintable():
-                raise ValueError(f"the class {name!r}: a name is a text of up to {_LONGEST} characters")
+                raise ValueError(f"the class {name!r}: a name must be a text of 1 to {_LONGEST} characters")
             if name.startswith(".") or name != name.strip() or _NOT_IN_FILES & set(name):
                 raise ValueError(
-                    f"the class {name!r}: a name becomes a file's: leave out {' '.join(sorted(_NOT_IN_FILES))}"
+                    f"the class {name!r}: a name is also a file name: remove a leading dot, outer spaces and "
+                    f"{' '.join(sorted(_NOT_IN_FILES))}"
                 )
         if len({name.casefold() for name in self.names}) != count:
             raise ValueError("two classes share a name")
         for value in self.values:
             if type(value) is not int or not 0 <= value <= 255:
-                raise ValueError(f"the value {value!r}: a whole number from 0 to 255")
+                raise ValueError(f"the value {value!r} must be an integer from 0 to 255")
         for color in self.colors:
             if len(color) != 3 or any(type(part) is not int or not 0 <= part <= 255 for part in color):
-                raise ValueError(f"the color {list(color)}: three whole numbers from 0 to 255")
+                raise ValueError(f"the color {list(color)} must be three integers from 0 to 255")
         if self.members and len(self.members) != count:
             raise ValueError(f"values for {len(self.members)} of {count} classes")
         taken = sorted(span for spans in (*self.codes, self.border_codes) for span in spans)
         for low, high in taken:
             if type(low) is not int or type(high) is not int or not 0 <= low <= high <= _HIGHEST:
-                raise ValueError(f"the values {low!r} to {high!r}: whole numbers from 0 on, the lower one first")
+                raise ValueError(f"the values {low!r} to {high!r} must be integers from 0, the lower one first")
         for (_, before), (after, _) in pairwise(taken):
             if after <= before:
                 raise ValueError(f"two classes share {self._code_name(after)}")
 
     @property
     def codes(self) -> Codes:
-        """Ranges of what stands for each class in a label file: of values, or of colors as 0xRRGGBB."""
+        """Ranges of values, or of colors as 0xRRGGBB, of each class in label files."""
         if self.painted:
             return tuple((one(pack(color)),) for color in self.colors)
         return self.members or tuple((one(value),) for value in self.values)
 
     @property
     def border_codes(self) -> tuple[Range, ...]:
-        """Ranges of what stands for the border in a label file."""
+        """Ranges of values, or of colors as 0xRRGGBB, of the border in label files."""
         if self.ignored or self.painted:
             return self.ignored
         taken = any(low <= BORDER <= high for spans in self.codes for low, high in spans)
@@ -117,17 +117,17 @@ class Classes:
 
     @property
     def maps(self) -> int:
-        """Maps that a network gives: one for each class, or the foreground's alone."""
+        """Number of maps of a network: one per class, or 1 for the foreground."""
         return 1 if self == BINARY else len(self.names)
 
     @property
     def measured(self) -> range:
-        """The classes that a mean over classes is of: all, or the foreground alone."""
+        """Indices of the classes in a mean over classes: all, or only the foreground."""
         return range(1 if self == BINARY else 0, len(self.names))
 
     @property
     def legend(self) -> tuple[tuple[str, Color], ...]:
-        """Names and colors of what is tinted in an overlay: all but the background."""
+        """Names and colors of the classes tinted in an overlay: all except the background."""
         return tuple(zip(self.names, self.colors, strict=True))[1:]
 
     @property
@@ -163,7 +163,7 @@ class Classes:
 
 
 BINARY = Classes(("background", "foreground"), (0, 255), ((0, 0, 0), (255, 120, 0)))
-"""Foreground and background: what there is without a list of classes."""
+"""Background and foreground: the classes without a class list."""
 
 
 def classes_of(facts: Mapping[str, Any]) -> Classes:
@@ -177,8 +177,8 @@ def classes_of(facts: Mapping[str, Any]) -> Classes:
 
 
 def default_colors(count: int) -> tuple[Color, ...]:
-    """So many colors that can be told apart, the first black."""
-    return (BLACK, *distinct_colors(min(count, MOST + 1) - 1))  # of more there is no list
+    """Return ``count`` distinguishable colors, the first one black."""
+    return (BLACK, *distinct_colors(min(count, MOST + 1) - 1))  # longer lists are not valid
 
 
 def _range(values: Any) -> Range:

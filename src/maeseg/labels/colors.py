@@ -1,4 +1,4 @@
-"""Colors that can be told apart, for any number of classes.
+"""Distinguishable colors for any number of classes.
 
 Axes: N colors, M candidates, 3 red green blue or L* a* b*.
 """
@@ -14,17 +14,17 @@ Floats = NDArray[np.float64]
 BLACK: Color = (0, 0, 0)
 WHITE: Color = (255, 255, 255)
 BORDER_COLOR: Color = (128, 128, 128)
-"""Border pixels, in every picture."""
+"""Color of border pixels in all figures."""
 
-ALIKE = 3.0
-"""CIE Lab distance below which two colors look the same side by side (the just noticeable difference is 2.3)."""
+MIN_DISTANCE = 3.0
+"""CIE Lab distance below which two colors are treated as equal (the just noticeable difference is 2.3)."""
 
-# Okabe and Ito's, which color-blind readers tell apart
+# Okabe and Ito's palette, distinguishable with color blindness
 _FIRST: tuple[Color, ...] = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
 )  # fmt: skip
-_LIGHTNESS = (30, 90)  # of a tint that is visible on dark and on light pictures
-_CHROMA = 35  # at least: a grayer one would look like the border
+_LIGHTNESS = (30, 90)  # of a tint that is visible on dark and on light images
+_CHROMA = 35  # minimum: a less saturated color would resemble the border's gray
 _SRGB_TO_XYZ = np.array(  # relative to the white of D65
     [
         [0.4124564 / 0.95047, 0.3575761 / 0.95047, 0.1804375 / 0.95047],
@@ -35,18 +35,18 @@ _SRGB_TO_XYZ = np.array(  # relative to the white of D65
 
 
 def distinct_colors(count: int) -> tuple[Color, ...]:
-    """So many colors that can be told apart, from each other, black, white and the border's gray.
+    """Return ``count`` colors distinguishable from each other, black, white and the border's gray.
 
-    The first seven are Okabe and Ito's. Each further one is the farthest in CIE Lab from all before it (Glasbey et al.
-    2007, Color displays for categorical images): up to 30 are at least 26 apart, 253 still 11.
+    The first seven are Okabe and Ito's. Each further color has the largest CIE Lab distance to all before it (Glasbey
+    et al. 2007, Color displays for categorical images): the minimum distance is 26 for up to 30 colors, 11 for 253.
     """
     return (*_FIRST, *_farthest(_FIRST, count - len(_FIRST)))[:count]
 
 
-def told_apart(colors: Sequence[Color]) -> tuple[Color, ...]:
-    """The same colors, but another one for each that looks like one before it."""
+def with_distinct_colors(colors: Sequence[Color]) -> tuple[Color, ...]:
+    """Replace each color that is closer than ``MIN_DISTANCE`` to an earlier one by a distinguishable color."""
     lab_N3 = to_lab(colors)
-    near_NN = np.linalg.norm(lab_N3[:, None] - lab_N3, axis=-1) < ALIKE
+    near_NN = np.linalg.norm(lab_N3[:, None] - lab_N3, axis=-1) < MIN_DISTANCE
     doubled = np.tril(near_NN, -1).any(axis=1).tolist()
     kept = [color for color, again in zip(colors, doubled, strict=True) if not again]
     others = iter(_farthest(kept, sum(doubled)))
@@ -54,7 +54,7 @@ def told_apart(colors: Sequence[Color]) -> tuple[Color, ...]:
 
 
 def to_lab(colors: Sequence[Color] | NDArray[np.integer]) -> Floats:
-    """CIE Lab of sRGB colors, (N, 3), under D65 (IEC 61966-2-1, CIE 15)."""
+    """Convert sRGB colors (N, 3), 0..255, to CIE Lab under D65 (IEC 61966-2-1, CIE 15)."""
     srgb_N3 = np.asarray(colors) / 255
     linear_N3 = np.where(srgb_N3 <= 0.04045, srgb_N3 / 12.92, ((srgb_N3 + 0.055) / 1.055) ** 2.4)
     xyz_N3 = linear_N3 @ _SRGB_TO_XYZ.T
@@ -63,7 +63,7 @@ def to_lab(colors: Sequence[Color] | NDArray[np.integer]) -> Floats:
 
 
 def _farthest(given: Sequence[Color], count: int) -> list[Color]:
-    """So many colors, each the farthest from those given, chosen before, black, white and gray."""
+    """Choose ``count`` colors, each the farthest from those given or chosen before, black, white and gray."""
     if count < 1:
         return []
     levels = np.arange(0, 256, 17)
@@ -76,7 +76,7 @@ def _farthest(given: Sequence[Color], count: int) -> list[Color]:
     distance_M = np.linalg.norm(lab_M3[:, None] - taken_N3, axis=-1).min(axis=1)
     chosen: list[Color] = []
     for _ in range(count):
-        place = int(distance_M.round(6).argmax())  # of two alike the first, however the last bit is rounded
+        place = int(distance_M.round(6).argmax())  # rounded, so that ties do not depend on the last bit
         red, green, blue = candidates_M3[place].tolist()
         chosen.append((red, green, blue))
         distance_M = np.minimum(distance_M, np.linalg.norm(lab_M3 - lab_M3[place], axis=1))

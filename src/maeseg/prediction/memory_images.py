@@ -15,7 +15,7 @@ from torch import Tensor
 from maeseg.data.image_files import DataError
 from maeseg.data.image_reading import RGB, LargeArray, LargePicture, open_large
 from maeseg.data.pixel_conversion import as_rgb, as_values, rgb_picture
-from maeseg.data.stored_image import Colors, Stored, native, stored_of
+from maeseg.data.stored_image import Colors, StoredImage, from_pillow, native
 from maeseg.models.network_spec import NetworkSpec
 
 AnyImage = str | Path | Image.Image | NDArray[Any] | Tensor | LargePicture | LargeArray
@@ -50,11 +50,11 @@ def open_image(image: AnyImage | bytes, spec: NetworkSpec, name: str = "the imag
     if isinstance(image, Image.Image):
         if spec.channels == RGB and image.mode not in _DEEP:
             return LargePicture(rgb_picture(image, name, largest))
-        return _from_stored(stored_of(image), spec, name)
+        return _from_stored(from_pillow(image), spec, name)
     return _from_stored(_stored(image, name), spec, name)
 
 
-def _stored(image: NDArray[Any] | Tensor, name: str) -> Stored:
+def _stored(image: NDArray[Any] | Tensor, name: str) -> StoredImage:
     """Values of an array or a tensor, channels last."""
     values = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
     if isinstance(image, Tensor) and values.ndim == 3:
@@ -65,10 +65,10 @@ def _stored(image: NDArray[Any] | Tensor, name: str) -> Stored:
         form = "(C, H, W)" if isinstance(image, Tensor) else "(H, W) or (H, W, C)"
         raise DataError(f"{name} has the shape {tuple(image.shape)}: give one image, {form}")
     colors: dict[int, Colors] = {1: "gray", RGB: "rgb", _ALPHA: "rgb"}
-    return native(Stored(values, colors.get(values.shape[2], "bands")))
+    return native(StoredImage(values, colors.get(values.shape[2], "bands")))
 
 
-def _from_stored(stored: Stored, spec: NetworkSpec, name: str) -> LargePicture | LargeArray:
+def _from_stored(stored: StoredImage, spec: NetworkSpec, name: str) -> LargePicture | LargeArray:
     largest = spec.normalization.largest
     if spec.channels != RGB:
         return LargeArray(as_values(stored, name, spec.channels, largest))
@@ -77,7 +77,7 @@ def _from_stored(stored: Stored, spec: NetworkSpec, name: str) -> LargePicture |
     return LargeArray(torch.from_numpy(as_rgb(stored, name, largest)).permute(2, 0, 1))
 
 
-def _float_rgb(stored: Stored, name: str) -> Tensor:
+def _float_rgb(stored: StoredImage, name: str) -> Tensor:
     """RGB of floating point, (3, H, W), 0..1."""
     values_HWC = np.ascontiguousarray(stored.values_HWC[..., : stored.color_channels], np.float32)
     if not values_HWC.size:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maeseg.data.crops import reflected
+from maeseg.data.crops import pad_by_reflection
 from maeseg.errors import UserError
 
 LARGER = 8
@@ -102,7 +102,7 @@ class Tiling:
 
     def fill(self, cut_CHW: Tensor) -> Tensor:
         """Continue a part of the image, (C, H, W), by its reflection to the tile's size."""
-        return reflected(cut_CHW, self.tile)
+        return pad_by_reflection(cut_CHW, self.tile)
 
     def blend(self, tiles: Iterator[Tensor], maps: int = 1) -> Iterator[Tensor]:
         """Blend predicted tiles: where they overlap, their mean, weighted by a cosine bell over each tile.

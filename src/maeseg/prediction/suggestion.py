@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maeseg.data.image_reading import read_pixels
-from maeseg.labels.class_map import squash
+from maeseg.labels.class_map import to_probabilities
 from maeseg.prediction.inputs import Images
 from maeseg.prediction.segmenter import Segmenter
 from maeseg.prediction.sliding_window import Tiling
@@ -77,7 +77,7 @@ def score_tiles(segmenter: Segmenter, pixels_CHW: Tensor, tile: tuple[int, int],
 def score_batch(unet: smp.Unet, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Feature (B, C) and uncertainty (B,) of normalized images, as :func:`score_images` gives them."""
     maps = unet.encoder(images_BCHW)
-    probability_BKHW = squash(unet.segmentation_head(unet.decoder(maps)).float())
+    probability_BKHW = to_probabilities(unet.segmentation_head(unet.decoder(maps)).float())
     return F.normalize(maps[-1].float().mean((2, 3)), dim=1), entropy(probability_BKHW).mean((1, 2))
 
 

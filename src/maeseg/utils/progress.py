@@ -1,4 +1,4 @@
-"""A progress bar on standard error, where someone is there to see it."""
+"""Progress bar on standard error, for terminals."""
 
 import sys
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ Item = TypeVar("Item")
 
 
 def show_progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:
-    """Iterate with a bar that names what is going on; without one when standard error is not a terminal.
+    """Iterate with a progress bar; without one if standard error is not a terminal.
 
     Args:
-        items: What to iterate over.
-        description: What is going on.
-        total: How many there are, if ``items`` does not know.
+        items: Items to iterate over.
+        description: Text before the bar.
+        total: Number of items, if ``items`` has no length.
     """
     if not sys.stderr.isatty():
         return items

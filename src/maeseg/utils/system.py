@@ -1,4 +1,4 @@
-"""What the system offers: a folder for caches, and the versions of installed packages."""
+"""Cache folder of the user, and versions of installed packages."""
 
 import importlib.metadata
 import os
@@ -6,16 +6,16 @@ import tempfile
 from pathlib import Path
 
 UNKNOWN = "unknown"
-"""Version of a package that is not installed, such as maeseg itself in a source tree on PYTHONPATH."""
+"""Version of a package without metadata, such as maeseg in a source tree on PYTHONPATH."""
 
 
 def cache_folder() -> Path:
-    """The user's folder for caches, or one for temporary files where there is no home, as in a container."""
+    """Return the user's cache folder, or a temporary folder if there is no home, as in a container."""
     if given := os.environ.get("XDG_CACHE_HOME"):
         return Path(given)
     try:
         home = Path.home()
-    except RuntimeError:  # no HOME, and a user id without an entry in the system's list of users
+    except RuntimeError:  # no HOME, and a user id without an entry in the user database
         home = Path()
     if home.is_absolute() and home != Path(home.anchor):
         return home / ".cache"
@@ -24,7 +24,7 @@ def cache_folder() -> Path:
 
 
 def version_of(package: str) -> str:
-    """The installed version of a package; ``unknown`` where its metadata is missing."""
+    """Return the installed version of a package; ``unknown`` if its metadata is missing."""
     try:
         return importlib.metadata.version(package) or UNKNOWN
     except importlib.metadata.PackageNotFoundError:

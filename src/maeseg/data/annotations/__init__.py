@@ -1,4 +1,4 @@
-"""Labels in the files of annotation tools: COCO, LabelMe, CVAT, YOLO and MATLAB, read as label maps."""
+"""Readers of annotation files, as label maps: COCO, LabelMe, CVAT, YOLO and MATLAB."""
 
 from maeseg.data.annotations.find import find_annotations
 from maeseg.data.annotations.labelmap import read_labelmap

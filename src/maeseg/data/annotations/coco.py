@@ -1,4 +1,4 @@
-"""COCO's instance annotations (https://cocodataset.org/#format-data): polygons and run-length encodings."""
+"""Reader of COCO's instance annotations (https://cocodataset.org/#format-data): polygons and run-length encodings."""
 
 from collections import Counter
 from collections.abc import Hashable
@@ -6,41 +6,42 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from maeseg.data.annotations.collector import CROWD, Collector
-from maeseg.data.annotations.content import field, locating, text, whole
-from maeseg.data.annotations.runs import counted_runs, decode_counts, whole_counts
+from maeseg.data.annotations.content import field, integer, locating, text
+from maeseg.data.annotations.runs import counted_runs, decode_counts, listed_counts
 from maeseg.data.annotations.shapes import ShapeAnnotations
 from maeseg.data.image_files import DataError
 
 T = TypeVar("T")
 
 MOST_BYTES = 2**30
-"""Size of a JSON file that is read; COCO's own has 450 MB."""
+"""Maximum size of a JSON file; COCO's largest has 450 MB."""
 
 
 def is_coco(content: Any) -> bool:
-    """Tell if parsed JSON is COCO, of whatever task."""
+    """Test parsed JSON for COCO's format, of any task."""
     return isinstance(content, dict) and content.keys() >= {"images", "annotations"}
 
 
 def read_coco(path: Path, content: Any) -> ShapeAnnotations:
-    """Read COCO annotations, for which ``is_coco`` holds.
+    """Read COCO annotations accepted by ``is_coco``.
 
     Classes are the categories in the order of their ids. Larger annotations are drawn first, so that small ones stay
-    visible where they overlap; crowds are drawn before all, as ignored. Images without annotations are background.
+    visible where they overlap; crowds are drawn before all others, as ignored. Images without annotations are
+    background.
 
     CVAT marks every mask as a crowd (Datumaro: ``is_crowd = mask is not None``). So an annotation with ``attributes``,
-    which CVAT always writes, is no crowd, and none is where all are marked.
+    which CVAT always writes, is not a crowd; and if all annotations are marked, none is.
 
     Args:
-        path: Of the file, for messages.
-        content: The parsed JSON.
+        path: File, for messages.
+        content: Parsed JSON.
 
     Raises:
-        DataError: It is damaged or contradicts itself, or annotates boxes, keypoints, captions or panoptic segments.
+        DataError: The file is damaged or contradictory, or has boxes, keypoints, captions or panoptic segments.
     """
     for name in ("images", "annotations"):
         if not isinstance(content[name], list):
-            raise DataError(f"{path}: {name} is no list: export it again")
+            raise DataError(f"{path}: {name} is not a list: export it again")
     _refuse_other_tasks(path, content["annotations"])
     collector = Collector(path, "COCO")
     images = _read_images(collector, content["images"])
@@ -58,7 +59,7 @@ def read_coco(path: Path, content: Any) -> ShapeAnnotations:
 def _refuse_other_tasks(path: Path, annotations: list[Any]) -> None:
     for place, annotation in enumerate(annotations):
         if not isinstance(annotation, dict):
-            raise DataError(f"{path}: annotation number {place + 1} is no object: export it again")
+            raise DataError(f"{path}: annotation number {place + 1} is not an object: export it again")
     bare = [each for each in annotations if not each.get("segmentation")]
     if not bare:
         return
@@ -68,47 +69,47 @@ def _refuse_other_tasks(path: Path, annotations: list[Any]) -> None:
     elif "caption" in first:
         kind = "captions: give COCO's instances_*.json"
     elif "keypoints" in first and len(bare) == len(annotations):
-        kind = "keypoints, which are no segmentation: export polygons or masks (instances_*.json)"
+        kind = "keypoints, which are not a segmentation: export polygons or masks (instances_*.json)"
     else:
-        kind = "boxes, which are no segmentation: export polygons or masks, or delete these annotations"
+        kind = "boxes, which are not a segmentation: export polygons or masks, or delete these annotations"
     named = f"annotation {first.get('id')!r}" + (f" and {len(bare) - 1} more" if len(bare) > 1 else "")
     raise DataError(f"{path}: {named} of {len(annotations)} without a segmentation; they are {kind}")
 
 
 def _read_images(collector: Collector, images: list[Any]) -> dict[Hashable, int]:
-    """Places of the images by their ids."""
+    """Read the images; return their indices by id."""
     places: dict[Hashable, int] = {}
     for number, image in enumerate(images, start=1):
         with locating(f"{collector.origin}: image number {number}"):
             identity = _identity(image, "id")
             if identity in places:
-                raise ValueError(f"the id {identity!r} is there twice")
+                raise ValueError(f"the id {identity!r} occurs twice")
             height, width = image.get("height"), image.get("width")
-            size = (whole(height, "height"), whole(width, "width")) if height and width else None
+            size = (integer(height, "height"), integer(width, "width")) if height and width else None
             places[identity] = collector.add_image(text(field(image, "file_name"), "file_name"), size)
     return places
 
 
 def _read_categories(path: Path, categories: Any, annotations: list[Any]) -> dict[Hashable, str]:
-    """Names by ids, in the order of the ids."""
+    """Read the category names by id, in the order of the ids."""
     names: dict[Hashable, str] = {}
     with locating(f"{path}: categories"):
         if not isinstance(categories, list) or not all(isinstance(each, dict) for each in categories):
-            raise ValueError("they are missing")
+            raise ValueError("the list of categories is missing")
         used = {each.get("category_id") for each in annotations if isinstance(each.get("category_id"), int | str)}
         for category in categories:
             identity = _identity(category, "id")
             if identity in names:
-                raise ValueError(f"the id {identity!r} is there twice")
+                raise ValueError(f"the id {identity!r} occurs twice")
             if identity in used or not _is_heading(category, categories):
                 names[identity] = text(field(category, "name"), "name")
         if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
-            raise ValueError(f"two of them are called {twice[0]!r}: rename one")
+            raise ValueError(f"two categories have the name {twice[0]!r}: rename one")
     return dict(sorted(names.items(), key=lambda item: (isinstance(item[0], str), item[0])))
 
 
 def _is_heading(category: dict[str, Any], categories: list[dict[str, Any]]) -> bool:
-    """Tell Roboflow's first category, which is the data set's name above all others and no class."""
+    """Test for Roboflow's first category: the data set's name as supercategory of all others, not a class."""
     return category.get("supercategory") == "none" and any(
         each.get("supercategory") == category.get("name") for each in categories
     )
@@ -117,7 +118,7 @@ def _is_heading(category: dict[str, Any], categories: list[dict[str, Any]]) -> b
 def _identity(mapping: Any, name: str) -> int | str:
     identity = field(mapping, name)
     if isinstance(identity, bool) or not isinstance(identity, int | str):
-        raise ValueError(f"{name} is {identity!r}, not a whole number")
+        raise ValueError(f"{name} is {identity!r}, not an integer")
     return identity
 
 
@@ -132,7 +133,7 @@ def _is_crowd(collector: Collector, annotation: dict[str, Any], some_are_objects
     if not annotation.get("iscrowd"):
         return False
     is_crowd = some_are_objects and "attributes" not in annotation
-    collector.remarks["crowds ignored" if is_crowd else "marked as crowds taken as objects (CVAT marks all masks)"] += 1
+    collector.remarks["crowds ignored" if is_crowd else "marked as crowds read as objects (CVAT marks all masks)"] += 1
     return is_crowd
 
 
@@ -140,7 +141,7 @@ def _add_segmentation(collector: Collector, image: int, segmentation: Any) -> No
     if isinstance(segmentation, dict):
         _add_encoded(collector, image, segmentation)
     elif isinstance(segmentation, list):
-        is_flat = isinstance(segmentation[0], int | float)  # one polygon, not in a list of its own
+        is_flat = isinstance(segmentation[0], int | float)  # one polygon, without the list of polygons
         for polygon in [segmentation] if is_flat else segmentation:
             collector.add_polygon(polygon)
     else:
@@ -151,7 +152,7 @@ def _add_encoded(collector: Collector, image: int, encoded: dict[str, Any]) -> N
     size, counts = field(encoded, "size"), field(encoded, "counts")
     if not isinstance(size, list) or len(size) != 2:
         raise ValueError("the size of its run-length encoding is not [height, width]")
-    height, width = (whole(each, "size") for each in size)
+    height, width = (integer(each, "size") for each in size)
     collector.confirm_size(image, (height, width))
-    decoded = decode_counts(counts) if isinstance(counts, str) else whole_counts(counts)
+    decoded = decode_counts(counts) if isinstance(counts, str) else listed_counts(counts)
     collector.add_runs(counted_runs(decoded, height * width))

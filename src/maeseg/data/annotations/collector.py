@@ -1,4 +1,4 @@
-"""Gathers images and shapes while an annotation file is read, and makes annotations of them."""
+"""Builder of annotations: collects images and shapes while annotation files are read."""
 
 import logging
 import posixpath
@@ -17,24 +17,24 @@ from maeseg.data.annotations.shapes import Parts, ShapeAnnotations
 from maeseg.data.image_files import MAX_PIXELS, DataError, some
 
 BACKGROUND_NAMES = frozenset({"background", "_background_"})
-"""Names, in lower case, of what is drawn as background; a hole in what is below."""
+"""Names, in lower case, of shapes drawn as background, which make holes in the shapes below."""
 
 CROWD = "COCO's crowds"
 """Name of shapes that are ignored because they are crowds."""
 
 IGNORED_NAMES = frozenset({"ignore", "__ignore__", CROWD.lower()})
-"""Names, in lower case, of what is drawn as ignored."""
+"""Names, in lower case, of shapes drawn as ignored."""
 
 RECTANGLES = "rectangles filled"
-"""Remark on shapes that may be the outline of an object, or a box around it."""
+"""Remark about rectangles, which may be outlines of objects or bounding boxes."""
 
 log = logging.getLogger(__name__)
 
 
 def image_name(written: str) -> str:
-    r"""Write an image's name as a relative path with forward slashes.
+    r"""Normalize an image's name to a relative path with forward slashes.
 
-    Of a URL, and of an absolute path of some other computer's (``C:\data\a.jpg``), the last part is kept.
+    For a URL, and for an absolute path (``C:\data\a.jpg``), only the file name is kept.
     """
     if "://" in written:
         return posixpath.basename(unquote(urlsplit(written).path))
@@ -47,11 +47,11 @@ def image_name(written: str) -> str:
 class Collector:
     """Images and shapes of one annotation file or folder.
 
-    Methods raise a ValueError, TypeError or OverflowError for values that cannot be right; the reader says where.
+    Methods raise a ValueError, TypeError or OverflowError for invalid values; the reader adds the location.
 
     Args:
-        origin: The file or folder.
-        format: Its name, for the log.
+        origin: File or folder.
+        format: Name of the format, for the log.
     """
 
     def __init__(self, origin: Path, format: str) -> None:
@@ -66,12 +66,12 @@ class Collector:
         self._part_starts, self._part_stops = array("q"), array("q")
 
     def add_image(self, written: str, size: tuple[int, int] | None) -> int:
-        """Take an image by its name as written, and its height and width if known; returns its place."""
+        """Add an image by its name in the file, with height and width in pixels if known; returns its index."""
         name = image_name(written)
         if name in ("", ".", ".."):
-            raise ValueError(f"{written!r} is no name of an image")
+            raise ValueError(f"{written!r} is not the name of an image")
         if name in self._images:
-            raise ValueError(f"the image {name!r} is there twice")
+            raise ValueError(f"the image {name!r} occurs twice")
         self._images[name] = place = len(self._sizes)
         self._sizes.append((0, 0))
         if size is not None:
@@ -79,21 +79,21 @@ class Collector:
         return place
 
     def count_images(self) -> int:
-        """Count the images so far."""
+        """Return the number of images added."""
         return len(self._sizes)
 
     def size(self, image: int) -> tuple[int, int]:
-        """Return height and width of an image.
+        """Return height and width of an image in pixels.
 
         Raises:
-            ValueError: They are unknown.
+            ValueError: The size is unknown.
         """
         if not self._sizes[image][0]:
             raise ValueError("the image's height and width are missing")
         return self._sizes[image]
 
     def confirm_size(self, image: int, size: tuple[int, int]) -> None:
-        """Take height and width of an image, which must be those that are known already."""
+        """Set height and width of an image in pixels; raise a ValueError if a different size was set before."""
         height, width = size
         if min(size) < 1 or height * width > MAX_PIXELS:
             raise ValueError(f"a size of {width} x {height}: an image has 1 to {MAX_PIXELS // 10**6} million pixels")
@@ -103,21 +103,21 @@ class Collector:
         self._sizes[image] = size
 
     def add_shape(self, image: int, name: str, rank: float = 0) -> None:
-        """Begin a shape of the class ``name``, which consists of the areas added next; a higher rank is on top."""
+        """Begin a shape of the class ``name``, to which the next areas are added; a higher rank is drawn on top."""
         self._shape_image.append(image)
         self._shape_name.append(self._names.setdefault(name, len(self._names)))
         self._shape_rank.append(rank)
 
     def add_polygon(self, numbers: Iterable[Any]) -> None:
-        """Add a polygon (x, y, x, y, ...) to the latest shape; one of fewer than 3 points has no area."""
+        """Add a polygon (x, y, x, y, ...) to the latest shape; fewer than 3 points are skipped."""
         start = len(self._points)
         self._points.extend(numbers)
         count = len(self._points) - start
         if count % 2:
-            raise ValueError(f"a polygon of {count} numbers, which are no pairs of x and y")
+            raise ValueError(f"a polygon of {count} numbers, which are not pairs of x and y")
         if count < 6:
             del self._points[start:]
-            self.remarks["polygons of fewer than 3 points left out"] += 1
+            self.remarks["polygons of fewer than 3 points skipped"] += 1
             return
         self._add_part(True, start // 2, len(self._points) // 2)
 
@@ -136,23 +136,23 @@ class Collector:
     def finish(
         self, names: Sequence[str] | None = None, *, by_area: bool = False, as_shares: bool = False
     ) -> ShapeAnnotations:
-        """Make annotations, and say in the log what was assumed.
+        """Create the annotations, and log their content and assumptions.
 
         Args:
-            names: Classes in their order; those of the shapes, sorted, if not given.
-            by_area: Larger shapes are drawn first, so that small ones stay visible, and crowds before all; else by
-                rank, then in the order they came.
-            as_shares: Points are shares of the image, not pixels.
+            names: Classes in order; by default those of the shapes, sorted.
+            by_area: True draws larger shapes first, so that small ones stay visible, and crowds before all others;
+                False draws by rank, then in the order of addition.
+            as_shares: True for points as shares of the image's size, not pixels.
 
         Raises:
-            DataError: There is no image or no class, or a coordinate that cannot be right.
+            DataError: There is no image or no class, or a coordinate is not valid.
         """
         if not self._images:
-            raise DataError(f"{self.origin} ({self.format}) describes no image: name another file")
+            raise DataError(f"{self.origin} ({self.format}) lists no image: give another file")
         self._warn_of_boxes()
         classes = [name for name in (sorted(self._names) if names is None else names) if not is_special(name)]
         if not classes:
-            raise DataError(f"{self.origin} ({self.format}) has no shape of any class: draw some, or name another file")
+            raise DataError(f"{self.origin} ({self.format}) has no shape of any class: draw some, or give another file")
         annotations = ShapeAnnotations(
             origin=self.origin,
             names=tuple(classes),
@@ -167,25 +167,25 @@ class Collector:
     def _warn_of_boxes(self) -> None:
         if 0 < len(self._shape_image) == self.remarks[RECTANGLES]:
             log.warning(
-                "%s: all shapes are rectangles: as boxes around objects they would be wrong labels",
+                "%s: all shapes are rectangles: if they are bounding boxes, the labels are wrong: draw polygons",
                 self.origin,
             )
 
     def _points_P2(self, as_shares: bool) -> NDArray[np.float32]:
         points_P2 = np.array(self._points, np.float32).reshape(-1, 2)
         if not np.isfinite(points_P2).all():
-            raise DataError(f"{self.origin}: a polygon has a coordinate that is no finite number: correct it")
+            raise DataError(f"{self.origin}: a polygon has a coordinate that is not finite: correct it")
         if not as_shares and len(points_P2) and points_P2.min() >= 0 and points_P2.max() <= 1:
             raise DataError(
-                f"{self.origin}: all coordinates are between 0 and 1, as if they were shares of the image: multiply "
-                "them by its width and height"
+                f"{self.origin}: all coordinates are between 0 and 1, as shares of the image's size: multiply them by "
+                "its width and height"
             )
         return points_P2
 
     def _values(self, classes: Sequence[str]) -> NDArray[np.uint16]:
-        """What is drawn for each name that a shape has."""
+        """Return the label value of each shape name."""
         if len(classes) >= IGNORED:
-            raise DataError(f"{self.origin} has {len(classes)} classes: merge some")
+            raise DataError(f"{self.origin} has {len(classes)} classes, and the maximum is {IGNORED - 1}: merge some")
         places = {name: place for place, name in enumerate(classes, start=1)}
         for name in self._names:
             if is_special(name):
@@ -202,7 +202,7 @@ class Collector:
             areas = _areas(points_P2, runs_R2, is_polygon, starts, stops)
             np.subtract.at(rank, shape, areas)
             rank[value == IGNORED] = -np.inf
-        order = np.lexsort((shape, rank[shape], image[shape]))  # stable: parts of a shape stay as they came
+        order = np.lexsort((shape, rank[shape], image[shape]))  # stable: areas of a shape keep their order
         return Parts(
             points_P2, runs_R2, is_polygon[order], starts[order], stops[order], value[shape][order],
             np.searchsorted(image[shape][order], np.arange(len(self._sizes) + 1)),
@@ -220,7 +220,7 @@ class Collector:
 
 
 def is_special(name: str) -> bool:
-    """Tell if a name stands for background or for what is ignored."""
+    """Test a name for a shape that is drawn as background or ignored."""
     return name.lower() in BACKGROUND_NAMES | IGNORED_NAMES
 
 
@@ -231,7 +231,7 @@ def _areas(
     starts: NDArray[np.int64],
     stops: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Areas of parts in pixels (or shares): the shoelace formula, all polygons at once."""
+    """Compute the size of each area in pixels (or shares), polygons by the shoelace formula, vectorized."""
     areas = np.zeros(len(starts))
     x, y = points_P2.astype(np.float64).T
     following = np.arange(1, len(x) + 1)

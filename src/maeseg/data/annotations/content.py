@@ -1,4 +1,4 @@
-"""Reading annotation files of strangers: bounded, and every fault is one line that names the file."""
+"""Reading of untrusted annotation files: bounded in size, with one-line errors that name the file."""
 
 import json
 import stat
@@ -18,27 +18,27 @@ def read_content(path: Path, most: int) -> bytes:
 
     Args:
         path: The file.
-        most: Bytes that it may have.
+        most: Maximum number of bytes.
 
     Raises:
-        DataError: It is missing, too large, may not be read, or is a pipe or device.
+        DataError: The file is missing, too large, not readable, or a pipe or device.
     """
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
-            raise DataError(f"{path} is not a regular file: remove it")  # a pipe would be waited for without end
+            raise DataError(f"{path} is not a regular file: remove it")  # reading a pipe could block forever
         if about.st_size > most:
-            raise DataError(f"{path} has {about.st_size >> 20} MB, and at most {most >> 20} are read: split it")
+            raise DataError(f"{path} has {about.st_size >> 20} MB, and the maximum is {most >> 20} MB: split it")
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
 
 
 def read_start(path: Path, count: int) -> bytes:
-    """Read the first bytes of a file; nothing of a pipe or device.
+    """Read the first bytes of a file; empty for a pipe or device.
 
     Raises:
-        DataError: It may not be read.
+        DataError: The file is not readable.
     """
     try:
         if not path.is_file():
@@ -46,45 +46,49 @@ def read_start(path: Path, count: int) -> bytes:
         with path.open("rb") as stream:
             return stream.read(count)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} cannot be read ({error.strerror or error}): make it readable or remove it")
 
 
 def parse_json(content: bytes, path: Path) -> Any:
     """Parse JSON.
 
     Raises:
-        DataError: It is no JSON, or nested too deeply.
+        DataError: The content is not JSON, or nested too deeply.
     """
     try:
         return json.loads(content)
-    except (ValueError, RecursionError) as error:  # ValueError: of JSON, of UTF-8, and of an endless number
-        raise DataError(f"{path} is no sound JSON ({error}): {REMEDY}") from error
+    except (ValueError, RecursionError) as error:  # ValueError: JSON, UTF-8, or a number with too many digits
+        raise DataError(f"{path} is not valid JSON ({error}): {REMEDY}") from error
 
 
 class _NoDoctype(TreeBuilder):
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        """Refuse a document type, which defines entities: a few of them expand to gigabytes."""
-        raise ValueError("it has a document type, which no annotation tool writes")
+        """Raise a ValueError for a document type: it defines entities, and a few of them expand to gigabytes."""
+        raise ValueError("it has a document type, which annotation tools do not write")
 
 
 def parse_xml(content: bytes, path: Path) -> Element:
-    """Parse XML without document types, hence without entities of its own.
+    """Parse XML without document types, and so without entity definitions.
 
     Raises:
-        DataError: It is no XML, or has a document type.
+        DataError: The content is not XML, or has a document type.
     """
     parser = XMLParser(target=_NoDoctype())
     try:
         parser.feed(content)
         root: Element = parser.close()
-    except (ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that does not exist
-        raise DataError(f"{path} is no sound XML ({error}): {REMEDY}") from error
+    except (ParseError, ValueError, LookupError) as error:  # LookupError: unknown encoding
+        raise DataError(f"{path} is not valid XML ({error}): {REMEDY}") from error
     return root
 
 
 @contextmanager
 def locating(where: str) -> Iterator[None]:
-    """Turn what is wrong with a value into a DataError that says where it stands."""
+    """Convert an error about a value inside the context into a DataError that names its location."""
     try:
         yield
     except (ValueError, TypeError, OverflowError) as error:
@@ -92,32 +96,32 @@ def locating(where: str) -> Iterator[None]:
 
 
 def field(mapping: Any, name: str) -> Any:
-    """Take a field that must be there.
+    """Return a required field.
 
     Raises:
-        ValueError: It is not, or ``mapping`` is no mapping.
+        ValueError: The field is missing, or ``mapping`` is not a mapping.
     """
     if not isinstance(mapping, dict) or name not in mapping:
         raise ValueError(f"{name} is missing")
     return mapping[name]
 
 
-def whole(value: Any, name: str) -> int:
-    """Take a whole number; some exporters write 640.0.
+def integer(value: Any, name: str) -> int:
+    """Return an integer; some exporters write 640.0.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The value is not an integer.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value or int(value) != value:
-        raise ValueError(f"{name} is {value!r}, not a whole number")
+        raise ValueError(f"{name} is {value!r}, not an integer")
     return int(value)
 
 
 def text(value: Any, name: str) -> str:
-    """Take a text that is not blank, without the spaces around it.
+    """Return a text that is not blank, without surrounding spaces.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The value is not a text, or blank.
     """
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} is {value!r}, not a text")

@@ -1,4 +1,4 @@
-"""CVAT's own XML, "CVAT for images 1.1" (https://docs.cvat.ai/docs/manual/advanced/xml_format/)."""
+"""Reader of CVAT's XML, "CVAT for images 1.1" (https://docs.cvat.ai/docs/manual/advanced/xml_format/)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,40 +9,40 @@ import numpy as np
 from maeseg.data.annotations.collector import RECTANGLES, Collector
 from maeseg.data.annotations.content import locating, text
 from maeseg.data.annotations.polygons import ellipse, rectangle, turned
-from maeseg.data.annotations.runs import bitmap_runs, counted_runs, whole_counts
+from maeseg.data.annotations.runs import bitmap_runs, counted_runs, listed_counts
 from maeseg.data.annotations.shapes import ShapeAnnotations
 from maeseg.data.image_files import MAX_PIXELS, DataError
 
 MOST_BYTES = 2**29
-"""Size of a file that is read."""
+"""Maximum size of a file."""
 
 WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
-"""Elements, and kinds of labels, that cover nothing and are left out."""
+"""Elements, and types of labels, without an area; they are skipped."""
 
 
 def is_cvat(root: Element) -> bool:
-    """Tell if parsed XML is CVAT's."""
+    """Test parsed XML for CVAT's format."""
     return root.tag == "annotations" and any(root.find(tag) is not None for tag in ("version", "meta", "image"))
 
 
 def read_cvat(path: Path, root: Element) -> ShapeAnnotations:
-    """Read annotations for which ``is_cvat`` holds.
+    """Read annotations accepted by ``is_cvat``.
 
-    Classes are the labels in the order of the task; shapes of a higher ``z_order`` are drawn on top, of the same one
-    later ones. Boxes are filled if there are other shapes too.
+    Classes are the labels in the order of the task. Shapes with a higher ``z_order`` are drawn on top, with the same
+    one the later shape. Boxes are filled if there are other shapes too.
 
     Args:
-        path: Of the file, for messages.
-        root: The parsed XML.
+        path: File, for messages.
+        root: Parsed XML.
 
     Raises:
-        DataError: It is damaged or contradicts itself, annotates a video, or has nothing but boxes.
+        DataError: The file is damaged or contradictory, annotates a video, or has only boxes.
     """
     if root.find("track") is not None:
         raise DataError(f"{path} annotates a video by tracks: export it as 'CVAT for images 1.1'")
     tags = {shape.tag for image in root.iterfind("image") for shape in image}
     if "box" in tags and not tags & {"polygon", "mask", "ellipse"}:
-        raise DataError(f"{path} has nothing but boxes, which are no segmentation: draw polygons or masks")
+        raise DataError(f"{path} has only boxes, which are not a segmentation: draw polygons or masks")
     names = _read_names(path, root)
     collector = Collector(path, "CVAT for images")
     for number, image in enumerate(root.iterfind("image"), start=1):
@@ -56,24 +56,24 @@ def read_cvat(path: Path, root: Element) -> ShapeAnnotations:
 
 
 def _read_names(path: Path, root: Element) -> list[str]:
-    """Names of the labels that can have an area; none if the file does not list them."""
+    """Read the names of the labels that can have an area; empty if the file does not list them."""
     names = []
     with locating(f"{path}: labels"):
         for label in root.iterfind("meta//labels/label"):
             if label.find("parent") is None and label.findtext("type") not in WITHOUT_AREA:
                 names.append(text(label.findtext("name"), "name"))
         if len(set(names)) < len(names):
-            raise ValueError("two of them share a name")
+            raise ValueError("two labels share a name")
     return names
 
 
 def _add_shape(collector: Collector, image: int, shape: Element, names: list[str]) -> None:
     if shape.tag in WITHOUT_AREA:
         if shape.tag != "tag":
-            collector.remarks[f"shapes without an area ({shape.tag}) left out"] += 1
+            collector.remarks[f"shapes without an area ({shape.tag}) skipped"] += 1
         return
     if shape.tag not in _ADD:
-        raise ValueError(f"a shape of the kind {shape.tag!r}, which is not read: draw it as a polygon")
+        raise ValueError(f"the shape type {shape.tag!r} is not supported: draw it as a polygon")
     name = text(shape.get("label"), "label")
     if names and name not in names:
         raise ValueError(f"its label {name!r} is not among the labels of the task")
@@ -98,11 +98,11 @@ def _add_ellipse(collector: Collector, image: int, shape: Element) -> None:
 
 
 def _add_bitmap(collector: Collector, image: int, shape: Element) -> None:
-    """Add a mask: counts along the rows of its own rectangle."""
+    """Add a mask: run lengths along the rows of its bounding rectangle."""
     left, top, width, height = (int(_number(shape, name)) for name in ("left", "top", "width", "height"))
     if min(width, height) < 1 or width * height > MAX_PIXELS:
         raise ValueError(f"a mask of {width} x {height} pixels")
-    counts = whole_counts(int(number) for number in text(shape.get("rle"), "rle").split(","))
+    counts = listed_counts(int(number) for number in text(shape.get("rle"), "rle").split(","))
     inside = np.zeros(width * height, np.bool_)
     for start, stop in counted_runs(counts, width * height).tolist():
         inside[start:stop] = True
@@ -118,7 +118,7 @@ _ADD: dict[str, Callable[[Collector, int, Element], None]] = {
 
 
 def _number(element: Element, name: str, default: str | None = None) -> float:
-    written = element.get(name, default)
-    if written is None:
+    value = element.get(name, default)
+    if value is None:
         raise ValueError(f"{name} is missing")
-    return float(written)
+    return float(value)

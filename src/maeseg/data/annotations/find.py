@@ -1,4 +1,4 @@
-"""Finds out which annotation format a file or folder is of."""
+"""Detection of the annotation format of a file or folder."""
 
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -20,21 +20,20 @@ _KEYS = (b'"shapes"', b'"imagePath"', b'"images"', b'"annotations"')
 
 
 def find_annotations(path: Path) -> Annotations | None:
-    """Open annotations of whatever format they are (see docs/annotations.md), and say in the log what was found.
+    """Open annotations in any supported format (see docs/annotations.md), and log their content.
 
     Args:
-        path: A file (COCO, LabelMe, CVAT, MATLAB), or a folder that holds one of COCO or CVAT, or many of LabelMe, YOLO
-            or MATLAB, in any depth.
+        path: A file (COCO, LabelMe, CVAT, MATLAB), or a folder that contains, at any depth, one file of COCO or CVAT,
+            or many of LabelMe, YOLO or MATLAB.
 
     Returns:
-        None if there is nothing of any of these formats.
+        The annotations; None if no file has a supported format.
 
     Raises:
-        DataError: They are broken, or of a kind that is no segmentation (boxes, keypoints, captions), or of several
-            formats.
+        DataError: The annotations are damaged, not a segmentation (boxes, keypoints, captions), or of several formats.
     """
     if not path.exists():
-        raise DataError(f"{path} does not exist")
+        raise DataError(f"{path} does not exist: give an existing file or folder of annotations")
     folder = path if path.is_dir() else path.parent
     files = list_files(path, tuple(_READERS)) if path.is_dir() else [Path(path.name)]
     found: list[Annotations] = []
@@ -42,15 +41,15 @@ def find_annotations(path: Path) -> Annotations | None:
         if chosen := [file for file in files if file.suffix.lower() == suffix]:
             found += [each for each in (read(path, folder, chosen),) if each is not None]
     if len(found) > 1:
-        raise DataError(f"{path} has annotations of several formats: name the file or folder that counts")
+        raise DataError(f"{path} has annotations in several formats: give one file or folder")
     return found[0] if found else None
 
 
 def _read_json(path: Path, folder: Path, files: list[Path]) -> Annotations | None:
-    """LabelMe's files, one for each image, or one of COCO."""
+    """Read LabelMe's files, one per image, or one COCO file."""
     collector, coco, others = Collector(path, "LabelMe"), dict[Path, Any](), 0
     for file in files:
-        content = _parse_if_ours(folder / file, always=folder / file == path)
+        content = _parse_annotations(folder / file, always=folder / file == path)
         if is_labelme(content):
             add_labelme(collector, folder / file, PurePosixPath(file.parent.as_posix()), content)
         elif is_coco(content):
@@ -59,34 +58,34 @@ def _read_json(path: Path, folder: Path, files: list[Path]) -> Annotations | Non
             others += 1
         if len(coco) + (collector.count_images() > 0) > 1:
             named = some([*coco, *(["LabelMe's files"] if collector.count_images() else [])])
-            raise DataError(f"{path} has several sets of annotations ({named}): name the one that counts")
+            raise DataError(f"{path} has several sets of annotations ({named}): give one of them")
     if collector.count_images():
-        collector.remarks["other .json files left out"] += others
+        collector.remarks["other .json files skipped"] += others
         return collector.finish()
     return next((read_coco(folder / file, content) for file, content in coco.items()), None)
 
 
-def _parse_if_ours(path: Path, always: bool) -> Any:
-    """Parse a JSON file with a word of LabelMe's or COCO's, so that a damaged one is noticed; None for others."""
+def _parse_annotations(path: Path, always: bool) -> Any:
+    """Parse a JSON file that contains a key of LabelMe or COCO, even a damaged one; None for other files."""
     content = read_content(path, MOST_JSON)
     return parse_json(content, path) if always or any(key in content for key in _KEYS) else None
 
 
 def _read_xml(path: Path, folder: Path, files: list[Path]) -> Annotations | None:
-    """One file of CVAT's."""
+    """Read one CVAT file."""
     found = {}
     for file in files:
         content = read_content(folder / file, MOST_XML)
         root = parse_xml(content, folder / file) if b"<annotation" in content else None
         if root is not None and root.tag == "annotation":
             raise DataError(
-                f"{folder / file} is Pascal VOC's or LabelMe's XML, which is not read; VOC's has boxes, which are no "
-                "segmentation: give the folder of label pictures (SegmentationClass)"
+                f"{folder / file} is XML of Pascal VOC or LabelMe, which is not supported; VOC's XML has boxes, which "
+                "are not a segmentation: give the folder of label images (SegmentationClass)"
             )
         if root is not None and is_cvat(root):
             found[file] = root
     if len(found) > 1:
-        raise DataError(f"{path} has several sets of annotations ({some(list(found))}): name the one that counts")
+        raise DataError(f"{path} has several sets of annotations ({some(list(found))}): give one of them")
     return next((read_cvat(folder / file, root) for file, root in found.items()), None)
 
 

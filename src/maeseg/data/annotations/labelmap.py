@@ -1,4 +1,4 @@
-"""CVAT's ``labelmap.txt``: the colors of the classes in its "segmentation mask" and Pascal VOC exports."""
+"""Reader of CVAT's ``labelmap.txt``: class colors of its "segmentation mask" and Pascal VOC exports."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ from maeseg.data.annotations.content import locating, read_content
 
 
 def read_labelmap(path: Path) -> dict[str, tuple[int, int, int]]:
-    """Read names and colors, in the file's order; ``background`` is among them if the file has it.
+    """Read names and colors, in the file's order; ``background`` is included if the file has it.
 
-    A line is ``name:red,green,blue:parts:actions``, of which the last two are not read; ``#`` begins a comment.
+    A line is ``name:red,green,blue:parts:actions``; the last two fields are ignored. ``#`` begins a comment.
 
     Args:
         path: The file.
@@ -17,7 +17,7 @@ def read_labelmap(path: Path) -> dict[str, tuple[int, int, int]]:
         Color (red, green, blue), 0 to 255 each, by name.
 
     Raises:
-        DataError: It is damaged, or has a name or color twice, or nothing.
+        DataError: The file is damaged or empty, or has a name or color twice.
     """
     content = read_content(path, 2**20)
     colors: dict[str, tuple[int, int, int]] = {}
@@ -28,11 +28,11 @@ def read_labelmap(path: Path) -> dict[str, tuple[int, int, int]]:
             with locating(f"{path}: line {number}"):
                 name, color = _parse(line)
                 if name in colors or color in colors.values():
-                    raise ValueError(f"the name {name!r} or the color {color} is there twice")
+                    raise ValueError(f"the name {name!r} or the color {color} occurs twice")
                 colors[name] = color
     with locating(str(path)):
         if not colors:
-            raise ValueError("no line of the kind name:red,green,blue::")
+            raise ValueError("no line of the form name:red,green,blue::")
     return colors
 
 
@@ -40,8 +40,8 @@ def _parse(line: str) -> tuple[str, tuple[int, int, int]]:
     name, *rest = line.strip().rsplit(":", 3) if line.count(":") >= 3 else line.strip().split(":", 1)
     channels = rest[0].split(",") if rest else []
     if not name or len(channels) != 3:
-        raise ValueError("not of the kind name:red,green,blue::")
+        raise ValueError("not of the form name:red,green,blue::")
     red, green, blue = (int(channel) for channel in channels)
     if not all(0 <= channel <= 255 for channel in (red, green, blue)):
-        raise ValueError(f"the color {red},{green},{blue} is beyond 0 to 255")
+        raise ValueError(f"the color {red},{green},{blue} is outside 0 to 255")
     return name.strip(), (red, green, blue)

@@ -1,8 +1,8 @@
-"""A reader of the arrays in MATLAB files of versions 5 to 7, from MathWorks' "MAT-File Format".
+"""Reader of the arrays in MATLAB files of versions 5 to 7, by MathWorks' "MAT-File Format".
 
-Not SciPy's: its reader descends into cells within cells without bound, in C, so that a file of half a megabyte ends the
-whole process (SciPy 1.17), and allocates whatever dimensions a file names. This one reads plain arrays, structs and
-cells up to a depth; anything else (text, sparse and complex arrays, objects, functions) is None.
+SciPy's reader is not used: it follows nested cells without limit, in C, so that a file of half a megabyte crashes the
+process (SciPy 1.17), and it allocates any dimensions that a file declares. This reader supports numeric arrays, structs
+and cells up to a depth; anything else (text, sparse and complex arrays, objects, functions) is None.
 """
 
 import itertools
@@ -19,10 +19,10 @@ from maeseg.data.image_files import MAX_PIXELS
 
 Numbers: TypeAlias = NDArray[np.number[Any]]
 Value: TypeAlias = "Numbers | dict[str, list[Value]] | list[Value] | None"
-"""An array; the fields of a struct, each with its value in every element; the values of a cell."""
+"""Array; fields of a struct, each with the values of all elements; or values of a cell."""
 
 MOST_INFLATED = 2**28
-"""Bytes that a file's compressed variables may have together."""
+"""Maximum total bytes of a file's variables after decompression."""
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _DEEPEST = 8
@@ -37,18 +37,18 @@ def parse_mat5(content: bytes) -> dict[str, Value]:
     """Read all variables.
 
     Args:
-        content: Of the file.
+        content: Content of the file.
 
     Returns:
-        Values by the variables' names.
+        Values by variable name.
 
     Raises:
-        ValueError: It is damaged, of another version, or grows too large.
+        ValueError: The file is damaged, of another version, or too large after decompression.
     """
-    if content.startswith(_HDF5) or content[512:].startswith(_HDF5):  # after a header of MATLAB's
-        raise ValueError("it is of MATLAB 7.3 (HDF5), which is not read: save it with -v7")
+    if content.startswith(_HDF5) or content[512:].startswith(_HDF5):  # after MATLAB's header
+        raise ValueError("MATLAB 7.3 (HDF5) is not supported")
     if len(content) < 128 or content[126:128] not in (b"IM", b"MI"):
-        raise ValueError("it is no MATLAB file of version 5 to 7: save it with -v7")
+        raise ValueError("not a MATLAB file of version 5 to 7")
     order: _Order = "<" if content[126:128] == b"IM" else ">"
     variables, left = {}, MOST_INFLATED
     for kind, data in _elements(memoryview(content)[128:], order):
@@ -60,7 +60,7 @@ def parse_mat5(content: bytes) -> dict[str, Value]:
             name, value = _read_matrix(data, order, 0)
             variables[name] = value
     if not variables:
-        raise ValueError("it has no variables")
+        raise ValueError("the file has no variables")
     return variables
 
 
@@ -71,37 +71,37 @@ def _inflate(data: memoryview, most: int) -> bytes:
     except zlib.error as error:
         raise ValueError(str(error)) from error
     if not inflater.eof:
-        raise ValueError(f"it is cut short, or has more than {MOST_INFLATED >> 20} MB when it is decompressed")
+        raise ValueError(f"truncated, or more than {MOST_INFLATED >> 20} MB after decompression")
     return inflated
 
 
 def _elements(data: memoryview, order: _Order) -> Iterator[tuple[int, memoryview]]:
-    """Kind and content of each element; one of up to 4 bytes may share its tag's 8 bytes."""
+    """Iterate over elements as type and content; up to 4 bytes of content may be inside the tag's 8 bytes."""
     at = 0
     while at < len(data):
         if len(data) - at < 8:
-            raise ValueError("it is cut short")
+            raise ValueError("the file is truncated")
         kind, count = struct.unpack_from(order + "II", data, at)
         start = at + 8
         if kind >> 16:
             kind, count, start = kind & 0xFFFF, kind >> 16, at + 4
         if count > (len(data) - start if start == at + 8 else 4):
-            raise ValueError("it is cut short, or damaged")
+            raise ValueError("the file is truncated or damaged")
         yield kind, data[start : start + count]
         padding = 0 if kind == _COMPRESSED else -(start + count) % 8
         at = start + count + padding
 
 
 def _read_matrix(data: memoryview, order: _Order, depth: int) -> tuple[str, Value]:
-    """Name and value of a matrix element, of whose parts flags, dimensions and name are the first three."""
+    """Read the name and value of a matrix element, whose first three elements are flags, dimensions and name."""
     if depth > _DEEPEST:
-        raise ValueError(f"more than {_DEEPEST} cells or structs in each other")
+        raise ValueError(f"more than {_DEEPEST} nested cells or structs")
     if not data:
         return "", None
     elements = _elements(data, order)
     head = list(itertools.islice(elements, 3))
     if len(head) < 3 or len(head[0][1]) != 8 or head[1][0] not in (5, 6):
-        raise ValueError("an array without its size or name")
+        raise ValueError("an array without size or name")
     (flags,) = struct.unpack_from(order + "I", head[0][1])
     shape = np.frombuffer(head[1][1], order + "i4").tolist()
     if any(side < 0 for side in shape) or math.prod(shape) > MAX_PIXELS:
@@ -128,7 +128,7 @@ def _read_value(
 
 def _read_numbers(kind: int, data: memoryview, shape: list[int], order: _Order) -> Numbers:
     if kind not in _TYPES:
-        raise ValueError("an array of unknown numbers")
+        raise ValueError("an array of unknown type")
     return np.frombuffer(data, order + _TYPES[kind]).reshape(shape, order="F")
 
 
@@ -136,7 +136,7 @@ def _read_many(elements: Iterator[tuple[int, memoryview]], count: int, order: _O
     values = []
     for kind, data in elements:
         if kind != _MATRIX:
-            raise ValueError("a cell or struct of something else than arrays")
+            raise ValueError("a cell or struct with elements other than arrays")
         values.append(_read_matrix(data, order, depth + 1)[1])
     if len(values) != count:
         raise ValueError(f"a cell or struct of {len(values)} values instead of {count}")
@@ -144,8 +144,8 @@ def _read_many(elements: Iterator[tuple[int, memoryview]], count: int, order: _O
 
 
 def _field_names(joined: bytes, length: int) -> list[str]:
-    """Names of a struct's fields, each of ``length`` bytes, filled up with zeros."""
+    """Split the names of a struct's fields, each of ``length`` bytes, padded with zeros."""
     if not 0 < length <= 64 or len(joined) % length:
-        raise ValueError("a struct without names of its fields")
+        raise ValueError("a struct without field names")
     fields = [joined[at : at + length] for at in range(0, len(joined), length)]
     return [each.split(b"\0", 1)[0].decode("latin-1") for each in fields]

@@ -1,8 +1,9 @@
-"""Areas as runs of pixels.
+"""Polygons and ellipses as runs of pixels.
 
-Runs are pairs (start, stop) of places in a label that is laid out column by column as in COCO: pixel (row, column) is
-at ``column * height + row``. A pixel belongs to a polygon if its center is inside; x and y count from the corner of the
-image, so the center of the first pixel is (0.5, 0.5). pycocotools has the same rule, and rounds to a fifth of a pixel.
+Runs are pairs (start, stop) of flat indices into a label in column-major order, as in COCO: pixel (row, column) has
+index ``column * height + row``. A pixel belongs to a polygon if its center is inside. The origin of x and y is the
+image's corner, so that the center of the first pixel is (0.5, 0.5). pycocotools has the same rule, but rounds
+coordinates to a fifth of a pixel.
 """
 
 import math
@@ -11,26 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_CROSSINGS = 20_000_000
-"""Crossings of one polygon's edges with columns; beyond what is drawn by hand, and 1 GB of memory."""
+"""Maximum crossings of one polygon's edges with columns: more than any drawn polygon, and 1 GB of memory."""
 
 
 def polygon_runs(points_P2: NDArray[np.floating], height: int, width: int) -> NDArray[np.int64]:
-    """Fill a polygon by the even-odd rule, cut off at the image's borders.
+    """Fill a polygon by the even-odd rule, clipped to the image.
 
     Args:
         points_P2: Corners (x, y) in pixels, finite.
-        height: Of the image.
-        width: Of the image.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
         Runs (R, 2).
 
     Raises:
-        ValueError: It crosses too many columns too often.
+        ValueError: The polygon has more than ``MOST_CROSSINGS`` crossings.
     """
     x, y = points_P2.astype(np.float64).T
-    # The first column whose center is not left of each corner: an edge crosses those between its corners' two, so that
-    # every column is crossed an even number of times, whatever is rounded.
+    # The first column whose center is not left of each corner. An edge crosses the columns between its two corners'
+    # columns, so that every column is crossed an even number of times, regardless of rounding.
     column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
     after = np.roll(column, -1)
     count = np.abs(after - column)
@@ -54,10 +55,10 @@ def ellipse(x: float, y: float, across: float, down: float) -> NDArray[np.float6
     """Return a polygon (P, 2) within a twentieth of a pixel of an ellipse, up to a radius of 40,000 pixels.
 
     Args:
-        x: Of its center.
-        y: Of its center.
-        across: Half of its width.
-        down: Half of its height.
+        x: Center, horizontal, in pixels.
+        y: Center, vertical, in pixels.
+        across: Half of the width in pixels.
+        down: Half of the height in pixels.
 
     Raises:
         ValueError: A value is not finite.
@@ -70,7 +71,7 @@ def ellipse(x: float, y: float, across: float, down: float) -> NDArray[np.float6
 
 
 def turned(points_P2: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
-    """Turn a polygon clockwise, as it is seen, around the middle of its bounding box."""
+    """Rotate a polygon clockwise, as displayed, around the center of its bounding box."""
     middle = (points_P2.min(axis=0) + points_P2.max(axis=0)) / 2
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     around: NDArray[np.float64] = (points_P2 - middle) @ np.array([(cos, sin), (-sin, cos)]) + middle

@@ -1,4 +1,4 @@
-"""The interface that every annotation format is read through."""
+"""Interface of all annotation formats."""
 
 from typing import Protocol
 
@@ -6,29 +6,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 IGNORED = 65535
-"""Label value of a pixel that counts neither as background nor as a class: COCO's crowds, ``__ignore__``."""
+"""Label value of ignored pixels: COCO's crowds, ``__ignore__``."""
 
 
 class Annotations(Protocol):
-    """Labels of many images; pickles, so that loader processes can read them.
+    """Labels of many images; can be pickled, for the processes of a data loader.
 
     Attributes:
-        names: Classes, background not among them; empty only where the format has values and no names (MATLAB).
-        files: Names of the images, each once, in the file's order: relative, with forward slashes. YOLO and MATLAB
-            give no suffix, as there a label has its image's name. For matching only, never for opening: a name may
-            lead outside of the folder.
+        names: Class names without background; empty only for a format of values without names (MATLAB).
+        files: Names of the images, each once, in the file's order: relative, with forward slashes. Without suffix for
+            YOLO and MATLAB, in which a label has its image's name. For matching only, never for opening: a name may
+            lead outside the folder.
     """
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Classes, background not among them."""
+        """Class names without background."""
 
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the images."""
 
     def size(self, file: str) -> tuple[int, int] | None:
-        """Return (height, width) of an image as the annotations have it, None if they do not say.
+        """Return (height, width) of an image in the annotations, in pixels; None if unknown.
 
         Args:
             file: One of ``files``.
@@ -39,12 +39,12 @@ class Annotations(Protocol):
 
         Args:
             file: One of ``files``.
-            height: Of the image, in pixels.
-            width: Of the image, in pixels.
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
 
         Returns:
-            Label (H, W): 0 background, k for ``names[k - 1]``, 65535 ignored; without names, the values as stored.
+            Label (H, W), uint16: 0 background, k for ``names[k - 1]``, 65535 ignored; without names, the stored values.
 
         Raises:
-            DataError: The annotations are of an image of another size, or broken.
+            DataError: The annotations are damaged, or for an image of another size.
         """

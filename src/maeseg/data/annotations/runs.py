@@ -1,4 +1,4 @@
-"""Run-length encodings and bitmaps as runs of pixels (see ``polygons``)."""
+"""Conversion of run-length encodings and bitmaps to runs of pixels (see ``polygons``)."""
 
 from array import array
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 def decode_counts(code: str) -> NDArray[np.int64]:
     """Decode COCO's compressed counts (pycocotools, ``rleFrString``).
 
-    A character holds 5 bits of a number, lowest first, and a sixth that says that more follow; from the fourth number
-    on it is the difference to the number before the last.
+    A character holds 5 bits of a number, lowest first, and a continuation bit. From the fourth number on, the value is
+    the difference from the number before the previous one.
 
     Raises:
-        ValueError: It is no such text.
+        ValueError: The text is damaged.
     """
     if not code:
         return np.zeros(0, np.int64)
@@ -35,25 +35,25 @@ def decode_counts(code: str) -> NDArray[np.int64]:
     return counts
 
 
-def whole_counts(counts: Iterable[Any]) -> NDArray[np.int64]:
-    """Take counts that are listed.
+def listed_counts(counts: Iterable[Any]) -> NDArray[np.int64]:
+    """Convert uncompressed counts to an array.
 
     Raises:
-        TypeError: They are no whole numbers.
-        OverflowError: One has more than 64 bits.
+        TypeError: A count is not an integer.
+        OverflowError: A count has more than 64 bits.
     """
     return np.frombuffer(array("q", counts), np.int64)
 
 
 def counted_runs(counts: NDArray[np.int64], pixels: int) -> NDArray[np.int64]:
-    """Turn counts of pixels, alternately outside and inside, into runs (R, 2).
+    """Convert counts of pixels, alternately outside and inside, to runs (R, 2).
 
     Args:
-        counts: Starting with those outside.
-        pixels: That they must cover.
+        counts: Counts, the first one outside.
+        pixels: Required sum of the counts.
 
     Raises:
-        ValueError: They cover another number of pixels.
+        ValueError: The sum of the counts differs.
     """
     if (counts < 0).any() or (counts > pixels).any() or counts.sum() != pixels:
         raise ValueError(f"the counts of a run-length encoding do not add up to the {pixels} pixels of its size")
@@ -64,13 +64,13 @@ def counted_runs(counts: NDArray[np.int64], pixels: int) -> NDArray[np.int64]:
 
 
 def bitmap_runs(inside_HW: NDArray[np.bool_], left: int, top: int, size: tuple[int, int]) -> NDArray[np.int64]:
-    """Turn a bitmap that lies somewhere on an image into runs (R, 2); what is outside of the image is cut off.
+    """Convert a bitmap placed on an image to runs (R, 2), cropped to the image.
 
     Args:
         inside_HW: The bitmap.
-        left: Column of the image that its first column is.
-        top: Row of the image that its first row is.
-        size: Height and width of the image.
+        left: Column of the image at the bitmap's first column.
+        top: Row of the image at the bitmap's first row.
+        size: Height and width of the image in pixels.
     """
     height, width = size
     inside_HW = inside_HW[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]

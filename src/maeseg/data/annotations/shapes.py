@@ -1,4 +1,4 @@
-"""Polygons and runs of many images in flat arrays, and the labels drawn from them."""
+"""Polygons and runs of many images in flat arrays, and rendering of labels from them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +12,16 @@ from maeseg.data.image_files import DataError
 
 @dataclass(frozen=True)
 class Parts:
-    """Areas in the order in which they are drawn, those of one image together; arrays, so that pickling is a copy.
+    """Areas in drawing order, grouped by image; flat arrays, so that pickling is fast.
 
     Attributes:
         points_P2: Corners of all polygons, (x, y).
         runs_R2: Runs of all other areas (see ``polygons``).
-        is_polygon: Of each area, where it is found.
-        starts: Of each area, its first point or run.
-        stops: Of each area, one past its last.
-        values: Of each area, what is drawn.
-        firsts: Of each image, its first area; one more at the end.
+        is_polygon: For each area, True if it is a polygon, False if it is made of runs.
+        starts: For each area, the index of its first point or run.
+        stops: For each area, one past the index of its last point or run.
+        values: For each area, its label value.
+        firsts: For each image, the index of its first area; with the number of areas at the end.
     """
 
     points_P2: NDArray[np.float32]
@@ -33,7 +33,7 @@ class Parts:
     firsts: NDArray[np.int64]
 
     def runs(self, part: int, height: int, width: int, scale: tuple[float, float]) -> NDArray[np.integer]:
-        """Return the runs (R, 2) of an area, a polygon's points times ``scale`` (x, y)."""
+        """Return the runs (R, 2) of an area; a polygon's points are multiplied by ``scale`` (x, y)."""
         place = slice(self.starts[part], self.stops[part])
         if self.is_polygon[part]:
             return polygon_runs(self.points_P2[place] * np.array(scale), height, width)
@@ -42,15 +42,15 @@ class Parts:
 
 @dataclass(frozen=True)
 class ShapeAnnotations:
-    """Annotations that are drawn shapes (see ``Annotations``).
+    """Annotations made of shapes (see ``Annotations``).
 
     Attributes:
-        origin: The file or folder, for messages.
-        names: Classes.
-        files: Names of images.
-        sizes: Height and width of each image, 0 where unknown.
-        parts: All shapes.
-        as_shares: Points are shares of the image's width and height, not pixels.
+        origin: File or folder, for messages.
+        names: Class names.
+        files: Names of the images.
+        sizes: Height and width of each image in pixels, 0 if unknown.
+        parts: Areas of all shapes.
+        as_shares: True for points as shares of the image's width and height, not pixels.
     """
 
     origin: Path
@@ -65,16 +65,16 @@ class ShapeAnnotations:
         object.__setattr__(self, "_places", {file: place for place, file in enumerate(self.files)})
 
     def size(self, file: str) -> tuple[int, int] | None:
-        """Return (height, width) of an image as annotated, None if unknown."""
+        """Return (height, width) of an image in the annotations, in pixels; None if unknown."""
         height, width = self.sizes[self._places[file]].tolist()
         return (height, width) if height else None
 
     def label(self, file: str, height: int, width: int) -> NDArray[np.uint16]:
-        """Draw the label (H, W) of an image; raises a DataError if it was annotated in another size."""
+        """Draw the label (H, W) of an image; raises a DataError if it was annotated at another size."""
         if (size := self.size(file)) not in (None, (height, width)):
             assert size
             raise DataError(
-                f"{self.origin}: {file} was annotated as {size[1]} x {size[0]} pixels (width x height), but the image "
+                f"{self.origin}: {file} was annotated at {size[1]} x {size[0]} pixels (width x height), but the image "
                 f"has {width} x {height}: give the image that was annotated, or export again"
             )
         image = self._places[file]
@@ -85,7 +85,7 @@ class ShapeAnnotations:
             try:
                 runs_R2 = self.parts.runs(part, height, width, scale)
             except ValueError as error:
-                raise DataError(f"{self.origin}: {file}: {error}: draw it anew") from error
+                raise DataError(f"{self.origin}: {file}: {error}: draw it again") from error
             value = self.parts.values[part]
             for start, stop in runs_R2.tolist():
                 flat[start:stop] = value

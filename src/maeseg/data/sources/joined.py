@@ -1,4 +1,4 @@
-"""Images of several sources as one: the data, images given to validate or test, and more to train on."""
+"""Concatenation of several sources: the data, given validation or test images, and extra training images."""
 
 import bisect
 import itertools
@@ -15,13 +15,13 @@ from maeseg.data.sources.base import Source
 
 
 class Joined:
-    """Images of several sources, one source after the other; labeled where all of them are.
+    """Concatenation of sources; labeled if all of them are.
 
     Args:
-        sources: At least one.
+        sources: Sources, at least one.
 
     Attributes:
-        sources: They.
+        sources: The sources.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
@@ -37,7 +37,7 @@ class Joined:
 
     @property
     def largest(self) -> int:
-        """The value of 16 bits that the images of all sources are scaled by."""
+        """16-bit value that the images of all sources are scaled by."""
         return self.sources[0].largest
 
     @largest.setter
@@ -46,47 +46,47 @@ class Joined:
             source.largest = value
 
     def file(self, index: int) -> str:
-        """Return the image's name in its own source."""
+        """Return the image's name in its source."""
         source, place = self._find(index)
         return source.file(place)
 
     def places(self, index: int) -> list[tuple[Path, int]]:
-        """Return the files that hold image and label in its own source."""
+        """Return the files of the image and its label."""
         source, place = self._find(index)
         return source.places(place)
 
     def part(self, index: int) -> Part | None:
-        """Return the part that the image's own source puts it in."""
+        """Return the split provided by the image's source."""
         source, place = self._find(index)
         return source.part(place)
 
     def group(self, index: int) -> str | None:
-        """Return the image's group in its own source."""
+        """Return the image's group in its source."""
         source, place = self._find(index)
         return source.group(place)
 
     def check(self, index: int) -> ImageFacts:
-        """Return the image's facts; raise a DataError where it cannot be read."""
+        """Return the image's facts; raise a DataError if it cannot be used."""
         source, place = self._find(index)
         return source.check(place)
 
     def image(self, index: int) -> Image.Image:
-        """Read an image as a picture."""
+        """Read an image as RGB."""
         source, place = self._find(index)
         return source.image(place)
 
     def pixels(self, index: int) -> Tensor:
-        """Read an image as a network does: (C, H, W)."""
+        """Read an image as a tensor (C, H, W)."""
         source, place = self._find(index)
         return source.pixels(place)
 
     def nodata(self, index: int) -> NDArray[np.bool_] | None:
-        """Find an image's pixels without data, (H, W); None if there are none."""
+        """Find an image's nodata pixels, (H, W); None if there are none."""
         source, place = self._find(index)
         return source.nodata(place)
 
     def label(self, index: int) -> Image.Image:
-        """Read a label. Raises a ValueError where not all of the sources have labels."""
+        """Read a label. Raises a ValueError if a source has no labels."""
         if not self.labeled:
             raise ValueError(f"source {self.name} has no labels")
         source, place = self._find(index)
@@ -100,5 +100,5 @@ class Joined:
 
 
 def extra_names(extra: str | Sequence[str] | None) -> list[str]:
-    """The option as a list: ``PATH,PATH`` is two."""
+    """Convert the value of ``--extra`` to a list: ``PATH,PATH`` gives two."""
     return extra.split(",") if isinstance(extra, str) else list(extra or ())

@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet (Parkhi et al., "Cats and Dogs", CVPR 2012), through torchvision's reader."""
+"""Oxford-IIIT Pet (Parkhi et al., "Cats and Dogs", CVPR 2012), read by torchvision."""
 
 import http.client
 import os
@@ -24,15 +24,15 @@ _TRIMAP = np.array([0, 1, 0, BORDER], dtype=np.uint8)  # a trimap has 1 pet, 2 b
 
 
 class OxfordPets:
-    """The official data set: images with trimaps, as labels 1 pet, 0 background, 255 border.
+    """Oxford-IIIT Pet: images with trimaps as labels, 1 pet, 0 background, 255 border.
 
-    Pre-training opens only the images; a copy without ``annotations/trimaps`` serves it.
+    Pre-training opens only the images, so that a copy without ``annotations/trimaps`` is enough.
 
     Args:
-        root: The folder that holds ``oxford-iiit-pet/``.
-        labeled: Whether labels are wanted.
-        test: The official test split instead of trainval.
-        download: Fetch the archives (800 MB, checked by md5) where they are missing.
+        root: Folder that contains ``oxford-iiit-pet/``.
+        labeled: True to open labels too.
+        test: True for the official test split instead of trainval.
+        download: True to download missing archives (800 MB, verified by md5).
 
     Raises:
         UserError: The data, the split or some files are missing, or the download failed.
@@ -50,13 +50,13 @@ class OxfordPets:
         if missing and not download:
             raise UserError(
                 f"no Oxford-IIIT Pet in {root}: {folder} lacks {'/ and '.join(missing)}/; "
-                "unpack images.tar.gz and annotations.tar.gz there, or pass --download true to fetch them"
+                "unpack images.tar.gz and annotations.tar.gz there, or download them with --download true"
             )
         if not missing and not (folder / "annotations" / f"{split}.txt").is_file():
             other = "trainval" if test else "test"
             raise UserError(
                 f"{folder} has no annotations/{split}.txt: this copy has {other} only; unpack the official "
-                f"annotations.tar.gz (and images.tar.gz) there for the {split} split"
+                f"annotations.tar.gz (and images.tar.gz) for the {split} split there"
             )
         try:
             dataset = OxfordIIITPet(root, split=split, target_types="segmentation", download=download)
@@ -64,11 +64,10 @@ class OxfordPets:
             raise UserError(f"{folder}/annotations/{split}.txt is not in the official form: {error}") from error
         except (OSError, RuntimeError, EOFError, tarfile.TarError, http.client.HTTPException) as error:
             raise UserError(
-                f"Oxford-IIIT Pet could not be fetched into {folder} ({_one_line(error)}): try again, or "
-                "unpack images.tar.gz and annotations.tar.gz there by hand"
+                f"the download of Oxford-IIIT Pet into {folder} failed ({_one_line(error)}): try again, or "
+                "unpack images.tar.gz and annotations.tar.gz there"
             ) from error
-        # only torchvision's lists are used: its items always decode the trimap, and let Pillow's errors
-        # through
+        # only torchvision's lists are used: its items always decode the trimap, and do not handle Pillow's errors
         self._images: list[Path] = dataset._images
         self._labels: list[Path] = dataset._segs
         if not self._images:
@@ -81,24 +80,24 @@ class OxfordPets:
         return len(self._images)
 
     def file(self, index: int) -> str:
-        """Return the image's file name, as ``Abyssinian_1.jpg``."""
+        """Return the image's file name, such as ``Abyssinian_1.jpg``."""
         return self._images[index].name
 
     def places(self, index: int) -> list[tuple[Path, int]]:
-        """Return the file of the image and, where labeled, of the label; each begins at byte 0."""
+        """Return the files of the image and, if the source is labeled, of the label, at byte offset 0."""
         image = [(self._images[index], 0)]
         return [*image, (self._labels[index], 0)] if self.labeled else image
 
     def part(self, index: int) -> Part | None:
-        """Return None: the official split is chosen when the source is opened."""
+        """Return None: the official split is selected when the source is opened."""
         return None
 
     def group(self, index: int) -> str | None:
-        """Return None: the official split is chosen when the source is opened."""
+        """Return None: the official split is selected when the source is opened."""
         return None
 
     def check(self, index: int) -> ImageFacts:
-        """Return an image's facts; raise a DataError where it or its trimap cannot be used, or their sizes differ."""
+        """Return an image's facts; raise a DataError if it or its trimap cannot be used, or their sizes differ."""
         image = self._images[index]
         facts = check_pixels(image, str(image), RGB)
         if self.labeled and (facts.width, facts.height) != self.label(index).size:
@@ -106,25 +105,28 @@ class OxfordPets:
         return ImageFacts(digest_file(image), facts.height, facts.width, facts)
 
     def image(self, index: int) -> Image.Image:
-        """Read an image, RGB. Raises DataError, naming the file, where it is broken."""
+        """Read an image, RGB. Raises DataError if the file is damaged."""
         return read_image(self._images[index])
 
     def pixels(self, index: int) -> Tensor:
-        """The same as (3, H, W), uint8."""
+        """Read an image as a tensor (3, H, W), uint8. Raises DataError if the file is damaged."""
         return pixels_of(self.image(index))
 
     def nodata(self, index: int) -> None:
-        """Every pixel of a photograph stands for something."""
+        """Return None: photographs have no nodata pixels."""
 
     def label(self, index: int) -> Image.Image:
-        """Read a label: mode L, 0 background, 1 pet, 255 border. Raises DataError for a broken trimap."""
+        """Read a label: mode L, 0 background, 1 pet, 255 border. Raises DataError for a damaged trimap."""
         path = self._labels[index]
         values = values_of(decode_label(path))
         if values is None:
-            raise DataError(f"{path} is a color picture: a trimap has 1 pet, 2 background, 3 border")
+            raise DataError(f"{path} is a color image, not a trimap: unpack annotations.tar.gz again")
         if values.min() < 1 or values.max() > 3:
             found = np.unique(values).tolist()
-            raise DataError(f"{path} has the values {some(found)}: a trimap has 1 pet, 2 background, 3 border")
+            raise DataError(
+                f"{path} has the values {some(found)}: a trimap has 1 (pet), 2 (background) and 3 (border); unpack "
+                "annotations.tar.gz again"
+            )
         return Image.fromarray(_TRIMAP[values])
 
 

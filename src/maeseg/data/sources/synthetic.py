@@ -1,13 +1,12 @@
-"""Generated pictures of creatures, with exact labels: data for trying things out without any download.
+"""Synthetic images of creatures with exact labels: data for tests and demos without a download.
 
-A creature is a body with head, ears, legs and a tail, in fur: fine streaks along its body, with spots,
-stripes or neither. Around it is clutter: a background of fractal noise, and plain geometric things in the
-creature's own colors, some of them furry too, some in front of it. So color alone does not tell creature
-from background: it takes texture and shape. Image ``i`` is a function of (seed, i): no picture is stored. A
-picture takes about 4 ms at 128 pixels, because every texture is a random crop of a few large noise fields
-made once.
+A creature is a body with head, ears, legs and a tail, in fur: fine streaks along its body, with spots, stripes or
+neither. The background is fractal noise with geometric shapes in the creature's colors, some of them furry, some in
+front of the creature. So segmentation needs texture and shape, not color alone. Image ``i`` is a function of (seed, i);
+no image is stored. An image takes about 4 ms at 128 pixels, as every texture is a random crop of a few large noise
+fields generated once.
 
-Axes: pictures are ``(C, H, W)`` here until the last step.
+Axes: images are ``(C, H, W)`` until the last step.
 """
 
 import functools
@@ -29,7 +28,7 @@ from maeseg.labels.classes import BINARY
 Array = NDArray[np.float32]
 Points = NDArray[np.float64]  # (n, 2): x, y
 
-_SHARE = (0.06, 0.55)  # of the picture that creatures cover; a layout outside is drawn again
+_SHARE = (0.06, 0.55)  # of the image that creatures cover; a layout outside this range is drawn again
 _ANGLES = 24  # directions of fur, over half a turn
 _CELLS = (2, 4, 8, 16, 32, 64)  # bumps along a side of each smooth noise field
 _CIRCLE = np.array([(math.cos(angle), math.sin(angle)) for angle in np.linspace(0, 2 * math.pi, 20, endpoint=False)])
@@ -37,7 +36,7 @@ _CIRCLE = np.array([(math.cos(angle), math.sin(angle)) for angle in np.linspace(
 
 @dataclass(frozen=True)
 class _Patch:
-    """Something to be painted into a box of the picture."""
+    """Shape to paint into a box of the image."""
 
     box: tuple[slice, slice]
     cover: Array  # (h, w), 0..1
@@ -58,13 +57,13 @@ class _Layout:
 
 
 class Synthetic:
-    """Generated creatures on clutter, labeled.
+    """Synthetic creatures on clutter, with labels.
 
     Args:
-        count: How many images.
-        size: Their side in pixels.
-        seed: Of everything.
-        test: Other images than without it: a test set for the same seed.
+        count: Number of images.
+        size: Side of the images in pixels.
+        seed: Seed of the images.
+        test: True for different images with the same seed: a test set.
     """
 
     def __init__(self, count: int = 700, size: int = 128, seed: int = 0, *, test: bool = False) -> None:
@@ -81,7 +80,7 @@ class Synthetic:
         return self._count
 
     def file(self, index: int) -> str:
-        """Return a name, as ``creature_00007.png``."""
+        """Return a name, such as ``creature_00007.png``."""
         return f"{'test' if self._seed[1] else 'creature'}_{index:05d}.png"
 
     def places(self, index: int) -> list[tuple[Path, int]]:
@@ -89,15 +88,15 @@ class Synthetic:
         return []
 
     def part(self, index: int) -> Part | None:
-        """Return None: generated images belong together in no way."""
+        """Return None: synthetic images have no splits or groups."""
         return None
 
     def group(self, index: int) -> str | None:
-        """Return None: generated images belong together in no way."""
+        """Return None: synthetic images have no splits or groups."""
         return None
 
     def check(self, index: int) -> ImageFacts:
-        """Return the facts of an image, without generating it: it cannot be broken."""
+        """Return an image's facts without generating it."""
         return ImageFacts(digest(f"synthetic {self._seed} {index} {self.size}".encode()), self.size, self.size)
 
     def image(self, index: int) -> Image.Image:
@@ -105,14 +104,14 @@ class Synthetic:
         return _image(self._seed, index, self.size).copy()
 
     def pixels(self, index: int) -> Tensor:
-        """The same as (3, H, W), uint8."""
+        """Generate an image as a tensor (3, H, W), uint8."""
         return pixels_of(self.image(index))
 
     def nodata(self, index: int) -> None:
-        """Every pixel of a generated image stands for something."""
+        """Return None: synthetic images have no nodata pixels."""
 
     def label(self, index: int) -> Image.Image:
-        """Generate its label: mode L, 0 background, 1 creature."""
+        """Generate an image's label: mode L, 0 background, 1 creature."""
         return Image.fromarray(_layout(self._seed, index, self.size).label)
 
 
@@ -132,7 +131,7 @@ def _layout(seed: tuple[int, int], index: int, size: int) -> _Layout:
 
 
 class _Fields:
-    """Large noise fields of mean 0 and deviation about 1; textures are crops of them."""
+    """Large noise fields of mean 0 and standard deviation about 1; textures are crops of them."""
 
     def __init__(self, size: int) -> None:
         rng = np.random.default_rng(0)
@@ -173,7 +172,7 @@ class _Brush:
         return bool(self.rng.random() < share)
 
     def noise(self, shape: tuple[int, int], cells: int) -> Array:
-        """Smooth noise with about ``cells`` bumps along a side of the picture; ``cells`` is one of _CELLS."""
+        """Crop smooth noise with about ``cells`` bumps along a side of the image; ``cells`` is one of _CELLS."""
         return self._crop(self._fields.smooth[cells], shape)
 
     def grain(self, shape: tuple[int, int]) -> Array:
@@ -184,7 +183,7 @@ class _Brush:
         return self._crop(self._fields.streaks[step], shape)
 
     def waves(self, shape: tuple[int, int], direction: float, period: float) -> Array:
-        """Bent stripes across ``direction``, -1..1; ``period`` is a share of the picture's side."""
+        """Generate bent stripes across ``direction``, -1..1; ``period`` is a share of the image's side."""
         turns = np.float32(2 * math.pi / (period * self.size))
         rows = np.arange(shape[0], dtype=np.float32)[:, None] * (turns * np.float32(math.sin(direction)))
         columns = np.arange(shape[1], dtype=np.float32) * (turns * np.float32(math.cos(direction)))
@@ -210,7 +209,7 @@ def _arrange(brush: _Brush) -> _Layout:
 
 
 def _creature(brush: _Brush, scale: float) -> _Creature:
-    """Draw one creature; lengths are in body lengths, x runs from tail to head, y downwards."""
+    """Draw one creature; lengths are in body lengths, x points from tail to head, y down."""
     rng, size = brush.rng, brush.size
     slim = brush.uniform(0.17, 0.32)  # half the body's height
     neck = brush.uniform(0.0, 0.9)  # how far up the head is, in radians
@@ -275,7 +274,7 @@ def _legs(brush: _Brush, slim: float) -> list[Points]:
 
 
 def _thing(brush: _Brush, radius: float) -> _Patch:
-    """Draw a geometric thing: disc, triangle, bar or box."""
+    """Draw a geometric shape: ellipse, triangle, bar or box."""
     size = brush.size
     r, turn = radius * size, brush.uniform(0, 2 * math.pi)
     x, y = brush.rng.uniform(0.0, 1.0, 2) * size
@@ -385,7 +384,7 @@ def _fractal(brush: _Brush) -> Array:
 
 
 def _draw(size: int, outlines: list[Points], margin: int) -> tuple[Image.Image, tuple[slice, slice]]:
-    """Fill outlines on a square canvas; the box around them may be empty where all lie outside."""
+    """Fill outlines on a square canvas; their bounding box is a corner pixel if all are outside."""
     canvas = Image.new("L", (size, size))
     draw = ImageDraw.Draw(canvas)
     for outline in outlines:
@@ -432,7 +431,7 @@ def _sharpen(cover: Array, steepness: float) -> Array:
 
 
 def _squash(values: Array) -> Array:
-    """Map to 0..1, 0 to a half; as tanh does, but several times as fast."""
+    """Map values to 0..1 and 0 to 0.5: a sigmoid several times as fast as tanh."""
     squashed: Array = values / (1 + np.abs(values)) * 0.5 + 0.5
     return squashed
 

@@ -1,8 +1,8 @@
-"""Images in tar shards of webdataset's layout, read in place.
+"""Images in tar shards in the layout of webdataset, read in place.
 
-Nothing is ever extracted: a member's name is a label, never a path to write to. A shard is scanned once, when the
-source is opened, for where each image's bytes lie; reading one is then a seek in a file that is opened for it alone, so
-loader workers share no position in a file, forked or spawned.
+Nothing is extracted: a member's name is never used as a path. A shard is scanned once, when the source is opened, for
+the byte offset of each image. Each read then opens the file and seeks, so that loader workers share no file position,
+whether forked or spawned.
 """
 
 import tarfile
@@ -34,21 +34,21 @@ class _Member(NamedTuple):
 
 
 class TarShards:
-    """Unlabeled images in ``.tar`` files, in the order of the files' names and of their members.
+    """Unlabeled images in ``.tar`` files, in the order of the file names and of the members.
 
-    Members whose name up to its first dot is the same are one sample, ``cat_7.jpg`` with ``cat_7.json``. Of a sample
-    with a ``cat_7.jpg`` that image alone is taken, and so not ``cat_7.seg.png`` beside it. Links, devices, hidden files
-    and names that lead outside are left out.
+    Members with the same name up to the first dot are one sample, such as ``cat_7.jpg`` and ``cat_7.json``. If a sample
+    has an image named ``cat_7.jpg``, other images such as ``cat_7.seg.png`` are not used. Links, devices, hidden files
+    and absolute or parent paths are skipped.
 
     Args:
-        root: A shard, or the folder that holds them, at any depth.
-        channels: Of the images; other than 3, they are read as they are stored.
+        root: A shard, or a folder that contains shards at any depth.
+        channels: Number of channels of the images; other than 3, stored values are kept.
 
     Attributes:
-        largest: The value of 16 bits that images are scaled by.
+        largest: 16-bit value that images are scaled by.
 
     Raises:
-        UserError: A shard is damaged, compressed or no tar file, or there is no image in any.
+        UserError: A shard is damaged, compressed or not a tar file, or no shard has an image.
     """
 
     def __init__(self, root: str | Path, channels: int = RGB) -> None:
@@ -66,52 +66,52 @@ class TarShards:
         ]
         if not self._members:
             raise UserError(
-                f"{root}: no images in {len(self._shards)} tar shards; looked for {', '.join(suffixes(channels))}"
+                f"{root}: no images in {len(self._shards)} tar shards: give images of {', '.join(suffixes(channels))}"
             )
 
     def __len__(self) -> int:
         return len(self._members)
 
     def file(self, index: int) -> str:
-        """Return the image's shard and name in it, as ``shard-000.tar/cat_7.jpg``."""
+        """Return the shard's and the member's name, such as ``shard-000.tar/cat_7.jpg``."""
         member = self._members[index]
         return f"{self._shards[member.shard].name}/{member.name}"
 
     def places(self, index: int) -> list[tuple[Path, int]]:
-        """Return the shard that holds the image, and from which byte on."""
+        """Return the image's shard and byte offset."""
         member = self._members[index]
         return [(self._shards[member.shard], member.offset)]
 
     def image(self, index: int) -> Image.Image:
-        """Read an image as a picture. Raises DataError, naming shard and member, where it is broken."""
+        """Read an image as RGB. Raises DataError, naming shard and member, if it is damaged."""
         if self.channels != RGB:
             return picture_of(self.pixels(index))
         return decode_image(*self._content(index), largest=self.largest)
 
     def pixels(self, index: int) -> Tensor:
-        """Read an image as a network does: (C, H, W). Raises DataError, naming shard and member, where it is broken."""
+        """Read an image as a tensor (C, H, W). Raises DataError, naming shard and member, if it is damaged."""
         return read_pixels(*self._content(index), self.channels, largest=self.largest)
 
     def nodata(self, index: int) -> NDArray[np.bool_] | None:
-        """Find an image's pixels without data, (H, W); None if there are none."""
+        """Find an image's nodata pixels, (H, W); None if there are none."""
         return nodata_mask(*self._content(index), self.channels)
 
     def part(self, index: int) -> Part | None:
-        """Return None: shards have no parts or groups of their own."""
+        """Return None: shards provide no splits or groups."""
         return None
 
     def group(self, index: int) -> str | None:
-        """Return None: shards have no parts or groups of their own."""
+        """Return None: shards provide no splits or groups."""
         return None
 
     def check(self, index: int) -> ImageFacts:
-        """Return an image's facts; raise a DataError where it cannot be read."""
+        """Return an image's facts; raise a DataError if it cannot be read."""
         content, name = self._content(index)
         facts = check_pixels(content, name, self.channels)
         return ImageFacts(digest(content), facts.height, facts.width, facts)
 
     def label(self, index: int) -> Image.Image:
-        """Raise a ValueError: shards hold no labels."""
+        """Raise a ValueError: shards have no labels."""
         raise ValueError(f"source {self.name} has no labels")
 
     def _content(self, index: int) -> tuple[bytes, str]:
@@ -126,14 +126,14 @@ class TarShards:
 
 
 def find_shards(root: Path) -> list[Path]:
-    """Find the shards that a path names: itself, or those in the folder, at any depth, sorted."""
+    """List the shards of a path: the file itself, or those in the folder at any depth, sorted."""
     if root.is_file():
         return [root] if root.suffix.lower() == SHARD_SUFFIX else []
     return [root / path for path in list_files(root, (SHARD_SUFFIX,))]
 
 
 def _images_in(shard: Path, wanted: tuple[str, ...]) -> list[tuple[int, int, str]]:
-    """Offset, size and name of each sample's image."""
+    """List offset, size and name of each sample's image."""
     samples: dict[str, list[tuple[bool, tuple[int, int, str]]]] = {}
     for member in _scan(shard):
         path = PurePosixPath(member.name)
@@ -161,17 +161,17 @@ def _scan(shard: Path) -> Iterator[tarfile.TarInfo]:
                 end = member.offset_data
                 yield member
             _check_end(archive)
-    # for a broken header tarfile raises TarError, ValueError, OverflowError, RecursionError and more
+    # for a damaged header tarfile raises TarError, ValueError, OverflowError, RecursionError and more
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
-            raise UserError(f"{shard} cannot be read ({error.strerror})") from error
+            raise UserError(f"{shard} cannot be read ({error.strerror}): make it readable or remove it") from error
         raise UserError(
-            f"{shard} cannot be read as a tar shard ({error}): a shard is a whole, uncompressed tar file"
+            f"{shard} cannot be read as a tar shard ({error}): give a complete, uncompressed tar file"
         ) from error
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Raise a ReadError where the list of members ends in the middle: tarfile takes a broken header for the end."""
+    """Raise a ReadError if the list of members is cut off: tarfile takes a damaged header for the end."""
     file = archive.fileobj
     assert file is not None
     file.seek(archive.offset)

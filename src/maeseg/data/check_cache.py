@@ -1,7 +1,6 @@
-"""Looking at many files once, in several processes, and keeping what was found sound in a cache of the user's.
+"""Check of many files in several processes, with a cache of the results in the user's cache folder.
 
-A file is known again by its path, size and time of change. What is bad is looked at again each time: it may have been
-put right.
+A file is identified by path, size and modification time. Files with faults are not cached: they may have been repaired.
 """
 
 import hashlib
@@ -24,103 +23,105 @@ from maeseg.utils.system import cache_folder
 
 log = logging.getLogger(__name__)
 
-_FEW = 64  # files for which processes of their own would take longer to start than the look itself
+_FEW = 64  # files; for so few, starting processes takes longer than the check
 _FORMAT = f"maeseg 2, Pillow {PIL.__version__}"  # another version may find other faults
 
 
 class Facts(Protocol):
-    """Facts about a file that a cache can keep."""
+    """Facts about a file that can be cached."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Convert to plain values."""
 
 
 Found = TypeVar("Found", bound=Facts)
 Places = Sequence[tuple[Path, int]]
-"""Files, each with the byte at which what counts begins."""
+"""Files, each with the byte offset of its content."""
 
 
 @dataclass(frozen=True)
-class Look(Generic[Found]):
+class CheckResult(Generic[Found]):
     """Facts and faults of many files, by index.
 
     Attributes:
-        facts: Of each sound one.
-        faults: Why each other one cannot be used, in one line.
+        facts: Facts about each usable file.
+        faults: One-line error of each other file.
     """
 
     facts: Mapping[int, Found]
     faults: Mapping[int, str]
 
 
-class _Looks(Dataset[Any]):
-    def __init__(self, look: Callable[[int], Any], indices: Sequence[int]) -> None:
-        self.look, self.indices = look, indices
+class _CheckDataset(Dataset[Any]):
+    def __init__(self, check: Callable[[int], Any], indices: Sequence[int]) -> None:
+        self.check, self.indices = check, indices
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, place: int) -> Any:
         try:
-            return self.look(self.indices[place])
+            return self.check(self.indices[place])
         except DataError as error:
             return str(error)
 
 
-def look_at(
-    look: Callable[[int], Found], places: Mapping[int, Places], cache: str, restore: Callable[[dict[str, Any]], Found],
-    what: str,
-) -> Look[Found]:  # fmt: skip
-    """Look at each of many files, but for those that the cache knows.
+def check_files(
+    check: Callable[[int], Found], places: Mapping[int, Places], cache: str,
+    restore: Callable[[dict[str, Any]], Found], subject: str,
+) -> CheckResult[Found]:  # fmt: skip
+    """Check each of many files, except those in the cache.
 
     Args:
-        look: Gives the facts of one, or raises a DataError; is sent to other processes.
-        places: Where each lies; empty for one that is generated, which is never kept.
-        cache: Name of the cache: whatever the facts depend on besides the files.
-        restore: Facts from their plain values.
-        what: What is looked at, for the progress and messages, as ``images of photos``.
+        check: Function that returns the facts about a file by index, or raises a DataError; runs in other processes.
+        places: Files by index; empty for a generated image, which is never cached.
+        cache: Name of the cache: everything that the facts depend on besides the files.
+        restore: Function that creates facts from their plain values.
+        subject: Description of the files for progress and messages, such as ``images of photos``.
 
     Raises:
         UserError: A process was killed.
     """
     file = _cache_file(cache)
     known = _read_cache(file, restore)
-    marks = {index: mark_of(each) for index, each in places.items()}
-    facts = {index: known[mark] for index, mark in marks.items() if mark in known}
+    prints = {index: fingerprint(each) for index, each in places.items()}
+    facts = {index: known[key] for index, key in prints.items() if key in known}
     unknown = [index for index in places if index not in facts]
-    found = _look_at(look, unknown, what, several=bool(unknown and places[unknown[0]]))
+    found = _check(check, unknown, subject, several=bool(unknown and places[unknown[0]]))
     facts |= {index: each for index, each in found.items() if not isinstance(each, str)}
     if found:
-        _write_cache(file, known | {mark: facts[index] for index, mark in marks.items() if mark and index in facts})
-    return Look(
+        _write_cache(file, known | {key: facts[index] for index, key in prints.items() if key and index in facts})
+    return CheckResult(
         {index: facts[index] for index in places if index in facts},
         {index: each for index, each in found.items() if isinstance(each, str)},
     )
 
 
-def _look_at(look: Callable[[int], Found], indices: Sequence[int], what: str, several: bool) -> dict[int, Found | str]:
+def _check(
+    check: Callable[[int], Found], indices: Sequence[int], subject: str, several: bool
+) -> dict[int, Found | str]:
     if not indices:
         return {}
     workers = min(usable_cores(), 8) if len(indices) > _FEW and several else 0
-    batches = DataLoader(_Looks(look, indices), _FEW, num_workers=workers, collate_fn=list)
+    batches = DataLoader(_CheckDataset(check, indices), _FEW, num_workers=workers, collate_fn=list)
     if workers:
-        log.info("checking %d %s", len(indices), what)
+        log.info("checking %d %s", len(indices), subject)
     try:
-        found = [each for batch in show_progress(batches, f"checking {what.split()[0]}") for each in batch]
-    except RuntimeError as error:  # a worker that was killed, most likely for want of memory
-        raise UserError(f"the {what} could not be checked ({error})") from error
+        found = [each for batch in show_progress(batches, f"checking {subject.split()[0]}") for each in batch]
+    except RuntimeError as error:  # a worker was killed, probably for lack of memory
+        raise UserError(f"the check of the {subject} failed ({error}): free memory and run it again") from error
     return dict(zip(indices, found, strict=True))
 
 
-def mark_of(places: Places) -> str | None:
-    """Digest of where files lie and when they changed; None for no file."""
+def fingerprint(places: Places) -> str | None:
+    """Hash the paths, sizes and modification times of files; None for no file."""
     if not places:
         return None
     parts: list[object] = []
     for path, offset in places:
         try:
             status = path.stat()
-        except OSError:  # looking at it will say what is wrong
+        except OSError:  # the check will report it
             parts.append(path)
         else:
             parts += [path.absolute(), offset, status.st_size, status.st_mtime_ns]
@@ -138,14 +139,7 @@ def _read_cache(file: Path, restore: Callable[[dict[str, Any]], Found]) -> dict[
         if form != _FORMAT:
             return {}
         return {mark: restore(json.loads(facts)) for mark, facts in (line.split(" ", 1) for line in lines)}
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        RecursionError,
-    ):  # damaged: all is looked at again
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # damaged: check all files again
         return {}
 
 
@@ -156,5 +150,5 @@ def _write_cache(file: Path, facts: Mapping[str, Facts]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_text("\n".join(lines), encoding="ascii")
         os.replace(unfinished, file)
-    except OSError as error:  # a cache is a convenience
-        log.info("what was checked cannot be kept in %s (%s)", file.parent, error.strerror)
+    except OSError as error:  # the cache is optional
+        log.info("%s cannot be written (%s): the next run checks the files again", file.parent, error.strerror)
