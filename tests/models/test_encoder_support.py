@@ -1,4 +1,4 @@
-"""The verb ``encoders``, and the table in the documentation that it made."""
+"""The command ``encoders``, and the table in the documentation that it writes."""
 
 import re
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_every_family_of_timm_is_documented() -> None:
     assert list(rows()) == timm.list_modules()
 
 
-def test_the_verb_prints_each_model_and_writes_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_each_model_and_writes_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "table.md"
     assert command("encoders", "--names", "test_[cv]*t", "--out", file) == 0
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A trial of image sizes before a run begins."""
+"""Trial of image sizes before training."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_a_size_that_an_encoder_refuses(encoder: str, size: tuple[int, int], rea
     trial_pass(unet, (works[0], works[1]))
 
 
-def test_an_encoder_that_no_size_helps_says_why() -> None:
+def test_an_encoder_without_a_supported_size_gives_the_reason() -> None:
     with torch.device("meta"), LeaveUnset():
         network = MaskedAutoencoder(build_unet("swin_tiny_patch4_window7_224", WIDTHS))
     with pytest.raises(UserError, match="mixes positions with other dimensions, as attention does: choose another"):

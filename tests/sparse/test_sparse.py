@@ -38,7 +38,7 @@ from maeseg.sparse import encode_visible, pack, unpack
 from maeseg.sparse.matmul import linear_rows, matmul_kernel, matmul_transposed
 from maeseg.sparse.testing import encode_masked_dense
 
-# Whole encoders against the masked-dense oracle.
+# Complete encoders against the masked-dense oracle.
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -432,7 +432,7 @@ def test_statistics_per_image(module: nn.Module, shape: tuple[int, int, int]) ->
     close(*(torch.autograd.grad(out, images, cotangent)[0] for out in (actual, expected)))
 
 
-def test_drop_path_drops_whole_images() -> None:
+def test_drop_path_drops_images() -> None:
     visible = torch.ones(64, 2, 2, dtype=torch.bool)
     drop = DropPath(0.5).train()
     (feature,) = encode_visible(Operation(drop), torch.ones(64, 3, 8, 8), visible)
@@ -489,10 +489,10 @@ def test_unpack_is_the_inverse_of_pack() -> None:
     close(fill.grad, (1 - seen).sum().expand(3))  # type: ignore[arg-type]
 
 
-# What cannot be exact is refused.
+# Operations that cannot be exact are refused.
 
 
-def whole_image_operations() -> Iterator[tuple[str, Callable[[Any], Any]]]:
+def operations_without_rule() -> Iterator[tuple[str, Callable[[Any], Any]]]:
     """Operations that mix positions, pick some, or depend on the place in the image."""
     kernel = torch.ones(1, 3, 3, 3, dtype=torch.float64)
     yield "fft2", torch.fft.fft2
@@ -549,7 +549,7 @@ def whole_image_operations() -> Iterator[tuple[str, Callable[[Any], Any]]]:
     yield "new tensor", lambda x: x.new_empty(x.shape)
 
 
-@pytest.mark.parametrize(("name", "operation"), list(whole_image_operations()))
+@pytest.mark.parametrize(("name", "operation"), list(operations_without_rule()))
 def test_an_operation_without_a_rule_is_refused_by_name(name: str, operation: Callable[[Any], Any]) -> None:
     visible = grid(GRIDS["random"])
     with pytest.raises(UserError, match=name) as error:
@@ -578,7 +578,7 @@ def positions(size: int, *shape: int) -> Tensor:
     ],
     ids=["4-d", "3-d", "2-d", "1-d", "batch", "pool by shape", "pool by size", "height", "count"],
 )
-def test_what_depends_on_the_whole_image_is_exact_or_refused(
+def test_operations_on_the_complete_image_are_exact_or_refused(
     operation: Callable[[Tensor, int], Tensor], side: int
 ) -> None:
     """Tiles of one position are the trap: they broadcast to anything."""

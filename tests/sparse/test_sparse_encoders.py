@@ -1,4 +1,4 @@
-"""Whole encoders, at least one of each family: the engine against the masked-dense oracle, leaks and refusals.
+"""Complete encoders, at least one of each family: the engine against the masked-dense oracle, leaks and refusals.
 
 In float64, values and gradients. The fast tests take timm's tiny test models, the slow ones a member of each family.
 """
@@ -56,7 +56,7 @@ FAMILIES = [
 """One small member of each family."""
 
 CHAOTIC = {
-    "test_efficientnet_evos": 1e-5,  # its statistics are in single precision whatever the rest
+    "test_efficientnet_evos": 1e-5,  # its statistics are always in single precision
     "resnest14d": 1e-7,  # BatchNorm over one value per image, of two images: rounding grows in its gradient
     "skresnet18": 1e-7,
     "rexnet_100": 1e-7,
@@ -182,7 +182,7 @@ def assert_smp(name: str) -> None:
     assert_no_leak(encoder, images, visible)
 
 
-# What is refused says where and why.
+# Refusals name the module and the reason.
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -63,7 +63,7 @@ class Scatter(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_PC: Tensor) -> tuple[Tensor | None, ...]:
-        """Gather the rows' gradient; the fill value has the rest of it."""
+        """Gather the rows' gradient; the fill value has the remainder."""
         grad_RC = grad_PC.index_select(0, ctx.grid.positions(ctx.side))
         grad_fill = grad_PC.sum(0) - grad_RC.sum(0) if ctx.needs_input_grad[1] else None
         return grad_RC, grad_fill, None, None

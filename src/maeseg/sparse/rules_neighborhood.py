@@ -150,7 +150,7 @@ def convolve(
     out = out_side("a convolution", tiles, kernel, stride, padding, dilation)
     if kernel == (1, 1) and groups == 1:
         rows = to_rows(plain(tiles))
-        if stride != (1, 1):  # gathered, as a slice would fill whole maps with zeros in the backward pass
+        if stride != (1, 1):  # a gather, as the backward pass of a slice fills complete maps with zeros
             every = Axis(out, 1, 0, stride[0])
             rows = Gather.apply(rows, grid, Window(side, every, every), 0.0).flatten(0, 4)
         rows = linear_rows(rows, weight.flatten(1), bias)
