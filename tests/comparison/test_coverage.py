@@ -42,7 +42,7 @@ def differ(random: np.random.Generator, seeds: int, images: int, variation: tupl
 
 
 def scores_of(iou: Floats, area: Floats) -> ImageScores:
-    """Images of which so much was found, and the same again wrongly: IoU = found / area."""
+    """Images with the given IoU: found pixels over area, with as many wrong pixels."""
     found = np.clip(iou, 0, 1) * area
     return ImageScores.of_foreground(found, (area - found) / 2, (area - found) / 2, 4 * area, 1 - iou, iou)
 

@@ -47,12 +47,6 @@ NAMES = {"timm": "encoder.safetensors", "smp": "unet", "onnx": "unet.onnx", "saf
 SPEC = NetworkSpec("segmentation", ENCODER, tuple(WIDTHS), (64, 64))
 
 
-def card_header(card: str) -> dict[str, object]:
-    """Metadata of a model card: the YAML between its first two rules."""
-    found: dict[str, object] = yaml.safe_load(card.split("---\n")[1])
-    return found
-
-
 @pytest.fixture(scope="module")
 def exported(finetuned: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All that is exported of a finetune run in ``fine``, and of a pretrain run in ``pre``."""
@@ -375,6 +369,14 @@ def test_the_code_in_a_card_loads_the_export(which: str, exported: Path, monkeyp
         assert found["probability_HW"].shape == (64, 64)
 
 
+def header_of(card: str) -> dict[str, Any]:
+    """The YAML header of a card, as the Hub reads it."""
+    match = re.match(r"---\n(.+?)\n---\n", card, re.DOTALL)
+    assert match
+    header: dict[str, Any] = yaml.safe_load(match[1])
+    return header
+
+
 def test_a_card_tells_what_the_run_folder_does(exported: Path, finetuned: Path, pretrained: Path) -> None:
     card = (exported / "fine" / "unet" / "MODEL_CARD.md").read_text()
     for name, value in json.loads((finetuned / "metrics.json").read_text()).items():
@@ -384,11 +386,11 @@ def test_a_card_tells_what_the_run_folder_does(exported: Path, finetuned: Path, 
     assert "Labeled training images: 19\n" in card and "Held out: 5 images to validate\n" in card
     assert f"From `{pretrained.name}` (`" in card and "| `lr` | `0.0015` |" in card
     assert str(finetuned.parent) not in card and "name a license here" in card
-    assert card_header(card) == {"pipeline_tag": "image-segmentation", "tags": ["maeseg", "unet"]}
+    assert header_of(card) == {"pipeline_tag": "image-segmentation", "tags": ["maeseg", "unet"]}
     card = (exported / "pre" / "encoder.safetensors.md").read_text()
     figures = json.loads((pretrained / "metrics.json").read_text())
     assert f"| `val_loss` | {figures['val_loss']:.4f} |" in card
-    assert card_header(card)["pipeline_tag"] == "image-feature-extraction"
+    assert header_of(card)["pipeline_tag"] == "image-feature-extraction"
     assert "the encoder saw 40% of each image, in patches of 32 pixels" in card
 
 

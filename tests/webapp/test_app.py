@@ -1,4 +1,4 @@
-"""The local page's server: it says what the verbs say, takes nothing too large, and serves nothing else."""
+"""Server of the local page: the same results as the commands, limits on uploads, nothing else served."""
 
 import asyncio
 import base64
@@ -47,7 +47,7 @@ def client_of(root: Path) -> Any:
 
 
 @pytest.fixture
-def client(pretrained: Path) -> Any:
+def client(pretrained: Path, finetuned: Path) -> Any:
     """A page of the runs ``pretrained`` and ``finetuned``."""
     return client_of(pretrained.parent)
 
@@ -121,7 +121,7 @@ def test_the_label_is_the_one_that_predict_writes(
     assert np.array_equal(label, values_of(found["shown_label"]))
 
 
-def test_a_large_image_is_shown_smaller_and_its_label_is_whole(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_image_is_shown_smaller_and_its_label_is_not(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "SHOWN_SIDE", 45)
     found = client.post("/segment", params={"run": "finetuned"}, content=photograph()).json()
     assert values_of(found["label"]).shape == (70, 90)
@@ -249,15 +249,15 @@ def test_links_out_of_a_run_are_not_followed(tmp_path: Path, finetuned: Path) ->
     (run / "checkpoints" / "best.ckpt").symlink_to(finetuned / "checkpoints" / "best.ckpt")
     (run / "examples" / "00_image.png").unlink()
     (run / "examples" / "00_image.png").symlink_to(secret)
-    fake_finetune(tmp_path / "runs" / "whole")
+    fake_finetune(tmp_path / "runs" / "intact")
     stranger = fake_finetune(tmp_path / "runs" / "stranger")
     os.replace(stranger / "run.json", tmp_path / "run.json")
     (stranger / "run.json").symlink_to(tmp_path / "run.json")
     client = client_of(tmp_path / "runs")
     listed = client.get("/runs").json()
-    assert [each["name"] for each in listed["report"]] == ["whole"] and listed["segment"] == []
+    assert [each["name"] for each in listed["report"]] == ["intact"] and listed["segment"] == []
     (run / "checkpoints" / "best.ckpt").unlink()
-    assert [each["name"] for each in client.get("/runs").json()["report"]] == ["run", "whole"]
+    assert [each["name"] for each in client.get("/runs").json()["report"]] == ["intact", "run"]
     assert client.get("/example", params={"run": "run", "number": "00"}).status_code == 404
     report = client.get("/report", params={"run": "run"})
     assert report.status_code == 400 and "outside of the run folder" in report.json()["error"]
@@ -318,7 +318,7 @@ def test_every_answer_is_guarded(client: Any) -> None:
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
-def test_the_page_is_whole_and_needs_no_other_site(client: Any) -> None:
+def test_the_page_is_complete_and_needs_no_other_site(client: Any) -> None:
     page = client.get("/").text
     assert page.count('aria-labelledby="') == page.count('role="tabpanel"') == 3
     texts = {name: client.get(f"/page/{name}") for name in PAGE_FILES}
@@ -337,7 +337,7 @@ PAGE_FILES = sorted(file.name for file in PAGE.iterdir() if file.name != "index.
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"#!/bin/sh\nrm -rf /\n", "cat.jpg cannot be read as an image (not an image)"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "cat.jpg cannot be read as an im"),
@@ -347,16 +347,16 @@ PAGE_FILES = sorted(file.name for file in PAGE.iterdir() if file.name != "index.
         (file_of(Image.new("1", (13000, 13000))), "13000 x 13000 pixels, and the maximum is 150 million"),
     ],
 )
-def test_what_is_no_image_gets_one_line(client: Any, content: bytes, said: str) -> None:
+def test_what_is_no_image_gets_one_line(client: Any, content: bytes, expected: str) -> None:
     answer = client.post("/segment", params={"run": "finetuned", "name": "cat.jpg"}, content=content)
     assert answer.status_code == 400
     line = answer.json()["error"]
-    assert said in line and "\n" not in line
+    assert expected in line and "\n" not in line
     assert client.post("/reconstruct", params={"run": "pretrained"}, content=content).status_code == 400
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "expected"),
     [
         ({"mask_ratio": "1.5"}, "mask_ratio 1.5 is not between 0 and 1"),
         ({"mask_ratio": "nan"}, "mask_ratio nan is not between 0 and 1"),
@@ -366,9 +366,9 @@ def test_what_is_no_image_gets_one_line(client: Any, content: bytes, said: str) 
         ({"seed": str(2**63)}, "is out of range"),
     ],
 )
-def test_bad_numbers_get_one_line(client: Any, asked: dict[str, str], said: str) -> None:
+def test_bad_numbers_get_one_line(client: Any, asked: dict[str, str], expected: str) -> None:
     answer = client.post("/reconstruct", params={"run": "pretrained", **asked}, content=photograph())
-    assert answer.status_code == 400 and said in answer.json()["error"]
+    assert answer.status_code == 400 and expected in answer.json()["error"]
 
 
 def test_a_run_is_asked_for_what_it_cannot_do(client: Any) -> None:
@@ -440,8 +440,11 @@ def busy_port() -> Iterator[int]:
 
 
 def test_a_busy_port(refused: Callable[..., str], finetuned: Path, busy_port: int) -> None:
-    said = refused("app", "--runs", finetuned, "--port", busy_port)
-    assert f"--port {busy_port} cannot be opened (Address already in use)" in said and "or 0 for any free port" in said
+    expected = refused("app", "--runs", finetuned, "--port", busy_port)
+    assert (
+        f"--port {busy_port} cannot be opened (Address already in use)" in expected
+        and "or 0 for any free port" in expected
+    )
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
