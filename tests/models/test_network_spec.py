@@ -86,6 +86,14 @@ def test_malformed_metadata(content: str) -> None:
     assert read_spec({"encoder": "resnet18"}, "") is None
 
 
+def test_an_image_that_takes_all_memory_is_refused() -> None:
+    large = replace(PLAIN, image_size=(MAX_SIDE, MAX_SIDE))
+    assert NetworkSpec.from_dict(large.to_dict()) == large
+    many = replace(large, normalization=Normalization((0.5,) * 5, (0.5,) * 5))
+    with pytest.raises(ValueError, match="too large for 5 channels"):
+        NetworkSpec.from_dict(many.to_dict())
+
+
 def test_networks_are_built_as_described() -> None:
     unet = build(replace(PLAIN, classes=RANGED))
     assert isinstance(unet, smp.Unet) and unet.segmentation_head[0].out_channels == 2

@@ -4,6 +4,7 @@ It travels in checkpoints, in exported safetensors files and in the metadata of 
 be a stranger's, so ``NetworkSpec.from_dict`` checks each value and limits what a network may take of the memory.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,9 @@ Task = Literal["reconstruction", "segmentation"]
 
 MAX_WIDTH, MAX_SIDE = 4096, 8192
 """Largest decoder width and image side that a file may ask for."""
+
+MAX_VALUES = 2**28
+"""Largest number of values of an input image that a file may ask for: 1 GiB in single precision."""
 
 _AXES = range(2, 3)  # spatial axes: height and width
 
@@ -120,6 +124,8 @@ class NetworkSpec:
         )
         if any(side % spec.stride for side in spec.image_size):
             raise ValueError(f"image_size is {list(spec.image_size)}, not multiples of the stride {spec.stride}")
+        if spec.channels * math.prod(spec.image_size) > MAX_VALUES:
+            raise ValueError(f"image_size is {list(spec.image_size)}, too large for {spec.channels} channels")
         return spec
 
 
