@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises, help in naming what was meant, and the end that was asked for."""
+"""The exception for errors that a user can mend, its helpers, and the exit that the system asks for."""
 
 import difflib
 from collections.abc import Iterable
@@ -31,3 +31,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     matches = difflib.get_close_matches(name, list(known), n=3)
     return f"; did you mean {', '.join(matches)}?" if matches else ""
+
+
+def in_one_line(error: BaseException) -> str:
+    """The message of an error in one line; the name of its type if it has no message."""
+    return " ".join(filter(None, map(str.strip, str(error).splitlines()))) or type(error).__name__
+
+
+def reason(error: OSError) -> str:
+    """The reason that the system gives for a failure, such as ``No space left on device``."""
+    return error.strerror or in_one_line(error)

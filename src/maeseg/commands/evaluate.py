@@ -55,8 +55,8 @@ def evaluate(
     from maeseg.prediction.evaluation import evaluate_model
     from maeseg.prediction.output_files import check_new_file, free_file
     from maeseg.runs.checkpoint import choose_size, read_checkpoint, restore_unet
-    from maeseg.runs.run import write_json
-    from maeseg.training.held_out import run_folder
+    from maeseg.runs.layout import EVALUATION, run_of
+    from maeseg.utils.atomic_io import write_json
     from maeseg.utils.progress import show_progress
 
     if out:
@@ -65,7 +65,7 @@ def evaluate(
     unet = restore_unet(saved)
     rule: BorderRule = border or saved.about["border"]
     check_border(rule, saved.classes)
-    normalization, folder = saved.normalization, run_folder(Path(run))
+    normalization, folder = saved.normalization, run_of(Path(run))
 
     def opened(test: bool) -> "Source":
         source = open_source(data, labeled=True, test=test, channels=normalization.channels, classes=saved.classes)
@@ -91,7 +91,7 @@ def evaluate(
     names = [source.file(index) for index in indices]
     per_image = [{"file": name, **image} for name, image in zip(names, metrics.per_image(), strict=True)]
     written = {**figures, "data": data, "checkpoint": str(saved.path), "per_image": per_image}
-    path = Path(out) if out else free_file(folder, f"evaluation-{measured.split}-{rule}", written)
+    path = Path(out) if out else free_file(folder, f"{EVALUATION}-{measured.split}-{rule}", written)
     try:
         write_json(path, written)
     except OSError as error:

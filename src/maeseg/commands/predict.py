@@ -52,7 +52,6 @@ def predict(
     """
     from pathlib import Path
 
-    from maeseg.data.bad_images import SKIPPED, write_skipped
     from maeseg.data.image_files import MAX_PIXELS_ALONE
     from maeseg.prediction.areas import PREDICTIONS, write_predictions_csv
     from maeseg.prediction.engines import open_engine
@@ -61,6 +60,8 @@ def predict(
     from maeseg.prediction.predictor import Segmenter
     from maeseg.prediction.sliding_window import check_tile, refuse_whole
     from maeseg.prediction.writer import Written
+    from maeseg.runs.image_list import write_skipped
+    from maeseg.runs.layout import SKIPPED
 
     check_tile(tile, overlap)
     engine = open_engine(Path(run), checkpoint, precision)

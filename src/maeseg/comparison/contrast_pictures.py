@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from maeseg.comparison.contrasts import CONTRASTS, choose_contrasts, read_list, write_list
+from maeseg.comparison.contrasts import choose_contrasts, read_list, write_list
 from maeseg.comparison.reader import read_comparison
 from maeseg.data.sources.base import Source
 from maeseg.labels.class_map import class_map
 from maeseg.prediction.examples import save_class_map
 from maeseg.prediction.single_image import predict_image, predict_in_tiles
 from maeseg.runs.checkpoint import choose_size, read_checkpoint, restore_unet
+from maeseg.runs.layout import CONTRASTS
+from maeseg.utils.atomic_io import writing_to
 
 
 def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> None:
@@ -28,6 +30,7 @@ def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> N
 
     Raises:
         UserError: A checkpoint is gone or damaged.
+        WriteError: The folder cannot be written.
     """
     comparison = read_comparison(compare)
     contrasts = choose_contrasts(comparison)
@@ -44,11 +47,14 @@ def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> N
     predicted = {run: _predict(compare / run, source, images) for run, images in wanted.items()}
 
     folder = compare / CONTRASTS
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    with writing_to(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
     for each, ours, theirs in pairs:
         index = indices[each.file]
-        source.image(index).save(folder / f"{each.pictures}_image.png")
+        picture = source.image(index)
+        with writing_to(folder):
+            picture.save(folder / f"{each.pictures}_image.png")
         maps = {"prediction": predicted[ours][index].numpy(), "reference": predicted[theirs][index].numpy()}
         for kind, classes_HW in {"label": np.asarray(source.label(index)), **maps}.items():
             save_class_map(classes_HW, folder / f"{each.pictures}_{kind}.png", source.classes)

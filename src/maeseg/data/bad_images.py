@@ -16,13 +16,8 @@ from maeseg.data.survey import Survey
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.types import BORDER, OnBadImage
-from maeseg.utils.atomic_io import write_csv
-from maeseg.utils.distributed import first_process
 
 log = logging.getLogger(__name__)
-
-SKIPPED = "skipped.csv"
-_COLUMNS = ("file", "reason")
 
 Skipped = dict[str, str]
 """Why each file that is left out cannot be used, by its name in the source."""
@@ -88,7 +83,7 @@ def leave_out_bad(
     for name, purpose in (("train", "train on"), ("val", "validate with"), ("test", "test with")):
         if getattr(split, name) and not sound[name]:
             raise UserError(f"--on_bad_image skip leaves no image of {source.name} to {purpose}: {bad[min(bad)]}")
-    log.warning("%d images of %s cannot be used and are left out (%s)", len(bad), source.name, SKIPPED)
+    log.warning("%d images of %s cannot be used and are left out (skipped.csv)", len(bad), source.name)
     return Split(**sound), {source.file(index): bad[index] for index in sorted(bad)}
 
 
@@ -144,20 +139,6 @@ def _classes_in(source: Source, indices: Sequence[int]) -> set[int]:
         if len(found) > 1:
             break
     return found
-
-
-def write_skipped(run: Path, skipped: Skipped) -> None:
-    """Write ``skipped.csv`` into a run folder, if anything was left out.
-
-    Args:
-        run: The folder.
-        skipped: What ``leave_out_bad`` left out.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    if skipped and first_process():  # of several processes the first one writes
-        write_csv(run / SKIPPED, [_COLUMNS, *skipped.items()])
 
 
 def _summary(bad: Mapping[int, str]) -> str:

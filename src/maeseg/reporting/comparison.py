@@ -4,7 +4,7 @@ import math
 from html import escape
 from pathlib import Path
 
-from maeseg.comparison.contrasts import CONTRASTS, Contrast, read_list
+from maeseg.comparison.contrasts import Contrast, read_list
 from maeseg.comparison.label_efficiency import gaps_closed, label_savings
 from maeseg.comparison.reader import Comparison, read_comparison
 from maeseg.comparison.statistics import (
@@ -59,6 +59,7 @@ from maeseg.reporting.sections import (
     reconstruction_pictures,
     segmentation_pictures,
 )
+from maeseg.runs.layout import CONTRASTS
 from maeseg.runs.reader import RunFolder, open_run, own_file, read_examples
 from maeseg.runs.validation import Confusion, read_confusion, read_reliability
 

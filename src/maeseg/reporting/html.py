@@ -23,6 +23,7 @@ from maeseg.reporting.sections import (
     reconstruction_pictures,
     segmentation_pictures,
 )
+from maeseg.runs.layout import REPORT
 from maeseg.runs.reader import RunFolder, open_run, read_curves, read_examples, read_final
 from maeseg.runs.validation import read_confusion, read_reliability
 from maeseg.utils.atomic_io import write_text
@@ -40,7 +41,7 @@ def write_report(run: Path) -> Path:
     Raises:
         UserError: It is no such folder, or a file in it is broken.
     """
-    report = run / "report.html"
+    report = run / REPORT
     write_text(report, report_page(run), errors="replace")
     return report
 

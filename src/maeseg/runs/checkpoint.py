@@ -18,8 +18,9 @@ from maeseg.errors import UserError
 from maeseg.labels.classes import Classes, classes_of
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size, build_unet
-from maeseg.runs.checkpoint_files import LAST, check_folder_name, is_whole, newest_whole
-from maeseg.runs.run import read_facts
+from maeseg.runs.checkpoint_files import check_folder_name, is_whole, newest_whole
+from maeseg.runs.layout import CHECKPOINTS, LAST
+from maeseg.runs.reader import read_facts
 from maeseg.types import BorderRule
 from maeseg.weights.files import refuse_code
 from maeseg.weights.transfer import load_strictly
@@ -78,11 +79,11 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
     """
     check_folder_name("", run)
     names = [name] if name else ["best", "last"]
-    candidates = [run] if run.is_file() else [run / "checkpoints" / f"{each}.ckpt" for each in names]
+    candidates = [run] if run.is_file() else [run / CHECKPOINTS / f"{each}.ckpt" for each in names]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         verb = read_facts(run).get("verb")  # raises where it is no run at all
-        wanted = " or ".join(f"checkpoints/{each}.ckpt" for each in names)
+        wanted = " or ".join(f"{CHECKPOINTS}/{each}.ckpt" for each in names)
         raise UserError(
             f"{run} is a {verb} run and has no {wanted}: give a {'finetune ' if name == 'best' else ''}run that has "
             "come through an epoch"

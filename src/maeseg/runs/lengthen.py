@@ -1,13 +1,13 @@
 """Runs that are resumed with another number of epochs."""
 
-import csv
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from maeseg.errors import UserError
-from maeseg.runs.run import MayDiffer
+from maeseg.runs.reader import read_curves
+from maeseg.runs.writer import MayDiffer
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,5 @@ def may_lengthen(out: str, epochs: int) -> MayDiffer:
 
 
 def epochs_done(run: Path) -> int:
-    """How many epochs a run has come through."""
-    try:
-        with (run / "metrics.csv").open(newline="") as file:
-            return sum(1 for _ in csv.DictReader(file))
-    except FileNotFoundError:
-        return 0
+    """Number of epochs that a run has completed."""
+    return len(read_curves(run).get("epoch", ()))

@@ -1,10 +1,10 @@
 """The promise that a held-out image was never trained on, kept across runs: images are compared by their content."""
 
 import logging
-from pathlib import Path
 
 from maeseg.errors import UserError
 from maeseg.runs.image_list import TRAINED, Listed, read_image_list
+from maeseg.runs.layout import run_of
 from maeseg.training.initialization import Start
 from maeseg.training.run_images import RunImages
 
@@ -54,13 +54,8 @@ def trained_on(start: Start) -> list[Listed]:
     """
     if start.run is None:
         return [Listed("inherited", start.origin, "")] if start.exported else []
-    run = run_folder(start.run.run)
+    run = run_of(start.run.run)
     stored = read_image_list(run)
     if stored is None:
         return [Listed("inherited", str(run), "")]
     return [Listed("inherited", row.file, row.content) for row in stored.of(*TRAINED)]
-
-
-def run_folder(run: Path) -> Path:
-    """The run folder that a checkpoint was read from, be it by the name of the folder or of a file in it."""
-    return run.parent.parent if run.is_file() else run

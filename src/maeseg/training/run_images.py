@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_bad, write_skipped
+from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_bad
 from maeseg.data.pixel_facts import assumptions, choose_largest, refuse_mixed
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder, describe_labels
@@ -18,8 +18,16 @@ from maeseg.data.split_options import Held, assign, gather
 from maeseg.data.splits import Split, label_subset, named_subset
 from maeseg.data.survey import Survey, survey
 from maeseg.errors import UserError
-from maeseg.runs.image_list import IMAGES, ImageList, Listed, ListedPart, read_image_list, write_image_list
-from maeseg.runs.run import read_facts
+from maeseg.runs.image_list import (
+    ImageList,
+    Listed,
+    ListedPart,
+    read_image_list,
+    write_image_list,
+    write_skipped,
+)
+from maeseg.runs.layout import CHECKPOINTS, IMAGES, RUNS, has_run
+from maeseg.runs.reader import read_facts
 from maeseg.types import OnBadImage
 from maeseg.utils.distributed import first_process
 
@@ -163,7 +171,7 @@ def _stored(out: Path, resume: bool) -> _Stored | None:
     """The list that a run goes on with: its own, or that of the comparison it belongs to."""
     comparison = _comparison_of(out)
     # asked first: another process of the same run writes the list before it makes these folders
-    begun = any((out / name).exists() for name in ("checkpoints", "runs"))
+    begun = any((out / name).exists() for name in (CHECKPOINTS, RUNS))
     if resume and (found := read_image_list(out)):
         return _Stored(found, own=True, shared=comparison is not None)
     if resume and begun:
@@ -179,7 +187,7 @@ def _comparison_of(out: Path) -> Path | None:
     """The comparison whose run a folder is: its runs lie in COMPARISON/runs."""
     runs = out.absolute().parent
     comparison = runs.parent
-    inside = runs.name == "runs" and (comparison / IMAGES).is_file() and (comparison / "run.json").is_file()
+    inside = runs.name == RUNS and (comparison / IMAGES).is_file() and has_run(comparison)
     return comparison if inside and read_facts(comparison).get("verb") == "compare" else None
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from maeseg.errors import UserError
+from maeseg.runs.layout import BEST, CHECKPOINTS, FACTS, LAST, RUNS
 from maeseg.runs.reader import RunFolder, open_run, own_file, read_examples, read_final
 
 log = logging.getLogger(__name__)
@@ -15,7 +16,8 @@ log = logging.getLogger(__name__)
 CAN = {"pretrain": "reconstruct", "finetune": "segment"}
 """What the network of a verb's run does; its name is that of the tab as well."""
 
-CHECKPOINTS = {"segment": "best.ckpt", "reconstruct": "last.ckpt"}
+NETWORKS = {"segment": BEST, "reconstruct": LAST}
+"""The checkpoint that does each."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,9 @@ def find_run(root: Path, name: str) -> FoundRun:
 def _run_folders(root: Path) -> Iterator[Path]:
     for where, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if "run.json" in files:
+        if FACTS in files:
             yield Path(where)
-            folders[:] = [name for name in folders if name == "runs"]  # a comparison's; nothing else in a run is one
+            folders[:] = [name for name in folders if name == RUNS]  # a comparison's; nothing else in a run is one
 
 
 def _name(root: Path, path: Path) -> str:
@@ -105,7 +107,7 @@ def _look(root: Path, path: Path) -> FoundRun | None:
         if folder.verb not in (*CAN, "compare"):
             return None
         can = CAN.get(folder.verb)
-        if can and not own_file(path, "checkpoints", CHECKPOINTS[can]).is_file():
+        if can and not own_file(path, CHECKPOINTS, NETWORKS[can]).is_file():
             can = None
         return FoundRun(name, path, folder.verb, _iou(folder), can)
     except (UserError, OSError) as error:
