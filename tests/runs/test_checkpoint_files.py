@@ -10,7 +10,7 @@ from helpers.mishaps import full_disk
 from maeseg.errors import UserError
 from maeseg.runs.checkpoint_files import is_whole, newest_whole
 from maeseg.training.checkpoint_writer import WholeCheckpoints
-from maeseg.utils.atomic_io import written_whole
+from maeseg.utils.atomic_io import WriteError, atomic_write
 
 
 def content(number: int) -> dict[str, object]:
@@ -28,7 +28,7 @@ def names(folder: Path) -> set[str]:
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("old")
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(b"new")
         assert path.read_text() == "old"
     assert path.read_text() == "new" and names(tmp_path) == {"table.csv"}
@@ -37,7 +37,7 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_file_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), written_whole(path) as file:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as file:
         file.write(b"ne")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and names(tmp_path) == {"table.csv"}
@@ -45,7 +45,7 @@ def test_a_file_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
 
 def test_what_a_kill_left_behind_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "table.csv.tmp").write_text("half of a much longer file")
-    with written_whole(tmp_path / "table.csv") as file:
+    with atomic_write(tmp_path / "table.csv") as file:
         file.write(b"new")
     assert (tmp_path / "table.csv").read_text() == "new" and names(tmp_path) == {"table.csv"}
 
@@ -63,7 +63,7 @@ def test_the_last_checkpoint_becomes_the_previous(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_has_vanished_is_not_made_again(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(WriteError, match="No such file"):
         WholeCheckpoints().save_checkpoint(content(1), tmp_path / "gone" / "last.ckpt")
     assert names(tmp_path) == set()
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from maeseg.errors import UserError
+from maeseg.errors import UserError, reason
 from maeseg.types import BorderRule
 
 if TYPE_CHECKING:
@@ -95,5 +95,5 @@ def evaluate(
     try:
         write_json(path, written)
     except OSError as error:
-        raise UserError(f"--out {path} cannot be written ({error.strerror or error}): give another file") from error
+        raise UserError(f"--out {path} cannot be written ({reason(error)}): give another file") from error
     return figures

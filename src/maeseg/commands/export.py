@@ -43,7 +43,7 @@ def export(
     from maeseg.runs.checkpoint import read_checkpoint
     from maeseg.runs.layout import BEST, CHECKPOINTS, LAST, PREVIOUS
     from maeseg.runs.reader import open_run, own_file, read_final
-    from maeseg.utils.atomic_io import written_whole
+    from maeseg.utils.atomic_io import atomic_write
 
     target, whole_folder = Path(out), format == "smp"
     name = Path(os.path.abspath(out)).name  # of "." too, and not what a link means
@@ -77,6 +77,6 @@ def export(
             made = formats[format](saved, unet, name)
         text = model_card(name, made.what, folder, saved, figures, made.code, made.notes)
         for file_name, content in {**made.files, card.name: text.encode(errors="surrogateescape")}.items():
-            with written_whole(where / file_name) as stream:
+            with atomic_write(where / file_name) as stream:
                 stream.write(content)
     return result

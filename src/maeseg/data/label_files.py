@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from maeseg.data.annotations.mat import read_mat_label
 from maeseg.data.image_files import MAX_PIXELS, DataError, opened
+from maeseg.errors import in_one_line
 
 Reading = Literal["values", "shown", "alpha", "colors"]
 """Ways to read a label file: gray levels or palette indices as stored; gray as a palette shows it; the alpha channel;
@@ -130,7 +131,7 @@ def _load_array(path: Path) -> NDArray[np.generic]:
     except DataError:
         raise
     except Exception as error:  # of whatever kind the damage brings about
-        raise DataError(f"{path} cannot be read as an array ({_reason(error)}): remove it or replace it") from error
+        raise DataError(f"{path} cannot be read as an array ({in_one_line(error)}): remove it or replace it") from error
     return values.astype(np.uint8) if values.dtype == np.bool_ else values
 
 
@@ -148,10 +149,6 @@ def _decode_tiff(path: Path) -> LabelPicture | None:
     except Exception:  # damaged: what Pillow complained of is said
         return None
     return plain_label(values) if values.ndim == 2 and values.dtype.kind in "uif" else None
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def values_of(label: LabelPicture) -> NDArray[np.generic] | None:

@@ -12,12 +12,12 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from maeseg.data.sources.base import Source
-from maeseg.errors import UserError
+from maeseg.errors import UserError, reason
 from maeseg.labels.classes import Classes
 from maeseg.labels.colors import BORDER_COLOR, Color
 from maeseg.prediction.writer import overlay
 from maeseg.types import BORDER
-from maeseg.utils.atomic_io import written_whole
+from maeseg.utils.atomic_io import atomic_write
 
 Entry = tuple[str, Color]
 """A name and its color."""
@@ -90,10 +90,10 @@ def save_sheet(source: Source, indices: Sequence[int], file: Path) -> None:
     else:
         sheet = contact_sheet(map(source.image, indices), [short(PurePath(name)) for name in names])
     try:
-        with written_whole(file) as stream:
+        with atomic_write(file) as stream:
             sheet.save(stream, format="png")
     except OSError as error:
-        raise UserError(f"{file} cannot be written ({error.strerror or error}): name another file") from error
+        raise UserError(f"{file} cannot be written ({reason(error)}): name another file") from error
 
 
 def legend_picture(classes: Classes) -> Image.Image:

@@ -7,7 +7,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from maeseg.runs.layout import LAST, PREVIOUS
-from maeseg.utils.atomic_io import written_whole
+from maeseg.utils.atomic_io import atomic_write
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -20,7 +20,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             OSError: If it cannot be written; what was there before stays.
         """
         path = Path(path)
-        with written_whole(path, keep=path.with_name(PREVIOUS) if path.name == LAST else None) as file:
+        with atomic_write(path, keep=path.with_name(PREVIOUS) if path.name == LAST else None) as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Atomic writing of files: a reader finds a complete file or none, whatever ends the process.
+"""Atomic writes: a file is complete or absent, even if the process or the machine stops during the write.
 
 A failure to write is a ``WriteError``, so that a caller can tell it from a failure to read.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 UNFINISHED = ".tmp"
-"""Suffix of a file that is being written; one that is left over was cut off, and may be deleted."""
+"""Suffix of a file during a write; a leftover one is incomplete and may be deleted."""
 
 
 class WriteError(OSError):
@@ -39,24 +39,24 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_whole(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
-    """Open a file for writing; it takes its name once every byte of it is on the disk.
+def atomic_write(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
+    """Open a file for an atomic write.
 
-    Written under another name beside it, synchronized, renamed; then the folder is synchronized, so that not even a
-    power cut undoes the renaming. Where writing fails, what stood under the name before still does. The block only
-    writes: any OSError in it counts as a failure to write.
+    The file is written under a temporary name in the same folder, synchronized to disk, and renamed; then the folder is
+    synchronized, so that the rename survives a power failure. If the write fails, the previous file is unchanged.
+    The block only writes: any OSError in it counts as a failure to write.
 
     Args:
-        path: The file, in a folder that exists.
-        keep: What to rename the file to that has the name now; without it that file is replaced.
+        path: The file, in an existing folder.
+        keep: New name for the previous file; without it the previous file is replaced.
 
     Raises:
-        WriteError: If it cannot be written.
+        WriteError: The file cannot be written.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
     with writing_to(path):
         try:
-            unfinished.unlink(missing_ok=True)  # in a stranger's folder it may be a link to a file of the user's
+            unfinished.unlink(missing_ok=True)  # in an untrusted folder it may be a link to another file
             with unfinished.open("xb") as file:
                 yield file
                 file.flush()
@@ -72,26 +72,26 @@ def written_whole(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str, errors: str = "strict") -> None:
-    """Write a text file whole, in UTF-8; ``errors`` as in ``str.encode``."""
-    with written_whole(path) as file:
+    """Write a UTF-8 text file atomically; ``errors`` as in ``str.encode``."""
+    with atomic_write(path) as file:
         file.write(text.encode(errors=errors))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole."""
+    """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file whole, row by row; the names of files in it may hold bytes that are no text."""
-    with written_whole(path) as file:
+    """Write a CSV file atomically, row by row; file names may contain bytes that are not UTF-8."""
+    with atomic_write(path) as file:
         lines = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="", write_through=True)
         csv.writer(lines).writerows(rows)
         lines.detach()  # the file is synchronized before it is closed
 
 
 def _synchronize(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
+    if os.name != "posix":  # other systems do not allow opening a folder
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
