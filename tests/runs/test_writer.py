@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from maeseg.errors import UserError
-from maeseg.runs.layout import CONFIG, FIGURES, is_written_by_maeseg
+from maeseg.runs.layout import CONFIG, FIGURES
 from maeseg.runs.reader import is_finished, open_run, read_finished
 from maeseg.runs.writer import begin_run
 from maeseg.utils.atomic_io import WriteError
@@ -111,14 +111,3 @@ def test_facts_that_last_are_compared(tmp_path: Path) -> None:
     again.write_lasting(classes=["a"])
     with pytest.raises(UserError, match="other classes"):
         again.write_lasting(classes=["b"])
-
-
-@pytest.mark.parametrize(
-    ("name", "ours"),
-    [
-        ("run.json", True), ("run.json.tmp", True), ("evaluation-val-ignore-2.json", True), ("checkpoints", True),
-        ("notes.json", False), ("last.ckpt", False), ("evaluation.json", False),
-    ],
-)  # fmt: skip
-def test_files_of_a_run_are_known_by_name(name: str, ours: bool) -> None:
-    assert is_written_by_maeseg(Path(name)) is ours

@@ -143,8 +143,8 @@ def class_figures(confusion_KK: Floats) -> list[dict[str, float | int | None]]:
     return [
         {"pixels": int(true[number])}
         | {
-            name: float(part[number] / whole[number]) if whole[number] else None
-            for name, (part, whole) in zip(CLASS_FIGURES, shares, strict=True)
+            name: float(part[number] / total[number]) if total[number] else None
+            for name, (part, total) in zip(CLASS_FIGURES, shares, strict=True)
         }
         for number in range(len(tp))
     ]
@@ -199,6 +199,6 @@ def _mean_share(part_K: Floats, total_K: Floats) -> Floats:
     return _share(shares_K.sum(axis=-1), occurs_K.sum(axis=-1))
 
 
-def _share(part: Floats, whole: Floats) -> Floats:
-    """``part / whole``, and 1 where there is nothing to be wrong about."""
-    return np.divide(part, whole, out=np.ones_like(whole, dtype=np.float64), where=whole > 0)
+def _share(part: Floats, total: Floats) -> Floats:
+    """``part / total``, and 1 if the total is 0."""
+    return np.divide(part, total, out=np.ones_like(total, dtype=np.float64), where=total > 0)

@@ -30,7 +30,7 @@ class SegmentationMetrics:
     Of the foreground; or with classes of the user's own of each of them, and then the mean over the classes that are
     there, in labels or in predictions (all, background included, count the same).
 
-    Over the whole data set, from pixel counts TP, FP, FN, TN of all images together:
+    Over the data set, from pixel counts TP, FP, FN, TN of all images together:
 
     - ``accuracy``: share of pixels that are right, of whatever class: (TP + TN) / all of foreground and background.
     - ``iou``: intersection over union of the foreground, or of each class, TP / (TP + FP + FN).

@@ -1,4 +1,4 @@
-"""The runs that a page shows: found below one folder, and named by where they lie in it."""
+"""Run folders that a page shows: found below one folder, and named by their path in it."""
 
 import logging
 import os
@@ -14,10 +14,10 @@ from maeseg.runs.reader import RunFolder, open_run, own_file, read_examples, rea
 log = logging.getLogger(__name__)
 
 CAN = {"pretrain": "reconstruct", "finetune": "segment"}
-"""What the network of a verb's run does; its name is that of the tab as well."""
+"""Use of the network of a verb's run; also the name of its tab."""
 
 NETWORKS = {"segment": BEST, "reconstruct": LAST}
-"""The checkpoint that does each."""
+"""Checkpoint for each use."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class FoundRun:
     """A run folder that was found.
 
     Attributes:
-        name: What the page calls it: its path below the folder that was given, or that folder's own name.
-        path: Where it lies.
-        verb: What made it: pretrain, finetune or compare.
-        iou: What a fine-tuned network reached in validation, if it is known.
-        can: ``segment`` or ``reconstruct`` where it has the network for that.
+        name: Its name on the page: its path below the given folder, or that folder's own name.
+        path: The folder.
+        verb: Command that made it: pretrain, finetune or compare.
+        iou: Validation IoU of a fine-tuned network, if it is known.
+        can: ``segment`` or ``reconstruct`` if it has the network for that.
     """
 
     name: str
@@ -117,7 +117,7 @@ def _look(root: Path, path: Path) -> FoundRun | None:
 
 @cache
 def _say_left_out(name: str, reason: str) -> None:
-    """Once, not whenever the runs are looked for."""
+    """Warn once, not at each search."""
     log.warning("%s is left out: %s", name, reason)
 
 
