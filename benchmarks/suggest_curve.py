@@ -22,7 +22,7 @@ from maeseg.data.bad_images import contents_of
 from maeseg.data.sources.base import Source, open_source
 from maeseg.data.splits import draw_split, label_subset
 from maeseg.data.survey import survey
-from maeseg.runs.run import read_metrics
+from maeseg.runs.reader import read_finished
 
 STRATEGIES = ("random", "suggested")
 FIGURES = ("accuracy", "iou", "dice_loss")
@@ -106,7 +106,7 @@ def collect(asked: argparse.Namespace) -> None:
         for count in asked.labels:
             name = "both" if count == asked.labels[0] else strategy
             runs = [asked.out / f"{name}-seed{seed}" / str(count) for seed in asked.seeds]
-            read = [read_metrics(run)[0] for run in runs]
+            read = [read_finished(run)[0] for run in runs]
             curve.setdefault(strategy, {})[str(count)] = {key: [each[key] for each in read] for key in FIGURES}
     (asked.out / "curve.json").write_text(json.dumps(curve, indent=1))
     figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")

@@ -40,7 +40,7 @@ TIER = {name: tier for tier, names in enumerate(TIERS) for name in names}
 REPORTING_MAY_NOT = {"data", "models", "weights", "training", "prediction", "exporting"}  # it reads run folders only
 
 LIGHT = ("", "cli", "errors", "types", "commands")
-HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "monai"}
+HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch"}
 
 MACHINE_PATH = re.compile(r"(?<![\w.:/~-])/(?:home|root|Users|work|mnt|media|tmp)/\w|\b[A-Z]:\\Users\\")
 

@@ -16,7 +16,8 @@ from helpers.tiny_runs import DATA, maeseg
 from maeseg.commands.report import report
 from maeseg.errors import UserError
 from maeseg.runs.checkpoint import read_checkpoint
-from maeseg.runs.run import read_config, write_json
+from maeseg.runs.reader import read_options
+from maeseg.utils.atomic_io import write_json
 
 
 class Trap:
@@ -47,8 +48,8 @@ def test_yaml_constructs_nothing(tmp_path: Path, sprung: Path, capfd: pytest.Cap
     assert maeseg("recipe", "--file", run / "config.yaml", "--data", DATA, "--out", tmp_path / "out") == 2
     assert maeseg("report", "--run", run) == 2
     assert maeseg("pretrain", "--data", DATA, "--out", run, "--resume") == 2
-    with pytest.raises(UserError, match=r"no readable config.yaml"):
-        read_config(run)
+    with pytest.raises(UserError, match=r"config.yaml is not YAML"):
+        read_options(run)
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 4 and all(line.startswith("maeseg: ") for line in lines)
     assert not sprung.exists()

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import maeseg
-from maeseg.errors import Terminated, UserError, nearest
+from maeseg.errors import Terminated, UserError, in_one_line, nearest
+from maeseg.runs.layout import CONFIG
 from maeseg.utils.parsing import one_line, refuse_null, typed_options
 
 VERBS: dict[str, Callable[..., Any]] = {
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             tune_allocator()
             result = VERBS[verb](**options)
     except UserError as error:
-        line = " ".join(str(error).split("\n"))  # a file's name may have several
+        line = in_one_line(error)  # a file's name may have several
         print(f"maeseg: {line}", file=sys.stderr)
         return EXIT_USER_ERROR
     except (KeyboardInterrupt, Terminated) as error:
@@ -182,7 +183,7 @@ def resumed_config(verb: str, words: Sequence[str]) -> list[str]:
     import yaml
 
     values = dict(itertools.pairwise(words)) | dict(word.split("=", 1) for word in words if "=" in word)
-    config = Path(values.get("--out", "")) / "config.yaml"
+    config = Path(values.get("--out", "")) / CONFIG
     if values.get("--resume") != "true" or "--out" not in values or "--config" in values or not config.is_file():
         return []
     try:

@@ -108,10 +108,9 @@ def test_nothing_heavy_is_loaded_for_a_word_of_help(words: list[str]) -> None:
 )
 def test_nothing_heavy_is_loaded_for_an_early_refusal(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
-    heavy = HEAVY | {"monai"}
     code = (
         f"import sys\nfrom maeseg.cli import main\ncode = main({words!r})\n"
-        f"print(code, sorted({heavy!r} & sys.modules.keys()))"
+        f"print(code, sorted({HEAVY!r} & sys.modules.keys()))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
@@ -216,7 +215,7 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "seen in pre-training": ((*COMPARE, "--val", 7), "was trained on 2 of the 7 images that are to validate or test"),
     "tested in pre-training": ((*COMPARE, "--test", 1), "was trained on 1 of the 6 images that are to validate or te"),
     "evaluate a pretrain": (("evaluate", "--run", "PRE", "--data", DATA), "PRE is a pretrain run and has no checkp"),
-    "evaluate no run": (("evaluate", "--run", "HERE", "--data", DATA), "HERE is not a maeseg run"),
+    "evaluate no run": (("evaluate", "--run", "HERE", "--data", DATA), "HERE holds no run.json, so it is not a run"),
     "unknown split": (("evaluate", "--run", "FINE", "--data", DATA, "--split", "tset"), "--split tset must be one of"),
     "evaluate to nowhere": (
         ("evaluate", "--run", "FINE", "--data", DATA, "--out", "nowhere/figures.json"),

@@ -659,16 +659,23 @@ def test_a_comparison_gives_up_none_of_its_runs(
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("text", ["{}", "inits: 3", "inits: [scratch]\nlabels: {4: 1}\nseeds: [x]"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "config.yaml holds no options"),
+        ("inits: 3", "config.yaml there lacks inits, labels, seeds"),
+        ("inits: [scratch]\nlabels: {4: 1}\nseeds: [x]", "config.yaml there lacks inits, labels, seeds"),
+    ],
+)
 def test_a_comparison_whose_config_is_damaged_is_refused(
-    text: str, comparison: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, said: str, comparison: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "comparison"
     shutil.copytree(comparison, out)
     (out / "config.yaml").write_text(text)
     assert maeseg("compare", "--out", out, "--inits", f"[scratch, {pretrained}]", *COMPARISON, "--resume") == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert "config.yaml there lacks inits, labels, seeds" in line
+    assert said in line
 
 
 def test_compare_prints_its_table(

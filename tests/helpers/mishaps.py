@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Literal
 
 import lightning.pytorch  # noqa: F401  # for the server
-import monai.metrics  # noqa: F401
 import pytest
 import segmentation_models_pytorch as smp
 import torch

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 
-from maeseg.metrics.segmentation import SegmentationMetrics
+from maeseg.metrics.segmentation import BOUNDARY_TOLERANCE, SegmentationMetrics, surface_dice
 from maeseg.types import BorderRule
 
 BORDERS: tuple[BorderRule, ...] = get_args(BorderRule)
@@ -76,7 +77,7 @@ def edges(filled: Array) -> Array:
     return np.argwhere(filled & ~inside)
 
 
-def surface_dice(predicted: Array, label: Array, tolerance: float) -> float:
+def surface_dice_by_definition(predicted: Array, label: Array, tolerance: float) -> float:
     a, b = edges(predicted), edges(label)
     if not len(a) or not len(b):
         return float(len(a) == len(b))
@@ -98,7 +99,7 @@ def by_definition(probabilities: list[Array], labels: list[Array], border: Borde
         ious.append(here[0] / union if union else 1.0)
         q, t = p[counted], truth[counted]
         losses.append(1 - 2 * (q * t).sum() / (q.sum() + t.sum()) if t.any() else 0.0)
-        boundaries.append(surface_dice(says, np.where(counted, truth, says), 2.0))
+        boundaries.append(surface_dice_by_definition(says, np.where(counted, truth, says), 2.0))
     return {
         "accuracy": (tp + tn) / (tp + fp + fn + tn),
         "iou": tp / (tp + fp + fn),
@@ -154,6 +155,25 @@ def test_dice_loss_is_the_one_that_training_uses() -> None:
 def test_boundary_tolerates_two_pixels(shift: int, expected: float) -> None:
     found = of_one(square(22, 22 + shift).float(), square(22, 22))
     assert found["boundary_f1"] == pytest.approx(expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # MONAI 1.6 uses its own deprecated argument
+def test_boundary_agrees_with_monai() -> None:
+    monai = pytest.importorskip("monai.metrics.surface_dice")
+    random = np.random.default_rng(0)
+    scores = []
+    for _ in range(40):
+        height, width = random.integers(4, 60, size=2)
+        smooth = ndimage.gaussian_filter(random.normal(size=(height, width)), random.uniform(0, 4))
+        first = smooth > random.uniform(-0.02, 0.05)
+        second = ndimage.shift(first.astype(float), random.uniform(-4, 4, 2), order=0) > 0.5
+        if not (first.any() and second.any()):
+            continue
+        pair = (torch.from_numpy(mask)[None, None] for mask in (first, second))
+        expected = monai.compute_surface_dice(*pair, class_thresholds=[BOUNDARY_TOLERANCE], include_background=True)
+        scores.append(surface_dice(first, second))
+        assert scores[-1] == pytest.approx(float(expected), abs=1e-6)
+    assert len(scores) > 30 and min(scores) < 0.9
 
 
 def test_a_boundary_within_the_ignored_band_is_right_and_one_beyond_it_is_not() -> None:

@@ -10,7 +10,7 @@ from helpers.mishaps import full_disk
 from maeseg.errors import UserError
 from maeseg.runs.checkpoint_files import is_whole, newest_whole
 from maeseg.training.checkpoint_writer import WholeCheckpoints
-from maeseg.utils.atomic_io import atomic_write
+from maeseg.utils.atomic_io import WriteError, atomic_write
 
 
 def content(number: int) -> dict[str, object]:
@@ -63,7 +63,7 @@ def test_the_last_checkpoint_becomes_the_previous(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_has_vanished_is_not_made_again(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(WriteError, match="No such file"):
         WholeCheckpoints().save_checkpoint(content(1), tmp_path / "gone" / "last.ckpt")
     assert names(tmp_path) == set()
 

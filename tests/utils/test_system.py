@@ -11,7 +11,7 @@ import pytest
 from helpers.tiny_runs import DATA, NETWORK, TRAINING, files_in, finetune, maeseg
 from maeseg.cli import main
 from maeseg.data.sources.synthetic import Synthetic
-from maeseg.runs.run import commit, versions
+from maeseg.runs.provenance import commit, versions
 from maeseg.utils import system
 
 LATIN_1 = b"stra\xdfe"
@@ -68,12 +68,12 @@ def test_the_commit_is_of_maeseg_not_of_the_project_it_is_installed_in(
 
     git("init")
     git("commit", "--allow-empty", "-m", "theirs")
-    package = tmp_path / "site-packages" / "run.py"
+    package = tmp_path / "site-packages" / "provenance.py"
     package.parent.mkdir()
     package.touch()
-    monkeypatch.setattr("maeseg.runs.run.__file__", str(package))
+    monkeypatch.setattr("maeseg.runs.provenance.__file__", str(package))
     assert commit() is None
-    git("add", "site-packages/run.py")
+    git("add", "site-packages/provenance.py")
     assert commit() is not None
 
 

@@ -44,7 +44,7 @@ def check(
     from maeseg.data.splits import evenly_spread
     from maeseg.data.summary import summarize
     from maeseg.data.survey import survey
-    from maeseg.errors import UserError
+    from maeseg.errors import UserError, reason
     from maeseg.prediction.contact_sheet import save_sheet
     from maeseg.prediction.output_files import check_new_file
     from maeseg.utils.atomic_io import write_text
@@ -69,7 +69,7 @@ def check(
         try:
             write_text(Path(write), write_description(source.description, rule, source.classes, Path(write).parent))
         except OSError as error:
-            raise UserError(f"--write {write} cannot be written ({error.strerror or error}): name another") from error
+            raise UserError(f"--write {write} cannot be written ({reason(error)}): name another") from error
     lines = dict(found.lines)
     if pictured and refusal is None:
         save_sheet(source, evenly_spread(sorted(facts.facts), 10), pictured)

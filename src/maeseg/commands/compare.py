@@ -128,7 +128,7 @@ def compare(
     from maeseg.commands.finetune import finetune
     from maeseg.comparison.contrast_pictures import write_contrasts
     from maeseg.comparison.plan import GROWS, Cell, adds_seeds, name_inits, plan_cells, planned_before, refuse_fewer
-    from maeseg.comparison.reader import RESULTS, read_interim_looks, trace_pretraining
+    from maeseg.comparison.reader import read_interim_looks, trace_pretraining
     from maeseg.comparison.results import RESULT_COLUMNS, ResultRow, append_result, read_results
     from maeseg.comparison.wording import plan_sentence
     from maeseg.data.bad_images import refuse_one_class
@@ -138,7 +138,9 @@ def compare(
     from maeseg.models.trial_pass import trial_pass
     from maeseg.models.unet import build_unet, check_image_size, largest_stride
     from maeseg.runs.checkpoint import choose_crop, choose_size
-    from maeseg.runs.run import Run, is_finished, read_metrics
+    from maeseg.runs.layout import RESULTS
+    from maeseg.runs.reader import is_finished, read_finished
+    from maeseg.runs.writer import begin_run
     from maeseg.training.batch_check import check_batch_statistics
     from maeseg.training.class_weights import check_class_weights
     from maeseg.training.held_out import check_held_out
@@ -192,7 +194,7 @@ def compare(
         refuse_fewer(cells_before, cells)
         return GROWS
 
-    run = Run("compare", config, may_differ)
+    run = begin_run("compare", config, may_differ)
     table = run.path / RESULTS
     looks = read_interim_looks(run.before)
     if adds_seeds(cells_before, cells) and table.exists():
@@ -255,7 +257,7 @@ def compare(
                 )
             if not first_process():  # of several processes the first one writes
                 continue
-            figures, facts = read_metrics(folder)
+            figures, facts = read_finished(folder)
             append_result(
                 table,
                 ResultRow(

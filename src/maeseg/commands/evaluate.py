@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from maeseg.errors import UserError
+from maeseg.errors import UserError, reason
 from maeseg.types import BorderRule
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def evaluate(
     from maeseg.prediction.output_files import check_new_file, free_file
     from maeseg.prediction.segmenter import segmenter_of
     from maeseg.runs.checkpoint import read_checkpoint
-    from maeseg.runs.run import write_json
-    from maeseg.training.held_out import run_folder
+    from maeseg.runs.layout import EVALUATION, run_of
+    from maeseg.utils.atomic_io import write_json
     from maeseg.utils.progress import show_progress
 
     if out:
@@ -66,7 +66,7 @@ def evaluate(
     segmenter, classes = segmenter_of(saved), saved.spec.classes
     rule: BorderRule = border or saved.data.border
     check_border(rule, classes)
-    normalization, folder = saved.spec.normalization, run_folder(Path(run))
+    normalization, folder = saved.spec.normalization, run_of(Path(run))
 
     def opened(test: bool) -> "Source":
         source = open_source(data, labeled=True, test=test, channels=normalization.channels, classes=classes)
@@ -91,9 +91,9 @@ def evaluate(
     names = [source.file(index) for index in indices]
     per_image = [{"file": name, **image} for name, image in zip(names, metrics.per_image(), strict=True)]
     written = {**figures, "data": data, "checkpoint": str(saved.path), "per_image": per_image}
-    path = Path(out) if out else free_file(folder, f"evaluation-{measured.split}-{rule}", written)
+    path = Path(out) if out else free_file(folder, f"{EVALUATION}-{measured.split}-{rule}", written)
     try:
         write_json(path, written)
     except OSError as error:
-        raise UserError(f"--out {path} cannot be written ({error.strerror or error}): give another file") from error
+        raise UserError(f"--out {path} cannot be written ({reason(error)}): give another file") from error
     return figures

@@ -41,6 +41,7 @@ def export(
     from maeseg.exporting.parity import images_to_check
     from maeseg.prediction.output_files import check_new_file, open_output
     from maeseg.runs.checkpoint import read_checkpoint
+    from maeseg.runs.layout import BEST, CHECKPOINTS, LAST, PREVIOUS
     from maeseg.runs.reader import open_run, own_file, read_final
     from maeseg.utils.atomic_io import atomic_write
 
@@ -59,8 +60,8 @@ def export(
     if format == "onnx":
         check_onnx()
     folder = open_run(Path(run))
-    for each in ("best.ckpt", "last.ckpt", "previous.ckpt"):
-        own_file(folder.path, "checkpoints", each)
+    for each in (BEST, LAST, PREVIOUS):
+        own_file(folder.path, CHECKPOINTS, each)
     saved, figures = read_checkpoint(folder.path), read_final(folder.path)
     if format in ("smp", "onnx"):
         check_fine_tuned(saved, format)

@@ -162,9 +162,10 @@ def finetune(
     from maeseg.prediction.segmenter import segmenter_of
     from maeseg.runs.checkpoint import choose_crop, choose_size, read_checkpoint
     from maeseg.runs.lengthen import may_lengthen
-    from maeseg.runs.run import Run, read_metrics
+    from maeseg.runs.reader import read_finished
     from maeseg.runs.training_facts import TrainingData, TrainingFacts
     from maeseg.runs.validation import Confusion, write_validation
+    from maeseg.runs.writer import begin_run
     from maeseg.training.batch_check import check_batch_statistics
     from maeseg.training.callbacks import LossWatch
     from maeseg.training.class_weights import check_class_weights, choose_class_weights
@@ -253,10 +254,10 @@ def finetune(
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
         "crop": list(native) if native else None,
     }  # fmt: skip
-    run = Run("finetune", config, may_lengthen(out, epochs))
+    run = begin_run("finetune", config, may_lengthen(out, epochs))
     if run.complete:
         log.info("%s is finished already", out)
-        return read_metrics(run.path)[0]
+        return read_finished(run.path)[0]
     with run.writing():
         chosen.write(run.path, train, inherited)
         run.write_lasting(**own.facts)
@@ -280,7 +281,7 @@ def finetune(
             files = [source.file(index) for index in split.measured]
             confusion = Confusion(own.names, metrics.confusion_KK) if own != BINARY else None
             write_validation(run.path, files, metrics.images, metrics.reliability, confusion)
-            write_predictions(run.path / "examples", source, predicted)
+            write_predictions(run.examples, source, predicted)
             run.finish(
                 figures,
                 label_count=len(train),

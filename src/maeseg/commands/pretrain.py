@@ -126,8 +126,8 @@ def pretrain(
     )
     from maeseg.prediction.examples import choose_examples, write_reconstructions
     from maeseg.runs.lengthen import may_lengthen
-    from maeseg.runs.run import Run
     from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
+    from maeseg.runs.writer import begin_run
     from maeseg.training.batch_check import check_batch_statistics
     from maeseg.training.callbacks import LossWatch, last_epoch
     from maeseg.training.held_out import check_held_out
@@ -194,7 +194,7 @@ def pretrain(
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
         "patch_size": patch_size,
     }  # fmt: skip
-    run = Run("pretrain", config, may_lengthen(out, epochs))
+    run = begin_run("pretrain", config, may_lengthen(out, epochs))
     if run.complete:
         log.info("%s is finished already", out)
         return
@@ -207,9 +207,9 @@ def pretrain(
         visible = module.draw_visible(len(examples), size, EXAMPLE_GRIDS)
         with run.writing():
             write_reconstructions(
-                run.path / "examples", network, source, examples, size, visible, normalize_target, normalization
+                run.examples, network, source, examples, size, visible, normalize_target, normalization
             )
-            final = last_epoch(run.path / "metrics.csv", columns)
+            final = last_epoch(run.epochs, columns)
             run.finish(
                 final, images=len(split.train), steps=trainer.global_step, parameters=count_parameters(network),
                 transfer=str(loaded) if loaded else None,

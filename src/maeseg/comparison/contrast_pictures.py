@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from maeseg.comparison.contrasts import CONTRASTS, choose_contrasts, read_list, write_list
+from maeseg.comparison.contrasts import choose_contrasts, read_list, write_list
 from maeseg.comparison.reader import read_comparison
 from maeseg.data.sources.base import Source
 from maeseg.prediction.examples import save_class_map
 from maeseg.prediction.segmenter import load
+from maeseg.runs.layout import CONTRASTS
+from maeseg.utils.atomic_io import writing_to
 
 
 def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> None:
@@ -26,6 +28,7 @@ def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> N
 
     Raises:
         UserError: A checkpoint is gone or damaged.
+        WriteError: The folder cannot be written.
     """
     comparison = read_comparison(compare)
     contrasts = choose_contrasts(comparison)
@@ -42,11 +45,14 @@ def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> N
     predicted = {run: _predict(compare / run, source, images) for run, images in wanted.items()}
 
     folder = compare / CONTRASTS
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    with writing_to(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
     for each, ours, theirs in pairs:
         index = indices[each.file]
-        source.image(index).save(folder / f"{each.pictures}_image.png")
+        picture = source.image(index)
+        with writing_to(folder):
+            picture.save(folder / f"{each.pictures}_image.png")
         maps = {"prediction": predicted[ours][index], "reference": predicted[theirs][index]}
         for kind, classes_HW in {"label": np.asarray(source.label(index)), **maps}.items():
             save_class_map(classes_HW, folder / f"{each.pictures}_{kind}.png", source.classes)

@@ -9,10 +9,8 @@ import numpy as np
 
 from maeseg.comparison.reader import Comparison
 from maeseg.errors import UserError
+from maeseg.runs.layout import CONTRAST_LIST, CONTRASTS
 from maeseg.runs.tables import read_table, write_table
-
-CONTRASTS = "contrasts"
-"""Folder, in that of the comparison, of the pictures and their list."""
 
 SHOWN = 4
 """Images of each kind, for each number of labels and pair of inits."""
@@ -95,7 +93,7 @@ def choose_contrasts(comparison: Comparison) -> list[Contrast]:
 def write_list(compare: Path, contrasts: Sequence[Contrast]) -> None:
     """Write contrasts/contrasts.csv into a compare folder."""
     rows = ([getattr(each, name) for name in _COLUMNS] for each in contrasts)
-    write_table(compare / CONTRASTS / f"{CONTRASTS}.csv", _COLUMNS, rows)
+    write_table(compare / CONTRASTS / CONTRAST_LIST, _COLUMNS, rows)
 
 
 def read_list(compare: Path) -> list[Contrast]:
@@ -104,14 +102,14 @@ def read_list(compare: Path) -> list[Contrast]:
     Raises:
         UserError: It lacks a column, or holds a value of the wrong kind or a picture outside of its folder.
     """
-    file = compare / CONTRASTS / f"{CONTRASTS}.csv"
+    file = compare / CONTRASTS / CONTRAST_LIST
     return read_table(file, _COLUMNS, "compare", _parse) if file.is_file() else []
 
 
 def _parse(cells: dict[str, str]) -> Contrast:
     if PurePath(cells["pictures"]).name != cells["pictures"]:
         raise UserError(
-            f"{CONTRASTS}.csv names the pictures {cells['pictures']}, outside of its folder: remove that line"
+            f"{CONTRAST_LIST} names the pictures {cells['pictures']}, outside of its folder: remove that line"
         )
     return Contrast(
         init=cells["init"],

@@ -10,10 +10,9 @@ from typing import Any
 from maeseg.comparison.bootstrap import resample_images
 from maeseg.comparison.results import SCRATCH, ResultRow, read_results
 from maeseg.metrics.scores import Floats, ImageScores
+from maeseg.runs.layout import RESULTS, has_run, run_of
 from maeseg.runs.reader import Curves, open_run, own_file, read_curves
 from maeseg.runs.validation import Validation, read_validation
-
-RESULTS = "results.csv"
 
 
 @dataclass(frozen=True)
@@ -192,5 +191,5 @@ def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, fl
 
 def _run_of(weights: Path) -> Path | None:
     """The run folder that weights are, or that they are a checkpoint of."""
-    folder = weights.parent.parent if weights.parent.name == "checkpoints" else weights
-    return folder if (folder / "run.json").is_file() else None
+    folder = run_of(weights)
+    return folder if has_run(folder) else None

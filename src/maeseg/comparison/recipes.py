@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from maeseg.comparison.plan import ENCODER_ONLY
-from maeseg.errors import UserError, nearest
+from maeseg.errors import UserError, in_one_line, nearest
 from maeseg.models.unet import (
     DECODER_CHANNELS,
     as_size,
@@ -115,7 +115,7 @@ def _load(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"--file {file} cannot be read as YAML ({' '.join(str(error).split())})") from error
+        raise UserError(f"--file {file} cannot be read as YAML ({in_one_line(error)})") from error
     if not isinstance(content, dict) or not isinstance(content.get("steps"), list) or not content["steps"]:
         raise UserError(f"--file {file} is not a recipe: it has no list of steps (see recipes/)")
     if spare := set(content) - {"variables", "steps"}:

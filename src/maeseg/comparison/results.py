@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path, PurePath
 
 from maeseg.errors import UserError
+from maeseg.runs.layout import RESULTS
 from maeseg.runs.tables import read_table, write_table
 
 SCRATCH = "scratch"
@@ -107,7 +108,7 @@ def _parse(cells: dict[str, str]) -> ResultRow:
 
     run = PurePath(cells["run"])
     if run.is_absolute() or ".." in run.parts:
-        raise UserError(f"results.csv names the run {run}, outside of the comparison: correct or remove that line")
+        raise UserError(f"{RESULTS} names the run {run}, outside of the comparison: correct or remove that line")
     return ResultRow(
         init=cells["init"],
         labels=labels(),

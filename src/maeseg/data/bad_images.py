@@ -16,13 +16,8 @@ from maeseg.data.survey import Survey
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.types import BORDER, OnBadImage
-from maeseg.utils.atomic_io import write_csv
-from maeseg.utils.distributed import first_process
 
 log = logging.getLogger(__name__)
-
-SKIPPED = "skipped.csv"
-_COLUMNS = ("file", "reason")
 
 Skipped = dict[str, str]
 """Reason for each skipped file, by its name in the source."""
@@ -89,7 +84,7 @@ def leave_out_bad(
     for name, purpose in (("train", "training"), ("val", "validation"), ("test", "test")):
         if getattr(split, name) and not usable[name]:
             raise UserError(f"--on_bad_image skip leaves no {purpose} image of {source.name}: {bad[min(bad)]}")
-    log.warning("%d images of %s cannot be used and are skipped (%s)", len(bad), source.name, SKIPPED)
+    log.warning("%d images of %s cannot be used and are skipped (skipped.csv)", len(bad), source.name)
     return Split(**usable), {source.file(index): bad[index] for index in sorted(bad)}
 
 
@@ -145,20 +140,6 @@ def _classes_in(source: Source, indices: Sequence[int]) -> set[int]:
         if len(found) > 1:
             break
     return found
-
-
-def write_skipped(run: Path, skipped: Skipped) -> None:
-    """Write ``skipped.csv`` into a run folder, if any file was skipped.
-
-    Args:
-        run: Run folder.
-        skipped: Files skipped by ``leave_out_bad``.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    if skipped and first_process():  # one of several processes writes
-        write_csv(run / SKIPPED, [_COLUMNS, *skipped.items()])
 
 
 def _summary(bad: Mapping[int, str]) -> str:

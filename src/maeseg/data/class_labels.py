@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from maeseg.data.image_files import DataError, opened
-from maeseg.errors import UserError
+from maeseg.errors import UserError, in_one_line, reason
 from maeseg.labels.classes import BINARY, MOST, Classes, Range, default_colors, one, pack
 from maeseg.labels.colors import with_distinct_colors
 from maeseg.types import BORDER, BorderRule
@@ -37,7 +37,7 @@ def read_classes(file: Path) -> Classes:
         with file.open("rb") as stream:
             content = stream.read(_LONGEST + 1)
     except OSError as error:
-        raise UserError(f"--classes {file} cannot be read ({error.strerror or error}): give {FORMS}") from error
+        raise UserError(f"--classes {file} cannot be read ({reason(error)}): give {FORMS}") from error
     try:
         if content.startswith(_PNG):
             return _of_palette(file)
@@ -45,8 +45,7 @@ def read_classes(file: Path) -> Classes:
             raise ValueError("larger than 1 MB")
         return _of_list(yaml.safe_load(io.BytesIO(content)), str(file))
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"--classes {file} is not a list of classes ({reason}): give {FORMS}") from error
+        raise UserError(f"--classes {file} is not a list of classes ({in_one_line(error)}): give {FORMS}") from error
 
 
 def choose_classes(file: str | None) -> Classes:

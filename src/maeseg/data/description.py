@@ -31,7 +31,7 @@ import yaml
 from maeseg.data.class_labels import parse_classes, parse_ranges
 from maeseg.data.label_files import Reading
 from maeseg.data.label_rules import LabelRule, Orientation, write_range
-from maeseg.errors import UserError, nearest
+from maeseg.errors import UserError, in_one_line, nearest, reason
 from maeseg.labels.classes import BINARY, Classes, Codes, Range, unpack
 
 SUFFIXES = (".yaml", ".yml")
@@ -112,13 +112,10 @@ def read_description_lines(file: Path) -> dict[Any, Any]:
         given = yaml.safe_load(content)
     except OSError as error:
         raise UserError(
-            f"--data {file} cannot be read ({error.strerror or error}): give a folder, or a file written by maeseg "
-            "check --write"
+            f"--data {file} cannot be read ({reason(error)}): give a folder, or a file written by maeseg check --write"
         ) from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(
-            f"--data {file} is not a YAML file ({' '.join(str(error).split())}): see maeseg check"
-        ) from error
+        raise UserError(f"--data {file} is not a YAML file ({in_one_line(error)}): see maeseg check") from error
     if not isinstance(given, dict):
         raise UserError(f"--data {file} does not describe a data set: add path: FOLDER to it, or see maeseg check")
     return given

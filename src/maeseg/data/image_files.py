@@ -14,7 +14,7 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from maeseg.data.png import without_long_texts
-from maeseg.errors import UserError
+from maeseg.errors import UserError, in_one_line
 
 SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif",
@@ -131,8 +131,7 @@ def open_bytes(file: Path | io.BytesIO, name: str) -> Iterator[BinaryIO]:
         raise DataError(f"{name} cannot be read: permission denied; allow reading it") from error
     # for a damaged file decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else reason
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else in_one_line(error)
         raise DataError(f"{name} cannot be read as an image ({reason}): remove it or replace it") from error
 
 

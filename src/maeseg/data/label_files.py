@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from maeseg.data.annotations.mat import read_mat_label
 from maeseg.data.image_files import MAX_PIXELS, DataError, opened
+from maeseg.errors import in_one_line
 
 Reading = Literal["values", "shown", "alpha", "colors"]
 """Values of a label file that encode the classes: gray levels or palette indices as stored (``values``); gray levels
@@ -132,7 +133,7 @@ def _load_array(path: Path) -> NDArray[np.generic]:
     except DataError:
         raise
     except Exception as error:  # the type depends on the damage
-        raise DataError(f"{path} cannot be read as an array ({_reason(error)}): remove it or replace it") from error
+        raise DataError(f"{path} cannot be read as an array ({in_one_line(error)}): remove it or replace it") from error
     return values.astype(np.uint8) if values.dtype == np.bool_ else values
 
 
@@ -150,10 +151,6 @@ def _decode_tiff(path: Path) -> DecodedLabel | None:
     except Exception:  # damaged: Pillow's error is reported
         return None
     return plain_label(values) if values.ndim == 2 and values.dtype.kind in "uif" else None
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def values_of(label: DecodedLabel) -> NDArray[np.generic] | None:

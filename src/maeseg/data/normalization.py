@@ -11,6 +11,7 @@ from torchvision.transforms.v2.functional import to_dtype
 from maeseg.data.image_reading import RGB
 from maeseg.data.pixel_conversion import FULL
 from maeseg.data.sources.base import Source
+from maeseg.data.splits import evenly_spread
 from maeseg.utils.plain_values import numbers, whole_number
 from maeseg.utils.progress import show_progress
 
@@ -71,7 +72,7 @@ def measure_normalization(source: Source, indices: Sequence[int]) -> Normalizati
     """
     if source.channels == RGB:
         return replace(IMAGENET, largest=source.largest)
-    chosen = indices[:: -(-len(indices) // MOST)]
+    chosen = evenly_spread(indices, MOST)
     count, total, squares = 0, torch.zeros(source.channels).double(), torch.zeros(source.channels).double()
     for index in show_progress(chosen, "measuring channels"):
         values_CL = _with_data(source, index).double()

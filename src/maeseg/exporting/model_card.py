@@ -17,7 +17,7 @@ from maeseg.data.image_reading import RGB
 from maeseg.metrics.scores import CLASS_FIGURES
 from maeseg.runs.checkpoint import Checkpoint
 from maeseg.runs.reader import RunFolder
-from maeseg.runs.run import ABOUT_THIS_CALL
+from maeseg.runs.writer import ABOUT_THIS_CALL
 
 LONGEST = 200
 """Characters of a text from a run folder that are shown."""

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from maeseg.data.normalization import Normalization
-from maeseg.errors import UserError
+from maeseg.errors import UserError, first_line
 from maeseg.exporting.padding import with_fixed_padding
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.spec_metadata import spec_metadata
@@ -133,8 +133,7 @@ def _silently() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what was first raised."""
+    """The first line of the message of the first error in a chain."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:160]
+    return first_line(error)

@@ -1,7 +1,8 @@
-"""What a segmentation scores: one definition of every figure, from what was counted on each image.
+"""Scores of a segmentation: the one definition of every figure, from the pixel counts of each image.
 
-Measuring (``inference.metrics``) and resampling the images (``experiments``) use the same code, so that a resampled
-figure is the figure itself over other images. Only numpy: reading a run's results must not load torch.
+Training (``metrics.pixels``), evaluation (``metrics.segmentation``) and the bootstrap over images
+(``comparison.bootstrap``) all use these functions, so that a figure means the same everywhere. Only numpy: reading a
+run's results must not load torch.
 
 Axes: M images, K classes, R replicates.
 """
@@ -17,12 +18,41 @@ BINS = 20
 """Bins of the predicted probability, of equal width."""
 
 
+def split_confusion(confusion_KK: Floats) -> tuple[Floats, Floats, Floats]:
+    """Pixels of each class that are right (TP), wrongly predicted (FP) and missed (FN).
+
+    Args:
+        confusion_KK: Pixels by true class (rows) and predicted class (columns), (..., K, K).
+
+    Returns:
+        Three arrays (..., K).
+    """
+    tp_K = np.diagonal(confusion_KK, axis1=-2, axis2=-1)
+    return tp_K, confusion_KK.sum(axis=-2) - tp_K, confusion_KK.sum(axis=-1) - tp_K
+
+
+def accuracy(tp_K: Floats, fn_K: Floats) -> Floats:
+    """Share of pixels that are right, of any class: (..., K) to (...); 1 without pixels."""
+    return _share(tp_K.sum(axis=-1), (tp_K + fn_K).sum(axis=-1))
+
+
+def mean_iou(tp_K: Floats, fp_K: Floats, fn_K: Floats, first: int) -> Floats:
+    """Intersection over union, TP / (TP + FP + FN), mean over classes from ``first`` on: (..., K) to (...).
+
+    The mean is over the classes that occur, in the labels or in the prediction: a class that is in neither was neither
+    right nor wrong. If none occurs, it is 1.
+    """
+    return _mean_share(tp_K[..., first:], (tp_K + fp_K + fn_K)[..., first:])
+
+
+def mean_dice(tp_K: Floats, fp_K: Floats, fn_K: Floats, first: int) -> Floats:
+    """Dice score, 2 TP / (2 TP + FP + FN), mean over classes as in ``mean_iou``: (..., K) to (...)."""
+    return _mean_share((2 * tp_K)[..., first:], (2 * tp_K + fp_K + fn_K)[..., first:])
+
+
 @dataclass(frozen=True)
 class ImageScores:
-    """What was measured on each image of a set, in order: arrays of shape (M, K) and (M,).
-
-    A mean over classes is over those that are there, in the labels or in the prediction: a class that is in neither
-    was neither right nor wrong. Where there is none at all, it is 1.
+    """Measurements of each image of a set, in order: arrays of shape (M, K) and (M,).
 
     Attributes:
         tp: Pixels of each class that are predicted as such, under the border rule.
@@ -30,8 +60,7 @@ class ImageScores:
         fn: Pixels of the class that were missed.
         dice_loss: Soft Dice loss of the image, 0 to 1.
         boundary_f1: Normalized surface Dice of the image, 0 to 1.
-        first: The first class that means are over: 1 where the foreground alone counts, and the background (0) is only
-            what the foreground is not.
+        first: First class that counts in means: 1 for foreground alone, 0 for classes of the user's own.
     """
 
     tp: Floats
@@ -55,56 +84,50 @@ class ImageScores:
     @property
     def iou(self) -> Floats:
         """Intersection over union of each image, mean over classes, (M,)."""
-        return self._mean(self.tp, self.tp + self.fp + self.fn)
+        return mean_iou(self.tp, self.fp, self.fn, self.first)
 
     @property
     def accuracy(self) -> Floats:
         """Share of pixels that are right in each image, (M,)."""
-        return _share(self.tp.sum(axis=-1), (self.tp + self.fn).sum(axis=-1))
+        return accuracy(self.tp, self.fn)
 
     @property
     def dice(self) -> Floats:
         """Dice score of each image, mean over classes, (M,)."""
-        return self._mean(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+        return mean_dice(self.tp, self.fp, self.fn, self.first)
 
     def over_set(self, times_RM: Floats) -> dict[str, Floats]:
-        """The figures of a set in which every image counts so many times.
+        """Figures of a set in which every image counts a number of times.
 
         ``accuracy``, ``iou`` and ``dice`` come from the pixel counts of all images together; ``iou_per_image``,
         ``dice_loss`` and ``boundary_f1`` are means over images.
 
         Args:
-            times_RM: How often each image counts, (R, M) or (M,); at least one in each row.
+            times_RM: Number of times that each image counts, (R, M) or (M,); at least one in each row.
 
         Returns:
             Each figure, 0 to 1, of shape (R,) or ().
         """
         counted = (self.tp, self.fp, self.fn, self.dice_loss, self.boundary_f1)
         tp, fp, fn, dice_loss, boundary_f1 = (times_RM @ each for each in counted)
-        whole = ImageScores(tp, fp, fn, dice_loss, boundary_f1, self.first)
+        pooled = ImageScores(tp, fp, fn, dice_loss, boundary_f1, self.first)
         images = times_RM.sum(axis=-1)
         return {
-            "accuracy": whole.accuracy,
-            "iou": whole.iou,
+            "accuracy": pooled.accuracy,
+            "iou": pooled.iou,
             "iou_per_image": times_RM @ self.iou / images,
-            "dice": whole.dice,
-            "dice_loss": whole.dice_loss / images,
-            "boundary_f1": whole.boundary_f1 / images,
+            "dice": pooled.dice,
+            "dice_loss": pooled.dice_loss / images,
+            "boundary_f1": pooled.boundary_f1 / images,
         }
-
-    def _mean(self, part: Floats, whole: Floats) -> Floats:
-        part, whole = part[..., self.first :], whole[..., self.first :]
-        there = (whole > 0).sum(axis=-1)
-        shares = np.divide(part, whole, out=np.zeros_like(whole, dtype=np.float64), where=whole > 0)
-        return _share(shares.sum(axis=-1), there)
 
 
 CLASS_FIGURES = ("iou", "dice", "precision", "recall")
-"""What is said of each class, in the order it is shown."""
+"""Figures of each class, in the order they are shown."""
 
 
 def class_figures(confusion_KK: Floats) -> list[dict[str, float | int | None]]:
-    """The figures of each class, from all pixels of a set.
+    """Figures of each class, from all pixels of a set.
 
     Args:
         confusion_KK: Pixels by true class (rows) and predicted class (columns).
@@ -114,13 +137,14 @@ def class_figures(confusion_KK: Floats) -> list[dict[str, float | int | None]]:
         as the class that is of it) and ``recall`` (share of the class that was found); None where there is nothing
         that could have been right or wrong.
     """
-    tp, true, predicted = np.diag(confusion_KK), confusion_KK.sum(axis=1), confusion_KK.sum(axis=0)
-    shares = (tp, true + predicted - tp), (2 * tp, true + predicted), (tp, predicted), (tp, true)
+    tp, fp, fn = split_confusion(confusion_KK)
+    true, predicted = tp + fn, tp + fp
+    shares = (tp, true + fp), (2 * tp, true + predicted), (tp, predicted), (tp, true)
     return [
         {"pixels": int(true[number])}
         | {
-            name: float(part[number] / whole[number]) if whole[number] else None
-            for name, (part, whole) in zip(CLASS_FIGURES, shares, strict=True)
+            name: float(part[number] / total[number]) if total[number] else None
+            for name, (part, total) in zip(CLASS_FIGURES, shares, strict=True)
         }
         for number in range(len(tp))
     ]
@@ -169,6 +193,12 @@ class Reliability:
         return float(np.abs(self.probability - self.foreground).sum() / max(self.pixels.sum(), 1))
 
 
-def _share(part: Floats, whole: Floats) -> Floats:
-    """``part / whole``, and 1 where there is nothing to be wrong about."""
-    return np.divide(part, whole, out=np.ones_like(whole, dtype=np.float64), where=whole > 0)
+def _mean_share(part_K: Floats, total_K: Floats) -> Floats:
+    occurs_K = total_K > 0
+    shares_K = np.divide(part_K, total_K, out=np.zeros_like(total_K, dtype=np.float64), where=occurs_K)
+    return _share(shares_K.sum(axis=-1), occurs_K.sum(axis=-1))
+
+
+def _share(part: Floats, total: Floats) -> Floats:
+    """``part / total``, and 1 if the total is 0."""
+    return np.divide(part, total, out=np.ones_like(total, dtype=np.float64), where=total > 0)

@@ -1,21 +1,24 @@
-"""How good a segmentation is: one definition of every figure, for evaluation, comparison and report.
+"""Metrics of a segmentation at the labels' own size, for evaluation, comparison and report.
 
 Axes: K maps or classes, H W pixels.
 """
 
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from maeseg.labels.class_map import apply_border, class_map
 from maeseg.labels.classes import BINARY, Classes
-from maeseg.metrics.scores import Floats, ImageScores, Reliability, class_figures
+from maeseg.metrics.pixels import count_pixels
+from maeseg.metrics.scores import Floats, ImageScores, Reliability, class_figures, split_confusion
 from maeseg.types import BORDER, BorderRule
+
+Mask = NDArray[np.bool_]
 
 BOUNDARY_TOLERANCE = 2.0
 """Pixels by which a boundary may be off and still count as right."""
@@ -27,7 +30,7 @@ class SegmentationMetrics:
     Of the foreground; or with classes of the user's own of each of them, and then the mean over the classes that are
     there, in labels or in predictions (all, background included, count the same).
 
-    Over the whole data set, from pixel counts TP, FP, FN, TN of all images together:
+    Over the data set, from pixel counts TP, FP, FN, TN of all images together:
 
     - ``accuracy``: share of pixels that are right, of whatever class: (TP + TN) / all of foreground and background.
     - ``iou``: intersection over union of the foreground, or of each class, TP / (TP + FP + FN).
@@ -42,7 +45,7 @@ class SegmentationMetrics:
       image without foreground, whatever is predicted there: so is a class's that an image does not have,
       and the mean is over all classes.
     - ``boundary_f1``: normalized surface Dice (arXiv 2111.05408) at a tolerance of 2 pixels of the label's
-      own size, by MONAI: the share of boundary pixels, of prediction and label together, that lie within
+      own size: the share of boundary pixels, of prediction and label together, that lie within
       the tolerance of the other's boundary. A boundary pixel is a foreground pixel that has background, or
       the end of the image, above, below, left or right of it.
 
@@ -56,12 +59,12 @@ class SegmentationMetrics:
     outside is measured from their rim.
 
     Args:
-        border: What a border pixel (255) of the label counts as.
+        border: Meaning of a border pixel (255) of the label.
         classes: Of the labels.
 
     Attributes:
         confusion_KK: Pixels of all images by true class (rows) and predicted class (columns).
-        reliability: How the predicted probabilities compare with the labels, over the pixels of all images.
+        reliability: Predicted probabilities against labels, over the pixels of all images.
     """
 
     def __init__(self, border: BorderRule, classes: Classes = BINARY) -> None:
@@ -99,11 +102,10 @@ class SegmentationMetrics:
         probability = probability_KHW.detach().cpu().double()
         label = apply_border(label_HW.cpu(), self.border).long()
         predicted = class_map(probability).long()
-        confusion_KK = multiclass_confusion_matrix(
-            predicted, label, num_classes=count, ignore_index=BORDER, validate_args=False
-        ).numpy()
+        confusion_KK = count_pixels(predicted, label, count).numpy()
         dice_loss = float(self._dice_loss(probability[None], label[None]))
-        boundary_f1 = _boundary_f1(predicted, torch.where(label == BORDER, predicted, label), self.classes.measured)
+        shown = torch.where(label == BORDER, predicted, label)
+        boundary_f1 = _boundary_f1(predicted.numpy(), shown.numpy(), self.classes.measured)
         self._images.append((confusion_KK.astype(np.float64), dice_loss, boundary_f1))
         self.confusion_KK += confusion_KK
         counted = label != BORDER
@@ -112,7 +114,7 @@ class SegmentationMetrics:
 
     @property
     def images(self) -> ImageScores:
-        """What was measured on each image, in order.
+        """Measurements of each image, in order.
 
         Raises:
             ValueError: If there was no image.
@@ -120,8 +122,7 @@ class SegmentationMetrics:
         if not self._images:
             raise ValueError("no image to compute metrics of: call update first")
         confusion_MKK = np.stack([confusion_KK for confusion_KK, *_ in self._images])
-        tp_MK = np.diagonal(confusion_MKK, axis1=1, axis2=2)
-        fp_MK, fn_MK = confusion_MKK.sum(axis=1) - tp_MK, confusion_MKK.sum(axis=2) - tp_MK
+        tp_MK, fp_MK, fn_MK = split_confusion(confusion_MKK)
         dice_loss, boundary_f1 = np.array([means for _, *means in self._images]).T
         return ImageScores(tp_MK, fp_MK, fn_MK, dice_loss, boundary_f1, first=self.classes.measured[0])
 
@@ -150,27 +151,43 @@ class SegmentationMetrics:
         return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _boundary_f1(predicted_HW: Tensor, label_HW: Tensor, measured: Iterable[int]) -> float:
-    """The mean over classes that are there; 1 where none is."""
-    scores = [
-        _surface_dice(predicted_HW == number, label_HW == number)
-        for number in measured
-        if (predicted_HW == number).any() or (label_HW == number).any()
-    ]
+def _boundary_f1(predicted_HW: NDArray[np.int64], label_HW: NDArray[np.int64], measured: Iterable[int]) -> float:
+    """The mean over classes that occur in either map; 1 where none does."""
+    pairs = ((predicted_HW == number, label_HW == number) for number in measured)
+    scores = [surface_dice(*pair) for pair in pairs if pair[0].any() or pair[1].any()]
     return float(np.mean(scores)) if scores else 1.0
 
 
-def _surface_dice(predicted_HW: Tensor, label_HW: Tensor) -> float:
-    from monai.metrics.surface_dice import compute_surface_dice  # takes seconds to import
+def surface_dice(first_HW: Mask, second_HW: Mask) -> float:
+    """Normalized surface Dice of two masks (arXiv 2111.05408) at ``BOUNDARY_TOLERANCE``.
 
-    if not (predicted_HW.any() and label_HW.any()):  # MONAI would warn
+    Args:
+        first_HW: A mask (H, W).
+        second_HW: Another of the same size.
+
+    Returns:
+        Share of boundary pixels of both that lie within the tolerance of the other's boundary, 0 to 1; 0 where one of
+        the masks is empty.
+    """
+    if not (first_HW.any() and second_HW.any()):
         return 0.0
-    with warnings.catch_warnings():  # MONAI 1.6 calls its own deprecated argument
-        warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
-        score_BC = compute_surface_dice(
-            predicted_HW[None, None],
-            label_HW[None, None],
-            class_thresholds=[BOUNDARY_TOLERANCE],
-            include_background=True,  # the one channel is the class
-        )
-    return float(score_BC)
+    area = _bounding_box(first_HW | second_HW)  # no boundary pixel, and no nearest one, lies outside
+    first_HW, second_HW = _boundary(first_HW[area]), _boundary(second_HW[area])
+    right = _near(second_HW)[first_HW].sum() + _near(first_HW)[second_HW].sum()
+    return float(right / (first_HW.sum() + second_HW.sum()))
+
+
+def _bounding_box(mask_HW: Mask) -> tuple[slice, slice]:
+    rows, columns = (np.flatnonzero(mask_HW.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _boundary(mask_HW: Mask) -> Mask:
+    """Pixels of a mask that have background, or the end of the image, above, below, left or right."""
+    boundary_HW: Mask = mask_HW & ~ndimage.binary_erosion(mask_HW)
+    return boundary_HW
+
+
+def _near(boundary_HW: Mask) -> Mask:
+    near_HW: Mask = ndimage.distance_transform_edt(~boundary_HW) <= BOUNDARY_TOLERANCE
+    return near_HW

@@ -14,8 +14,8 @@ import timm
 import torch
 from torch import nn
 
-from maeseg.errors import UserError, nearest
-from maeseg.models.shapes import NO_NETWORK, one_line
+from maeseg.errors import UserError, first_line, nearest
+from maeseg.models.shapes import NO_NETWORK
 from maeseg.sparse import encode_tiles, pack
 
 WORKS = "works"
@@ -67,7 +67,7 @@ def check_encoder(name: str, family: str) -> Support:
             parameters = sum(parameter.numel() for parameter in encoder.parameters())
             stride = int(max(encoder.feature_info.reduction()))
     except NO_NETWORK as error:
-        return Support(name, family, stride, parameters, f"timm has no feature maps of it ({one_line(error)})")
+        return Support(name, family, stride, parameters, f"timm has no feature maps of it ({first_line(error)})")
     own = timm.get_pretrained_cfg(name)
     refusal = ""
     # two patches; four; the size of the published weights, as some encoders accept no other
@@ -90,7 +90,7 @@ def try_size(encoder: nn.Module, stride: int, size: Sequence[int]) -> tuple[str,
     except UserError as error:
         return str(error).removesuffix(": choose another encoder, such as resnet18"), True
     except Exception as error:  # networks raise many types for an unsupported image size
-        return f"does not accept images of {height} x {width} ({one_line(error)})", False
+        return f"does not accept images of {height} x {width} ({first_line(error)})", False
     return "", True
 
 

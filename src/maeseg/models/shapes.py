@@ -49,9 +49,3 @@ def feature_keys(plain: Any) -> list[str]:
     ends = [place for place, name in enumerate(names) if f"{name}.".startswith(f"{last}.")]
     before = set(names[: ends[-1] + 1]) if ends else set()
     return [key for key in plain.state_dict() if key.rpartition(".")[0] in before]
-
-
-def one_line(error: Exception) -> str:
-    """First line of an exception's message, at most 120 characters."""
-    lines = str(error).splitlines()
-    return (lines[0] if lines else type(error).__name__)[:120]

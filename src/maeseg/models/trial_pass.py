@@ -7,10 +7,9 @@ import timm
 import torch
 from torch.func import functional_call
 
-from maeseg.errors import UserError
+from maeseg.errors import UserError, first_line
 from maeseg.models.channels import image_channels
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
-from maeseg.models.shapes import one_line
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE
 
 
@@ -35,7 +34,7 @@ def trial_pass(
     works = next((each for each in others if not failure_of(network, each, patch_size)), None)
     advice = f"use --{option} {list(works)}" if works else "choose another --encoder, such as resnet18"
     raise UserError(
-        f"--encoder {encoder} does not accept --{option} {list(size)} ({one_line(failure).rstrip('.')}): {advice}"
+        f"--encoder {encoder} does not accept --{option} {list(size)} ({first_line(failure).rstrip('.')}): {advice}"
     ) from failure
 
 

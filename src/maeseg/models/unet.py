@@ -7,7 +7,7 @@ import segmentation_models_pytorch as smp
 import timm
 from torch import nn
 
-from maeseg.errors import UserError, nearest
+from maeseg.errors import UserError, first_line, nearest
 
 DEFAULT_ENCODER = "resnet18"
 DEFAULT_IMAGE_SIZE = 224
@@ -56,9 +56,9 @@ def build_unet(
             classes=maps,
         )
     except (RuntimeError, ValueError, AttributeError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"--encoder {encoder!r} cannot be the encoder of a U-Net ({reason}): choose a convnet, such as resnet18"
+            f"--encoder {encoder!r} cannot be the encoder of a U-Net ({first_line(error)}): choose a convnet, such as "
+            "resnet18"
         ) from error
     cut_encoder(unet.encoder.model)
     return unet

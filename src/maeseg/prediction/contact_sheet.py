@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from maeseg.data.sources.base import Source
-from maeseg.errors import UserError
+from maeseg.errors import UserError, reason
 from maeseg.labels.classes import Classes
 from maeseg.labels.colors import BORDER_COLOR, Color
 from maeseg.prediction.writer import overlay
@@ -93,7 +93,7 @@ def save_sheet(source: Source, indices: Sequence[int], file: Path) -> None:
         with atomic_write(file) as stream:
             sheet.save(stream, format="png")
     except OSError as error:
-        raise UserError(f"{file} cannot be written ({error.strerror or error}): name another file") from error
+        raise UserError(f"{file} cannot be written ({reason(error)}): name another file") from error
 
 
 def legend_picture(classes: Classes) -> Image.Image:

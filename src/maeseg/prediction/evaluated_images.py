@@ -13,7 +13,8 @@ from maeseg.data.sources.base import Source, is_named
 from maeseg.data.sources.folder import ImageFolder, describe_labels
 from maeseg.data.survey import Survey, survey
 from maeseg.errors import UserError
-from maeseg.runs.image_list import IMAGES, ImageList, Listed, read_image_list
+from maeseg.runs.image_list import ImageList, Listed, read_image_list
+from maeseg.runs.layout import IMAGES
 
 log = logging.getLogger(__name__)
 

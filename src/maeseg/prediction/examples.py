@@ -21,6 +21,7 @@ from maeseg.prediction.contact_sheet import legend_picture
 from maeseg.prediction.reconstruction_pictures import reconstruct_images
 from maeseg.prediction.writer import colored
 from maeseg.types import BORDER
+from maeseg.utils.atomic_io import writing_to
 
 EXAMPLES = 8
 
@@ -51,16 +52,20 @@ def write_reconstructions(
         visible_BYX: Visible grid of each.
         normalized_target: See :func:`reconstruct_images`.
         normalization: Normalization of the channels.
+
+    Raises:
+        WriteError: A file cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
     network.eval()
     images_BCHW = torch.stack([load_normalized(source.pixels(index), size, normalization) for index in indices])
     device = next(network.parameters()).device
     seen_and_hidden = (images_BCHW.to(device), visible_BYX.to(device))
     result = reconstruct_images(network, *seen_and_hidden, normalized_target, normalization)
-    for name in ("image", "visible", "reconstruction"):
-        for number, picture_CHW in enumerate(getattr(result, name).cpu()):
-            to_pil_image(picture_CHW).save(out / f"{number:02d}_{name}.png")
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name in ("image", "visible", "reconstruction"):
+            for number, picture_CHW in enumerate(getattr(result, name).cpu()):
+                to_pil_image(picture_CHW).save(out / f"{number:02d}_{name}.png")
 
 
 def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tensor]) -> None:
@@ -72,17 +77,25 @@ def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tenso
         out: Folder to write to.
         source: Labeled images.
         predictions: Index of each image and its predicted class map (H, W).
+
+    Raises:
+        WriteError: A file cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
     for number, (index, predicted_HW) in enumerate(predictions.items()):
-        source.image(index).save(out / f"{number:02d}_image.png")
+        picture = source.image(index)
+        with writing_to(out):
+            picture.save(out / f"{number:02d}_image.png")
         save_class_map(np.asarray(source.label(index)), out / f"{number:02d}_label.png", source.classes)
         save_class_map(predicted_HW.numpy(), out / f"{number:02d}_prediction.png", source.classes)
     if len(source.classes.legend) > 1:
-        legend_picture(source.classes).save(out / "legend.png")
+        with writing_to(out):
+            legend_picture(source.classes).save(out / "legend.png")
 
 
 def save_class_map(classes_HW: NDArray[np.generic], file: Path, classes: Classes) -> None:
     """Write a class map (H, W) of places from 0 and 255 as a PNG of these values, with a palette of their colors."""
     colors = dict(enumerate(classes.colors)) | {BORDER: BORDER_COLOR}
-    colored(classes_HW.astype(np.uint8), colors).save(file)
+    with writing_to(file):
+        colored(classes_HW.astype(np.uint8), colors).save(file)

@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from maeseg.errors import in_one_line
 from maeseg.labels.colors import Color
 
 SUFFIXES = (".tif", ".tiff")
@@ -53,7 +54,7 @@ def read_georeference(file: Path, size: tuple[int, int]) -> Georeference | None:
         with rasterio.open(file) as source:
             return Georeference(source.crs, source.transform) if (source.height, source.width) == size else None
     except Exception as error:  # for damaged tags rasterio raises its own errors and UnicodeDecodeError
-        log.warning("%s: its georeference cannot be read (%s), so its map is a PNG", file, " ".join(str(error).split()))
+        log.warning("%s: its georeference cannot be read (%s), so its map is a PNG", file, in_one_line(error))
         return None
 
 

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from maeseg.errors import UserError
+from maeseg.errors import UserError, reason
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def open_output(out: Path, overwrite: bool) -> Iterator[Path]:
         raise
     except OSError as error:
         raise UserError(
-            f"--out {out} cannot be written ({error.strerror or error}): make room, or give another folder"
+            f"--out {out} cannot be written ({reason(error)}): make room, or give another folder"
         ) from error
 
 
@@ -48,7 +48,7 @@ def check_new_file(out: Path, overwrite: bool) -> None:
         if (out.exists() or out.is_symlink()) and not overwrite:
             raise UserError(f"--out {out} exists: give another file or --overwrite")
     except OSError as error:  # a name that is too long
-        raise UserError(f"--out {out} cannot be written ({error.strerror or error}): give another file") from error
+        raise UserError(f"--out {out} cannot be written ({reason(error)}): give another file") from error
 
 
 def free_file(folder: Path, name: str, content: Mapping[str, Any]) -> Path:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from maeseg.data.bad_images import SKIPPED, write_skipped
 from maeseg.data.image_files import MAX_PIXELS_ALONE
 from maeseg.errors import UserError
 from maeseg.models.network_spec import NetworkSpec
@@ -26,6 +25,8 @@ from maeseg.prediction.predictor import Predictor
 from maeseg.prediction.sliding_window import OVERLAP, check_tile, refuse_whole
 from maeseg.prediction.writer import PredictionWriter
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint, restore_unet
+from maeseg.runs.image_list import write_skipped
+from maeseg.runs.layout import SKIPPED
 from maeseg.types import OnBadImage, PredictPrecision
 from maeseg.weights.files import WEIGHTS_IN_FOLDER
 

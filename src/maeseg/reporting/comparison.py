@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from maeseg.comparison.contrasts import CONTRASTS, Contrast, read_list
+from maeseg.comparison.contrasts import Contrast, read_list
 from maeseg.comparison.label_efficiency import gaps_closed, labels_saved
 from maeseg.comparison.reader import Comparison, read_comparison
 from maeseg.comparison.statistics import Estimate, Verdict, paired_differences
@@ -32,6 +32,7 @@ from maeseg.reporting.examples import contrast_grid, picture_legend, segmentatio
 from maeseg.reporting.figures import label_differences, label_efficiency, paired_dots, reliability_diagram
 from maeseg.reporting.frame import Frame, make_frame
 from maeseg.reporting.training import Pretraining, confusion_drawing, describe_pretraining, fine_tuning_curves
+from maeseg.runs.layout import CONTRASTS
 from maeseg.runs.reader import RunFolder, open_run, own_file, read_examples
 from maeseg.runs.validation import Confusion, read_confusion, read_reliability
 

@@ -7,6 +7,7 @@ from maeseg.errors import UserError
 from maeseg.reporting.comparison import comparison_page
 from maeseg.reporting.rendering import render
 from maeseg.reporting.training import finetuning_page, pretraining_page
+from maeseg.runs.layout import REPORT
 from maeseg.runs.reader import RunFolder, open_run
 from maeseg.utils.atomic_io import write_text
 
@@ -30,7 +31,7 @@ def write_report(run: Path) -> Path:
     Raises:
         UserError: It is no such folder, or a file in it is broken.
     """
-    report = run / "report.html"
+    report = run / REPORT
     write_text(report, report_page(run), errors="replace")
     return report
 

@@ -15,8 +15,9 @@ from maeseg.errors import UserError
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.network_spec import MAX_SIDE, NetworkSpec, build
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size
-from maeseg.runs.checkpoint_files import LAST, check_folder_name, is_whole, newest_whole
-from maeseg.runs.run import read_facts
+from maeseg.runs.checkpoint_files import check_folder_name, is_whole, newest_whole
+from maeseg.runs.layout import CHECKPOINTS, LAST
+from maeseg.runs.reader import read_facts
 from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
 from maeseg.weights.files import refuse_code
 from maeseg.weights.transfer import load_strictly
@@ -84,11 +85,11 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
     """
     check_folder_name("", run)
     names = [name] if name else ["best", "last"]
-    candidates = [run] if run.is_file() else [run / "checkpoints" / f"{each}.ckpt" for each in names]
+    candidates = [run] if run.is_file() else [run / CHECKPOINTS / f"{each}.ckpt" for each in names]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         verb = read_facts(run).get("verb")  # raises where it is no run at all
-        wanted = " or ".join(f"checkpoints/{each}.ckpt" for each in names)
+        wanted = " or ".join(f"{CHECKPOINTS}/{each}.ckpt" for each in names)
         raise UserError(
             f"{run} is a {verb} run and has no {wanted}: give a {'finetune ' if name == 'best' else ''}run that has "
             "come through an epoch"

@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from maeseg.errors import UserError
-
-LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+from maeseg.runs.layout import LAST, PREVIOUS
 
 log = logging.getLogger(__name__)
 

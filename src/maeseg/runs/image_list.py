@@ -1,20 +1,23 @@
 """The list of a run's images, ``images.csv``: file and content of each, and the part that it is in.
 
-Whatever uses the run later asks this list, not the options: folders grow, and copies have other names.
+Later uses of the run rely on this list, not on the options: folders grow, and copies have other names.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal
 
 from maeseg.data.facts import Part
 from maeseg.errors import UserError
+from maeseg.runs.layout import IMAGES, SKIPPED
+from maeseg.runs.reader import own_file
 from maeseg.utils.atomic_io import write_csv
+from maeseg.utils.distributed import first_process
 
-IMAGES = "images.csv"
 _COLUMNS = ("part", "file", "content")
+_SKIPPED_COLUMNS = ("file", "reason")
 
 ListedPart = Part | Literal["unused", "left out", "inherited"]
 """Part of a run: ``unused`` could train and has a label that was not used; ``left out`` cannot be used, or is a copy of
@@ -30,7 +33,7 @@ class Listed:
     """An image of a run.
 
     Attributes:
-        part: What it is for.
+        part: The part that it is in.
         file: Its name in its data set.
         content: Digest of its content; empty for a start whose images are unknown, which ``file`` then names.
     """
@@ -57,21 +60,35 @@ class ImageList:
 
 
 def write_image_list(run: Path, listed: ImageList) -> None:
-    """Write ``images.csv`` into a run folder, whole.
+    """Write ``images.csv`` into a run folder.
 
     Raises:
-        OSError: It cannot be written.
+        WriteError: It cannot be written.
     """
     write_csv(run / IMAGES, [_COLUMNS, *map(astuple, listed.rows)])
 
 
-def read_image_list(run: Path) -> ImageList | None:
-    """Read a run folder's ``images.csv``; None where there is none, as in older runs.
+def write_skipped(folder: Path, skipped: Mapping[str, str]) -> None:
+    """Write ``skipped.csv`` into a folder, if anything was left out; of several processes the first one writes.
+
+    Args:
+        folder: A run folder, or one of predictions.
+        skipped: The reason why each file cannot be used, by the file's name in its data set.
 
     Raises:
-        UserError: It is damaged.
+        WriteError: It cannot be written.
     """
-    file = run / IMAGES
+    if skipped and first_process():
+        write_csv(folder / SKIPPED, [_SKIPPED_COLUMNS, *skipped.items()])
+
+
+def read_image_list(run: Path) -> ImageList | None:
+    """Read a run folder's ``images.csv``; None if there is none.
+
+    Raises:
+        UserError: It is damaged, or a link to outside of the run.
+    """
+    file = own_file(run, IMAGES)
     if not file.is_file():
         return None
     try:

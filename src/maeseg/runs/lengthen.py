@@ -1,26 +1,26 @@
-"""Runs that are resumed with another number of epochs."""
+"""Resumed runs that get more epochs."""
 
-import csv
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from maeseg.errors import UserError
-from maeseg.runs.run import MayDiffer
+from maeseg.runs.reader import read_curves
+from maeseg.runs.writer import MayDiffer
 
 log = logging.getLogger(__name__)
 
 
 def may_lengthen(out: str, epochs: int) -> MayDiffer:
-    """Let a resumed run have another number of epochs, if it has not come as far already.
+    """Let a resumed run have another number of epochs, more than it has completed.
 
-    Its learning rate goes on as that of a run of that many epochs: where it is, it is what it would be there. A run
-    that had come to its end, where a cosine is 0, thus starts to learn again.
+    From there on its learning rate is that of a run of the new length at the same step. So a finished run, whose cosine
+    has reached 0, jumps back to a higher rate.
 
     Args:
         out: The run folder.
-        epochs: Epochs that it is to have.
+        epochs: New number of epochs.
     """
 
     def allowed(before: Mapping[str, Any]) -> tuple[str, ...]:
@@ -39,9 +39,5 @@ def may_lengthen(out: str, epochs: int) -> MayDiffer:
 
 
 def epochs_done(run: Path) -> int:
-    """How many epochs a run has come through."""
-    try:
-        with (run / "metrics.csv").open(newline="") as file:
-            return sum(1 for _ in csv.DictReader(file))
-    except FileNotFoundError:
-        return 0
+    """Number of epochs that a run has completed."""
+    return len(read_curves(run).get("epoch", ()))

@@ -1,8 +1,8 @@
-"""Whether a run may be written to a folder, as far as can be told without reading it."""
+"""Check of an output folder that reads nothing in it."""
 
 from pathlib import Path
 
-from maeseg.errors import UserError
+from maeseg.errors import UserError, reason
 from maeseg.utils.atomic_io import UNFINISHED
 
 
@@ -18,14 +18,17 @@ def check_out(out: Path, *, resume: bool, overwrite: bool) -> set[str]:
         Names of what is in it, but for files that are not finished.
 
     Raises:
-        UserError: If it is a file, or holds something and neither is set, or if both are.
+        UserError: If it is a file, or holds something and neither is set, or if both are, or it cannot be listed.
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite contradict each other: give one of them")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file: give a folder")
-    there = {each.name for each in out.iterdir()} if out.exists() else set()
-    there = {name for name in there if not name.endswith(UNFINISHED)}
+    try:
+        if out.exists() and not out.is_dir():
+            raise UserError(f"--out {out} is a file: give a folder")
+        names = {each.name for each in out.iterdir()} if out.exists() else set()
+    except OSError as error:  # no permission, or a name that is too long
+        raise UserError(f"--out {out} cannot be opened ({reason(error)}): give another folder") from error
+    there = {name for name in names if not name.endswith(UNFINISHED)}
     if there and not resume and not overwrite:
         raise UserError(f"--out {out} is not empty: give another folder, --resume or --overwrite")
     return there

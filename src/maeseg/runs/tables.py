@@ -1,18 +1,22 @@
-"""CSV files with a fixed head: written whole, read with errors that name file and line."""
+"""CSV files with fixed columns: atomic writing, and reading with errors that name file and line."""
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from maeseg.errors import UserError
+from maeseg.errors import UserError, reason
 from maeseg.utils.atomic_io import write_csv
 
 Row = TypeVar("Row")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table whole: a reader never sees half of it."""
+    """Write a table; a reader sees all of it or nothing.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
     write_csv(path, [columns, *rows])
 
 
@@ -50,5 +54,5 @@ def read_table(path: Path, columns: Sequence[str], author: str, parse: Callable[
     except csv.Error as error:
         raise UserError(f"{path} is no table ({error}): restore it, or repeat the run") from error
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): give a {path.name} of {author}") from error
+        raise UserError(f"{path} cannot be read ({reason(error)}): give a {path.name} of {author}") from error
     return rows

@@ -1,6 +1,6 @@
-"""What a finetune run leaves of its validation: validation.csv, a row per image, and calibration.csv, a row per bin.
+"""Results of a finetune run on its validation images: validation.csv, a row per image, and calibration.csv, per bin.
 
-With classes of the user's own also confusion.csv, a row per class. Their format is defined here and nowhere else.
+With classes of the user's own also confusion.csv, a row per class. This module alone defines their format.
 """
 
 import csv
@@ -12,10 +12,9 @@ import numpy as np
 
 from maeseg.errors import UserError
 from maeseg.metrics.scores import BINS, Floats, ImageScores, Reliability
+from maeseg.runs.layout import CALIBRATION, CONFUSION, VALIDATION
 from maeseg.runs.reader import own_file
 from maeseg.runs.tables import read_table, write_table
-
-VALIDATION, CALIBRATION, CONFUSION = "validation.csv", "calibration.csv", "confusion.csv"
 
 _OF_FOREGROUND, _OF_A_CLASS = ("tp", "fp", "fn", "tn"), ("tp", "fp", "fn")
 _MEANS = ("dice_loss", "boundary_f1")
@@ -31,7 +30,7 @@ class Validation:
 
     Attributes:
         files: Name of each image, in the order they were measured.
-        scores: What was measured on each, in the same order.
+        scores: Measurements of each, in the same order.
     """
 
     files: tuple[str, ...]
@@ -40,7 +39,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Which class was taken for which.
+    """Confusion of classes.
 
     Attributes:
         names: Of the classes.
@@ -59,7 +58,7 @@ def write_validation(
     Args:
         run: The folder.
         files: Name of each image, in order.
-        scores: What was measured on each, in the same order.
+        scores: Measurements of each, in the same order.
         reliability: Predicted probabilities against labels, over all pixels of these images.
         confusion: Of classes of the user's own.
     """

@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-from maeseg.runs.checkpoint_files import BEST, LAST
+from maeseg.runs.layout import BEST, LAST
 from maeseg.training.stopping import Stop, Stopped
 from maeseg.training.validation_interval import is_validated
 from maeseg.utils.atomic_io import write_csv

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from maeseg.runs.checkpoint_files import LAST, PREVIOUS
+from maeseg.runs.layout import LAST, PREVIOUS
 from maeseg.utils.atomic_io import atomic_write
 
 

@@ -1,10 +1,10 @@
-"""The promise that a held-out image was never trained on, kept across runs: images are compared by their content."""
+"""Check that no held-out image was trained on, across runs: images are compared by their content."""
 
 import logging
-from pathlib import Path
 
 from maeseg.errors import UserError
 from maeseg.runs.image_list import TRAINED, Listed, read_image_list
+from maeseg.runs.layout import run_of
 from maeseg.training.initialization import Start
 from maeseg.training.run_images import RunImages
 
@@ -12,17 +12,17 @@ log = logging.getLogger(__name__)
 
 
 def check_held_out(start: Start, images: RunImages) -> list[Listed]:
-    """See that weights to start from were not trained on images that validate or test now.
+    """Refuse initial weights that were trained on images that validate or test now.
 
-    A copy counts as the image, whatever its name or folder. One line warns where the images of the weights, a run of
+    A copy counts as the image, whatever its name or folder. One line warns if the images of the weights, a run of
     maeseg or an export of one, are not known.
 
     Args:
-        start: What training starts from.
+        start: The initial weights.
         images: The images of the run.
 
     Returns:
-        What the weights were trained on, for the run's own list.
+        Images that the weights were trained on, for the run's own list.
 
     Raises:
         UserError: The weights have seen held-out images.
@@ -36,7 +36,7 @@ def check_held_out(start: Start, images: RunImages) -> list[Listed]:
             f"{known[seen[0]]} among them: hold out the same ones in both, by the same share (there --val 0.3 for "
             "--val 0.2 --test 0.1), or train those weights again with --val PATH of the images held out here"
         )
-    if not images.shared:  # else the comparison has said so
+    if not images.shared:  # else the comparison has warned
         for row in inherited:
             if not row.content:
                 log.warning(
@@ -50,17 +50,12 @@ def trained_on(start: Start) -> list[Listed]:
     """List the images that weights were trained on, in their run or before it.
 
     Returns:
-        Of each its name and content; an entry without content, by the name of the start, where they are not known.
+        Name and content of each; if they are not known, one entry without content, named after the weights.
     """
     if start.run is None:
         return [Listed("inherited", start.origin, "")] if start.exported else []
-    run = run_folder(start.run.run)
+    run = run_of(start.run.run)
     stored = read_image_list(run)
     if stored is None:
         return [Listed("inherited", str(run), "")]
     return [Listed("inherited", row.file, row.content) for row in stored.of(*TRAINED)]
-
-
-def run_folder(run: Path) -> Path:
-    """The run folder that a checkpoint was read from, be it by the name of the folder or of a file in it."""
-    return run.parent.parent if run.is_file() else run

@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from maeseg.errors import UserError
-from maeseg.runs.run import write_json
+from maeseg.runs.layout import NONFINITE
 from maeseg.types import OnNonfinite
+from maeseg.utils.atomic_io import write_json
 
 log = logging.getLogger(__name__)
 
-REPORT = "nonfinite.json"
-"""In the run folder: every step whose loss or gradient was not finite, with its images."""
 MOST_IN_A_ROW = 20
 """Steps passed over one after another before the run stops: the network is lost by then."""
 
@@ -37,7 +36,7 @@ class GradientGuard(L.Callback):
     """
 
     def __init__(self, out: Path, clip: float, policy: OnNonfinite) -> None:
-        self.report, self.clip, self.policy = out / REPORT, clip, policy
+        self.report, self.clip, self.policy = out / NONFINITE, clip, policy
         self.loss: Tensor | float = math.nan
         self.buffers: list[Tensor] = []
         self.in_a_row = 0

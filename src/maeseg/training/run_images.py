@@ -1,7 +1,7 @@
-"""The images of a run: chosen when it is begun, the same ones from then on.
+"""Images of a run: chosen when it begins, the same ones from then on.
 
-A run that is resumed takes them from its ``images.csv``, a run of a comparison from the comparison's: what has come
-into the folder since is not used, and what is gone is missed by name.
+A resumed run takes them from its ``images.csv``, a run of a comparison from the comparison's: images that were added to
+the folder since are not used, and a missing one is named.
 """
 
 import logging
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_bad, write_skipped
+from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_bad
 from maeseg.data.pixel_facts import assumptions, choose_largest, refuse_mixed
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder, describe_labels
@@ -18,8 +18,16 @@ from maeseg.data.split_options import Held, assign, gather
 from maeseg.data.splits import Split, label_subset, named_subset
 from maeseg.data.survey import Survey, survey
 from maeseg.errors import UserError
-from maeseg.runs.image_list import IMAGES, ImageList, Listed, ListedPart, read_image_list, write_image_list
-from maeseg.runs.run import read_facts
+from maeseg.runs.image_list import (
+    ImageList,
+    Listed,
+    ListedPart,
+    read_image_list,
+    write_image_list,
+    write_skipped,
+)
+from maeseg.runs.layout import CHECKPOINTS, IMAGES, RUNS, has_run
+from maeseg.runs.reader import read_facts
 from maeseg.types import OnBadImage
 from maeseg.utils.distributed import first_process
 
@@ -32,12 +40,12 @@ class RunImages:
 
     Attributes:
         source: All images that the options name.
-        split: Those that train, validate and test.
+        split: Images that train, validate and test.
         contents: Digest of the content of each image of the source.
-        skipped: Those that cannot be used.
-        trained: Those of the training part whose labels the run began with; None for a run that begins.
-        shared: Whether they are those of the comparison that the run belongs to.
-        sizes: Height and width of each image of the source that can be used, by index.
+        skipped: Images that cannot be used.
+        trained: Training images whose labels the resumed run uses; None for a new run.
+        shared: True if the images are those of the comparison that the run belongs to.
+        sizes: Height and width of each usable image of the source, by index.
     """
 
     source: Source
@@ -54,7 +62,7 @@ class RunImages:
         return {"train": len(self.split.train), "val": len(self.split.val), "test": len(self.split.test)}
 
     def choose_labels(self, labels: int | float | str, seed: int) -> tuple[int, ...]:
-        """Choose which training images have a label that is used: those that the run began with, or as asked.
+        """Choose the training images whose labels are used: those that the run began with, or by the options.
 
         Raises:
             UserError: No such label, or more than there are.
@@ -70,8 +78,8 @@ class RunImages:
         """List every image with its part.
 
         Args:
-            train: Those that are trained on.
-            inherited: What the starting weights were trained on.
+            train: Images that are trained on.
+            inherited: Images that the initial weights were trained on.
         """
         parts: dict[int, ListedPart] = dict.fromkeys(self.split.train, "unused")
         chosen: dict[ListedPart, Iterable[int]] = {"train": train, "val": self.split.val, "test": self.split.test}
@@ -83,12 +91,12 @@ class RunImages:
         return ImageList((*rows, *(row for row in inherited if row.content not in ours)))
 
     def write(self, run: Path, train: Iterable[int], inherited: Sequence[Listed] = ()) -> None:
-        """Write the lists of images and of those left out into the folder of a run; one that it has already stays.
+        """Write the lists of images and of those left out into a run folder, unless it has them already.
 
         Raises:
-            OSError: A file cannot be written.
+            WriteError: A file cannot be written.
         """
-        if first_process() and not (run / IMAGES).exists():  # of several processes the first one writes
+        if first_process() and not (run / IMAGES).exists():
             write_skipped(run, self.skipped)
             write_image_list(run, self.listed(train, inherited))
 
@@ -97,20 +105,20 @@ def choose_images(
     data: Source, out: str, *, val: Held, test: Held = 0, extra: str | Sequence[str] | None = None,
     labeled: bool = True, on_bad_image: OnBadImage = "fail", resume: bool = False,
 ) -> RunImages:  # fmt: skip
-    """Choose the images of a run, or find those again that it, or its comparison, began with. Checks every image.
+    """Choose the images of a new run, or find the images of a resumed run or of its comparison. Checks every image.
 
     Args:
-        data: What ``--data`` names.
+        data: Images that ``--data`` names.
         out: The run's folder.
-        val: As the option.
-        test: As the option.
-        extra: As the option.
-        labeled: Whether labels are wanted.
-        on_bad_image: What to do about images that cannot be used.
-        resume: Whether the run goes on.
+        val: The option ``--val``.
+        test: The option ``--test``.
+        extra: The option ``--extra``.
+        labeled: True if labels are needed.
+        on_bad_image: Policy for images that cannot be used.
+        resume: True to resume the run.
 
     Raises:
-        UserError: Options or images cannot be used, or images of before are gone.
+        UserError: Options or images cannot be used, or images of the resumed run are missing.
     """
     images = gather(data, val, test, extra, labeled=labeled)
     stored = _stored(Path(out), resume)
@@ -132,7 +140,7 @@ def choose_images(
 
 
 def _settle(source: Source, data: Source, found: Survey, split: Split, loud: bool) -> None:
-    """Settle the scale of 16-bit images, by those that train, and say what is assumed of images and labels."""
+    """Choose the scale of 16-bit images by the training images, and log the assumptions on images and labels."""
     facts = {
         source.file(index): pixels
         for index in (*split.train, *split.val, *split.test)
@@ -155,15 +163,15 @@ def _parts(split: Split) -> tuple[tuple[tuple[int, ...], str], ...]:
 @dataclass(frozen=True)
 class _Stored:
     listed: ImageList
-    own: bool  # the run's own list, not that of its comparison, which says nothing of the labels that a run uses
+    own: bool  # the run's own list; that of its comparison does not have the labels that a run uses
     shared: bool
 
 
 def _stored(out: Path, resume: bool) -> _Stored | None:
-    """The list that a run goes on with: its own, or that of the comparison it belongs to."""
+    """The list that a resumed run uses: its own, or that of the comparison it belongs to."""
     comparison = _comparison_of(out)
     # asked first: another process of the same run writes the list before it makes these folders
-    begun = any((out / name).exists() for name in ("checkpoints", "runs"))
+    begun = any((out / name).exists() for name in (CHECKPOINTS, RUNS))
     if resume and (found := read_image_list(out)):
         return _Stored(found, own=True, shared=comparison is not None)
     if resume and begun:
@@ -176,17 +184,17 @@ def _stored(out: Path, resume: bool) -> _Stored | None:
 
 
 def _comparison_of(out: Path) -> Path | None:
-    """The comparison whose run a folder is: its runs lie in COMPARISON/runs."""
+    """The comparison that a run folder belongs to: its runs lie in COMPARISON/runs."""
     runs = out.absolute().parent
     comparison = runs.parent
-    inside = runs.name == "runs" and (comparison / IMAGES).is_file() and (comparison / "run.json").is_file()
+    inside = runs.name == RUNS and (comparison / IMAGES).is_file() and has_run(comparison)
     return comparison if inside and read_facts(comparison).get("verb") == "compare" else None
 
 
 def _again(
     source: Source, contents: tuple[str, ...], faults: Mapping[int, str], stored: _Stored, out: str
 ) -> RunImages:
-    """Find the images of a list again, in its order: sums over them have the same last bits."""
+    """Find the images of a list, in its order, so that sums over them have the same last bits."""
     there: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, content in enumerate(contents):
         there[source.file(index), content].append(index)

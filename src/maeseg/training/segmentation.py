@@ -10,17 +10,11 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import (
-    BinaryAccuracy,
-    BinaryJaccardIndex,
-    MulticlassAccuracy,
-    MulticlassJaccardIndex,
-)
 
-from maeseg.labels.class_map import apply_border
+from maeseg.metrics.pixels import PixelAccuracy, PixelIoU
 from maeseg.training.losses import SegmentationLoss
 from maeseg.training.module import TrainingModule
-from maeseg.types import BORDER, BorderRule, LossName, Schedule
+from maeseg.types import BorderRule, LossName, Schedule
 
 
 class SegmentModule(TrainingModule):
@@ -50,10 +44,11 @@ class SegmentModule(TrainingModule):
             network, facts, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, schedule=schedule,
             layer_decay=layer_decay,
         )  # fmt: skip
-        self.border: BorderRule = border
         maps = int(network.segmentation_head[0].out_channels)
         self.loss = SegmentationLoss(border, loss, maps, class_weights, padded)
-        metrics = MetricCollection(dict(zip(("accuracy", "iou"), _metrics(maps), strict=True)), compute_groups=False)
+        metrics = MetricCollection(
+            {"accuracy": PixelAccuracy(maps, border), "iou": PixelIoU(maps, border)}, compute_groups=False
+        )
         self.train_metrics = metrics.clone(prefix="train_")
         self.train_metrics.persistent(True)
         self.val_metrics = metrics.clone(prefix="val_")
@@ -69,9 +64,7 @@ class SegmentModule(TrainingModule):
 
     def measure(self, metrics: MetricCollection, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
         """Count a batch's pixels into the epoch's accuracy and IoU; returns its loss."""
-        found_BKHW = logits_BKHW.detach()
-        found_BHW = found_BKHW[:, 0].sigmoid() if found_BKHW.shape[1] == 1 else found_BKHW.argmax(dim=1)
-        metrics.update(found_BHW, apply_border(label_BHW, self.border).long())
+        metrics.update(logits_BKHW, label_BHW)
         loss: Tensor = self.loss(logits_BKHW, label_BHW)
         return loss
 
@@ -90,16 +83,3 @@ class SegmentModule(TrainingModule):
         self.log_dict(self.val_metrics, batch_size=size)
         dice = torch.stack([self.loss.soft_dice(*pair) for pair in zip(logits_BKHW, label_BHW, strict=True)]).mean()
         self.log("val_dice_loss", dice, batch_size=size, sync_dist=True)
-
-
-def _metrics(maps: int) -> tuple[Metric, Metric]:
-    """Share of pixels that are right; IoU of the foreground, or the mean over the classes that are there."""
-    if maps == 1:
-        return (
-            BinaryAccuracy(ignore_index=BORDER, validate_args=False),
-            BinaryJaccardIndex(ignore_index=BORDER, validate_args=False, zero_division=1),
-        )
-    return (
-        MulticlassAccuracy(maps, average="micro", ignore_index=BORDER, validate_args=False),
-        MulticlassJaccardIndex(maps, average="macro", ignore_index=BORDER, validate_args=False),
-    )

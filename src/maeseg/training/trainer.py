@@ -16,7 +16,8 @@ from rich.console import Console
 
 from maeseg.errors import Terminated, UserError
 from maeseg.runs.checkpoint_files import newest_whole
-from maeseg.runs.run import Run
+from maeseg.runs.layout import CHECKPOINTS, EPOCHS, TENSORBOARD
+from maeseg.runs.writer import Run
 from maeseg.training.callbacks import EpochTable, Keep, LossWatch
 from maeseg.training.checkpoint_writer import WholeCheckpoints
 from maeseg.training.epoch_report import RunProgress
@@ -53,15 +54,15 @@ def make_trainer(
         UserError: If the accelerator is not there or the precision does not exist.
     """
     quiet()
-    table = EpochTable(out / "metrics.csv", columns)
+    table = EpochTable(out / EPOCHS, columns)
     # The last one saves the state of those before it.
-    keep = Keep(out / "checkpoints", best_by, save_every, Stop())
+    keep = Keep(out / CHECKPOINTS, best_by, save_every, Stop())
     progress = RunProgress(table, best_by, Console(stderr=True) if sys.stderr.isatty() else None)
     guard, interval = GradientGuard(out, clip, on_nonfinite), ValidationInterval(validate_every)
     callbacks: list[L.Callback] = [guard, interval, table, progress, watch, keep]
     return _trainer(
         accelerator, devices, precision, max_epochs=epochs, callbacks=callbacks, plugins=WholeCheckpoints(),
-        num_sanity_val_steps=0, logger=TensorBoardLogger(out, name="", version="tensorboard"), default_root_dir=out,
+        num_sanity_val_steps=0, logger=TensorBoardLogger(out, name="", version=TENSORBOARD), default_root_dir=out,
         enable_model_summary=False, enable_progress_bar=False, log_every_n_steps=10,
     )  # fmt: skip
 

@@ -1,15 +1,41 @@
-"""Atomic writes: a file is complete or absent, even if the process or the machine stops during the write."""
+"""Atomic writes: a file is complete or absent, even if the process or the machine stops during the write.
+
+A failure to write is a ``WriteError``, so that a caller can tell it from a failure to read.
+"""
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 UNFINISHED = ".tmp"
 """Suffix of a file during a write; a leftover one is incomplete and may be deleted."""
+
+
+class WriteError(OSError):
+    """A file or folder that cannot be written; ``errno``, ``strerror`` and ``filename`` as in any OSError."""
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Turn an OSError into a WriteError of a path; for blocks that only write, as they cannot tell reading apart.
+
+    Args:
+        path: The file or folder that is written.
+
+    Raises:
+        WriteError: For any OSError inside.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 @contextmanager
@@ -18,35 +44,42 @@ def atomic_write(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
 
     The file is written under a temporary name in the same folder, synchronized to disk, and renamed; then the folder is
     synchronized, so that the rename survives a power failure. If the write fails, the previous file is unchanged.
+    The block only writes: any OSError in it counts as a failure to write.
 
     Args:
         path: The file, in an existing folder.
         keep: New name for the previous file; without it the previous file is replaced.
 
     Raises:
-        OSError: The file cannot be written.
+        WriteError: The file cannot be written.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
-    try:
-        unfinished.unlink(missing_ok=True)  # in an untrusted folder it may be a link to another file
-        with unfinished.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise
-    if keep and path.exists():
-        os.replace(path, keep)
-    os.replace(unfinished, path)
-    _synchronize(path.parent)
+    with writing_to(path):
+        try:
+            unfinished.unlink(missing_ok=True)  # in an untrusted folder it may be a link to another file
+            with unfinished.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise
+        if keep and path.exists():
+            os.replace(path, keep)
+        os.replace(unfinished, path)
+        _synchronize(path.parent)
 
 
 def write_text(path: Path, text: str, errors: str = "strict") -> None:
     """Write a UTF-8 text file atomically; ``errors`` as in ``str.encode``."""
     with atomic_write(path) as file:
         file.write(text.encode(errors=errors))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:

@@ -22,7 +22,8 @@ from maeseg.prediction.reconstruction_pictures import NORMALIZED_NOTE
 from maeseg.prediction.reconstructor import Reconstructor, open_reconstructor
 from maeseg.prediction.segmenter import Segmenter, load
 from maeseg.prediction.writer import as_label, colored, label_colors
-from maeseg.webapp.runs import CHECKPOINTS, FoundRun
+from maeseg.runs.layout import CHECKPOINTS
+from maeseg.webapp.runs import NETWORKS, FoundRun
 
 SHOWN_SIDE = 1600
 """Pixels; what the page shows of a larger image is scaled down to this."""
@@ -116,7 +117,7 @@ def in_base64(picture: Image.Image, kind: str, **how: int) -> str:
 
 def _changed(run: FoundRun, what: str) -> int:
     """Time of the network's file, so that a newer one is read again."""
-    return (run.path / "checkpoints" / CHECKPOINTS[what]).stat().st_mtime_ns
+    return (run.path / CHECKPOINTS / NETWORKS[what]).stat().st_mtime_ns
 
 
 @lru_cache(maxsize=2)

@@ -1,4 +1,4 @@
-"""The runs that a page shows: found below one folder, and named by where they lie in it."""
+"""Run folders that a page shows: found below one folder, and named by their path in it."""
 
 import logging
 import os
@@ -8,14 +8,16 @@ from functools import cache
 from pathlib import Path
 
 from maeseg.errors import UserError
+from maeseg.runs.layout import BEST, CHECKPOINTS, FACTS, LAST, RUNS
 from maeseg.runs.reader import RunFolder, open_run, own_file, read_examples, read_final
 
 log = logging.getLogger(__name__)
 
 CAN = {"pretrain": "reconstruct", "finetune": "segment"}
-"""What the network of a verb's run does; its name is that of the tab as well."""
+"""Use of the network of a verb's run; also the name of its tab."""
 
-CHECKPOINTS = {"segment": "best.ckpt", "reconstruct": "last.ckpt"}
+NETWORKS = {"segment": BEST, "reconstruct": LAST}
+"""Checkpoint for each use."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,11 @@ class FoundRun:
     """A run folder that was found.
 
     Attributes:
-        name: What the page calls it: its path below the folder that was given, or that folder's own name.
-        path: Where it lies.
-        verb: What made it: pretrain, finetune or compare.
-        iou: What a fine-tuned network reached in validation, if it is known.
-        can: ``segment`` or ``reconstruct`` where it has the network for that.
+        name: Its name on the page: its path below the given folder, or that folder's own name.
+        path: The folder.
+        verb: Command that made it: pretrain, finetune or compare.
+        iou: Validation IoU of a fine-tuned network, if it is known.
+        can: ``segment`` or ``reconstruct`` if it has the network for that.
     """
 
     name: str
@@ -89,9 +91,9 @@ def find_run(root: Path, name: str) -> FoundRun:
 def _run_folders(root: Path) -> Iterator[Path]:
     for where, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if "run.json" in files:
+        if FACTS in files:
             yield Path(where)
-            folders[:] = [name for name in folders if name == "runs"]  # a comparison's; nothing else in a run is one
+            folders[:] = [name for name in folders if name == RUNS]  # a comparison's; nothing else in a run is one
 
 
 def _name(root: Path, path: Path) -> str:
@@ -105,7 +107,7 @@ def _look(root: Path, path: Path) -> FoundRun | None:
         if folder.verb not in (*CAN, "compare"):
             return None
         can = CAN.get(folder.verb)
-        if can and not own_file(path, "checkpoints", CHECKPOINTS[can]).is_file():
+        if can and not own_file(path, CHECKPOINTS, NETWORKS[can]).is_file():
             can = None
         return FoundRun(name, path, folder.verb, _iou(folder), can)
     except (UserError, OSError) as error:
@@ -115,7 +117,7 @@ def _look(root: Path, path: Path) -> FoundRun | None:
 
 @cache
 def _say_left_out(name: str, reason: str) -> None:
-    """Once, not whenever the runs are looked for."""
+    """Warn once, not at each search."""
     log.warning("%s is left out: %s", name, reason)
 
 

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from maeseg.errors import UserError
+from maeseg.errors import UserError, in_one_line
 from maeseg.reporting.html import report_page
 from maeseg.webapp import answers
 from maeseg.webapp.guard import Guard
@@ -155,7 +155,7 @@ def _number(request: Request, name: str, kind: type[int] | type[float]) -> Any:
 
 
 async def _user_error(request: Request, error: Exception) -> Response:
-    line = " ".join(str(error).split("\n"))
+    line = in_one_line(error)
     return JSONResponse({"error": line}, 404 if isinstance(error, NoSuchRun) else 400)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from maeseg.data.image_files import DataError
+from maeseg.errors import reason
 
 REMEDY = "correct it, or export it again"
 
@@ -31,7 +32,7 @@ def read_content(path: Path, most: int) -> bytes:
             raise DataError(f"{path} has {about.st_size >> 20} MB, and the maximum is {most >> 20} MB: split it")
         return path.read_bytes()
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise DataError(f"{path} cannot be read: {reason(error)}") from error
 
 
 def read_start(path: Path, count: int) -> bytes:
@@ -46,11 +47,7 @@ def read_start(path: Path, count: int) -> bytes:
         with path.open("rb") as stream:
             return stream.read(count)
     except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be read ({error.strerror or error}): make it readable or remove it")
+        raise DataError(f"{path} cannot be read: {reason(error)}") from error
 
 
 def parse_json(content: bytes, path: Path) -> Any:

@@ -11,6 +11,7 @@ from maeseg.data.annotations.collector import Collector
 from maeseg.data.annotations.content import locating, read_content, read_start, text
 from maeseg.data.annotations.shapes import ShapeAnnotations
 from maeseg.data.image_files import DataError
+from maeseg.errors import in_one_line
 
 MOST_BYTES = 2**24
 """Maximum size of a file."""
@@ -105,7 +106,7 @@ def _parse_names(file: Path) -> dict[int, str] | None:
     try:
         content: Any = yaml.safe_load(read_content(file, 2**20))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{file} is not valid YAML ({' '.join(str(error).split())}): correct it") from error
+        raise DataError(f"{file} is not valid YAML ({in_one_line(error)}): correct it") from error
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))

@@ -19,6 +19,7 @@ from maeseg.data.sources.folder import LAYOUT, ImageFolder
 from maeseg.data.sources.oxford_pet import OxfordPets
 from maeseg.data.sources.synthetic import Synthetic
 from maeseg.data.sources.tar_shards import TarShards, find_shards
+from maeseg.data.splits import evenly_spread
 from maeseg.errors import UserError, nearest
 from maeseg.labels.classes import BINARY, Classes
 
@@ -154,7 +155,7 @@ def described_channels(data: str) -> int | None:
 
 def typical_size(source: Source, indices: Sequence[int]) -> tuple[int, int]:
     """The median height and the median width of images, of up to 16 of them, evenly spread."""
-    chosen = indices[:: -(-len(indices) // 16)]
+    chosen = evenly_spread(indices, 16)
     heights, widths = zip(*(source.pixels(index).shape[1:] for index in chosen), strict=True)
     return median_low(heights), median_low(widths)
 

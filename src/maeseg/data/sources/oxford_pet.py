@@ -16,7 +16,7 @@ from maeseg.data.image_reading import RGB, pixels_of, read_image
 from maeseg.data.label_files import decode_label, values_of
 from maeseg.data.pixel_conversion import FULL
 from maeseg.data.pixel_facts import check_pixels
-from maeseg.errors import UserError
+from maeseg.errors import UserError, in_one_line
 from maeseg.labels.classes import BINARY
 from maeseg.types import BORDER
 
@@ -64,7 +64,7 @@ class OxfordPets:
             raise UserError(f"{folder}/annotations/{split}.txt is not in the official form: {error}") from error
         except (OSError, RuntimeError, EOFError, tarfile.TarError, http.client.HTTPException) as error:
             raise UserError(
-                f"the download of Oxford-IIIT Pet into {folder} failed ({_one_line(error)}): try again, or "
+                f"the download of Oxford-IIIT Pet into {folder} failed ({in_one_line(error)}): try again, or "
                 "unpack images.tar.gz and annotations.tar.gz there"
             ) from error
         # only torchvision's lists are used: its items always decode the trimap, and do not handle Pillow's errors
@@ -136,7 +136,3 @@ def _require(paths: list[Path], archive: str) -> None:
     lacking = [path.name for path in paths if path.name not in present]
     if lacking:
         raise UserError(f"{folder} lacks {len(lacking)} of {len(paths)} files: {some(lacking)}; unpack {archive} again")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join((str(error) or type(error).__name__).split())

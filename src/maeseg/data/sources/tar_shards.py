@@ -20,7 +20,7 @@ from maeseg.data.image_files import DataError, list_files
 from maeseg.data.image_reading import RGB, decode_image, nodata_mask, picture_of, read_pixels, suffixes
 from maeseg.data.pixel_conversion import FULL
 from maeseg.data.pixel_facts import check_pixels
-from maeseg.errors import UserError
+from maeseg.errors import UserError, reason
 from maeseg.labels.classes import BINARY
 
 SHARD_SUFFIX = ".tar"
@@ -122,7 +122,7 @@ class TarShards:
                 file.seek(offset)
                 return file.read(size), f"{shard}/{name}"
         except OSError as error:
-            raise DataError(f"{shard} can no longer be read ({error.strerror or error}): put it back") from error
+            raise DataError(f"{shard} can no longer be read ({reason(error)}): put it back") from error
 
 
 def find_shards(root: Path) -> list[Path]:

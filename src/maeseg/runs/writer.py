@@ -1,0 +1,282 @@
+"""Writing of run folders: begin a run or resume one, keep its run.json up to date, finish it.
+
+Of several processes that train together only the first one writes.
+"""
+
+import errno
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maeseg.errors import UserError, reason
+from maeseg.runs.checkpoint_files import check_folder_name, is_whole
+from maeseg.runs.layout import (
+    CHECKPOINTS,
+    CONFIG,
+    EPOCHS,
+    EXAMPLES,
+    FACTS,
+    FIGURES,
+    LAST,
+    PREVIOUS,
+    has_run,
+    is_written_by_maeseg,
+)
+from maeseg.runs.output_folder import check_out
+from maeseg.runs.provenance import provenance, repeats, warn_of_other_machine
+from maeseg.runs.reader import is_finished, read_facts, read_options
+from maeseg.utils.atomic_io import WriteError, write_json, write_text, writing_to
+from maeseg.utils.distributed import first_process
+
+ABOUT_THIS_CALL = ("out", "resume", "overwrite", "workers", "download", "save_every", "on_nonfinite", "on_bad_image")
+"""Options that may differ when a run is resumed: they do not change its result, or are what it needs to go on."""
+
+MayDiffer = Callable[[Mapping[str, Any]], tuple[str, ...]]
+"""From the options that a run was started with to those that may be others now; may refuse the present ones."""
+
+
+@dataclass
+class Run:
+    """A run folder that is being written; ``begin_run`` makes it.
+
+    Attributes:
+        path: The folder.
+        config: Every option of the command, plain values.
+        before: Its run.json before this call; empty if there was none.
+        resumed: True if the folder held this run already.
+        complete: True if that run had come to its end, with the present options.
+        facts: Content of run.json.
+        seconds_before: Wall time of the run before this call.
+        started: Reading of the monotonic clock at the beginning of this call.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    before: Mapping[str, Any] = field(default_factory=dict)
+    resumed: bool = False
+    complete: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+    seconds_before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def examples(self) -> Path:
+        """Folder of the example pictures."""
+        return self.path / EXAMPLES
+
+    @property
+    def epochs(self) -> Path:
+        """Table of the epochs, metrics.csv."""
+        return self.path / EPOCHS
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Turn a failure to write inside into one line; see ``explain_write_errors``."""
+        return explain_write_errors(self.path)
+
+    def begin_training(self, device: str) -> None:
+        """Make the folder of the checkpoints, and note the reproducibility on this type of device.
+
+        Raises:
+            WriteError: It cannot be written.
+        """
+        if not first_process():
+            return
+        with writing_to(self.checkpoints):
+            self.checkpoints.mkdir(exist_ok=True)
+        self.write_facts(repeats=repeats(device))
+
+    def write_facts(self, **more: Any) -> None:
+        """Add to run.json, replacing it in one step.
+
+        Raises:
+            WriteError: It cannot be written.
+        """
+        if not first_process():
+            return
+        self.facts.update(more, seconds=round(self.seconds_before + time.monotonic() - self.started, 1))
+        write_json(self.path / FACTS, self.facts)
+
+    def write_lasting(self, **facts: Any) -> None:
+        """Add facts to run.json that a run keeps from its beginning to its end.
+
+        Raises:
+            UserError: The resumed run was started with others.
+            WriteError: It cannot be written.
+        """
+        for name, value in facts.items():
+            if self.before.get(name, value) != value:
+                raise UserError(
+                    f"--resume: {self.path} was started with other {name} than --{name} {self.config.get(name)}: "
+                    "restore that file, or give another --out"
+                )
+        self.write_facts(**facts)
+
+    def finish(self, figures: Mapping[str, Any], **more: Any) -> None:
+        """Write the final figures, remove the checkpoint before the last, and mark the run as finished.
+
+        Raises:
+            WriteError: It cannot be written.
+        """
+        write_json(self.path / FIGURES, figures)
+        last, previous = self.checkpoints / LAST, self.checkpoints / PREVIOUS
+        if previous.exists() and last.exists() and is_whole(last):
+            with writing_to(previous):
+                previous.unlink()
+        self.write_facts(status="finished", **more)
+
+
+def begin_run(verb: str, config: Mapping[str, Any], may_differ: MayDiffer = lambda before: ()) -> Run:
+    """Begin a run in the folder ``out``, or resume the one in it.
+
+    Args:
+        verb: The command that writes the folder.
+        config: Every option of the command, plain values; ``out``, ``resume`` and ``overwrite`` among them.
+        may_differ: Names the options that may be others when the run is resumed; may refuse the present ones.
+
+    Raises:
+        UserError: The folder holds something and neither ``resume`` nor ``overwrite`` is set, it is no run folder, it
+            has a run of other options, or it cannot be written.
+    """
+    options: dict[str, Any] = json.loads(json.dumps(config))
+    out = Path(options["out"])
+    if not first_process():
+        return _join(out, options)
+    check_folder_name("--out ", out)
+    found = _find_run(verb, out, options, may_differ)
+    with explain_write_errors(out):
+        if found is None:
+            return _start(verb, out, options)
+        return _resume(found)
+
+
+@contextmanager
+def explain_write_errors(out: Path) -> Iterator[None]:
+    """Turn a failure to write, such as a full disk, into one line that names the run folder.
+
+    Failures to read pass: they are no WriteError.
+
+    Args:
+        out: The run folder.
+
+    Raises:
+        UserError: For any WriteError inside.
+    """
+    try:
+        yield
+    except WriteError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise UserError(
+            f"--out {out} cannot be written ({reason(error)}): "
+            f"{'make room' if full else 'put that right'} and go on with --resume, or give another folder"
+        ) from error
+
+
+def _join(out: Path, options: Mapping[str, Any]) -> Run:
+    """The run as another process than the one that writes finds it.
+
+    The first one may be changing it: it marks a run that is lengthened as running before it writes the new length, so
+    the length is read first.
+    """
+    resumed = bool(options["resume"])
+    before = read_options(out) if resumed else {}
+    same_length = bool(before) and before.get("epochs") == options.get("epochs")
+    return Run(out, options, resumed=resumed, complete=same_length and is_finished(out))
+
+
+def _find_run(verb: str, out: Path, options: Mapping[str, Any], may_differ: MayDiffer) -> Run | None:
+    """The run to resume; None if there is none, or it is to be replaced."""
+    there = check_out(out, resume=options["resume"], overwrite=options["overwrite"])
+    if not there or (options["resume"] and there == {CONFIG}):  # nothing, or killed before run.json was written
+        return None
+    facts = read_facts(out)
+    if facts.get("verb") != verb:
+        raise UserError(f"--out {out} holds a {facts.get('verb')} run, not a {verb}: give another folder")
+    if options["overwrite"]:
+        _refuse_foreign_files(out)
+        return None
+    lengthened = _compare_options(out, options, may_differ)
+    return Run(
+        out, options, before=facts, resumed=True, complete=is_finished(out) and not lengthened,
+        seconds_before=float(facts.get("seconds", 0.0)),
+    )  # fmt: skip
+
+
+def _refuse_foreign_files(out: Path) -> None:
+    foreign = [each.name for each in out.iterdir() if not is_written_by_maeseg(each)]
+    if foreign:
+        raise UserError(f"--out {out} holds {foreign[0]!r}, which is not maeseg's: move it away or give another")
+
+
+def _compare_options(out: Path, options: Mapping[str, Any], may_differ: MayDiffer) -> bool:
+    """Refuse options that a resumed run was not started with; True if one differs that may."""
+    before = read_options(out)
+    if not before:
+        raise UserError(f"--resume: {out / CONFIG} holds no options: restore it, or give another --out")
+    changed = [name for name, value in options.items() if before.get(name) != value]
+    allowed = may_differ(before)
+    for name in changed:
+        if name not in (*ABOUT_THIS_CALL, *allowed):
+            raise UserError(
+                f"--resume: {out} was started with --{name} {before.get(name)}, not {options[name]}: "
+                "resume it with the same options, or give another --out"
+            )
+    return any(name in allowed for name in changed)
+
+
+def _start(verb: str, out: Path, options: Mapping[str, Any]) -> Run:
+    """A new run, in place of one that is to be replaced."""
+    with writing_to(out):
+        if options["overwrite"] and has_run(out):
+            shutil.rmtree(out)
+        out.mkdir(parents=True, exist_ok=True)
+    run = Run(out, options)
+    _note_beginning(run, verb)
+    _write_config(run)
+    _forget_figures(run)
+    return run
+
+
+def _resume(run: Run) -> Run:
+    """A run that goes on, or is finished already."""
+    _note_beginning(run, str(run.before["verb"]))
+    if not run.complete:
+        warn_of_other_machine(run.path, run.before, run.facts)
+        run.write_facts()  # before the options: see _join
+    _write_config(run)
+    if not run.complete:
+        _forget_figures(run)
+    return run
+
+
+def _note_beginning(run: Run, verb: str) -> None:
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    run.facts = {
+        "verb": verb, "status": "running", "started": run.before.get("started", now), "seconds": run.seconds_before,
+        **provenance(),
+    }  # fmt: skip
+
+
+def _write_config(run: Run) -> None:
+    # Whoever runs the file again must not thereby replace this folder.
+    options = {name: value for name, value in run.config.items() if name not in ("resume", "overwrite")}
+    write_text(run.path / CONFIG, yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
+
+
+def _forget_figures(run: Run) -> None:
+    """Write run.json, and remove the figures of the run before it was lengthened."""
+    run.write_facts()
+    with writing_to(run.path / FIGURES):
+        (run.path / FIGURES).unlink(missing_ok=True)
