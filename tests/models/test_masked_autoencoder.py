@@ -201,7 +201,7 @@ def test_loading_is_strict() -> None:
         "other shape": ({**whole, first: torch.zeros(7)}, f"there does not fit: {first} is (7,) there and"),
         "missing key": ({key: whole[key] for key in whole if key != last}, f"1 keys are missing, {last} first"),
         "not finite": ({**whole, last: torch.full_like(whole[last], torch.nan)}, f"{last} has values that are not"),
-        "nothing": ({"fc.weight": torch.zeros(1)}, "there has no key of this network, only fc.weight"),
+        "nothing": ({"fc.weight": torch.zeros(1)}, "there has no key of this network: it holds fc.weight"),
         "empty": ({}, "it holds no keys"),
     }
     for offered, said in offers.values():

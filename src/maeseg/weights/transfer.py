@@ -77,7 +77,7 @@ def load_strictly(
     shared = [key for key in own if key in offered]
     if not shared:
         raise UserError(
-            f"{origin} has no key of this network, only {', '.join(list(offered)[:3]) or 'no keys'}...; "
+            f"{origin} has no key of this network: it holds {', '.join(list(offered)[:3]) or 'no keys'}...; "
             "give the run folder of a maeseg pretrain or finetune"
         )
     for key in shared:
