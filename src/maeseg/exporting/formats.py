@@ -17,6 +17,7 @@ from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.spec_metadata import spec_metadata
 from maeseg.runs.checkpoint import Checkpoint
 from maeseg.utils.system import version_of
+from maeseg.weights.files import WEIGHTS_IN_FOLDER
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ unet = smp.from_pretrained({_quoted(name)}).eval()  # normalized images (B, C, H
 """
     config = json.dumps({**unet.config, "_model_class": type(unet).__name__}, indent=2, sort_keys=True)
     files = {
-        "model.safetensors": _safetensors(unet_tensors(unet), saved),
+        WEIGHTS_IN_FOLDER: _safetensors(unet_tensors(unet), saved),
         "config.json": config.encode(),
     }
     return Export("The U-Net", files, code, (_normalized(saved),))
