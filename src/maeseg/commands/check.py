@@ -1,4 +1,4 @@
-"""The verb ``check``."""
+"""The command ``check``."""
 
 from typing import TYPE_CHECKING, Any
 
