@@ -61,19 +61,19 @@ def look_at_page(words: list[str]) -> None:
 
 
 def run_all(words: list[list[str]]) -> None:
-    for _, verb, *options in words:
-        if verb == "app":
+    for _, command, *options in words:
+        if command == "app":
             look_at_page(options)
             continue
-        assert maeseg(verb, *options, *SMALLER.get(verb, [])) == 0, f"maeseg {verb} {shlex.join(options)}"
+        assert maeseg(command, *options, *SMALLER.get(command, [])) == 0, f"maeseg {command} {shlex.join(options)}"
 
 
 def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path)
     words = commands(DOCS / "tutorial.md", "console")
-    verbs = {verb for _, verb, *_ in words}
-    assert verbs >= {"pretrain", "compare", "report", "finetune", "evaluate", "predict", "suggest", "app"}
+    named = {command for _, command, *_ in words}
+    assert named >= {"pretrain", "compare", "report", "finetune", "evaluate", "predict", "suggest", "app"}
     run_all(words)
     assert (tmp_path / "predictions" / "labels" / "a.png").exists()
     assert (tmp_path / "runs" / "comparison" / "report.html").exists()

@@ -270,15 +270,15 @@ def test_bad_config(refused: Callable[..., str], tmp_path: Path, text: str, said
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "predict"])
-def test_out_is_a_file(refused: Callable[..., str], finetuned: Path, tmp_path: Path, verb: str) -> None:
+@pytest.mark.parametrize("command", ["pretrain", "predict"])
+def test_out_is_a_file(refused: Callable[..., str], finetuned: Path, tmp_path: Path, command: str) -> None:
     file = tmp_path / "thesis.tex"
     file.write_text("precious")
     words = {
         "pretrain": ("pretrain", "--out", file, *NETWORK, *TRAINING, "--overwrite"),
         "predict": ("predict", "--out", file, "--run", finetuned, "--images", finetuned, "--overwrite"),
     }
-    assert f"--out {file} is a file" in refused(*words[verb])
+    assert f"--out {file} is a file" in refused(*words[command])
     assert file.read_text() == "precious"
 
 
@@ -351,13 +351,13 @@ def cut(file: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
 def test_a_truncated_image_is_named_before_training(
-    refused: Callable[..., str], pretrained: Path, folder: Path, tmp_path: Path, verb: str, workers: int
+    refused: Callable[..., str], pretrained: Path, folder: Path, tmp_path: Path, command: str, workers: int
 ) -> None:
     cut(folder / "images" / "cat_3.png")
-    own = NETWORK if verb == "pretrain" else ("--weights", pretrained)
-    words = (verb, "--out", tmp_path / "run", *own, *TRAINING, "--data", folder, "--batch_size", 4)
+    own = NETWORK if command == "pretrain" else ("--weights", pretrained)
+    words = (command, "--out", tmp_path / "run", *own, *TRAINING, "--data", folder, "--batch_size", 4)
     said = refused(*words, "--workers", workers, "--epochs", 1)
     assert f"{folder / 'images' / 'cat_3.png'} cannot be read as an image" in said
     assert "Traceback" not in said and "worker" not in said
