@@ -15,6 +15,7 @@ from PIL import Image
 
 import maeseg as library
 from helpers.tiny_runs import DATA, NETWORK, TRAINING, files_in, maeseg
+from maeseg.commands.printing import PRINTERS
 from maeseg.commands.registry import COMMANDS
 from maeseg.types import Augmentation
 from maeseg.utils.parsing import kind, options_of
@@ -61,6 +62,10 @@ def test_the_public_surface_is_frozen() -> None:
     assert library.__all__ == ["UserError", *sorted(OPTIONS)]
     assert list(COMMANDS) == list(OPTIONS)
     assert {name: list(options_of(command)) for name, command in COMMANDS.items()} == OPTIONS
+
+
+def test_every_result_is_printed() -> None:
+    assert PRINTERS.keys() == COMMANDS.keys() - {"app"}  # which ends by Ctrl-C alone
 
 
 def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:

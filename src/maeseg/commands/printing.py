@@ -49,7 +49,7 @@ def print_summary_of_data(console: "Console", options: Mapping[str, Any], found:
     """Print what ``check`` found.
 
     Raises:
-        UserError: What has to be settled before the data can be used.
+        UserError: The question to settle before the data can be used.
     """
     from rich.table import Table
     from rich.text import Text

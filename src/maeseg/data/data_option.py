@@ -9,7 +9,7 @@ NAMES = ("oxford-pet", "synthetic")
 
 
 def is_named(data: str) -> bool:
-    """Whether the ``data`` option names a data set, and no file or folder."""
+    """Tell whether the ``data`` option names a data set, and no file or folder."""
     return data.partition(":")[0] in NAMES
 
 

@@ -88,7 +88,7 @@ def open_images(
     Args:
         config: Its options.
         starts: Weights to start from.
-        labeled: Whether labels are wanted.
+        labeled: Labels are wanted.
         classes: Of the labels.
 
     Raises:
