@@ -1,4 +1,4 @@
-"""Fills docs/options.md, when the site is built, from the verbs' signatures and docstrings."""
+"""Fills docs/options.md, when the site is built, from the commands' signatures and docstrings."""
 
 import inspect
 from collections.abc import Callable
@@ -6,28 +6,29 @@ from typing import Any
 
 from docstring_parser import parse
 
-from maeseg.cli import VERBS
+from maeseg.commands.registry import COMMANDS
+from maeseg.utils.parsing import options_of
 
 MARK = "<!-- options -->"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for each page."""
-    return (
-        markdown.replace(MARK, "\n\n".join(section(verb) for verb in VERBS.values())) if MARK in markdown else markdown
-    )
+    if MARK not in markdown:
+        return markdown
+    return markdown.replace(MARK, "\n\n".join(section(command) for command in COMMANDS.values()))
 
 
-def section(verb: Callable[..., Any]) -> str:
-    """A verb's heading, summary and table of options."""
-    docstring = parse(inspect.getdoc(verb) or "")
+def section(command: Callable[..., Any]) -> str:
+    """A command's heading, summary and table of options."""
+    docstring = parse(inspect.getdoc(command) or "")
     meanings = {each.arg_name: " ".join((each.description or "").split()) for each in docstring.params}
     rows = [
         f"| `--{name}` | {default(parameter)} | {meanings[name]} |".replace("``", "`")
-        for name, parameter in inspect.signature(verb).parameters.items()
+        for name, parameter in options_of(command).items()
     ]
     text = "\n\n".join(filter(None, (docstring.short_description, docstring.long_description))).replace("``", "`")
-    return "\n".join([f"## {verb.__name__}", "", text, "", "| option | default | meaning |", "|---|---|---|", *rows])
+    return "\n".join([f"## {command.__name__}", "", text, "", "| option | default | meaning |", "|---|---|---|", *rows])
 
 
 def default(parameter: inspect.Parameter) -> str:

@@ -18,6 +18,7 @@ SOURCE = ROOT / "src"
 # From low to high; the package itself (maeseg/__init__.py) offers the verbs, so it stands above them.
 TIERS = (
     ("errors", "types"),
+    ("config",),
     ("utils",),
     ("labels", "masking"),
     ("metrics",),
@@ -26,8 +27,8 @@ TIERS = (
     ("models",),
     ("weights",),
     ("runs",),
-    ("training",),
     ("prediction",),
+    ("training",),
     ("comparison",),
     ("exporting",),
     ("reporting",),
@@ -39,7 +40,7 @@ TIERS = (
 TIER = {name: tier for tier, names in enumerate(TIERS) for name in names}
 REPORTING_MAY_NOT = {"data", "models", "weights", "training", "prediction", "exporting"}  # it reads run folders only
 
-LIGHT = ("", "cli", "errors", "types", "commands")
+LIGHT = ("", "cli", "config", "errors", "types", "commands")
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch"}
 
 MACHINE_PATH = re.compile(r"(?<![\w.:/~-])/(?:home|root|Users|work|mnt|media|tmp)/\w|\b[A-Z]:\\Users\\")

@@ -1,7 +1,6 @@
 """What the documentation says can be done: its commands run, its links lead somewhere, its options are the code's."""
 
 import importlib.util
-import inspect
 import re
 import shlex
 import shutil
@@ -13,8 +12,10 @@ from PIL import Image
 
 from helpers.class_folders import write_folder
 from helpers.tiny_runs import maeseg
-from maeseg.cli import VERBS, parse
+from maeseg.cli import parse
+from maeseg.commands.registry import COMMANDS
 from maeseg.data.sources.synthetic import Synthetic
+from maeseg.utils.parsing import options_of
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -60,19 +61,19 @@ def look_at_page(words: list[str]) -> None:
 
 
 def run_all(words: list[list[str]]) -> None:
-    for _, verb, *options in words:
-        if verb == "app":
+    for _, command, *options in words:
+        if command == "app":
             look_at_page(options)
             continue
-        assert maeseg(verb, *options, *SMALLER.get(verb, [])) == 0, f"maeseg {verb} {shlex.join(options)}"
+        assert maeseg(command, *options, *SMALLER.get(command, [])) == 0, f"maeseg {command} {shlex.join(options)}"
 
 
 def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path)
     words = commands(DOCS / "tutorial.md", "console")
-    verbs = {verb for _, verb, *_ in words}
-    assert verbs >= {"pretrain", "compare", "report", "finetune", "evaluate", "predict", "suggest", "app"}
+    named = {command for _, command, *_ in words}
+    assert named >= {"pretrain", "compare", "report", "finetune", "evaluate", "predict", "suggest", "app"}
     run_all(words)
     assert (tmp_path / "predictions" / "labels" / "a.png").exists()
     assert (tmp_path / "runs" / "comparison" / "report.html").exists()
@@ -117,10 +118,10 @@ def options_page() -> ModuleType:
 
 def test_the_options_page_has_every_option() -> None:
     text = options_page().on_page_markdown((DOCS / "options.md").read_text(encoding="utf-8"))
-    for name, verb in VERBS.items():
+    for name, command in COMMANDS.items():
         section = text.partition(f"## {name}\n")[2].partition("\n## ")[0]
         listed = re.findall(r"^\| `--(\w+)` \| .* \| (.+) \|$", section, re.MULTILINE)
-        assert [option for option, _ in listed] == list(inspect.signature(verb).parameters), name
+        assert [option for option, _ in listed] == list(options_of(command)), name
         assert all(meaning.strip() for _, meaning in listed)
 
 

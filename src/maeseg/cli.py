@@ -1,4 +1,4 @@
-"""The command line: ``maeseg VERB --option value``; the verbs' signatures are its options."""
+"""The command line: ``maeseg COMMAND --option value``; the commands' signatures are its options."""
 
 import contextlib
 import inspect
@@ -11,32 +11,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import maeseg
+from maeseg.commands.printing import print_result
+from maeseg.commands.registry import COMMANDS
 from maeseg.errors import Terminated, UserError, in_one_line, nearest
 from maeseg.runs.layout import CONFIG
-from maeseg.utils.parsing import one_line, refuse_null, typed_options
+from maeseg.utils.parsing import add_options, check_values, one_line, options_of, typed_options
 
-VERBS: dict[str, Callable[..., Any]] = {
-    verb.__name__: verb
-    for verb in (
-        maeseg.check,
-        maeseg.pretrain,
-        maeseg.finetune,
-        maeseg.evaluate,
-        maeseg.predict,
-        maeseg.suggest,
-        maeseg.reconstruct,
-        maeseg.export,
-        maeseg.app,
-        maeseg.compare,
-        maeseg.report,
-        maeseg.recipe,
-        maeseg.demo,
-        maeseg.encoders,
-    )
-}
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 
 
@@ -56,13 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Lines, not tracebacks: whatever else goes wrong is a bug, and shows itself as one.
     try:
         with terminable():
-            verb, options = parse(list(sys.argv[1:] if argv is None else argv))
+            command, options = parse(list(sys.argv[1:] if argv is None else argv))
             logging.basicConfig(format="%(message)s", stream=sys.stderr)
             # Of other libraries, warnings alone.
             logging.getLogger("maeseg").setLevel(logging.INFO if speaks else logging.WARNING)
             logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is said by who reads the file
             tune_allocator()
-            result = VERBS[verb](**options)
+            result = COMMANDS[command](**options)
+            if speaks:
+                print_result(command, options, result)
     except UserError as error:
         line = in_one_line(error)  # a file's name may have several
         print(f"maeseg: {line}", file=sys.stderr)
@@ -70,11 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Terminated) as error:
         print(f"maeseg: stopped{'; go on with --resume' if 'resume' in options else ''}", file=sys.stderr)
         return EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
-    if speaks:
-        show(verb, options, result)
-    if verb == "check" and result.question:
-        print(f"maeseg: {result.question}", file=sys.stderr)
-        return EXIT_USER_ERROR
     return 0
 
 
@@ -103,48 +86,48 @@ def terminable() -> Iterator[None]:
 
 
 def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
-    """Words to a verb and its options.
+    """Words to a command and its options.
 
     Raises:
-        UserError: If a verb or option does not exist, is missing, or has a value of the wrong kind.
+        UserError: If a command or option does not exist, is missing, or has a value of the wrong kind.
         SystemExit: After printing help or the version.
     """
-    from jsonargparse import ArgumentError, ArgumentParser
+    from jsonargparse import ArgumentError
 
-    parser = ArgumentParser(
-        prog="maeseg",
-        description=maeseg.__doc__,
-        exit_on_error=False,
-        version=version() if "--version" in argv else "",
-    )
-    verbs = parser.add_subcommands(required=True, title="verbs", dest="verb")
     given = argv[0] if argv else "--help"
-    if not given.startswith("-") and given not in VERBS:
-        raise UserError(f"{given!r} is not a verb{nearest(given, VERBS)} (all of them: maeseg --help)")
-    for name, function in VERBS.items():
-        summary = (inspect.getdoc(function) or "").splitlines()[0]
-        own = ArgumentParser(description=summary, exit_on_error=False)
-        if name == given:
-            own.add_function_arguments(function, as_group=False)
-            own.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
-        verbs.add_subcommand(name, own, help=summary)
-    own_words = normalize(VERBS[given], argv[1:]) if given in VERBS else []
+    if not given.startswith("-") and given not in COMMANDS:
+        raise UserError(f"{given!r} is not a command{nearest(given, COMMANDS)} (all of them: maeseg --help)")
+    parser = make_parser(given, version() if "--version" in argv else "")
+    own_words = normalize(COMMANDS[given], argv[1:]) if given in COMMANDS else []
     words = [given, *resumed_config(given, own_words), *own_words]
     try:
         found = parser.parse_args(words)
     except ArgumentError as error:
-        raise UserError(one_line(error, VERBS[given])) from error
+        raise UserError(one_line(error, COMMANDS[given])) from error
     except (RecursionError, ValueError, TypeError, KeyError, AttributeError) as error:  # of a --config that is no text
         raise UserError(
             f"--config is not a YAML file of options, such as a run's config.yaml: {str(error) or error!r}"
         ) from error
     options = found.as_dict()[given]
     options.pop("config", None)
-    refuse_null(VERBS[given], options)
-    for name, value in options.items():
-        if "\0" in str(value):
-            raise UserError(f"--{name} {value!r} holds a zero character, which no file's name may have")
+    check_values(COMMANDS[given], options)
     return given, options
+
+
+def make_parser(given: str, version: str) -> "ArgumentParser":
+    """Parser of the command line: every command, and the options of the one that is given."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="maeseg", description=maeseg.__doc__, exit_on_error=False, version=version)
+    commands = parser.add_subcommands(required=True, title="commands", dest="command")
+    for name, function in COMMANDS.items():
+        summary = (inspect.getdoc(function) or "").splitlines()[0]
+        own = ArgumentParser(description=summary, exit_on_error=False)
+        if name == given:
+            add_options(own, function)
+            own.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
+        commands.add_subcommand(name, own, help=summary)
+    return parser
 
 
 def normalize(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
@@ -153,7 +136,7 @@ def normalize(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     Raises:
         UserError: Naming an option that does not exist, and the nearest that does.
     """
-    parameters = inspect.signature(function).parameters
+    parameters = options_of(function)
     switches = {name for name, parameter in parameters.items() if isinstance(parameter.default, bool)}
     known = {*parameters, "config", "help", "print_config"}
     result: list[str] = []
@@ -175,7 +158,7 @@ def normalize(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     return result
 
 
-def resumed_config(verb: str, words: Sequence[str]) -> list[str]:
+def resumed_config(command: str, words: Sequence[str]) -> list[str]:
     """Words that read the options of the run that is resumed: ``--out RUN --resume`` then repeats them.
 
     Options that are given too count, and the run refuses those that may not be others.
@@ -187,9 +170,9 @@ def resumed_config(verb: str, words: Sequence[str]) -> list[str]:
     if values.get("--resume") != "true" or "--out" not in values or "--config" in values or not config.is_file():
         return []
     try:
-        typed_options(VERBS[verb], yaml.safe_load(config.read_text(encoding="utf-8")))
+        typed_options(COMMANDS[command], yaml.safe_load(config.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError, UserError):
-        return []  # damaged, or of another verb: the run itself says what is wrong with the folder
+        return []  # damaged, or of another command: the run itself says what is wrong with the folder
     return ["--config", str(config)]
 
 
@@ -217,68 +200,3 @@ def tune_allocator() -> None:
     trim_threshold, mmap_threshold = -1, -3
     mallopt(mmap_threshold, 2**30)
     mallopt(trim_threshold, 2**31 - 1)
-
-
-def show(verb: str, options: dict[str, Any], result: Any) -> None:
-    """Print what a verb found."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    if verb in ("evaluate", "finetune"):
-        which = f": {result['measured']}" if "measured" in result else ""
-        console.print(f"{verb} {options.get('run') or options.get('out')}{which}", soft_wrap=True, markup=False)
-        table = Table()
-        table.add_column("figure")
-        table.add_column("value", justify="right")
-        of_classes = result.get("classes", {})
-        for name, value in result.items():
-            if name not in ("classes", "measured"):
-                table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-        for name, figures in of_classes.items():
-            value = figures["iou"]
-            table.add_row(f"iou of {name}", "not there" if value is None else f"{value:.4f}")
-        console.print(table)
-    elif verb == "check":
-        table = Table(title=Text(f"check {options['data']}"), show_header=False)
-        for heading, line in result.lines.items():
-            table.add_row(heading, Text(line))
-        console.print(table)
-        for fault in result.faults:
-            console.print(fault, soft_wrap=True, markup=False, highlight=False)
-    elif verb == "compare":
-        from maeseg.comparison.summary import print_summary
-
-        print_summary(Path(options["out"]), console)
-    elif verb == "demo":
-        from maeseg.comparison.summary import print_summary
-
-        print_summary(result.parent, console)
-        console.print(f"report: {result}", soft_wrap=True)
-    elif verb == "report":
-        console.print(f"report: {result}", soft_wrap=True)
-    elif verb == "recipe":
-        for path in result:
-            console.print(f"report: {path}", soft_wrap=True)
-        if options["dry_run"]:
-            console.print(f"{options['file']}: every step can be run")
-    elif verb == "encoders":
-        for each in result:
-            size = f"stride {each.stride or '?'}, {(each.parameters or 0) / 1e6:.1f} M parameters"
-            console.print(
-                f"{each.name}: {each.refusal or 'works'} ({size})", soft_wrap=True, markup=False, highlight=False
-            )
-        works = sum(not each.refusal for each in result)
-        console.print(f"{works} of {len(result)} work, {len(result) - works} are refused")
-    elif verb == "export":
-        console.print(f"written: {result['out']}, and its card {result['card']}", soft_wrap=True)
-        if "largest_difference" in result:
-            console.print(f"largest difference from PyTorch: {result['largest_difference']:.1e} of a probability")
-    elif verb == "suggest":
-        sheet = Path(options["out"]) / "contact_sheet.png"
-        console.print(f"{len(result)} images to label next: {sheet}", soft_wrap=True)
-    elif verb in ("predict", "reconstruct"):
-        console.print(f"{result} images written to {options['out']}", soft_wrap=True)
-    elif "out" in options:
-        console.print(f"run folder: {options['out']}", soft_wrap=True)

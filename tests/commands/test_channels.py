@@ -1,4 +1,4 @@
-"""Images of other than three channels: how they are read and normalized, what weights become, every verb on them."""
+"""Images of other than three channels: how they are read and normalized, what weights become, every command on them."""
 
 import io
 import json
@@ -192,7 +192,7 @@ def test_first_convolutions_are_adapted_as_smp_does(channels: int) -> None:
     assert keys == {"0.weight": channels} and back["0.weight"].shape == offered["0.weight"].shape
 
 
-def test_every_verb_takes_images_of_five_channels(
+def test_every_command_takes_images_of_five_channels(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, fine, compared = tmp_path / "run", tmp_path / "fine", tmp_path / "compared"
@@ -223,9 +223,13 @@ def test_weights_of_rgb_serve_other_channels(data: Path, tmp_path: Path) -> None
     rgb = tmp_path / "rgb"
     assert pretrain(rgb, "--epochs", 1) == 0
     few = ("--data", data, *TRAINING[4:], "--batch_size", 4, "--val", 3, "--channels", CHANNELS, "--epochs", 1)
-    for verb, words in (("pretrain", ("--image_size", 64)), ("finetune", ()), ("finetune", ("--transfer", "encoder"))):
-        out = tmp_path / f"{verb}{len(words)}"
-        assert maeseg(verb, "--out", out, *few, "--weights", rgb, *words) == 0
+    for command, words in (
+        ("pretrain", ("--image_size", 64)),
+        ("finetune", ()),
+        ("finetune", ("--transfer", "encoder")),
+    ):
+        out = tmp_path / f"{command}{len(words)}"
+        assert maeseg(command, "--out", out, *few, "--weights", rgb, *words) == 0
         transfer = json.loads((out / "run.json").read_text())["transfer"]
         assert "; encoder.model.conv1.0.weight repeated and rescaled from 3 to 5 channels" in transfer
         assert read_checkpoint(out).spec.channels == CHANNELS

@@ -113,3 +113,14 @@ def test_annotations_that_change_are_drawn_again(tmp_path: Path) -> None:
     for right, share in ((0.5, "25.0 %"), (1, "50.0 %")):
         (tmp_path / "labels" / "a.txt").write_text(f"0 0 0 {right} 0 {right} 0.5 0 0.5")
         assert f"; {share} foreground" in maeseg.check(data=str(tmp_path)).lines["labels"]
+
+
+def test_the_next_command_has_the_channels_that_no_description_names(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        np.save(tmp_path / "in" / f"{number}.npy", np.full((8, 8, 5), number, np.uint8))
+    data = str(tmp_path / "in")
+    assert maeseg.check(data=data, channels=5).lines["next"].endswith("--channels 5")
+    written = str(tmp_path / "data.yaml")
+    assert "--channels" not in maeseg.check(data=data, channels=5, write=written).lines["next"]
+    assert "--channels" not in maeseg.check(data=written).lines["next"]

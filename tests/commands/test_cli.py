@@ -15,31 +15,30 @@ from PIL import Image
 
 import maeseg as library
 from helpers.tiny_runs import DATA, NETWORK, TRAINING, files_in, maeseg
-from maeseg.cli import VERBS
+from maeseg.commands.printing import PRINTERS
+from maeseg.commands.registry import COMMANDS
 from maeseg.types import Augmentation
-from maeseg.utils.parsing import kind
+from maeseg.utils.parsing import kind, options_of
 from maeseg.utils.system import version_of
 
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "numpy"}
-TRAIN_OPTIONS = [
-    "epochs", "batch_size", "augment", "lr", "layer_decay", "weight_decay", "warmup", "clip", "seed", "workers",
-    "precision", "accelerator", "devices", "save_every", "on_nonfinite", "on_bad_image", "download", "resume",
-    "overwrite",
+TRAINING_OPTIONS = ["epochs", "batch_size", "augment", "lr", "layer_decay", "weight_decay", "warmup", "clip"]
+RUN_OPTIONS = [
+    "workers", "precision", "accelerator", "devices", "save_every", "on_nonfinite", "on_bad_image", "download",
+    "resume", "overwrite",
 ]  # fmt: skip
-FINETUNE_OPTIONS = [
-    "epochs", "steps_per_epoch", "batch_size", "augment", "lr", "layer_decay", "weight_decay", "warmup", "schedule",
-    "loss", "class_weights", *TRAIN_OPTIONS[7:],
+SEGMENTATION_OPTIONS = [
+    "encoder", "decoder_channels", "image_size", "classes", "border", "crop", "test", *TRAINING_OPTIONS,
+    "steps_per_epoch", "schedule", "loss", "class_weights", *RUN_OPTIONS,
 ]  # fmt: skip
 OPTIONS = {
     "check": ["data", "add", "classes", "channels", "write", "sheet", "overwrite"],
     "pretrain": [
-        "data", "out", "extra", "channels", "encoder", "decoder_channels", "weights", "image_size", "patch_size",
-        "mask_ratio",
-        "normalize_target", "decoder_window", "val", *TRAIN_OPTIONS,
+        "data", "out", "channels", "val", "weights", "seed", "encoder", "decoder_channels", "image_size", "extra",
+        "patch_size", "mask_ratio", "normalize_target", "decoder_window", *TRAINING_OPTIONS, *RUN_OPTIONS,
     ],
     "finetune": [
-        "data", "out", "weights", "transfer", "labels", "classes", "border", "channels", "encoder", "decoder_channels",
-        "image_size", "crop", "val", "test", *FINETUNE_OPTIONS,
+        "data", "out", "channels", "val", "weights", "seed", "transfer", "labels", *SEGMENTATION_OPTIONS,
     ],
     "evaluate": ["run", "data", "split", "border", "checkpoint", "out", "overwrite"],
     "predict": [
@@ -50,10 +49,7 @@ OPTIONS = {
     "reconstruct": ["run", "images", "out", "count", "mask_ratio", "seed", "overwrite"],
     "export": ["run", "format", "out", "images", "overwrite"],
     "app": ["runs", "port"],
-    "compare": [
-        "data", "out", "inits", "labels", "seeds", "classes", "border", "channels", "encoder", "decoder_channels",
-        "image_size", "crop", "val", "test", *[name for name in FINETUNE_OPTIONS if name != "seed"],
-    ],
+    "compare": ["data", "out", "channels", "val", "inits", "labels", "seeds", *SEGMENTATION_OPTIONS],
     "report": ["run"],
     "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "overwrite"],
     "demo": ["out", "seed", "overwrite"],
@@ -65,20 +61,24 @@ OPTIONS = {
 
 def test_the_public_surface_is_frozen() -> None:
     assert library.__all__ == ["UserError", *sorted(OPTIONS)]
-    assert list(VERBS) == list(OPTIONS)
-    assert {verb: list(inspect.signature(function).parameters) for verb, function in VERBS.items()} == OPTIONS
+    assert list(COMMANDS) == list(OPTIONS)
+    assert {name: list(options_of(command)) for name, command in COMMANDS.items()} == OPTIONS
+
+
+def test_every_result_is_printed() -> None:
+    assert PRINTERS.keys() == COMMANDS.keys() - {"app"}  # which ends by Ctrl-C alone
 
 
 def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb, options in OPTIONS.items():
+    for command, options in OPTIONS.items():
         with pytest.raises(SystemExit) as stop:
-            maeseg(verb, "--help")
+            maeseg(command, "--help")
         assert stop.value.code == 0
         printed = capsys.readouterr().out
-        described = inspect.getdoc(VERBS[verb]) or ""
+        described = inspect.getdoc(COMMANDS[command]) or ""
         for option in options:
             assert f"--{option}" in printed
-            assert f"\n    {option}: " in described, f"{verb} does not explain --{option}"
+            assert f"\n    {option}: " in described, f"{command} does not explain --{option}"
 
 
 @pytest.mark.parametrize("words", [["--help"], ["finetune", "--help"], ["--version"], ["pretrian"], ["finetune"]])
@@ -147,7 +147,7 @@ FINETUNE = ("finetune", "--out", "OUT", "--weights", "PRE", *TRAINING, "--epochs
 COMPARE = ("compare", "--out", "OUT", "--inits", "[scratch, PRE]", "--labels", "[4]", *TRAINING, "--epochs", 1)
 
 BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
-    "unknown verb": (("pretrian",), "'pretrian' is not a verb; did you mean pretrain?"),
+    "unknown command": (("pretrian",), "'pretrian' is not a command; did you mean pretrain?"),
     "unknown option": ((*PRETRAIN, "--mask-ration", 0.5), "no option --mask_ration; did you mean --mask_ratio"),
     "stray word": ((*PRETRAIN, "please"), "please: not an option"),
     "missing options": (("pretrain",), "missing: --data, --out"),
@@ -275,15 +275,15 @@ def test_bad_config(refused: Callable[..., str], tmp_path: Path, text: str, said
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "predict"])
-def test_out_is_a_file(refused: Callable[..., str], finetuned: Path, tmp_path: Path, verb: str) -> None:
+@pytest.mark.parametrize("command", ["pretrain", "predict"])
+def test_out_is_a_file(refused: Callable[..., str], finetuned: Path, tmp_path: Path, command: str) -> None:
     file = tmp_path / "thesis.tex"
     file.write_text("precious")
     words = {
         "pretrain": ("pretrain", "--out", file, *NETWORK, *TRAINING, "--overwrite"),
         "predict": ("predict", "--out", file, "--run", finetuned, "--images", finetuned, "--overwrite"),
     }
-    assert f"--out {file} is a file" in refused(*words[verb])
+    assert f"--out {file} is a file" in refused(*words[command])
     assert file.read_text() == "precious"
 
 
@@ -357,13 +357,13 @@ def cut(file: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
 def test_a_truncated_image_is_named_before_training(
-    refused: Callable[..., str], pretrained: Path, folder: Path, tmp_path: Path, verb: str, workers: int
+    refused: Callable[..., str], pretrained: Path, folder: Path, tmp_path: Path, command: str, workers: int
 ) -> None:
     cut(folder / "images" / "cat_3.png")
-    own = NETWORK if verb == "pretrain" else ("--weights", pretrained)
-    words = (verb, "--out", tmp_path / "run", *own, *TRAINING, "--data", folder, "--batch_size", 4)
+    own = NETWORK if command == "pretrain" else ("--weights", pretrained)
+    words = (command, "--out", tmp_path / "run", *own, *TRAINING, "--data", folder, "--batch_size", 4)
     said = refused(*words, "--workers", workers, "--epochs", 1)
     assert f"{folder / 'images' / 'cat_3.png'} cannot be read as an image" in said
     assert "Traceback" not in said and "worker" not in said

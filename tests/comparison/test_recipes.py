@@ -19,7 +19,7 @@ variables: {start: scratch, steps: 1}
 steps:
   - pretrain: {out: pretrained, encoder: test_resnet, decoder_channels: [16, 8, 8, 8, 8], image_size: 64, epochs: 1,
       batch_size: 8, workers: 0}
-  - compare: {out: comparison, inits: [$start, pretrained, "pretrained:encoder"], labels: [4], seeds: 2, epochs: 1,
+  - compare: {out: comparison, inits: ['${start}', pretrained, "pretrained:encoder"], labels: [4], seeds: 2, epochs: 1,
       steps_per_epoch: $steps, batch_size: 4, workers: 0}
   - report: {run: comparison}
 """
@@ -68,9 +68,9 @@ def test_two_processes_follow_a_recipe_together(starter: tuple[str, ...], tmp_pa
     together = {"accelerator": "cpu", "devices": 2}
     content = yaml.safe_load(TINY)
     content["steps"] = [
-        {verb: {**options, **together} if verb in ("pretrain", "compare") else options}
+        {command: {**options, **together} if command in ("pretrain", "compare") else options}
         for step in content["steps"]
-        for verb, options in step.items()
+        for command, options in step.items()
     ]
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))
     out = tmp_path / "out" / "comparison"
@@ -97,18 +97,25 @@ def test_two_processes_follow_a_recipe_together(starter: tuple[str, ...], tmp_pa
     [
         ({"steps": []}, "is not a recipe"),
         ({"steps": [{"pretrain": {}}], "more": 1}, "variables and steps, not more"),
-        ({"steps": [{"fly": {}}]}, "'fly' is not a verb of recipes"),
+        ({"steps": [{"fly": {}}]}, "'fly' is not a command of recipes"),
         (
             {"steps": [{"pretrain": {"out": "a", "epoch": 3}}]},
             "step 1: pretrain has no option epoch; did you mean epochs",
         ),
         ({"steps": [{"pretrain": {"out": "a", "epochs": "many"}}]}, "--epochs many must be a whole number"),
         ({"steps": [{"pretrain": {"epochs": 3}}]}, "missing: --out"),
-        ({"steps": [{"pretrain": {"out": "a", "weights": "$start"}}]}, "$start is not among the recipe's variables"),
-        ({"steps": [{"pretrain": {"out": "a", "encoder": "resnet81"}}]}, "'resnet81' is not a timm model"),
+        ({"steps": [{"pretrain": {"out": "a", "weights": "$start"}}]}, "step 1: $start is not among the recipe's vari"),
+        (
+            {"steps": [{"pretrain": {"out": "a", "weights": "w/${at}.pt"}}]},
+            "step 1: $at is not among the recipe's vari",
+        ),
+        (
+            {"steps": [{"pretrain": {"out": "a", "encoder": "resnet81"}}]},
+            "step 1: --encoder 'resnet81' is not",
+        ),
         ({"steps": [{"pretrain": {"out": "a", "image_size": 100}}]}, "--image_size [100, 100] is not a multiple of 32"),
         ({"steps": [{"pretrain": {"out": "a", "patch_size": 16}}]}, "--patch_size 16 is not a multiple of the"),
-        ({"steps": [{"pretrain": {"out": "a", "epochs": 0}}]}, "--epochs 0 is out of range"),
+        ({"steps": [{"pretrain": {"out": "a", "epochs": 0}}]}, "step 1: --epochs 0 is out of range"),
     ],
 )
 def test_a_wrong_recipe(

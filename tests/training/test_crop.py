@@ -314,6 +314,12 @@ def test_a_crop_larger_than_every_image_and_a_run_that_begins_with_it(
     assert read_checkpoint(tmp_path / "resized").spec.crop is None
 
 
+def test_another_crop_of_a_resumed_run_is_refused_by_its_name(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert maeseg("finetune", "--out", run, "--resume", "--crop", 96) == 2
+    said = capsys.readouterr().err
+    assert "--crop [64, 64], not [96, 96]" in said and "--image_size" not in said
+
+
 def test_a_comparison_on_crops(data: Path, tmp_path: Path) -> None:
     words = ("--labels", "[4]", "--inits", "[scratch]", "--seeds", 1, "--steps_per_epoch", 2, *NETWORK, *HOW)
     assert maeseg("compare", "--data", data, "--out", tmp_path / "cmp", *words) == 0

@@ -16,7 +16,6 @@ from helpers.tiny_runs import WIDTHS
 from maeseg.data.loaders import PretrainData
 from maeseg.data.sources.synthetic import Synthetic
 from maeseg.data.splits import Split
-from maeseg.errors import UserError
 from maeseg.masking.patches import reconstruction_loss
 from maeseg.masking.visible import GridWindow
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
@@ -26,7 +25,6 @@ from maeseg.training.callbacks import EpochTable, Keep, LossWatch, last_epoch
 from maeseg.training.checkpoint_writer import WholeCheckpoints
 from maeseg.training.losses import SegmentationLoss
 from maeseg.training.module import Mean
-from maeseg.training.options import check_ranges
 from maeseg.training.pretrain import PretrainModule
 from maeseg.training.segmentation import SegmentModule
 from maeseg.training.stopping import Stop
@@ -208,30 +206,6 @@ def test_a_perfect_prediction_costs_nothing() -> None:
     label_BHW = torch.tensor([[[0, 1], [1, 0]]], dtype=torch.uint8)
     logits_B1HW = (label_BHW.float().unsqueeze(1) - 0.5) * 200
     assert SegmentationLoss("background")(logits_B1HW, label_BHW).item() == pytest.approx(0, abs=1e-6)
-
-
-# --- ranges
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"epochs": 0}, "--epochs 0 is out of range: give at least 1"),
-        ({"workers": -1}, "--workers -1 is out of range: give at least 0"),
-        ({"warmup": 1.5}, "--warmup 1.5 is out of range: give at least 0 and at most 1"),
-        ({"layer_decay": 1.5}, "--layer_decay 1.5 is out of range: give at least 0 and at most 1"),
-        ({"lr": math.nan}, "--lr nan is out of range"),
-        ({"seed": 2**32}, "--seed 4294967296 is out of range"),
-    ],
-)
-def test_ranges(options: dict[str, float], said: str) -> None:
-    with pytest.raises(UserError) as error:
-        check_ranges(options)
-    assert said in str(error.value)
-
-
-def test_what_is_left_out_is_in_range() -> None:
-    check_ranges({"steps_per_epoch": None, "epochs": 1, "clip": 0.0, "warmup": 0, "data": "anything"})
 
 
 # --- the table of epochs

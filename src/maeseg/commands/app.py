@@ -1,4 +1,4 @@
-"""The verb ``app``."""
+"""The command ``app``."""
 
 
 def app(*, runs: str, port: int = 8000) -> None:

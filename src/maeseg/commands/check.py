@@ -1,8 +1,10 @@
-"""The verb ``check``."""
+"""The command ``check``."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from maeseg.data.sources.folder import ImageFolder
     from maeseg.data.summary import Summary
 
 
@@ -23,7 +25,7 @@ def check(
         add: Lines to add to the description, such as ``{threshold: 128}`` or ``{masks: GT, pairing: "{name}_gt"}``.
         classes: File that lists the labels' classes, as ``finetune`` takes it.
         channels: Channels of the images; by default as described, or 3.
-        write: File to write the description to, such as ``data.yaml``, which ``--data`` of every verb takes.
+        write: File to write the description to, such as ``data.yaml``, which ``--data`` of every command takes.
         sheet: Picture to write, such as ``data.png``: a contact sheet of ten images with their labels drawn over. With
             ``write`` there is one beside the description.
         overwrite: Replace the files.
@@ -35,45 +37,62 @@ def check(
         UserError: If the data cannot be used, or its labels can be read in two ways; the message names the line to add.
     """
     from dataclasses import replace
-    from pathlib import Path
 
     from maeseg.data.class_labels import choose_classes
-    from maeseg.data.description import write_description
-    from maeseg.data.inspection import check_target, next_command, open_to_check
+    from maeseg.data.inspection import next_command, open_to_check
     from maeseg.data.sources.folder import ImageFolder
     from maeseg.data.splits import evenly_spread
     from maeseg.data.summary import summarize
     from maeseg.data.survey import survey
-    from maeseg.errors import UserError, reason
+    from maeseg.errors import UserError
     from maeseg.prediction.contact_sheet import save_sheet
+
+    pictured = _check_files(write, sheet, overwrite)
+    source, question = open_to_check(data, add or {}, choose_classes(classes), channels)
+    if write and not isinstance(source, ImageFolder):
+        raise UserError(f"--write {write}: {data} needs no description: leave it out")
+    facts = survey(source)
+    found = summarize(source, facts)
+    if not facts.facts:
+        fault = next(iter(facts.faults.values()))
+        return replace(found, question=UserError(f"{data} has no image, with its label, that can be used: {fault}"))
+    if question:
+        return replace(found, question=question)
+    if write and isinstance(source, ImageFolder):
+        _write_description(Path(write), source)
+    lines = dict(found.lines)
+    if pictured:
+        save_sheet(source, evenly_spread(sorted(facts.facts), 10), pictured)
+        lines["to look at"] = str(pictured)
+    lines["next"] = next_command(data, source, write, bool(facts.faults))
+    return replace(found, lines=lines)
+
+
+def _check_files(write: str | None, sheet: str | None, overwrite: bool) -> Path | None:
+    """Check that the files can be written; returns that of the contact sheet, if there is to be one."""
+    from maeseg.data.inspection import check_target
     from maeseg.prediction.output_files import check_new_file
-    from maeseg.utils.atomic_io import write_text
 
     pictured = Path(sheet) if sheet else Path(write).with_suffix(".png") if write else None
     if write:
         check_target(write)
     for file in filter(None, (Path(write) if write else None, pictured)):
         check_new_file(file, overwrite)
-    source, question = open_to_check(data, add or {}, choose_classes(classes), channels)
-    if write and not isinstance(source, ImageFolder):
-        raise UserError(f"--write {write}: {data} needs no description: leave it out")
-    facts = survey(source)
-    refusal: UserError | None = question
-    if not facts.facts:
-        refusal = UserError(
-            f"{data} has no image, with its label, that can be used: {next(iter(facts.faults.values()))}"
-        )
-    found = summarize(source, facts)
-    if refusal is None and write and isinstance(source, ImageFolder):
-        rule = source.rule if source.labeled else None
-        try:
-            write_text(Path(write), write_description(source.description, rule, source.classes, Path(write).parent))
-        except OSError as error:
-            raise UserError(f"--write {write} cannot be written ({reason(error)}): name another") from error
-    lines = dict(found.lines)
-    if pictured and refusal is None:
-        save_sheet(source, evenly_spread(sorted(facts.facts), 10), pictured)
-        lines["to look at"] = str(pictured)
-    if refusal is None:
-        lines["next"] = next_command(data, source, write, bool(facts.faults))
-    return replace(found, lines=lines, question=refusal)
+    return pictured
+
+
+def _write_description(file: Path, source: "ImageFolder") -> None:
+    """Write a folder's description, with what was found of its labels and the channels that it was read with."""
+    from dataclasses import replace
+
+    from maeseg.data.description import write_description
+    from maeseg.data.image_reading import RGB
+    from maeseg.errors import UserError, reason
+    from maeseg.utils.atomic_io import write_text
+
+    description = replace(source.description, channels=None if source.channels == RGB else source.channels)
+    rule = source.rule if source.labeled else None
+    try:
+        write_text(file, write_description(description, rule, source.classes, file.parent))
+    except OSError as error:
+        raise UserError(f"--write {file} cannot be written ({reason(error)}): name another") from error

@@ -1,4 +1,4 @@
-"""The verb ``demo``."""
+"""The command ``demo``."""
 
 from pathlib import Path
 

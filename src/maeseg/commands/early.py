@@ -1,41 +1,37 @@
-"""What can be refused at once: before PyTorch, Lightning and the rest are imported, which takes seconds."""
+"""Refusals at once: before PyTorch, Lightning and the rest are imported, which takes seconds."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from maeseg.errors import UserError, nearest
+from maeseg.config import CompareConfig, FinetuneConfig, PretrainConfig
+from maeseg.data.data_option import check_data
+from maeseg.errors import UserError
 from maeseg.runs.output_folder import check_out
-from maeseg.training.options import check_ranges
+from maeseg.weights.weights_option import TIMM, check_weights
 
-DATA_NAMES = ("oxford-pet", "synthetic")
-WEIGHTS_NAMES = ("timm", "scratch")
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-"""Variables by which a launcher tells a process which of several it is; only the first finds ``out`` as it was."""
+"""Variables by which a launcher numbers the processes of a run; only the first finds ``out`` as it was."""
 
 
-def check_early(options: Mapping[str, Any]) -> None:
-    """Check numbers, and that what the options name is there; what is in it the verb checks.
+def check_early(
+    config: PretrainConfig | FinetuneConfig | CompareConfig, weights: Sequence[str] = (), classes: str | None = None
+) -> None:
+    """Check that what the options name is there; its content the command checks.
 
     Args:
-        options: Every option of ``pretrain``, ``finetune`` or ``compare``.
+        config: The options.
+        weights: Run folders and files of weights to start from, or ``timm``.
+        classes: File of classes.
 
     Raises:
         UserError: Naming the option, its value and what to do.
     """
-    check_ranges(options)
     if all(os.environ.get(name, "0") == "0" for name in RANKS):
-        check_out(Path(options["out"]), resume=options["resume"], overwrite=options["overwrite"])
-    kind = options["data"].partition(":")[0]
-    if kind not in DATA_NAMES and not Path(options["data"]).exists():
-        raise UserError(
-            f"--data {options['data']}: no such folder{nearest(kind, DATA_NAMES)}; give oxford-pet, oxford-pet:ROOT, "
-            "synthetic, synthetic:COUNT or a folder of images or of tar shards"
-        )
-    for weights in (options.get("weights"), *options.get("inits", ())):
-        path = Path((weights or "timm").removesuffix(":encoder"))
-        if str(path) not in WEIGHTS_NAMES and not path.exists():
-            raise UserError(f"{path} does not exist: give a run folder of maeseg, a file of weights, or timm")
-    if options.get("classes") and not Path(options["classes"]).exists():
-        raise UserError(f"--classes {options['classes']} cannot be read: there is no such file")
+        check_out(Path(config.out), resume=config.resume, overwrite=config.overwrite)
+    check_data(config.data)
+    for each in weights:
+        if each != TIMM:
+            check_weights(Path(each))
+    if classes and not Path(classes).exists():
+        raise UserError(f"--classes {classes} cannot be read (No such file or directory): give a YAML list of classes")

@@ -1,4 +1,4 @@
-"""The verb ``encoders``."""
+"""The command ``encoders``."""
 
 from typing import TYPE_CHECKING
 

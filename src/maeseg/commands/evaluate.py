@@ -1,4 +1,4 @@
-"""The verb ``evaluate``."""
+"""The command ``evaluate``."""
 
 from typing import TYPE_CHECKING, Any, Literal
 

@@ -1,4 +1,4 @@
-"""The verb ``export``."""
+"""The command ``export``."""
 
 import logging
 

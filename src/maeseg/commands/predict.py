@@ -1,4 +1,4 @@
-"""The verb ``predict``."""
+"""The command ``predict``."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The verb ``recipe``."""
+"""The command ``recipe``."""
 
 import logging
 from collections.abc import Callable
@@ -13,8 +13,10 @@ from maeseg.commands.report import report
 
 log = logging.getLogger(__name__)
 
-STEPS: dict[str, Callable[..., Any]] = {verb.__name__: verb for verb in (pretrain, finetune, compare, evaluate, report)}
-"""The verbs that a recipe may use."""
+STEPS: dict[str, Callable[..., Any]] = {
+    command.__name__: command for command in (pretrain, finetune, compare, evaluate, report)
+}
+"""The commands that a recipe may use."""
 
 
 def recipe(
@@ -46,22 +48,22 @@ def recipe(
     Raises:
         UserError: If the recipe, an option, a file or a folder cannot be used.
     """
-    from maeseg.comparison.recipes import check_network, read_recipe
+    from maeseg.comparison.recipes import read_recipe
     from maeseg.utils.distributed import first_process
 
     switches = {"resume": resume, "overwrite": overwrite}
     steps = read_recipe(Path(file), STEPS, data, Path(out), variables or {}, switches)
-    for step in steps:
-        check_network(step)
     if dry_run:
         return []
     reports = []
     for number, step in enumerate(steps, start=1):
-        again = {"overwrite": True} if resume and step.verb == "evaluate" else {}  # it measures again what it measured
-        if step.verb in ("evaluate", "report") and not first_process():
+        again = (
+            {"overwrite": True} if resume and step.command == "evaluate" else {}
+        )  # it measures again what it measured
+        if step.command in ("evaluate", "report") and not first_process():
             continue  # several processes train together; the rest the first one does
-        log.info("step %d of %d: %s %s", number, len(steps), step.verb, step.options.get("out") or "")
-        result = STEPS[step.verb](**{**step.options, **again})
-        if step.verb == "report":
+        log.info("step %d of %d: %s %s", number, len(steps), step.command, step.options.get("out") or "")
+        result = STEPS[step.command](**{**step.options, **again})
+        if step.command == "report":
             reports.append(result)
     return reports

@@ -1,4 +1,4 @@
-"""The verb ``reconstruct``."""
+"""The command ``reconstruct``."""
 
 
 def reconstruct(

@@ -1,4 +1,4 @@
-"""The verb ``suggest``."""
+"""The command ``suggest``."""
 
 from pathlib import Path
 from typing import Literal

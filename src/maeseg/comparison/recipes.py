@@ -1,26 +1,27 @@
-"""A recipe: the steps of an experiment in one YAML file, each a verb with its options.
+"""A recipe: the steps of an experiment in one YAML file, each a command with its options.
 
     variables:            # what a user may replace, with a default
       imagenet: timm
     steps:                # done in order; OUT is the recipe's folder
       - pretrain: {out: pretrained, encoder: resnet18, epochs: 50}
-      - compare: {out: comparison, inits: [scratch, $imagenet, pretrained], labels: [32, 320]}
+      - compare: {out: comparison, inits: [scratch, "${imagenet}", pretrained], labels: [32, 320]}
       - report: {run: comparison}
 
 ``data`` is the recipe's own unless a step names another. What an earlier step wrote to (``pretrained``) means that
-step's folder; ``$imagenet`` means the variable.
+step's folder; ``${imagenet}`` or ``$imagenet`` means the variable, inside of a text too, and ``$$`` a dollar sign.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import torch
 import yaml
 
 from maeseg.comparison.plan import ENCODER_ONLY
+from maeseg.config import CONFIGS
 from maeseg.errors import UserError, in_one_line, nearest
 from maeseg.models.unet import (
     DECODER_CHANNELS,
@@ -30,8 +31,7 @@ from maeseg.models.unet import (
     check_patch_size,
     largest_stride,
 )
-from maeseg.training.options import check_ranges
-from maeseg.utils.parsing import typed_options
+from maeseg.utils.parsing import options_of, typed_options
 
 READS_A_STEP = ("weights", "run", "inits")
 """Options that may name what an earlier step wrote."""
@@ -39,21 +39,21 @@ READS_A_STEP = ("weights", "run", "inits")
 
 @dataclass(frozen=True)
 class Step:
-    """One verb of a recipe with all of its options."""
+    """One step of a recipe with all of its options, checked."""
 
-    verb: str
+    command: str
     options: Mapping[str, Any]
 
 
 def read_recipe(
-    file: Path, verbs: Mapping[str, Callable[..., Any]], data: str, out: Path, variables: Mapping[str, Any],
+    file: Path, commands: Mapping[str, Callable[..., Any]], data: str, out: Path, variables: Mapping[str, Any],
     switches: Mapping[str, bool],
 ) -> list[Step]:  # fmt: skip
-    """Read a recipe and fill in what it leaves open; every option of every step is checked.
+    """Read a recipe and fill in what it leaves open; every option and network of every step is checked.
 
     Args:
         file: The YAML file.
-        verbs: The verbs that a step may be.
+        commands: The commands that a step may be.
         data: For the steps that take ``data`` and name none.
         out: Folder of all that the steps write.
         variables: Values that replace the defaults of the file.
@@ -71,44 +71,36 @@ def read_recipe(
     steps: list[Step] = []
     written: dict[str, str] = {}
     for number, entry in enumerate(content["steps"], start=1):
-        where = f"{file}, step {number}"
-        verb, given = _step(where, entry, verbs)
-        parameters = inspect.signature(verbs[verb]).parameters
-        options = {name: _replaced(where, value, values) for name, value in given.items()}
-        for name in READS_A_STEP:
-            options |= {name: _written(options[name], written)} if name in options else {}
-        if "data" in parameters:
-            options.setdefault("data", data)
-        if "out" in options:
-            folder = str(out / str(options["out"]))
-            written[str(options["out"])] = options["out"] = folder
-        options |= {name: value for name, value in switches.items() if name in parameters}
         try:
-            steps.append(Step(verb, typed_options(verbs[verb], options)))
+            command, given = _step(entry, commands)
+            options = {name: _replaced(value, values) for name, value in given.items()}
+            options = _settled(commands[command], options, data, out, written, switches)
+            step = Step(command, _checked(command, typed_options(commands[command], options)))
+            _check_network(step)
         except UserError as error:
-            raise UserError(f"{where}: {error}") from error
+            raise UserError(f"{file}, step {number}: {error}") from error
+        steps.append(step)
     return steps
 
 
-def check_network(step: Step) -> None:
-    """Check a step's numbers, and that its network exists and takes its images; nothing is computed.
+def _settled(
+    command: Callable[..., Any], options: dict[str, Any], data: str, out: Path, written: dict[str, str],
+    switches: Mapping[str, bool],
+) -> dict[str, Any]:  # fmt: skip
+    """Options with the folders of earlier steps, the recipe's data and switches; adds the step's folder to those."""
+    known = options_of(command)
+    options |= {name: _written(options[name], written) for name in READS_A_STEP if name in options}
+    if "data" in known:
+        options.setdefault("data", data)
+    if "out" in options:
+        name = str(options["out"])
+        written[name] = options["out"] = str(out / name)
+    return options | {name: value for name, value in switches.items() if name in known}
 
-    Raises:
-        UserError: As the step itself would, hours later.
-    """
-    options = step.options
-    check_ranges(options)
-    widths = options.get("decoder_channels") or DECODER_CHANNELS
-    if options.get("encoder"):
-        with torch.device("meta"):
-            build_unet(options["encoder"], widths)
-    if not options.get("decoder_channels") and (options.get("weights") or options.get("inits")):
-        return  # an earlier step decides on the strides
-    patch = options.get("patch_size") or largest_stride(widths)
-    check_patch_size(patch, largest_stride(widths))
-    for option in ("image_size", "crop"):
-        if options.get(option):
-            check_image_size(as_size(options[option], option), patch, option=option)
+
+def _checked(command: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options whose numbers are in their ranges."""
+    return CONFIGS[command](**options).as_dict() if command in CONFIGS else options
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -125,27 +117,32 @@ def _load(file: Path) -> dict[str, Any]:
     return content
 
 
-def _step(where: str, entry: Any, verbs: Mapping[str, Callable[..., Any]]) -> tuple[str, dict[str, Any]]:
+def _step(entry: Any, commands: Mapping[str, Callable[..., Any]]) -> tuple[str, dict[str, Any]]:
     if not isinstance(entry, dict) or len(entry) != 1:
-        raise UserError(f"{where} is not one verb with its options, such as 'pretrain: {{out: pretrained}}'")
-    [(verb, options)] = entry.items()
-    if verb not in verbs:
+        raise UserError("not one command with its options, such as 'pretrain: {out: pretrained}'")
+    [(command, options)] = entry.items()
+    if command not in commands:
         raise UserError(
-            f"{where}: {verb!r} is not a verb of recipes{nearest(str(verb), verbs)}; use {', '.join(verbs)}"
+            f"{command!r} is not a command of recipes{nearest(str(command), commands)}; use {', '.join(commands)}"
         )
     if not isinstance(options, dict):
-        raise UserError(f"{where}: the options of {verb} must be names with values, such as '{{out: pretrained}}'")
-    return verb, options
+        raise UserError(f"the options of {command} must be names with values, such as '{{out: pretrained}}'")
+    return command, options
 
 
-def _replaced(where: str, value: Any, variables: Mapping[str, Any]) -> Any:
+def _replaced(value: Any, variables: Mapping[str, Any]) -> Any:
+    """A value with its variables replaced; one that is a variable alone becomes what that is, a number too."""
     if isinstance(value, list):
-        return [_replaced(where, each, variables) for each in value]
-    if not isinstance(value, str) or not value.startswith("$"):
+        return [_replaced(each, variables) for each in value]
+    if not isinstance(value, str):
         return value
-    if value[1:] not in variables:
-        raise UserError(f"{where}: {value} is not among the recipe's variables{nearest(value[1:], variables)}")
-    return variables[value[1:]]
+    names = Template(value).get_identifiers()
+    for name in names:
+        if name not in variables:
+            raise UserError(f"${name} is not among the recipe's variables{nearest(name, variables)}")
+    if len(names) == 1 and value in (f"${names[0]}", f"${{{names[0]}}}"):
+        return variables[names[0]]
+    return Template(value).safe_substitute(variables)
 
 
 def _written(value: Any, written: Mapping[str, str]) -> Any:
@@ -156,3 +153,23 @@ def _written(value: Any, written: Mapping[str, str]) -> Any:
         return value
     name = value.removesuffix(ENCODER_ONLY)
     return written[name] + value.removeprefix(name) if name in written else value
+
+
+def _check_network(step: Step) -> None:
+    """Check that a step's network exists and takes its images; nothing is computed.
+
+    Raises:
+        UserError: As the step itself would, hours later.
+    """
+    options = step.options
+    widths = options.get("decoder_channels") or DECODER_CHANNELS
+    if options.get("encoder"):
+        with torch.device("meta"):
+            build_unet(options["encoder"], widths)
+    if not options.get("decoder_channels") and (options.get("weights") or options.get("inits")):
+        return  # an earlier step decides on the strides
+    patch = options.get("patch_size") or largest_stride(widths)
+    check_patch_size(patch, largest_stride(widths))
+    for option in ("image_size", "crop"):
+        if options.get(option):
+            check_image_size(as_size(options[option], option), patch, option=option)

@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
+from maeseg.data.data_option import check_data, is_named
 from maeseg.data.description import SUFFIXES, DataDescription, describe, is_description, read_description_lines
 from maeseg.data.image_reading import RGB
 from maeseg.data.label_rules import AmbiguousLabels
-from maeseg.data.sources.base import Source, is_named, is_shards, open_source
+from maeseg.data.sources.base import Source, described_channels, is_shards, open_source
 from maeseg.data.sources.folder import ImageFolder, NoLabels
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
@@ -54,8 +55,7 @@ def described(data: str, add: Mapping[str, Any]) -> DataDescription:
     if is_description(data):
         file = Path(data)
         return describe({**read_description_lines(file), **add}, file.parent, str(file))
-    if not Path(data).exists():
-        raise UserError(f"--data {data}: no such folder; give a folder, or a description file (data.yaml)")
+    check_data(data)
     found = describe({"path": str(Path(data).absolute()), **add}, Path(), f"--add {_one_line(add)}" if add else "")
     return replace(found, path=Path(data), origin=found.origin if add else "")
 
@@ -74,12 +74,14 @@ def next_command(data: str, source: Source, written: str | None, bad: bool) -> s
         bad: True if some images cannot be used.
     """
     where = written or data
-    skip = " --on_bad_image skip" if bad else ""
-    pretrain = f"maeseg pretrain --data {where} --out runs/pretrained{skip}"
+    more = " --on_bad_image skip" if bad else ""
+    if not written and source.channels != (described_channels(data) or RGB):
+        more += f" --channels {source.channels}"
+    pretrain = f"maeseg pretrain --data {where} --out runs/pretrained{more}"
     if not source.labeled:
         return pretrain
     classes = f" --classes {source.classes.origin}" if source.classes != BINARY and source.classes.origin else ""
-    finetune = f"maeseg finetune --data {where}{'' if written else classes} --out runs/finetuned{skip}"
+    finetune = f"maeseg finetune --data {where}{'' if written else classes} --out runs/finetuned{more}"
     if isinstance(source, ImageFolder) and len(source.layout.pairs) > len(source):
         return f"{pretrain}, then {finetune} --weights runs/pretrained"
     return finetune

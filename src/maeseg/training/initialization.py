@@ -29,11 +29,10 @@ from maeseg.weights.files import (
 )
 from maeseg.weights.naming import unet_widths
 from maeseg.weights.transfer import TransferReport, load_outside, load_strictly, transfer_to_unet
+from maeseg.weights.weights_option import TIMM
 
 log = logging.getLogger(__name__)
 
-TIMM = "timm"
-"""The word for the weights that timm publishes for the encoder."""
 HEAD = "segmentation_head"
 
 
@@ -210,3 +209,8 @@ def start_outside(network: smp.Unet | MaskedAutoencoder, start: Start, decoder: 
         return load_outside(network, start.tensors, start.origin, decoder)
     encoder = str(network.encoder.name)
     return load_outside(network, published_weights(encoder), f"timm's {encoder}")
+
+
+def log_loaded(weights: str | None, loaded: TransferReport | None) -> None:
+    """Log the weights that training starts from, as the option names them, and the part of them that was taken."""
+    log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")

@@ -1,18 +1,33 @@
-"""Options of a verb from plain values: typed by its signature, and complaints in plain words."""
+"""Options of a command from plain values: typed by its signature, and complaints in plain words."""
 
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from maeseg.errors import UserError, nearest
 
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Options of a command: what it takes by name."""
+    parameters = inspect.signature(function).parameters
+    return {name: each for name, each in parameters.items() if each.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def add_options(parser: "ArgumentParser", function: Callable[..., Any]) -> None:
+    """Add a command's options to a parser, explained by its docstring."""
+    others = inspect.signature(function).parameters.keys() - options_of(function)
+    parser.add_function_arguments(function, as_group=False, skip=set(others))
+
 
 def typed_options(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a verb's options as the command line does, and fill in its defaults.
+    """Check a command's options as the command line does, and fill in its defaults.
 
     Args:
-        function: The verb.
+        function: The command.
         given: Options by name, plain values.
 
     Raises:
@@ -20,31 +35,38 @@ def typed_options(function: Callable[..., Any], given: Mapping[str, Any]) -> dic
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    parameters = inspect.signature(function).parameters
+    known = options_of(function)
     for name in given:
-        if name not in parameters:
-            raise UserError(f"{function.__name__} has no option {name}{nearest(name, parameters)}")
+        if name not in known:
+            raise UserError(f"{function.__name__} has no option {name}{nearest(name, known)}")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_function_arguments(function, as_group=False)
+    add_options(parser, function)
     try:
         options = dict(parser.parse_object(dict(given)).as_dict())
     except (ArgumentError, TypeError) as error:
         raise UserError(f"{function.__name__}: {one_line(error, function)}") from error
-    refuse_null(function, options)
+    check_values(function, options)
     return options
 
 
-def refuse_null(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Raise a UserError for an option without a value that needs one: the parser lets a YAML file's null through."""
-    for name, parameter in inspect.signature(function).parameters.items():
+def check_values(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse values that the parser lets through.
+
+    Raises:
+        UserError: A YAML file gives null to an option that needs a value, or a value holds a zero character.
+    """
+    for name, parameter in options_of(function).items():
         if options.get(name, 0) is None and type(None) not in get_args(parameter.annotation):
             raise UserError(f"--{name} null must be {kind(parameter.annotation)}")
+    for name, value in options.items():
+        if "\0" in str(value):
+            raise UserError(f"--{name} {value!r} holds a zero character, which no file's name may have")
 
 
 def one_line(error: Exception, function: Callable[..., Any]) -> str:
-    """A parser's complaint about a verb's options in one line, by the option's name and in plain words."""
+    """A parser's complaint about a command's options in one line, by the option's name and in plain words."""
     text = " ".join(str(error).split())
-    parameters = inspect.signature(function).parameters
+    parameters = options_of(function)
     if found := re.match(r"the following arguments are required: (.*)", text):
         return f"missing: {', '.join('--' + name.split('.')[-1] for name in found[1].split(', '))}"
     if found := re.match(r'Parser key "(?:.*\.)?(\w+)": (.*)', text):
@@ -65,7 +87,7 @@ def one_line(error: Exception, function: Callable[..., Any]) -> str:
 
 
 def kind(annotation: Any) -> str:
-    """What a value must be, in plain words: ``a whole number or a list, such as [1, 2]``."""
+    """Kind of value that an option takes, in plain words: ``a whole number or a list, such as [1, 2]``."""
     plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     if annotation in plain:
         return plain[annotation]

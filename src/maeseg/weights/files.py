@@ -20,6 +20,7 @@ from maeseg.models.spec_metadata import read_spec
 from maeseg.weights.file_kinds import is_safetensors, other_kind
 from maeseg.weights.matching import USUAL
 from maeseg.weights.safe_pickle import Inert, read_inertly
+from maeseg.weights.weights_option import check_weights
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +41,7 @@ def read_weights_file(path: Path) -> Any:
     Raises:
         UserError: If the file is missing, damaged or of another kind, or refers to functions that can run code.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give a run folder of maeseg, a weights file, or timm")
+    check_weights(path)
     try:
         kind = other_kind(path)
         if not kind and (path.suffix == ".safetensors" or is_safetensors(path)) and not is_zipfile(path):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from maeseg.data.data_option import NAMES, check_data, is_named
 from maeseg.data.description import is_description, read_description
 from maeseg.data.facts import ImageFacts, Part
 from maeseg.data.image_files import list_files
@@ -20,10 +21,8 @@ from maeseg.data.sources.oxford_pet import OxfordPets
 from maeseg.data.sources.synthetic import Synthetic
 from maeseg.data.sources.tar_shards import TarShards, find_shards
 from maeseg.data.splits import evenly_spread
-from maeseg.errors import UserError, nearest
+from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
-
-_NAMES = ("oxford-pet", "synthetic")
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +89,9 @@ def open_source(
         UserError: No such data, or it lacks what is wanted.
     """
     kind, _, rest = data.partition(":")
-    if channels != RGB and kind in _NAMES:
+    if channels != RGB and kind in NAMES:
         raise UserError(f"--channels {channels}: the images of --{option} {data} are RGB, 3 channels; leave it out")
-    if classes != BINARY and kind in _NAMES:
+    if classes != BINARY and kind in NAMES:
         raise UserError(
             f"--{option} {data} has foreground and background, not the classes of {classes.origin}: give a folder "
             "whose labels have them"
@@ -106,11 +105,7 @@ def open_source(
     if is_description(data):
         description = read_description(Path(data))
         return ImageFolder(description, labeled=labeled, channels=channels, classes=classes)
-    if not Path(data).exists():
-        raise UserError(
-            f"--{option} {data}: no such folder{nearest(kind, _NAMES)}; give oxford-pet, oxford-pet:ROOT, "
-            "synthetic, synthetic:COUNT or a folder of images or of tar shards"
-        )
+    check_data(data, option)
     if test:
         raise UserError(f"--data {data}: a folder has no test split; give a folder of test images as data instead")
     if not is_shards(data, channels):
@@ -120,11 +115,6 @@ def open_source(
     if labeled:
         raise UserError(f"--{option} {data} holds tar shards, and shards have no labels: {LAYOUT}")
     return TarShards(data, channels)
-
-
-def is_named(data: str) -> bool:
-    """Whether the ``data`` option names a data set, and no file or folder."""
-    return data.partition(":")[0] in _NAMES
 
 
 def is_shards(data: str, channels: int) -> bool:

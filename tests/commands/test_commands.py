@@ -1,4 +1,4 @@
-"""Every verb, from the real command line, on tiny networks: what it leaves, repeats, resumes and refuses."""
+"""Every command, from the real command line, on tiny networks: what it leaves, repeats, resumes and refuses."""
 
 import contextlib
 import csv
@@ -38,6 +38,7 @@ from maeseg.comparison.wording import scope_sentence
 from maeseg.data.sources.synthetic import Synthetic
 from maeseg.data.splits import label_subset
 from maeseg.runs.validation import read_reliability, read_validation
+from maeseg.utils.parsing import options_of
 
 SPLIT = split_of(Synthetic(24))
 VALIDATION = SPLIT.val
@@ -143,11 +144,9 @@ def test_the_best_checkpoint_is_that_of_the_best_validation_iou(finetuned: Path)
 
 
 def test_config_is_complete(pretrained: Path, finetuned: Path) -> None:
-    import inspect
-
-    for verb, run in ((library.pretrain, pretrained), (library.finetune, finetuned)):
+    for command, run in ((library.pretrain, pretrained), (library.finetune, finetuned)):
         options = yaml.safe_load((run / "config.yaml").read_text())
-        assert options.keys() == inspect.signature(verb).parameters.keys() - {"resume", "overwrite"}
+        assert options.keys() == options_of(command).keys() - {"resume", "overwrite"}
         assert options["encoder"] == "test_resnet" and options["decoder_channels"] == WIDTHS
 
 
@@ -265,7 +264,7 @@ def test_overwrite_keeps_foreign_files(
     assert files_in(folder) == before
 
 
-def test_overwrite_keeps_a_run_of_another_verb(
+def test_overwrite_keeps_a_run_of_another_command(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
@@ -693,9 +692,9 @@ def test_compare_prints_its_table(
     assert "…" not in printed and max(map(len, printed.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("verb", ["pretrained", "finetuned", "comparison"])
-def test_report(verb: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
-    run: Path = request.getfixturevalue(verb)
+@pytest.mark.parametrize("fixture", ["pretrained", "finetuned", "comparison"])
+def test_report(fixture: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+    run: Path = request.getfixturevalue(fixture)
     assert maeseg("report", "--run", run) == 0
     page = run / "report.html"
     assert capsys.readouterr().out.replace("\n", "").endswith(f"report: {page}")

@@ -1,0 +1,203 @@
+"""A comparison from its options to its folder: settle, choose images, plan, fine-tune every cell, write."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from maeseg.comparison.contrast_pictures import write_contrasts
+from maeseg.comparison.plan import (
+    GROWS,
+    Cell,
+    Init,
+    adds_seeds,
+    name_inits,
+    plan_cells,
+    planned_before,
+    refuse_fewer,
+)
+from maeseg.comparison.reader import read_interim_looks, trace_pretraining
+from maeseg.comparison.results import RESULT_COLUMNS, ResultRow, append_result, read_results
+from maeseg.comparison.wording import plan_sentence
+from maeseg.config import CompareConfig
+from maeseg.data.bad_images import refuse_one_class
+from maeseg.data.sources.base import Source
+from maeseg.data.splits import label_subset
+from maeseg.models.trial_pass import trial_pass
+from maeseg.runs.layout import RESULTS
+from maeseg.runs.reader import is_finished, read_finished
+from maeseg.runs.writer import Run, begin_run
+from maeseg.training.batch_check import check_batch_statistics
+from maeseg.training.finetuning import run_finetuning
+from maeseg.training.held_out import check_held_out
+from maeseg.training.initialization import Start, read_start, start_unet
+from maeseg.training.run_images import RunImages, choose_images
+from maeseg.training.setup import Setup, open_labeled, settle
+from maeseg.training.trainer import check_devices
+from maeseg.utils.distributed import first_process, wait_for_first
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Runs of a comparison.
+
+    Attributes:
+        inits: Initializations.
+        cells: The runs, in order.
+        label_counts: Number of labeled images for each entry of ``labels``.
+    """
+
+    inits: Sequence[Init]
+    cells: Sequence[Cell]
+    label_counts: Mapping[int | float, int]
+
+
+def run_comparison(config: CompareConfig) -> list[ResultRow]:
+    """Fine-tune from every initialization, with all label counts and seeds, and write the comparison's folder.
+
+    Returns:
+        The rows of results.csv.
+
+    Raises:
+        UserError: An option, a file or a folder cannot be used; checked for every run before the first begins.
+    """
+    check_devices(config.accelerator, config.devices, config.precision)
+    inits = name_inits(config.inits)
+    setup = settle(config, [read_start(init.weights, init.transfer) for init in inits if init.weights])
+    source = open_labeled(config, setup.starts)
+    check_network(config, setup, source)
+    images = choose_shared(config, setup.starts, source)
+    plan = plan_runs(config, inits, images)
+    config = replace(config, **setup.options(images.source))
+    run = open_run(config, plan, images)
+    for number, cell in enumerate(plan.cells, start=1):
+        finetune_cell(config, run, cell, f"run {number} of {len(plan.cells)}")
+        if first_process():  # of several processes the first one writes
+            append_row(run, cell, plan, config.epochs)
+    if first_process():
+        with run.writing():
+            write_contrasts(run.path, images.source, images.split.measured)
+            run.finish({"runs": len(plan.cells)})
+    wait_for_first()
+    return read_results(run.path / RESULTS)
+
+
+def check_network(config: CompareConfig, setup: Setup, source: Source) -> None:
+    """Check that all weights fit the network, and that it takes images of the size and batches that are asked for.
+
+    Raises:
+        UserError: Naming the weights or the option.
+    """
+    for start in setup.starts:
+        start_unet(setup.build(source), start, source.classes)
+    unet = setup.build(source)
+    trial_pass(unet, setup.size, option=setup.sized_by)
+    one_image = torch.zeros(1, source.channels, *setup.size)
+    check_batch_statistics(config.batch_size, unet, one_image, option=setup.sized_by)
+
+
+def choose_shared(config: CompareConfig, starts: Sequence[Start], source: Source) -> RunImages:
+    """Choose the images that all runs share.
+
+    Raises:
+        UserError: Options or images cannot be used, or weights have seen images that are held out.
+    """
+    chosen = choose_images(
+        source, config.out, val=config.val, test=config.test, on_bad_image=config.on_bad_image, resume=config.resume
+    )
+    for start in starts:
+        check_held_out(start, chosen)
+    refuse_one_class(chosen.source, chosen.split.train)
+    return chosen
+
+
+def plan_runs(config: CompareConfig, inits: Sequence[Init], images: RunImages) -> Plan:
+    """Plan the runs.
+
+    Raises:
+        UserError: Labels or seeds cannot be used.
+    """
+    cells = list(plan_cells(inits, config.labels, config.seeds))
+    train, contents = images.split.train, images.contents
+    counts = {share: len(label_subset(train, contents, share, seed=0)) for share in config.labels}
+    return Plan(inits, cells, counts)
+
+
+def open_run(config: CompareConfig, plan: Plan, images: RunImages) -> Run:
+    """Open the comparison's folder and write what is known before its runs.
+
+    Raises:
+        UserError: It is taken, or it has other options or more runs.
+    """
+    cells_before: list[Cell] = []
+
+    def may_differ(options: Mapping[str, Any]) -> tuple[str, ...]:
+        cells_before.extend(planned_before(options))
+        refuse_fewer(cells_before, plan.cells)
+        return GROWS
+
+    run = begin_run("compare", config.as_dict(), may_differ)
+    interim_looks, table = read_interim_looks(run.before), run.path / RESULTS
+    if adds_seeds(cells_before, plan.cells) and table.exists():
+        interim_looks = [*interim_looks, len(read_results(table))]
+    weights = {init.name: init.weights for init in plan.inits}
+    with run.writing():
+        images.write(run.path, images.split.train)
+        run.write_lasting(**images.source.classes.facts)
+        run.write_facts(
+            inits=weights,
+            pretraining=trace_pretraining(weights),
+            planned=len(plan.cells),
+            interim_looks=interim_looks,
+            split=images.counts,
+        )
+    if len(plan.inits) > 1:
+        log.info("%s", plan_sentence({plan.label_counts[cell.labels]: cell.seed + 1 for cell in plan.cells}))
+    return run
+
+
+def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str) -> None:
+    """Fine-tune one run, unless it is finished.
+
+    Args:
+        config: Options of the comparison, as they were settled.
+        run: Folder of the comparison.
+        cell: Weights, labels and seed of the run.
+        place: Its number among the others, in words.
+    """
+    folder = run.path / cell.folder
+    if config.resume and is_finished(folder):
+        return
+    log.info("%s: %s, labels %s, seed %d", place, cell.init.name, cell.labels, cell.seed)
+    own = config.finetune(
+        out=str(folder),
+        weights=cell.init.weights,
+        transfer=cell.init.transfer,
+        labels=cell.labels,
+        seed=cell.seed,
+        download=False,
+        overwrite=False,
+    )
+    run_finetuning(own)
+
+
+def append_row(run: Run, cell: Cell, plan: Plan, epochs: int) -> None:
+    """Append the figures of a finished run to results.csv."""
+    figures, facts = read_finished(run.path / cell.folder)
+    row = ResultRow(
+        init=cell.init.name,
+        labels=cell.labels,
+        label_count=plan.label_counts[cell.labels],
+        seed=cell.seed,
+        epochs=epochs,
+        steps=facts["steps"],
+        seconds=facts["seconds"],
+        run=cell.folder,
+        **{name: value for name, value in figures.items() if name in RESULT_COLUMNS},
+    )
+    with run.writing():
+        append_result(run.path / RESULTS, row)

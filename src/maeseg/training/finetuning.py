@@ -1,0 +1,294 @@
+"""Fine-tuning from its options to its run folder: settle, choose images, build, train, measure, write.
+
+Axes: K classes, H W pixels.
+"""
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor
+
+from maeseg.config import FinetuneConfig
+from maeseg.data.bad_images import refuse_one_class, warn_of_one_class
+from maeseg.data.crops import describe_crops
+from maeseg.data.loaders import NativeCrops, SegmentData
+from maeseg.data.normalization import Normalization
+from maeseg.data.sources.base import Source, typical_size
+from maeseg.labels.class_map import class_map
+from maeseg.labels.classes import BINARY
+from maeseg.metrics.segmentation import SegmentationMetrics
+from maeseg.models.network_spec import NetworkSpec
+from maeseg.models.trial_pass import trial_pass
+from maeseg.models.unet import count_parameters
+from maeseg.prediction.evaluation import evaluate_segmenter
+from maeseg.prediction.examples import choose_examples, write_predictions
+from maeseg.prediction.segmenter import segmenter_of
+from maeseg.runs.checkpoint import read_checkpoint
+from maeseg.runs.image_list import Listed
+from maeseg.runs.lengthen import may_lengthen
+from maeseg.runs.reader import read_finished
+from maeseg.runs.training_facts import TrainingData, TrainingFacts
+from maeseg.runs.validation import Confusion, write_validation
+from maeseg.runs.writer import Run, begin_run
+from maeseg.training.batch_check import check_batch_statistics
+from maeseg.training.callbacks import LossWatch
+from maeseg.training.class_weights import choose_class_weights
+from maeseg.training.held_out import check_held_out
+from maeseg.training.initialization import choose_normalization, log_loaded, read_start, start_unet
+from maeseg.training.run_images import RunImages, choose_images
+from maeseg.training.segmentation import SegmentModule
+from maeseg.training.setup import Setup, open_labeled, settle
+from maeseg.training.trainer import fit, make_trainer
+from maeseg.training.validation_interval import validation_interval
+from maeseg.utils.distributed import wait_for_first
+from maeseg.weights.transfer import TransferReport
+
+log = logging.getLogger(__name__)
+
+COLUMNS = (
+    "train_loss", "train_accuracy", "train_iou", "val_loss", "val_accuracy", "val_iou", "val_dice_loss",
+)  # fmt: skip
+"""Metrics of an epoch, in the order of metrics.csv."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of a fine-tuning.
+
+    Attributes:
+        chosen: All of the run, with their parts.
+        train: Those of the training part whose labels are used.
+        inherited: Those that the starting weights were trained on.
+    """
+
+    chosen: RunImages
+    train: tuple[int, ...]
+    inherited: list[Listed]
+
+    @property
+    def source(self) -> Source:
+        """Source of the images, opened with labels."""
+        return self.chosen.source
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network that is ready to be trained.
+
+    Attributes:
+        module: The network with its loss and its optimizer.
+        data: Batches of images and labels.
+        normalization: Of the images.
+        loaded: Report of the weights that were loaded; None for random ones.
+    """
+
+    module: SegmentModule
+    data: SegmentData
+    normalization: Normalization
+    loaded: TransferReport | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Results of the best checkpoint on the images that were held out.
+
+    Attributes:
+        metrics: Of each image and over all of them.
+        figures: The final figures.
+        parameters: Trainable values of the network.
+        predicted: Class maps (H, W) of the example images, by index.
+    """
+
+    metrics: SegmentationMetrics
+    figures: dict[str, Any]
+    parameters: int
+    predicted: Mapping[int, Tensor]
+
+
+def run_finetuning(config: FinetuneConfig) -> dict[str, Any]:
+    """Fine-tune a network and write its run folder.
+
+    Returns:
+        The final figures.
+
+    Raises:
+        UserError: An option, a file or the folder cannot be used. An error of the options leaves no folder behind.
+    """
+    setup = settle(config, [read_start(config.weights, config.transfer)] if config.weights else [])
+    images = choose_labeled(config, setup)
+    training = build(config, setup, images)
+    trainer = trainer_of(config, setup, training)
+    run = open_run(replace(config, **setup.options(images.source)))
+    if run.complete:
+        log.info("%s is finished already", config.out)
+        return read_finished(run.path)[0]
+    begin(run, images)
+    fit(trainer, training.module, training.data, run)
+    measured = measure(run.path, config, images)
+    if trainer.is_global_zero:
+        write(run, images, measured, training.loaded, trainer.global_step)
+    wait_for_first()
+    return measured.figures
+
+
+def choose_labeled(config: FinetuneConfig, setup: Setup) -> Images:
+    """Choose the images that train, validate and test, and the labels that are used.
+
+    Raises:
+        UserError: Options or images cannot be used, or the starting weights have seen images that are held out.
+    """
+    source = open_labeled(config, setup.starts)
+    chosen = choose_images(
+        source, config.out, val=config.val, test=config.test, on_bad_image=config.on_bad_image, resume=config.resume
+    )
+    inherited = [row for start in setup.starts for row in check_held_out(start, chosen)]
+    refuse_one_class(chosen.source, chosen.split.train)
+    train = chosen.choose_labels(config.labels, config.seed)
+    warn_of_one_class(chosen.source, train)
+    return Images(chosen, train, inherited)
+
+
+def build(config: FinetuneConfig, setup: Setup, images: Images) -> Training:
+    """Build network, batches and loss, and load the weights to start from.
+
+    Raises:
+        UserError: The network takes no images of that size, the weights do not fit, or a batch is too small.
+    """
+    source = images.source
+    L.seed_everything(config.seed, verbose=False)
+    network = setup.build(source)
+    trial_pass(network, setup.size, option=setup.sized_by)
+    normalization = choose_normalization(setup.starts, source, images.chosen.split.train)
+    data = make_data(config, setup, images, normalization)
+    loaded = start_unet(network, setup.starts[0], source.classes) if setup.starts else None
+    log_loaded(config.weights, loaded)
+    module = make_module(config, setup, images, network, describe(config, setup, images, normalization))
+    one_image = torch.zeros(1, source.channels, *setup.size)
+    check_batch_statistics(data.train_dataloader().batch_size or 1, network, one_image, option=setup.sized_by)
+    return Training(module, data, normalization, loaded)
+
+
+def make_data(config: FinetuneConfig, setup: Setup, images: Images, normalization: Normalization) -> SegmentData:
+    """Batches of images and labels."""
+    sizes = images.chosen.sizes
+    data = SegmentData(
+        images.source, images.train, images.chosen.split.val, setup.size, config.batch_size, config.workers,
+        config.seed, config.steps_per_epoch, normalization, config.augment or (),
+        NativeCrops(sizes, config.border) if setup.crop else None,
+    )  # fmt: skip
+    if setup.crop:
+        log.info("%s", describe_crops(setup.crop, [sizes[index] for index in images.train], len(data.val_set)))
+    return data
+
+
+def describe(config: FinetuneConfig, setup: Setup, images: Images, normalization: Normalization) -> TrainingFacts:
+    """Description of the network and its training, stored in its checkpoints."""
+    spec = NetworkSpec(
+        "segmentation", setup.encoder, tuple(setup.decoder_channels), setup.size, normalization, images.source.classes,
+        native_resolution=setup.crop is not None,
+        median_image_size=typical_size(images.source, images.chosen.split.train),
+    )  # fmt: skip
+    return TrainingFacts(spec, TrainingData(config.data, config.val, config.test, border=config.border))
+
+
+def make_module(
+    config: FinetuneConfig, setup: Setup, images: Images, network: smp.Unet, facts: TrainingFacts
+) -> SegmentModule:
+    """Network with its loss and its optimizer."""
+    return SegmentModule(
+        network,
+        facts.to_dict(),
+        border="ignore" if setup.crop else config.border,  # crops have given border pixels their meaning already
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        warmup=config.warmup,
+        seed=config.seed,
+        loss=config.loss,
+        schedule=config.schedule,
+        layer_decay=config.layer_decay,
+        class_weights=choose_class_weights(config.class_weights, images.source, images.train, config.border),
+        padded=setup.crop is not None,
+    )
+
+
+def trainer_of(config: FinetuneConfig, setup: Setup, training: Training) -> L.Trainer:
+    """Set up what trains the network.
+
+    Raises:
+        UserError: The accelerator is not there.
+    """
+    data = training.data
+    counted = "crops" if setup.crop else "images"
+    return make_trainer(
+        Path(config.out),
+        columns=COLUMNS,
+        best_by="val_iou",
+        watch=LossWatch(start=None, may_vanish=True),
+        epochs=config.epochs,
+        validate_every=validation_interval(data.images_per_epoch(), len(data.val_set), config.epochs, counted),
+        precision=config.precision,
+        clip=config.clip,
+        save_every=config.save_every,
+        on_nonfinite=config.on_nonfinite,
+        accelerator=config.accelerator,
+        devices=config.devices,
+    )
+
+
+def open_run(config: FinetuneConfig) -> Run:
+    """Open the run folder.
+
+    Raises:
+        UserError: It is taken, or its run has other options.
+    """
+    return begin_run("finetune", config.as_dict(), may_lengthen(config.out, config.epochs))
+
+
+def begin(run: Run, images: Images) -> None:
+    """Write what is known before training."""
+    with run.writing():
+        images.chosen.write(run.path, images.train, images.inherited)
+        run.write_lasting(**images.source.classes.facts)
+        run.write_facts(split=images.chosen.counts)
+
+
+def measure(run: Path, config: FinetuneConfig, images: Images) -> Measured:
+    """Measure the best checkpoint on the test images, or without any on the validation images."""
+    best = read_checkpoint(run, "best")
+    segmenter, measured = segmenter_of(best), images.chosen.split.measured
+    examples: Collection[int] = choose_examples(measured)
+    predicted: dict[int, Tensor] = {}
+
+    def keep(index: int, probability_KHW: Tensor) -> None:  # every image is predicted once
+        if index in examples:
+            predicted[index] = class_map(probability_KHW)
+
+    metrics = evaluate_segmenter(segmenter, images.source, measured, config.border, see=keep)
+    figures: dict[str, Any] = {**metrics.compute(), "border": config.border, "best_epoch": best.epoch + 1}
+    if each := metrics.per_class():
+        figures["classes"] = each
+    return Measured(metrics, figures, count_parameters(segmenter.network), predicted)
+
+
+def write(run: Run, images: Images, measured: Measured, loaded: TransferReport | None, steps: int) -> None:
+    """Write the results, and mark the run as finished."""
+    source, metrics = images.source, measured.metrics
+    files = [source.file(index) for index in images.chosen.split.measured]
+    own_classes = source.classes != BINARY
+    confusion = Confusion(source.classes.names, metrics.confusion_KK) if own_classes else None
+    with run.writing():
+        write_validation(run.path, files, metrics.images, metrics.reliability, confusion)
+        write_predictions(run.examples, source, measured.predicted)
+        run.finish(
+            measured.figures,
+            label_count=len(images.train),
+            steps=steps,
+            parameters=measured.parameters,
+            transfer=str(loaded) if loaded else None,
+        )

@@ -1,0 +1,291 @@
+"""Masked pre-training from its options to its run folder: settle, choose images, build, train, write."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from maeseg.config import PretrainConfig
+from maeseg.data.loaders import PretrainData
+from maeseg.data.normalization import Normalization
+from maeseg.data.sources.base import Source
+from maeseg.data.sources.joined import extra_names
+from maeseg.masking.visible import check_mask_ratio
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.network_spec import NetworkSpec
+from maeseg.models.trial_pass import trial_pass
+from maeseg.models.unet import (
+    as_size,
+    build_unet,
+    check_image_size,
+    check_patch_size,
+    choose_patch_size,
+    count_parameters,
+    largest_stride,
+)
+from maeseg.prediction.examples import choose_examples, write_reconstructions
+from maeseg.runs.image_list import Listed
+from maeseg.runs.lengthen import may_lengthen
+from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
+from maeseg.runs.writer import Run, begin_run
+from maeseg.training.batch_check import check_batch_statistics
+from maeseg.training.callbacks import LossWatch, last_epoch
+from maeseg.training.held_out import check_held_out
+from maeseg.training.initialization import (
+    Start,
+    choose_network,
+    choose_normalization,
+    log_loaded,
+    read_start,
+    start_autoencoder,
+)
+from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
+from maeseg.training.run_images import RunImages, choose_images
+from maeseg.training.setup import open_images
+from maeseg.training.trainer import fit, make_trainer
+from maeseg.training.validation_interval import validation_interval
+from maeseg.utils.distributed import wait_for_first
+from maeseg.weights.transfer import TransferReport
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("train_loss", "val_loss")
+"""Metrics of an epoch, in the order of metrics.csv."""
+
+
+@dataclass(frozen=True)
+class Masking:
+    """Network to pre-train, and the patches of its images.
+
+    Attributes:
+        starts: Weights to start from: none or one.
+        encoder: The timm encoder.
+        decoder_channels: Widths of the decoder, coarse to fine.
+        size: Height and width of the images.
+        patch: Side of a patch in pixels.
+    """
+
+    starts: tuple[Start, ...]
+    encoder: str
+    decoder_channels: list[int]
+    size: tuple[int, int]
+    patch: int
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches of an image, down and across."""
+        return self.size[0] // self.patch, self.size[1] // self.patch
+
+    def options(self, source: Source) -> dict[str, Any]:
+        """Options as they were settled, for the run's config.yaml."""
+        return {
+            "channels": source.channels,
+            "encoder": self.encoder,
+            "decoder_channels": self.decoder_channels,
+            "image_size": list(self.size),
+            "patch_size": self.patch,
+        }
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of a pre-training.
+
+    Attributes:
+        chosen: All of the run, with their parts.
+        inherited: Those that the starting weights were trained on.
+    """
+
+    chosen: RunImages
+    inherited: list[Listed]
+
+    @property
+    def source(self) -> Source:
+        """Source of the images."""
+        return self.chosen.source
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network that is ready to be trained.
+
+    Attributes:
+        network: The network.
+        module: It with its loss and its optimizer.
+        data: Batches of images.
+        normalization: Of the images.
+        loaded: Report of the weights that were loaded; None for random ones.
+    """
+
+    network: MaskedAutoencoder
+    module: PretrainModule
+    data: PretrainData
+    normalization: Normalization
+    loaded: TransferReport | None
+
+
+def run_pretraining(config: PretrainConfig) -> None:
+    """Pre-train a network and write its run folder.
+
+    Raises:
+        UserError: An option, a file or the folder cannot be used. An error of the options leaves no folder behind.
+    """
+    masking = settle(config)
+    images = choose_unlabeled(config, masking)
+    training = build(config, masking, images)
+    trainer = trainer_of(config, training)
+    run = open_run(replace(config, **masking.options(images.source)))
+    if run.complete:
+        log.info("%s is finished already", config.out)
+        return
+    begin(run, images)
+    fit(trainer, training.module, training.data, run)
+    if trainer.is_global_zero:
+        write(run, config, masking, images, training, trainer.global_step)
+    wait_for_first()
+
+
+def settle(config: PretrainConfig) -> Masking:
+    """Settle network, image size and patches.
+
+    Raises:
+        UserError: Options contradict each other or the weights.
+    """
+    # a pretrain run gives its decoder too; from elsewhere the encoder is taken
+    starts = (read_start(config.weights, "encoder"),) if config.weights else ()
+    encoder, decoder_channels = choose_network(starts, config.encoder, config.decoder_channels)
+    size, stride = as_size(config.image_size), largest_stride(decoder_channels)
+    patch = choose_patch_size(config.patch_size, size, stride)
+    check_patch_size(patch, stride)
+    check_image_size(size, patch)
+    masking = Masking(starts, encoder, decoder_channels, size, patch)
+    check_mask_ratio(config.mask_ratio, masking.grid)
+    return masking
+
+
+def choose_unlabeled(config: PretrainConfig, masking: Masking) -> Images:
+    """Choose the images that train and validate.
+
+    Raises:
+        UserError: Options or images cannot be used, or the starting weights have seen images that are held out.
+    """
+    source = open_images(config, masking.starts, labeled=False)
+    chosen = choose_images(
+        source, config.out, val=config.val, extra=config.extra, labeled=False, on_bad_image=config.on_bad_image,
+        resume=config.resume,
+    )  # fmt: skip
+    return Images(chosen, [row for start in masking.starts for row in check_held_out(start, chosen)])
+
+
+def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
+    """Build network, batches and loss, and load the weights to start from.
+
+    Raises:
+        UserError: The network takes no images of that size, the weights do not fit, or a batch is too small.
+    """
+    source, split = images.source, images.chosen.split
+    L.seed_everything(config.seed, verbose=False)
+    unet = build_unet(masking.encoder, masking.decoder_channels, source.channels)
+    network = MaskedAutoencoder(unet, source.channels)
+    trial_pass(network, masking.size, masking.patch)
+    normalization = choose_normalization(masking.starts, source, split.train)
+    data = PretrainData(
+        source, split, masking.size, config.batch_size, config.workers, config.seed, normalization,
+        config.augment or (),
+    )  # fmt: skip
+    loaded = start_autoencoder(network, masking.starts[0]) if masking.starts else None
+    if config.patch_size is None:
+        log.info("patches: %d pixels, %d x %d of them in an image (--patch_size)", masking.patch, *masking.grid)
+    log_loaded(config.weights, loaded)
+    module = make_module(config, network, describe(config, masking, normalization), masking.patch)
+    one_image = torch.zeros(1, source.channels, *masking.size)
+    check_batch_statistics(config.batch_size, network, one_image, module.draw_visible(1, masking.size, EXAMPLE_GRIDS))
+    return Training(network, module, data, normalization, loaded)
+
+
+def describe(config: PretrainConfig, masking: Masking, normalization: Normalization) -> TrainingFacts:
+    """Description of the network and its training, stored in its checkpoints."""
+    return TrainingFacts(
+        NetworkSpec("reconstruction", masking.encoder, tuple(masking.decoder_channels), masking.size, normalization),
+        TrainingData(config.data, config.val, extra=tuple(extra_names(config.extra))),
+        Pretraining(masking.patch, config.mask_ratio, config.normalize_target),
+    )
+
+
+def make_module(config: PretrainConfig, network: MaskedAutoencoder, facts: TrainingFacts, patch: int) -> PretrainModule:
+    """Network with its loss and its optimizer."""
+    return PretrainModule(
+        network,
+        facts.to_dict(),
+        patch=patch,
+        mask_ratio=config.mask_ratio,
+        normalize_target=config.normalize_target,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        warmup=config.warmup,
+        seed=config.seed,
+        layer_decay=config.layer_decay,
+        decoder_window=config.decoder_window,
+    )
+
+
+def trainer_of(config: PretrainConfig, training: Training) -> L.Trainer:
+    """Set up what trains the network.
+
+    Raises:
+        UserError: The accelerator is not there.
+    """
+    data = training.data
+    return make_trainer(
+        Path(config.out),
+        columns=COLUMNS,
+        best_by=None,
+        # A network that predicts each patch's mean has the loss 1 on normalized targets.
+        watch=LossWatch(start=1.0 if config.normalize_target else None, may_vanish=False),
+        epochs=config.epochs,
+        validate_every=validation_interval(data.images_per_epoch(), len(data.val_set), config.epochs),
+        precision=config.precision,
+        clip=config.clip,
+        save_every=config.save_every,
+        on_nonfinite=config.on_nonfinite,
+        accelerator=config.accelerator,
+        devices=config.devices,
+    )
+
+
+def open_run(config: PretrainConfig) -> Run:
+    """Open the run folder.
+
+    Raises:
+        UserError: It is taken, or its run has other options.
+    """
+    return begin_run("pretrain", config.as_dict(), may_lengthen(config.out, config.epochs))
+
+
+def begin(run: Run, images: Images) -> None:
+    """Write what is known before training."""
+    with run.writing():
+        images.chosen.write(run.path, images.chosen.split.train, images.inherited)
+        run.write_facts(split=images.chosen.counts)
+
+
+def write(run: Run, config: PretrainConfig, masking: Masking, images: Images, training: Training, steps: int) -> None:
+    """Write example reconstructions and the final losses, and mark the run as finished."""
+    split = images.chosen.split
+    examples = choose_examples(split.val)
+    visible_BYX = training.module.draw_visible(len(examples), masking.size, EXAMPLE_GRIDS)
+    with run.writing():
+        write_reconstructions(
+            run.examples, training.network, images.source, examples, masking.size, visible_BYX,
+            config.normalize_target, training.normalization,
+        )  # fmt: skip
+        run.finish(
+            last_epoch(run.epochs, COLUMNS),
+            images=len(split.train),
+            steps=steps,
+            parameters=count_parameters(training.network),
+            transfer=str(training.loaded) if training.loaded else None,
+        )

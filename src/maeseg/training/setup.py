@@ -1,0 +1,99 @@
+"""Network, image size and source of images of a run: settled by its options and the weights that it starts from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import segmentation_models_pytorch as smp
+
+from maeseg.config import PretrainConfig, SegmentationOptions
+from maeseg.data.class_labels import check_border, choose_classes
+from maeseg.data.sources.base import Source, described_channels, open_source, refuse_inside
+from maeseg.labels.classes import BINARY, Classes
+from maeseg.models.unet import build_unet, check_image_size, largest_stride
+from maeseg.runs.checkpoint import choose_crop, choose_size
+from maeseg.training.class_weights import check_class_weights
+from maeseg.training.initialization import Start, choose_channels, choose_network, first_run
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Network of a segmentation run, and the size of its input.
+
+    Attributes:
+        starts: Weights to start from: none, one, or those of a comparison.
+        encoder: The timm encoder.
+        decoder_channels: Widths of the decoder, coarse to fine.
+        size: Height and width of the network's input.
+        crop: That size again where training draws crops at native resolution; None where images are resized.
+    """
+
+    starts: tuple[Start, ...]
+    encoder: str
+    decoder_channels: list[int]
+    size: tuple[int, int]
+    crop: tuple[int, int] | None
+
+    @property
+    def sized_by(self) -> str:
+        """Option that gives the size, for messages."""
+        return "crop" if self.crop else "image_size"
+
+    def build(self, source: Source) -> smp.Unet:
+        """Build the network, with random weights, for the channels and classes of a source."""
+        return build_unet(self.encoder, self.decoder_channels, source.channels, source.classes.maps)
+
+    def options(self, source: Source) -> dict[str, Any]:
+        """Options as they were settled, for the run's config.yaml."""
+        return {
+            "channels": source.channels,
+            "encoder": self.encoder,
+            "decoder_channels": self.decoder_channels,
+            "image_size": None if self.crop else list(self.size),
+            "crop": list(self.crop) if self.crop else None,
+        }
+
+
+def settle(config: SegmentationOptions, starts: Sequence[Start]) -> Setup:
+    """Settle network and image size of a segmentation run.
+
+    Raises:
+        UserError: Options contradict each other or the weights.
+    """
+    encoder, decoder_channels = choose_network(starts, config.encoder, config.decoder_channels)
+    crop = choose_crop(first_run(starts), config.image_size, config.crop)
+    size = crop or choose_size(first_run(starts), config.image_size)
+    setup = Setup(tuple(starts), encoder, decoder_channels, size, crop)
+    check_image_size(size, largest_stride(decoder_channels), "the network's largest stride", setup.sized_by)
+    return setup
+
+
+def open_labeled(config: SegmentationOptions, starts: Sequence[Start]) -> Source:
+    """Open the labeled images of a run, and check the options that depend on their classes.
+
+    Raises:
+        UserError: The images, their labels or the options cannot be used.
+    """
+    source = open_images(config, starts, labeled=True, classes=choose_classes(config.classes))
+    check_border(config.border, source.classes)
+    check_class_weights(config.class_weights, len(source.classes.names), config.loss)
+    return source
+
+
+def open_images(
+    config: PretrainConfig | SegmentationOptions, starts: Sequence[Start], *, labeled: bool, classes: Classes = BINARY
+) -> Source:
+    """Open the images of a run.
+
+    Args:
+        config: Its options.
+        starts: Weights to start from.
+        labeled: Labels are wanted.
+        classes: Of the labels.
+
+    Raises:
+        UserError: There is no such data, it lacks what is wanted, or the run folder lies in it.
+    """
+    channels = choose_channels(starts, config.channels or described_channels(config.data))
+    refuse_inside(config.out, config.data)
+    return open_source(config.data, labeled=labeled, download=config.download, channels=channels, classes=classes)
