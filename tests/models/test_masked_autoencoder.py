@@ -30,7 +30,7 @@ ENCODER = "test_resnet"
 @pytest.fixture
 def autoencoder() -> MaskedAutoencoder:
     """One whose running statistics, mask tokens and factors are not what they start from."""
-    network = MaskedAutoencoder(build_unet(ENCODER, WIDTHS)).double()
+    network = MaskedAutoencoder.from_unet(build_unet(ENCODER, WIDTHS)).double()
     for _ in range(2):
         network(torch.randn(2, 3, 64, 64).double(), random_visible(2, (2, 2), 0.5))
     with torch.no_grad():
@@ -49,7 +49,7 @@ def new_unet() -> smp.Unet:
 
 @pytest.mark.parametrize(("height", "width", "patch"), [(64, 64, 32), (32, 96, 32), (128, 64, 64)])
 def test_reconstruction_has_the_image_shape(height: int, width: int, patch: int) -> None:
-    network = MaskedAutoencoder(build_unet(ENCODER, WIDTHS))
+    network = MaskedAutoencoder.from_unet(build_unet(ENCODER, WIDTHS))
     visible_BYX = random_visible(2, (height // patch, width // patch), 0.5)
     predicted_BCHW = network(torch.randn(2, 3, height, width), visible_BYX)
     assert predicted_BCHW.shape == (2, 3, height, width)
@@ -98,7 +98,7 @@ def test_gradient_stops_at_masked_pixels(autoencoder: MaskedAutoencoder) -> None
 
 @pytest.mark.parametrize("encoder", [ENCODER, "test_efficientnet", "test_convnext", "test_byobnet"])
 def test_a_unet_of_four_levels(encoder: str) -> None:
-    network = MaskedAutoencoder(build_unet(encoder, WIDTHS[:4]))
+    network = MaskedAutoencoder.from_unet(build_unet(encoder, WIDTHS[:4]))
     visible_BYX = random_visible(2, (3, 4), 0.5)
     predicted_BCHW = network(torch.randn(2, 3, 48, 64), visible_BYX)  # patches of 16
     assert predicted_BCHW.shape == (2, 3, 48, 64)
@@ -107,7 +107,7 @@ def test_a_unet_of_four_levels(encoder: str) -> None:
 
 
 def test_the_unet_of_four_levels_computes_what_pretraining_computed() -> None:
-    network = MaskedAutoencoder(build_unet(ENCODER, WIDTHS[:4])).double()
+    network = MaskedAutoencoder.from_unet(build_unet(ENCODER, WIDTHS[:4])).double()
     network(torch.randn(2, 3, 64, 64).double(), random_visible(2, (4, 4), 0.5))
     network.eval()
     unet, images_BCHW = build_unet(ENCODER, WIDTHS[:4]).double().eval(), torch.randn(2, 3, 48, 80).double()

@@ -116,7 +116,6 @@ def pretrain(
     from maeseg.models.trial_pass import trial_pass
     from maeseg.models.unet import (
         as_size,
-        build_unet,
         check_image_size,
         check_patch_size,
         choose_patch_size,
@@ -158,7 +157,7 @@ def pretrain(
     source, split = chosen.source, chosen.split
     inherited = check_held_out(start, chosen) if start else []
     L.seed_everything(seed, verbose=False)
-    network = MaskedAutoencoder(build_unet(encoder, decoder_channels, channels), channels)
+    network = MaskedAutoencoder(encoder, decoder_channels, channels=channels, patch_size=patch_size)
     trial_pass(network, size, patch_size)
     normalization = choose_normalization([start] if start else [], source, split.train)
     images = PretrainData(source, split, size, batch_size, workers, seed, normalization, augment or ())

@@ -164,7 +164,9 @@ def _whole_numbers(values: Any) -> TypeGuard[list[int]]:
 def build_masked_autoencoder(about: dict[str, Any]) -> MaskedAutoencoder:
     """The pre-training network that a checkpoint describes, with random weights."""
     channels = normalization_of(about).channels
-    return MaskedAutoencoder(build_unet(about["encoder"], about["decoder_channels"], channels), channels)
+    return MaskedAutoencoder(
+        about["encoder"], about["decoder_channels"], channels=channels, patch_size=about["patch_size"]
+    )
 
 
 def restore_masked_autoencoder(checkpoint: Checkpoint) -> MaskedAutoencoder:

@@ -18,7 +18,7 @@ from torchmetrics.classification import (
 )
 
 from maeseg.labels.class_map import apply_border
-from maeseg.training.losses import SegmentationLoss
+from maeseg.training.losses import LossFunction, choose_loss
 from maeseg.training.module import TrainingModule
 from maeseg.types import BORDER, BorderRule, LossName, Schedule
 
@@ -43,7 +43,7 @@ class SegmentModule(TrainingModule):
 
     def __init__(
         self, network: smp.Unet, about: dict[str, Any], *, border: BorderRule, lr: float, weight_decay: float,
-        warmup: float, seed: int, loss: LossName = "dice+ce", schedule: Schedule = "cosine", layer_decay: float = 1.0,
+        warmup: float, seed: int, loss: LossName | LossFunction = "dice+ce", schedule: Schedule = "cosine", layer_decay: float = 1.0,
         class_weights: Sequence[float] | None = None, padded: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(
@@ -52,7 +52,7 @@ class SegmentModule(TrainingModule):
         )  # fmt: skip
         self.border: BorderRule = border
         maps = int(network.segmentation_head[0].out_channels)
-        self.loss = SegmentationLoss(border, loss, maps, class_weights, padded)
+        self.loss = choose_loss(loss, border, maps, class_weights, padded)
         metrics = MetricCollection(dict(zip(("accuracy", "iou"), _metrics(maps), strict=True)), compute_groups=False)
         self.train_metrics = metrics.clone(prefix="train_")
         self.train_metrics.persistent(True)
