@@ -5,7 +5,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from maeseg.commands.early import check_early
-from maeseg.types import Augmentation, BorderRule, ClassWeights, LossName, OnBadImage, OnNonfinite, Precision, Schedule
+from maeseg.data.data_option import describe_options
+from maeseg.types import (
+    Augmentation,
+    BorderRule,
+    ClassWeights,
+    Data,
+    Held,
+    Loss,
+    OnBadImage,
+    OnNonfinite,
+    Precision,
+    Schedule,
+)
 
 if TYPE_CHECKING:
     from maeseg.comparison.results import ResultRow
@@ -15,7 +27,7 @@ log = logging.getLogger(__name__)
 
 def compare(
     *,
-    data: str,
+    data: Data,
     out: str,
     inits: list[str],
     labels: list[int | float],
@@ -27,8 +39,8 @@ def compare(
     decoder_channels: list[int] | None = None,
     image_size: int | list[int] | None = None,
     crop: int | list[int] | None = None,
-    val: int | float | str = 0.2,
-    test: int | float | str = 0,
+    val: Held = 0.2,
+    test: Held = 0,
     epochs: int = 10,
     steps_per_epoch: int = 50,
     batch_size: int = 16,
@@ -38,7 +50,7 @@ def compare(
     weight_decay: float = 0.05,
     warmup: float = 0.1,
     schedule: Schedule = "cosine",
-    loss: LossName = "dice+ce",
+    loss: Loss = "dice+ce",
     class_weights: ClassWeights = None,
     clip: float = 1.0,
     workers: int = 2,
@@ -181,7 +193,7 @@ def compare(
     cells = list(plan_cells(named, labels, seeds))
     label_counts = {share: len(label_subset(split.train, chosen.contents, share, seed=0)) for share in labels}
 
-    config |= {
+    config = describe_options(config) | {
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
         "crop": list(native) if native else None,
     }  # fmt: skip

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from maeseg.errors import UserError, nearest
+from maeseg.data.data_option import check_data
+from maeseg.errors import UserError
 from maeseg.runs.output_folder import check_out
 from maeseg.training.options import check_ranges
 
-DATA_NAMES = ("oxford-pet", "synthetic")
 WEIGHTS_NAMES = ("timm", "scratch")
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Variables by which a launcher tells a process which of several it is; only the first finds ``out`` as it was."""
@@ -27,12 +27,7 @@ def check_early(options: Mapping[str, Any]) -> None:
     check_ranges(options)
     if all(os.environ.get(name, "0") == "0" for name in RANKS):
         check_out(Path(options["out"]), resume=options["resume"], overwrite=options["overwrite"])
-    kind = options["data"].partition(":")[0]
-    if kind not in DATA_NAMES and not Path(options["data"]).exists():
-        raise UserError(
-            f"--data {options['data']}: no such folder{nearest(kind, DATA_NAMES)}; give oxford-pet, oxford-pet:ROOT, "
-            "synthetic, synthetic:COUNT or a folder of images or of tar shards"
-        )
+    check_data(options["data"])
     for weights in (options.get("weights"), *options.get("inits", ())):
         path = Path((weights or "timm").removesuffix(":encoder"))
         if str(path) not in WEIGHTS_NAMES and not path.exists():

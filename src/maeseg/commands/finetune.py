@@ -4,11 +4,14 @@ import logging
 from typing import Any
 
 from maeseg.commands.early import check_early
+from maeseg.data.data_option import describe, describe_options
 from maeseg.types import (
     Augmentation,
     BorderRule,
     ClassWeights,
-    LossName,
+    Data,
+    Held,
+    Loss,
     OnBadImage,
     OnNonfinite,
     Precision,
@@ -21,7 +24,7 @@ log = logging.getLogger(__name__)
 
 def finetune(
     *,
-    data: str,
+    data: Data,
     out: str,
     weights: str | None = None,
     transfer: Transfer = "encoder+decoder",
@@ -33,8 +36,8 @@ def finetune(
     decoder_channels: list[int] | None = None,
     image_size: int | list[int] | None = None,
     crop: int | list[int] | None = None,
-    val: int | float | str = 0.2,
-    test: int | float | str = 0,
+    val: Held = 0.2,
+    test: Held = 0,
     epochs: int = 50,
     steps_per_epoch: int | None = None,
     batch_size: int = 16,
@@ -44,7 +47,7 @@ def finetune(
     weight_decay: float = 0.05,
     warmup: float = 0.1,
     schedule: Schedule = "cosine",
-    loss: LossName = "dice+ce",
+    loss: Loss = "dice+ce",
     class_weights: ClassWeights = None,
     clip: float = 1.0,
     seed: int = 0,
@@ -217,9 +220,9 @@ def finetune(
         "encoder": encoder,
         "decoder_channels": decoder_channels,
         "image_size": list(size),
-        "data": data,
-        "val": val,
-        "test": test,
+        "data": describe(data),
+        "val": describe(val),
+        "test": describe(test),
         "border": border,
         "trained_on": list(typical_size(source, split.train)),
         **({"crop": list(native)} if native else {}),
@@ -254,7 +257,7 @@ def finetune(
     )
 
     # Whatever is wrong with the options has been said by now: an error leaves no folder behind.
-    config |= {
+    config = describe_options(config) | {
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
         "crop": list(native) if native else None,
     }  # fmt: skip

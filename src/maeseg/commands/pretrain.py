@@ -3,14 +3,15 @@
 import logging
 
 from maeseg.commands.early import check_early
-from maeseg.types import Augmentation, OnBadImage, OnNonfinite, Precision
+from maeseg.data.data_option import describe, describe_options
+from maeseg.types import Augmentation, Data, Held, OnBadImage, OnNonfinite, Precision
 
 log = logging.getLogger(__name__)
 
 
 def pretrain(
     *,
-    data: str,
+    data: Data,
     out: str,
     extra: list[str] | str | None = None,
     channels: int | None = None,
@@ -22,7 +23,7 @@ def pretrain(
     mask_ratio: float = 0.6,
     normalize_target: bool = True,
     decoder_window: int | None = None,
-    val: int | float | str = 0.2,
+    val: Held = 0.2,
     epochs: int = 100,
     batch_size: int = 32,
     augment: list[Augmentation] | None = None,
@@ -167,8 +168,8 @@ def pretrain(
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
         "verb": "pretrain", "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
-        "data": data, "extra": extra_names(extra), "val": val, "patch_size": patch_size, "mask_ratio": mask_ratio,
-        "normalize_target": normalize_target, **normalization.as_dict(),
+        "data": describe(data), "extra": extra_names(extra), "val": describe(val), "patch_size": patch_size,
+        "mask_ratio": mask_ratio, "normalize_target": normalize_target, **normalization.as_dict(),
     }  # fmt: skip
     module = PretrainModule(
         network, about, patch=patch_size, mask_ratio=mask_ratio, normalize_target=normalize_target, lr=lr,
@@ -187,7 +188,7 @@ def pretrain(
     )  # fmt: skip
 
     # Whatever is wrong with the options has been said by now: an error leaves no folder behind.
-    config |= {
+    config = describe_options(config) | {
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
         "patch_size": patch_size,
     }  # fmt: skip

@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
+from maeseg.data.data_option import is_named
 from maeseg.data.description import SUFFIXES, DataDescription, describe, is_description, read_description_lines
 from maeseg.data.image_reading import RGB
 from maeseg.data.label_rules import Question
-from maeseg.data.sources.base import Source, is_named, is_shards, open_source
+from maeseg.data.sources.base import Source, is_shards, open_source
 from maeseg.data.sources.folder import ImageFolder, NoLabels
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes

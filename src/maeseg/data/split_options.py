@@ -13,11 +13,9 @@ from maeseg.data.sources.joined import Joined, extra_names
 from maeseg.data.sources.tar_shards import SHARD_SUFFIX
 from maeseg.data.splits import Split, check_held_out_part, draw_split, read_names
 from maeseg.errors import UserError
+from maeseg.types import Data, Held
 
 log = logging.getLogger(__name__)
-
-Held = int | float | str
-"""What ``--val`` and ``--test`` take: a number of images, a share of them, a data set, or a file that lists names."""
 
 DEFAULT_VAL = 0.2
 """Share that validates where nothing was asked for and the data set has no validation part of its own."""
@@ -62,8 +60,9 @@ def gather(data: Source, val: Held, test: Held, extra: str | Sequence[str] | Non
         UserError: No such data, or a share or number is out of range.
     """
     check_held_out_part(val, test)
-    more: list[tuple[_Role, str]] = [("val", val)] if isinstance(val, str) and not _is_list(val) else []
-    more += [("test", test)] if isinstance(test, str) and not _is_list(test) else []
+    more: list[tuple[_Role, Data]] = []
+    more += [("val", val)] if not isinstance(val, int | float) and not _is_list(val) else []
+    more += [("test", test)] if not isinstance(test, int | float) and not _is_list(test) else []
     more += [("extra", name) for name in extra_names(extra)]
     roles: list[_Role] = ["data"] * len(data)
     if not more:
@@ -79,8 +78,10 @@ def gather(data: Source, val: Held, test: Held, extra: str | Sequence[str] | Non
     return Gathered(Joined([data, *sources]), tuple(roles))
 
 
-def _is_list(path: str) -> bool:
+def _is_list(path: Data) -> bool:
     """Whether a path is a file that lists names: any but a description of a data set, or a shard."""
+    if not isinstance(path, str):
+        return False
     return Path(path).is_file() and not is_description(path) and Path(path).suffix.lower() != SHARD_SUFFIX
 
 
@@ -114,8 +115,8 @@ def assign(images: Gathered, contents: Sequence[str], val: Held, test: Held) -> 
     rest = [index for index in own["train"] if not held & _marks(images, contents, [index])]
     drawn = draw_split(
         {index: _key(images.source, contents, index) for index in rest},
-        val if not isinstance(val, str) and not validate else 0,
-        test if not isinstance(test, str) and not testing else 0,
+        val if isinstance(val, int | float) and not validate else 0,
+        test if isinstance(test, int | float) and not testing else 0,
     )
     for part, wanted, there in (("val", val, drawn.val), ("test", test, drawn.test)):
         if isinstance(wanted, int) and len(there) > wanted:

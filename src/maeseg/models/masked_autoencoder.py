@@ -10,6 +10,7 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import torch
 from segmentation_models_pytorch.base import SegmentationHead
+from segmentation_models_pytorch.base.initialization import initialize_decoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
@@ -67,11 +68,7 @@ class MaskedAutoencoder(nn.Module):
         decoder: nn.Module | None = None, channels: int = 3, patch_size: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        if isinstance(encoder, str) or decoder is None:
-            unet = _unet_of(encoder, decoder_channels, channels)
-            encoder, decoder = unet.encoder, unet.decoder if decoder is None else decoder
-        self.encoder: Any = encoder
-        self.decoder: Any = decoder
+        self.encoder, self.decoder = _parts(encoder, decoder_channels, decoder, channels)
         self.densify = Densify(self.encoder.out_channels[1:])
         self.head = SegmentationHead(_width(self.decoder), image_channels(self.encoder), kernel_size=3)
         stride = 2 ** (len(self.encoder.out_channels) - 1)
@@ -193,12 +190,20 @@ class MaskedAutoencoder(nn.Module):
         Returns:
             Images (B, C, H, W) -> logits (B, ``classes``, H, W): a ``segmentation_models_pytorch.Unet``, on the device
             of this model; with a decoder of your own an ``EncoderDecoder``.
+
+        Raises:
+            UserError: The encoder is not one of timm.
         """
         like = next(self.parameters())
         if not isinstance(self.decoder, UnetDecoder):
             decoder = ScaledDecoder(copy.deepcopy(self.decoder), self.densify.factors())
             head = SegmentationHead(_width(self.decoder), classes, kernel_size=3).to(like)
             return EncoderDecoder(copy.deepcopy(self.encoder), decoder, head)
+        if not hasattr(self.encoder, "name"):
+            raise UserError(
+                f"the encoder {type(self.encoder).__name__} is not one of timm: build the U-Net as "
+                "segmentation_models_pytorch.Unet('tu-resnet34'), or carry encoder and folded_decoder() over yourself"
+            )
         unet: nn.Module = build_unet(self.encoder.name, widths(self.decoder), image_channels(self.encoder), classes)
         parts = ("encoder", "decoder")
         carried = {key: value for key, value in self.state_dict().items() if key.split(".")[0] in parts}
@@ -245,13 +250,17 @@ def widths(decoder: UnetDecoder) -> list[int]:
     return [block.conv1[0].out_channels for block in decoder.blocks]
 
 
-def _unet_of(encoder: str | nn.Module, decoder_channels: Sequence[int], channels: int) -> smp.Unet:
-    """A U-Net with an encoder by name, or with one that is there."""
+def _parts(
+    encoder: str | nn.Module, decoder_channels: Sequence[int], decoder: nn.Module | None, channels: int
+) -> tuple[Any, Any]:
+    """Encoder and decoder: as given, and what is missing as a U-Net has it."""
     if isinstance(encoder, str):
-        return build_unet(encoder, decoder_channels, channels)
-    unet = build_unet(str(encoder.name), decoder_channels, image_channels(encoder))
-    unet.encoder = encoder
-    return unet
+        unet = build_unet(encoder, decoder_channels, channels)
+        return unet.encoder, unet.decoder if decoder is None else decoder
+    if decoder is None:
+        decoder = UnetDecoder(encoder.out_channels, decoder_channels, len(decoder_channels))
+        initialize_decoder(decoder)
+    return encoder, decoder
 
 
 def _width(decoder: Any) -> int:

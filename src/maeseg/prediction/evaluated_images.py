@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from maeseg.data.bad_images import contents_of, refuse_bad
+from maeseg.data.data_option import is_named
 from maeseg.data.pixel_facts import assumptions
-from maeseg.data.sources.base import Source, is_named
+from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder, describe_labels
 from maeseg.data.survey import Survey, survey
 from maeseg.errors import UserError

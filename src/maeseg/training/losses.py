@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from maeseg.labels.class_map import apply_border
-from maeseg.types import BORDER, BorderRule, LossName
-
+from maeseg.types import BORDER, BorderRule, Loss, LossName
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """A loss of the user's own: logits (B, K, H, W) and class map (B, H, W), 255 where nothing counts -> scalar."""
@@ -91,10 +90,10 @@ class CustomLoss(SegmentationLoss):
 
 
 def choose_loss(
-    loss: LossName | LossFunction, border: BorderRule, classes: int, weights: Sequence[float] | None, padded: bool
+    loss: Loss, border: BorderRule, classes: int, weights: Sequence[float] | None, padded: bool
 ) -> SegmentationLoss:
     """Build the loss that an option names, or take the user's own; see :class:`SegmentationLoss` for the arguments."""
-    if callable(loss):
+    if not isinstance(loss, str):
         return CustomLoss(loss, border, classes)
     return SegmentationLoss(border, loss, classes, weights, padded)
 

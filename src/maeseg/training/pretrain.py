@@ -37,6 +37,8 @@ class PretrainModule(TrainingModule):
             if None.
     """
 
+    network: MaskedAutoencoder
+
     def __init__(
         self, network: MaskedAutoencoder, about: dict[str, Any], *, patch: int, mask_ratio: float,
         normalize_target: bool, lr: float, weight_decay: float, warmup: float, seed: int,

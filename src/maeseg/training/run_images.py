@@ -14,13 +14,13 @@ from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_b
 from maeseg.data.pixel_facts import assumptions, choose_largest, refuse_mixed
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder, describe_labels
-from maeseg.data.split_options import Held, assign, gather
+from maeseg.data.split_options import assign, gather
 from maeseg.data.splits import Split, label_subset, named_subset
 from maeseg.data.survey import Survey, survey
 from maeseg.errors import UserError
 from maeseg.runs.image_list import IMAGES, ImageList, Listed, ListedPart, read_image_list, write_image_list
 from maeseg.runs.run import read_facts
-from maeseg.types import OnBadImage
+from maeseg.types import Held, OnBadImage
 from maeseg.utils.distributed import first_process
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from torchmetrics.classification import (
 )
 
 from maeseg.labels.class_map import apply_border
-from maeseg.training.losses import LossFunction, choose_loss
+from maeseg.training.losses import choose_loss
 from maeseg.training.module import TrainingModule
-from maeseg.types import BORDER, BorderRule, LossName, Schedule
+from maeseg.types import BORDER, BorderRule, Loss, Schedule
 
 
 class SegmentModule(TrainingModule):
@@ -43,7 +43,7 @@ class SegmentModule(TrainingModule):
 
     def __init__(
         self, network: smp.Unet, about: dict[str, Any], *, border: BorderRule, lr: float, weight_decay: float,
-        warmup: float, seed: int, loss: LossName | LossFunction = "dice+ce", schedule: Schedule = "cosine", layer_decay: float = 1.0,
+        warmup: float, seed: int, loss: Loss = "dice+ce", schedule: Schedule = "cosine", layer_decay: float = 1.0,
         class_weights: Sequence[float] | None = None, padded: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(

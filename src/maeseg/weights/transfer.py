@@ -116,9 +116,7 @@ def transfer_to_unet(source: MaskedAutoencoder, unet: smp.Unet, origin: str) -> 
     """
     offered, other_channels = adapt_channels(unet.state_dict(), source.state_dict(), image_channels(unet.encoder))
     folded = source.folded_decoder()
-    return load_strictly(
-        unet, {**offered, **folded}, origin, ("segmentation_head",), frozenset(folded), other_channels
-    )
+    return load_strictly(unet, {**offered, **folded}, origin, ("segmentation_head",), frozenset(folded), other_channels)
 
 
 def load_outside(
