@@ -48,6 +48,7 @@ def test_own_dataset(tmp_path: Path) -> None:
     assert "data: discs:24\n" in (tmp_path / "finetuned" / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     notebook = json.loads((EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8"))

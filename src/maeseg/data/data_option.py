@@ -7,6 +7,8 @@ from typing import Any
 from maeseg.data.sources.registry import DATASET, find_opener, source_names
 from maeseg.errors import UserError, nearest
 
+_OF_DATA = ("data", "val", "test")  # options that take a dataset object
+
 
 def is_named(data: object) -> bool:
     """Tell whether the ``data`` option names a data set, and no file, folder or object."""
@@ -38,19 +40,14 @@ def check_data(data: object, option: str = "data") -> None:
     )
 
 
-def describe(value: Any) -> Any:
-    """Describe an option's value for config.yaml and checkpoints: plain values stay.
-
-    Returns:
-        ``dataset:NAME`` for a dataset object of the class NAME, ``custom:NAME`` for a function.
-    """
-    if value is None or isinstance(value, str | int | float | list | tuple | dict):
-        return value
-    if hasattr(value, "__getitem__"):
-        return f"{DATASET}:{type(value).__name__}"
-    return f"custom:{getattr(value, '__name__', type(value).__name__)}"
+def describe(data: Any) -> Any:
+    """Describe data for config.yaml and checkpoints: a text or number stays, an object becomes ``dataset:CLASS``."""
+    return data if isinstance(data, str | int | float) else f"{DATASET}:{type(data).__name__}"
 
 
 def describe_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe every option's value; see :func:`describe`."""
-    return {name: describe(value) for name, value in options.items()}
+    """Describe options for config.yaml: datasets by :func:`describe`, a loss of the user's own as ``custom:NAME``."""
+    found = {name: describe(value) if name in _OF_DATA else value for name, value in options.items()}
+    if callable(loss := found.get("loss")):
+        found["loss"] = f"custom:{getattr(loss, '__name__', type(loss).__name__)}"
+    return found

@@ -205,10 +205,11 @@ class MaskedAutoencoder(nn.Module):
                 "segmentation_models_pytorch.Unet('tu-resnet34'), or carry encoder and folded_decoder() over yourself"
             )
         unet: nn.Module = build_unet(self.encoder.name, widths(self.decoder), image_channels(self.encoder), classes)
+        unet.to(like)
         parts = ("encoder", "decoder")
         carried = {key: value for key, value in self.state_dict().items() if key.split(".")[0] in parts}
         unet.load_state_dict({**unet.state_dict(), **carried, **self.folded_decoder()})
-        return unet.to(like)
+        return unet
 
     def folded_decoder(self) -> dict[str, Tensor]:
         """Fold densify's factors into the U-Net decoder's convolutions that read the feature maps.
