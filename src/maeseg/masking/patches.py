@@ -26,7 +26,7 @@ def patchify(images_BCHW: Tensor, patch: int) -> Tensor:
 
 
 def unpatchify(patches_BLP: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
-    """Put patches back into images: the inverse of :func:`patchify`.
+    """Put patches back into images: the inverse of ``patchify``.
 
     Args:
         patches_BLP: Patches (B, L, P) with L = Y * X.

@@ -31,7 +31,7 @@ class MaskedAutoencoder(nn.Module):
 
     The encoder computes on the visible patches only (SparK, Tian et al. 2023). Its feature maps are normalized, mask
     tokens fill the masked places, and the decoder reconstructs pixels, compared on masked patches alone (MAE, He et al.
-    2022). Encoder and decoder are carried over by :meth:`to_unet`; the rest serves pre-training.
+    2022). Encoder and decoder are carried over by ``to_unet``; the rest serves pre-training.
 
     ```python
     model = MaskedAutoencoder("resnet18")
@@ -95,7 +95,7 @@ class MaskedAutoencoder(nn.Module):
             window: Part of the grid to decode; all of it if None. The encoder sees all visible patches all the same.
 
         Returns:
-            Predicted pixels (B, C, H, W), or those of the window, in the units of :meth:`loss`: with normalized targets
+            Predicted pixels (B, C, H, W), or those of the window, in the units of ``loss``: with normalized targets
             each patch has mean 0 and standard deviation 1.
 
         Raises:
@@ -119,7 +119,7 @@ class MaskedAutoencoder(nn.Module):
         return [outline, *self.densify(features[1:])]
 
     def forward_decoder(self, maps: list[Tensor]) -> Tensor:
-        """Decode maps as :meth:`forward_encoder` gives them into pixels (B, C, H, W)."""
+        """Decode maps as ``forward_encoder`` gives them into pixels (B, C, H, W)."""
         decoded: Tensor = self.decoder(maps)
         predicted: Tensor = self.head(decoded)
         return predicted.contiguous(memory_format=torch.channels_last)
@@ -127,7 +127,7 @@ class MaskedAutoencoder(nn.Module):
     def forward_loss(
         self, predicted_BCHW: Tensor, images_BCHW: Tensor, visible_BYX: Tensor, normalize_target: bool = True
     ) -> Tensor:
-        """Mean squared error on masked patches, a scalar; see :func:`maeseg.reconstruction_loss`."""
+        """Mean squared error on masked patches, a scalar; see ``reconstruction_loss``."""
         patch = images_BCHW.shape[2] // visible_BYX.shape[1]
         return reconstruction_loss(predicted_BCHW.float(), images_BCHW, visible_BYX, patch, normalize_target)
 
@@ -188,8 +188,8 @@ class MaskedAutoencoder(nn.Module):
             classes: Output maps: 1 for the foreground's logit, otherwise one for each class.
 
         Returns:
-            Images (B, C, H, W) -> logits (B, ``classes``, H, W): a ``segmentation_models_pytorch.Unet``, on the device
-            of this model; with a decoder of your own an ``EncoderDecoder``.
+            A ``segmentation_models_pytorch.Unet`` on the device of this model, from images (B, C, H, W) to logits
+            (B, classes, H, W); with a decoder of your own an ``EncoderDecoder``.
 
         Raises:
             UserError: The encoder is not one of timm.
