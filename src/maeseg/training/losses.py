@@ -65,7 +65,7 @@ class SegmentationLoss(nn.Module):
         return loss + of_pixels
 
     def _target(self, label_BHW: Tensor) -> Tensor:
-        """(B, 1, H, W) floating point of foreground alone, otherwise (B, H, W) whole numbers."""
+        """Target (B, 1, H, W) of floating point for foreground alone, otherwise (B, H, W) of integers."""
         label_BHW = apply_border(label_BHW, self.border)
         return label_BHW.unsqueeze(1).float() if self.binary else label_BHW.long()
 
@@ -92,7 +92,7 @@ class CustomLoss(SegmentationLoss):
 def choose_loss(
     loss: Loss, border: BorderRule, classes: int, weights: Sequence[float] | None, padded: bool
 ) -> SegmentationLoss:
-    """Build the loss that an option names, or take the user's own; see :class:`SegmentationLoss` for the arguments."""
+    """Build the loss that an option names, or take the user's own; see ``SegmentationLoss`` for the arguments."""
     if not isinstance(loss, str):
         return CustomLoss(loss, border, classes)
     return SegmentationLoss(border, loss, classes, weights, padded)

@@ -152,7 +152,7 @@ def _open_path(data: str, option: str, labeled: bool, test: bool, channels: int,
 
 
 def is_shards(data: str, channels: int) -> bool:
-    """Whether ``data`` is a tar shard, or a folder of such and of no images."""
+    """Tell whether ``data`` is a tar shard, or a folder of such and of no images."""
     path = Path(data)
     return path.exists() and bool(find_shards(path)) and not (path.is_dir() and list_files(path, suffixes(channels)))
 

@@ -39,8 +39,7 @@ class DatasetSource:
         largest: The value of 16 bits that images are scaled by.
 
     Raises:
-        UserError: The object has no length or no items, lacks labels that are wanted, or gives another image when an
-            item is read again.
+        UserError: The object has no length or no items, or gives another image when an item is read again.
     """
 
     def __init__(self, dataset: Any, *, labeled: bool, channels: int = RGB, classes: Classes = BINARY) -> None:
@@ -131,7 +130,7 @@ class DatasetSource:
             raise DataError(f"{self._name(index)} cannot be read ({reason})") from error
 
     def _content(self, index: int) -> str:
-        """Digest of the image's values, whatever they are held in."""
+        """Digest of the image's values: the same for a picture, an array and a tensor of them."""
         values_HWC = stored_in_memory(self._image(index), self._name(index)).values_HWC
         return digest(f"{values_HWC.dtype} {values_HWC.shape} ".encode() + np.ascontiguousarray(values_HWC).tobytes())
 
