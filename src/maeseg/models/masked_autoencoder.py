@@ -41,9 +41,10 @@ class MaskedAutoencoder(nn.Module):
     ```
 
     Args:
-        encoder: Name of a timm convnet; or an encoder of segmentation-models-pytorch, which is not copied.
+        encoder: Name of a timm convnet, by default resnet18; or an encoder of segmentation-models-pytorch, which is not
+            copied.
         decoder_channels: Widths of the U-Net's decoder, coarse to fine, three to five: one for each halving of the
-            image. Not used with a decoder of your own beside an encoder of your own.
+            image; by default 256, 128, 64, 32, 16. Not used with a decoder of your own beside an encoder of your own.
         decoder: A decoder instead of the U-Net's: a module called with a list of feature maps, finest to coarsest as
             ``segmentation_models_pytorch`` gives them, that returns a map (B, ``out_channels``, H, W) of the image's
             size. The list begins with an empty map (B, 0, H, W), of which the size alone may be used. It needs an
@@ -139,7 +140,7 @@ class MaskedAutoencoder(nn.Module):
 
         Args:
             images_BCHW: Images, normalized; height and width are multiples of the patch size.
-            mask_ratio: Share of patches to hide, between 0 and 1.
+            mask_ratio: Share of patches to hide, between 0 and 1; by default 0.6.
             visible: Bool grid (B, Y, X), True = seen, instead of a random one; ``mask_ratio`` and ``generator`` are
                 not used then.
             generator: Source of the random grid, on the CPU; PyTorch's own if None.
