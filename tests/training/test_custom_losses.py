@@ -1,4 +1,4 @@
-"""Losses of the user's own; those of the package are measured in test_modules and in labels/test_classes."""
+"""Losses of the user's own, and the defaults of those of the package."""
 
 import pytest
 import torch
