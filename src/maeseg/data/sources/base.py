@@ -14,7 +14,7 @@ from torch import Tensor
 from maeseg.data.data_option import check_data, is_named
 from maeseg.data.description import is_description, read_description
 from maeseg.data.facts import ImageFacts, Part
-from maeseg.data.image_files import list_files
+from maeseg.data.image_files import list_files, some
 from maeseg.data.image_reading import RGB, suffixes
 from maeseg.data.sources.dataset import DatasetSource, dataset_channels
 from maeseg.data.sources.folder import LAYOUT, ImageFolder
@@ -119,10 +119,8 @@ def _suited(source: Source, where: str, labeled: bool, channels: int, classes: C
         )
         raise UserError(f"--channels {channels}: the images of {where} are {kind}")
     if classes not in (BINARY, source.classes):
-        raise UserError(
-            f"{where} has {' and '.join(source.classes.names)}, not the classes of {classes.origin}: give a folder "
-            "whose labels have them"
-        )
+        own = "foreground and background" if source.classes == BINARY else some(source.classes.names)
+        raise UserError(f"{where} has {own}, not the classes of {classes.origin}: give a folder whose labels have them")
     return source
 
 
