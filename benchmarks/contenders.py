@@ -102,7 +102,7 @@ def build_encoder(case: Case) -> nn.Module:
 def build_model(case: Case) -> MaskedAutoencoder:
     """The masked autoencoder."""
     return (
-        MaskedAutoencoder(build_unet(case.encoder, case.decoder_channels))
+        MaskedAutoencoder.from_unet(build_unet(case.encoder, case.decoder_channels))
         .to(case.device)
         .to(memory_format=torch.channels_last)
     )

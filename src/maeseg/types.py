@@ -1,6 +1,6 @@
 """Types of options and the border value, shared by all packages."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 BORDER = 255
 """Label value of a border (void) pixel. Under the rule ``ignore`` the pixel is not counted."""
@@ -37,3 +37,18 @@ OnBadImage = Literal["fail", "skip"]
 
 PredictPrecision = Literal["32-true", "bf16-mixed"]
 """Precision of prediction, by Lightning's names."""
+
+# Values of options; from Python some may be objects. The command line reads these annotations, and takes text alone.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+    from torch.utils.data import Dataset
+
+    Data = str | Dataset[Any]
+    Held = int | float | str | Dataset[Any]
+    Loss = LossName | Callable[[Tensor, Tensor], Tensor]
+else:
+    Data = str
+    Held = int | float | str
+    Loss = LossName

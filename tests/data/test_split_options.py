@@ -11,11 +11,12 @@ from helpers.tiny_runs import contents, split_of
 from maeseg.data.facts import Part
 from maeseg.data.sources.base import Source, open_source
 from maeseg.data.sources.folder import ImageFolder
-from maeseg.data.split_options import Held, assign, gather
+from maeseg.data.split_options import assign, gather
 from maeseg.data.splits import Split
 from maeseg.errors import UserError
 from maeseg.runs.image_list import ImageList, Listed, read_image_list, write_image_list
 from maeseg.training.run_images import choose_images
+from maeseg.types import Held
 
 
 class Grouped(ImageFolder):

@@ -8,10 +8,10 @@ import torch
 
 from helpers.tiny_runs import WIDTHS
 from maeseg.errors import UserError
-from maeseg.masking.patches import visible_pixels
+from maeseg.masking.patches import reconstruction_loss, visible_pixels
 from maeseg.masking.visible import GridWindow, random_visible
 from maeseg.models.densify import EPSILON, MOMENTUM, Densify, ScaleNorm
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.masked_autoencoder import EncoderDecoder, MaskedAutoencoder, widths
 from maeseg.models.unet import (
     as_size,
     build_unet,
@@ -30,7 +30,7 @@ ENCODER = "test_resnet"
 @pytest.fixture
 def autoencoder() -> MaskedAutoencoder:
     """One whose running statistics, mask tokens and factors are not what they start from."""
-    network = MaskedAutoencoder(build_unet(ENCODER, WIDTHS)).double()
+    network = MaskedAutoencoder.from_unet(build_unet(ENCODER, WIDTHS)).double()
     for _ in range(2):
         network(torch.randn(2, 3, 64, 64).double(), random_visible(2, (2, 2), 0.5))
     with torch.no_grad():
@@ -49,7 +49,7 @@ def new_unet() -> smp.Unet:
 
 @pytest.mark.parametrize(("height", "width", "patch"), [(64, 64, 32), (32, 96, 32), (128, 64, 64)])
 def test_reconstruction_has_the_image_shape(height: int, width: int, patch: int) -> None:
-    network = MaskedAutoencoder(build_unet(ENCODER, WIDTHS))
+    network = MaskedAutoencoder.from_unet(build_unet(ENCODER, WIDTHS))
     visible_BYX = random_visible(2, (height // patch, width // patch), 0.5)
     predicted_BCHW = network(torch.randn(2, 3, height, width), visible_BYX)
     assert predicted_BCHW.shape == (2, 3, height, width)
@@ -98,7 +98,7 @@ def test_gradient_stops_at_masked_pixels(autoencoder: MaskedAutoencoder) -> None
 
 @pytest.mark.parametrize("encoder", [ENCODER, "test_efficientnet", "test_convnext", "test_byobnet"])
 def test_a_unet_of_four_levels(encoder: str) -> None:
-    network = MaskedAutoencoder(build_unet(encoder, WIDTHS[:4]))
+    network = MaskedAutoencoder.from_unet(build_unet(encoder, WIDTHS[:4]))
     visible_BYX = random_visible(2, (3, 4), 0.5)
     predicted_BCHW = network(torch.randn(2, 3, 48, 64), visible_BYX)  # patches of 16
     assert predicted_BCHW.shape == (2, 3, 48, 64)
@@ -107,7 +107,7 @@ def test_a_unet_of_four_levels(encoder: str) -> None:
 
 
 def test_the_unet_of_four_levels_computes_what_pretraining_computed() -> None:
-    network = MaskedAutoencoder(build_unet(ENCODER, WIDTHS[:4])).double()
+    network = MaskedAutoencoder.from_unet(build_unet(ENCODER, WIDTHS[:4])).double()
     network(torch.randn(2, 3, 64, 64).double(), random_visible(2, (4, 4), 0.5))
     network.eval()
     unet, images_BCHW = build_unet(ENCODER, WIDTHS[:4]).double().eval(), torch.randn(2, 3, 48, 80).double()
@@ -117,6 +117,96 @@ def test_the_unet_of_four_levels_computes_what_pretraining_computed() -> None:
     with torch.no_grad():
         network(images_BCHW, torch.ones(2, 3, 5, dtype=torch.bool))
         torch.testing.assert_close(unet.decoder(unet.encoder(images_BCHW)), decoded[0], rtol=1e-9, atol=1e-12)
+
+
+# --- in a training loop of one's own
+
+
+def test_the_loss_is_that_of_the_masked_patches() -> None:
+    network, images_BCHW = MaskedAutoencoder(ENCODER, WIDTHS).eval(), torch.randn(2, 3, 64, 96)
+    generators = [torch.Generator().manual_seed(7) for _ in range(2)]
+    visible_BYX = random_visible(2, (2, 3), 0.5, generators[0])
+    for normalize in (True, False):
+        expected = reconstruction_loss(network(images_BCHW, visible_BYX), images_BCHW, visible_BYX, 32, normalize)
+        assert network.loss(images_BCHW, visible=visible_BYX, normalize_target=normalize) == expected
+    drawn = network.loss(images_BCHW, mask_ratio=0.5, generator=generators[1])
+    assert drawn == network.loss(images_BCHW, visible=visible_BYX)
+    drawn.backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_one_and_several_ways_to_build_the_same_network() -> None:
+    torch.manual_seed(3)
+    by_name = MaskedAutoencoder(ENCODER, WIDTHS, channels=4)
+    torch.manual_seed(3)
+    from_unet = MaskedAutoencoder.from_unet(build_unet(ENCODER, WIDTHS, 4), patch_size=64)
+    encoder = build_unet(ENCODER, WIDTHS, 4).encoder
+    of_module = MaskedAutoencoder(encoder, WIDTHS)
+    assert of_module.encoder is encoder
+    assert (by_name.patch_size, from_unet.patch_size, of_module.patch_size) == (32, 64, 32)
+    assert widths(by_name.decoder) == widths(of_module.decoder) == WIDTHS
+    state = by_name.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in from_unet.state_dict().items())
+    assert by_name.state_dict().keys() == of_module.state_dict().keys()
+
+
+def test_to_unet_carries_encoder_and_decoder_over(autoencoder: MaskedAutoencoder) -> None:
+    unet, by_transfer = autoencoder.to_unet(classes=3), build_unet(ENCODER, WIDTHS, maps=3).double()
+    transfer_to_unet(autoencoder, by_transfer, "here")
+    assert isinstance(unet, smp.Unet)
+    assert unet.state_dict().keys() == by_transfer.state_dict().keys()
+    for key, value in by_transfer.state_dict().items():
+        assert key.startswith("segmentation_head") or torch.equal(unet.state_dict()[key], value), key
+    assert unet(torch.randn(2, 3, 64, 64).double()).shape == (2, 3, 64, 64)
+    weight = next(unet.encoder.parameters())
+    with torch.no_grad():
+        weight.add_(1)
+    assert not torch.equal(weight, next(autoencoder.encoder.parameters()))
+
+
+class Coarse(torch.nn.Module):
+    """A decoder of the deepest map alone."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.out_channels = 4
+        self.project = torch.nn.Conv2d(channels, 4, kernel_size=1)
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        size = features[0].shape[2:]
+        return torch.nn.functional.interpolate(self.project(features[-1]), size=size, mode="bilinear")
+
+
+def test_a_decoder_of_the_users_own() -> None:
+    encoder = build_unet(ENCODER, WIDTHS).encoder
+    network = MaskedAutoencoder(encoder, decoder=Coarse(encoder.out_channels[-1])).double()
+    images_BCHW = torch.randn(2, 3, 64, 96).double()
+    network.loss(images_BCHW, mask_ratio=0.5).backward()
+    segmenter = network.eval().to_unet(classes=2).eval()
+    assert isinstance(segmenter, EncoderDecoder)
+    decoded: list[torch.Tensor] = []
+    network.decoder.register_forward_hook(lambda module, args, output: decoded.append(output))
+    with torch.no_grad():
+        network(images_BCHW, torch.ones(2, 2, 3, dtype=torch.bool))
+        maps = segmenter.decoder(segmenter.encoder(images_BCHW))
+    torch.testing.assert_close(maps, decoded[0], rtol=1e-9, atol=1e-12)
+    assert segmenter(images_BCHW).shape == (2, 2, 64, 96)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: MaskedAutoencoder(ENCODER, WIDTHS).loss(torch.randn(1, 3, 64, 80)), "64 x 80"),
+        (lambda: MaskedAutoencoder(ENCODER, WIDTHS).loss(torch.randn(1, 3, 64, 64), mask_ratio=1.0), "mask_ratio"),
+        (lambda: MaskedAutoencoder(ENCODER, WIDTHS, patch_size=48), "48"),
+        (lambda: MaskedAutoencoder(ENCODER, WIDTHS, decoder=torch.nn.Identity()), "out_channels"),
+        (lambda: MaskedAutoencoder.from_unet(smp.Unet("resnet18", encoder_weights=None)).to_unet(), "tu-resnet34"),
+    ],
+)
+def test_what_an_autoencoder_cannot_be_built_from(call: Callable[[], object], named: str) -> None:
+    with pytest.raises(UserError) as error:
+        call()
+    assert named in str(error.value)
 
 
 # --- densify

@@ -16,7 +16,7 @@ from maeseg.models.unet import build_unet
 @pytest.mark.parametrize("channels", [3, 5])
 def test_sizes_that_work_leave_no_trace(channels: int) -> None:
     unet = build_unet("test_resnet", WIDTHS, channels)
-    for network in (unet, MaskedAutoencoder(unet, channels)):
+    for network in (unet, MaskedAutoencoder.from_unet(unet)):
         before = {key: value.clone() for key, value in network.state_dict().items()}
         random = torch.get_rng_state()
         trial_pass(network, (64, 96))
@@ -45,7 +45,7 @@ def test_a_size_that_an_encoder_refuses(encoder: str, size: tuple[int, int], rea
 
 def test_an_encoder_without_a_supported_size_gives_the_reason() -> None:
     with torch.device("meta"), LeaveUnset():
-        network = MaskedAutoencoder(build_unet("swin_tiny_patch4_window7_224", WIDTHS))
+        network = MaskedAutoencoder.from_unet(build_unet("swin_tiny_patch4_window7_224", WIDTHS))
     with pytest.raises(UserError, match="mixes positions with other dimensions, as attention does: choose another"):
         trial_pass(network, (64, 64))
 

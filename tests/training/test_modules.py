@@ -41,7 +41,7 @@ def images_BCHW() -> Tensor:
 
 
 def pretrain_module(seed: int = 0) -> PretrainModule:
-    network = MaskedAutoencoder(build_unet(ENCODER, WIDTHS))
+    network = MaskedAutoencoder.from_unet(build_unet(ENCODER, WIDTHS))
     return PretrainModule(
         network, {"verb": "pretrain"}, patch=32, mask_ratio=0.5, normalize_target=True, lr=1e-3, weight_decay=0.05,
         warmup=0.1, seed=seed,

@@ -49,7 +49,7 @@ def test_the_learning_rate_stays() -> None:
 def test_every_parameter_is_trained_once_and_vectors_are_not_decayed(layer_decay: float, pretraining: bool) -> None:
     network: nn.Module = build_unet(ENCODER, WIDTHS)
     if pretraining:
-        network = MaskedAutoencoder(network)
+        network = MaskedAutoencoder.from_unet(network)
     optimizer, _ = configure(network, layer_decay=layer_decay)
     groups = [(id(parameter), group) for group in optimizer.param_groups for parameter in group["params"]]
     assert len(groups) == len(dict(groups)) == len(list(network.parameters()))

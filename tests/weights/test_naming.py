@@ -96,7 +96,7 @@ def test_wrappings_and_prefixes(wrap: Callable[[State], Any], tmp_path: Path) ->
     assert_same(loaded_from(wrap(network.state_dict()), ENCODER, tmp_path).encoder, network)
 
 
-@pytest.mark.parametrize("wrap", [MaskedAutoencoder, lambda unet: unet])
+@pytest.mark.parametrize("wrap", [MaskedAutoencoder.from_unet, lambda unet: unet])
 def test_the_report_accounts_for_every_key(wrap: Callable[[smp.Unet], torch.nn.Module]) -> None:
     plain = timm.create_model(ENCODER).state_dict()
     network: Any = wrap(build_unet(ENCODER, WIDTHS))

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from maeseg.data.data_option import describe
 from maeseg.errors import UserError, reason
-from maeseg.types import BorderRule
+from maeseg.types import BorderRule, Data
 
 if TYPE_CHECKING:
     from maeseg.data.sources.base import Source
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 def evaluate(
     *,
     run: str,
-    data: str,
+    data: Data,
     split: Literal["val", "train", "all", "test"] | None = None,
     border: BorderRule | None = None,
     checkpoint: Literal["best", "last"] = "best",
@@ -73,10 +74,11 @@ def evaluate(
         refuse_other_classes(source, classes)
         return source
 
-    measured = choose_measured(folder, data, split, opened, normalization.largest)
+    named: str = describe(data)
+    measured = choose_measured(folder, named, split, opened, normalization.largest)
     source, indices = measured.source, measured.indices
     source.largest = normalization.largest
-    progress = partial(show_progress, description=f"evaluating {measured.in_words(data)}")
+    progress = partial(show_progress, description=f"evaluating {measured.in_words(named)}")
     metrics = evaluate_segmenter(segmenter, source, indices, rule, progress)
     figures: dict[str, Any] = {
         **metrics.compute(),
@@ -84,13 +86,13 @@ def evaluate(
         "split": measured.split,
         "images": len(indices),
         "trained_on": measured.trained_on,
-        "measured": measured.in_words(data),
+        "measured": measured.in_words(named),
     }
     if each := metrics.per_class():
         figures["classes"] = each
     names = [source.file(index) for index in indices]
     per_image = [{"file": name, **image} for name, image in zip(names, metrics.per_image(), strict=True)]
-    written = {**figures, "data": data, "checkpoint": str(saved.path), "per_image": per_image}
+    written = {**figures, "data": named, "checkpoint": str(saved.path), "per_image": per_image}
     path = Path(out) if out else free_file(folder, f"{EVALUATION}-{measured.split}-{rule}", written)
     try:
         write_json(path, written)

@@ -23,6 +23,7 @@ from maeseg.comparison.results import RESULT_COLUMNS, ResultRow, append_result, 
 from maeseg.comparison.wording import plan_sentence
 from maeseg.config import CompareConfig
 from maeseg.data.bad_images import refuse_one_class
+from maeseg.data.data_option import describe_options
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import label_subset
 from maeseg.models.trial_pass import trial_pass
@@ -140,7 +141,7 @@ def open_run(config: CompareConfig, plan: Plan, images: RunImages) -> Run:
         refuse_fewer(cells_before, plan.cells)
         return GROWS
 
-    run = begin_run("compare", config.as_dict(), may_differ)
+    run = begin_run("compare", describe_options(config.as_dict()), may_differ)
     interim_looks, table = read_interim_looks(run.before), run.path / RESULTS
     if adds_seeds(cells_before, plan.cells) and table.exists():
         interim_looks = [*interim_looks, len(read_results(table))]

@@ -13,11 +13,9 @@ from maeseg.data.sources.joined import Joined, extra_names
 from maeseg.data.sources.tar_shards import SHARD_SUFFIX
 from maeseg.data.splits import SHARE_OR_NUMBER, Split, check_held_out_part, draw_split, read_names
 from maeseg.errors import UserError
+from maeseg.types import Data, Held
 
 log = logging.getLogger(__name__)
-
-Held = int | float | str
-"""Value of ``--val`` and ``--test``: number of images, share of them, data set, or file that lists names."""
 
 DEFAULT_VAL = 0.2
 """Default share of validation images of a data set without a validation split."""
@@ -62,8 +60,9 @@ def gather(data: Source, val: Held, test: Held, extra: str | Sequence[str] | Non
         UserError: A data set does not exist, or a share or number is out of range.
     """
     check_held_out_part(val, test)
-    more: list[tuple[_Role, str]] = [("val", val)] if isinstance(val, str) and not _is_list(val) else []
-    more += [("test", test)] if isinstance(test, str) and not _is_list(test) else []
+    more: list[tuple[_Role, Data]] = []
+    more += [("val", val)] if not isinstance(val, int | float) and not _is_list(val) else []
+    more += [("test", test)] if not isinstance(test, int | float) and not _is_list(test) else []
     more += [("extra", name) for name in extra_names(extra)]
     roles: list[_Role] = ["data"] * len(data)
     if not more:
@@ -79,8 +78,10 @@ def gather(data: Source, val: Held, test: Held, extra: str | Sequence[str] | Non
     return Gathered(Joined([data, *sources]), tuple(roles))
 
 
-def _is_list(path: str) -> bool:
+def _is_list(path: Data) -> bool:
     """Test a path for a list of names: any file other than a description of a data set or a shard."""
+    if not isinstance(path, str):
+        return False
     return Path(path).is_file() and not is_description(path) and Path(path).suffix.lower() != SHARD_SUFFIX
 
 
@@ -123,8 +124,8 @@ def _draw(images: Gathered, contents: Sequence[str], indices: Sequence[int], val
     """Draw the splits that are given as a share or a number."""
     drawn = draw_split(
         {index: _key(images.source, contents, index) for index in indices},
-        0 if isinstance(val, str) else val,
-        0 if isinstance(test, str) else test,
+        val if isinstance(val, int | float) else 0,
+        test if isinstance(test, int | float) else 0,
     )
     for split, wanted, found in (("val", val, drawn.val), ("test", test, drawn.test)):
         if wanted and isinstance(wanted, int) and len(found) > wanted:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from maeseg.errors import UserError
+from maeseg.types import Held
 
 Item = TypeVar("Item")
 
@@ -94,7 +95,7 @@ def held_out_part(val: float | int, test: float | int) -> float | int:
     return round(both, 9) if isinstance(both, float) else both  # 0.2 + 0.1 is a little more than 0.3
 
 
-def check_held_out_part(val: float | int | str, test: float | int | str) -> None:
+def check_held_out_part(val: Held, test: Held) -> None:
     """Raise a UserError if ``--val`` or ``--test`` is a share or number out of range."""
     for name, part in (("val", val), ("test", test)):
         if isinstance(part, float) and not (0 < part < 1 or (name == "test" and part == 0)):

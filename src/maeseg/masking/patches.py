@@ -26,7 +26,7 @@ def patchify(images_BCHW: Tensor, patch: int) -> Tensor:
 
 
 def unpatchify(patches_BLP: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
-    """Put patches back into images: the inverse of :func:`patchify`.
+    """Put patches back into images: the inverse of ``patchify``.
 
     Args:
         patches_BLP: Patches (B, L, P) with L = Y * X.
@@ -53,12 +53,12 @@ def patch_statistics(patches_BLP: Tensor) -> tuple[Tensor, Tensor]:
 def reconstruction_loss(
     predicted_BCHW: Tensor, images_BCHW: Tensor, visible_BYX: Tensor, patch: int, normalize: bool = True
 ) -> Tensor:
-    """Mean squared error over the masked patches only.
+    """Mean squared error over the masked patches only (He et al. 2022, MAE, section 3).
 
     Args:
-        predicted_BCHW: The decoder's output.
-        images_BCHW: The images that were masked.
-        visible_BYX: Visible grid, True = seen.
+        predicted_BCHW: The decoder's output (B, C, H, W); with ``normalize`` in units of each patch's deviation.
+        images_BCHW: The images that were masked, (B, C, H, W).
+        visible_BYX: Bool grid (B, Y, X), True = seen; H / Y = W / X = ``patch``.
         patch: Patch side in pixels.
         normalize: Compare with each patch's values at mean 0 and standard deviation 1 (MAE, section 4.1).
 

@@ -1,4 +1,4 @@
-"""The visible grid: which patches of an image the encoder may see, and the window of it that the decoder fills.
+"""The visible grid: the patches of an image that the encoder may see, and the window of it that the decoder fills.
 
 Axes: B batch, C channels, H W pixels, Y X patch grid, L = Y * X patches. True = seen, everywhere in the project.
 """
@@ -47,7 +47,7 @@ def random_visible(
         Bool tensor (B, Y, X), True = seen, with the same number of True in every image.
 
     Raises:
-        UserError: If the mask ratio is outside (0, 1) or the grid has fewer than 2 patches.
+        UserError: The mask ratio is outside (0, 1) or the grid has fewer than 2 patches.
     """
     check_mask_ratio(mask_ratio, grid)
     patches = grid[0] * grid[1]
@@ -78,7 +78,7 @@ class GridWindow:
 
 
 def random_window(grid: tuple[int, int], side: int, generator: torch.Generator | None = None) -> GridWindow:
-    """Draw a window of ``side`` by ``side`` patches, or the whole of a smaller grid (Y, X), uniformly over places."""
+    """Draw a window of ``side`` by ``side`` patches, or a smaller grid (Y, X) entirely, uniformly over places."""
     rows, columns = (min(side, patches) for patches in grid)
     top, left = (
         int(torch.randint(patches - taken + 1, (), generator=generator))

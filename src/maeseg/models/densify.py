@@ -1,6 +1,6 @@
 """From visible tiles to the dense maps that a decoder expects (SparK, Tian et al. 2023, section 3.2).
 
-Axes: B batch, C channels, N visible tiles, T tile side.
+Axes: B batch, C channels, H W pixels, N visible tiles, T tile side.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ class ScaleNorm(nn.Module):
     """Divide each channel by its root mean square over the batch's visible positions, times a learned weight.
 
     Deviation from SparK, which takes BatchNorm here: without a shift, the layer is a factor per channel, which can
-    be folded exactly into the decoder's first convolutions (:meth:`factor_C`). So the U-Net that is fine-tuned is
-    a plain one, with no layer that its counterpart from scratch has not, and computes on visible patches what it
-    computed in pre-training.
+    be folded exactly into the decoder's first convolutions (:meth:`factor_C`). The U-Net that is fine-tuned is then
+    a plain one, with the same layers as from scratch, and computes on visible patches what it computed in
+    pre-training.
 
     Args:
         channels: Number of channels C.
@@ -78,3 +78,27 @@ class Densify(nn.Module):
     def factors(self) -> list[Tensor]:
         """The factor per channel (C,) that each scale is multiplied by outside training, fine to coarse."""
         return [norm.factor_C() for norm in self.norms if isinstance(norm, ScaleNorm)]
+
+
+class ScaledDecoder(nn.Module):
+    """A decoder that reads feature maps times the factors that :class:`Densify` applied in pre-training.
+
+    For decoders in whose convolutions the factors cannot be folded.
+
+    Args:
+        decoder: Called with a list of maps, the image first, then fine to coarse.
+        factors: Factor per channel (C,) of each of the maps after the image.
+    """
+
+    def __init__(self, decoder: nn.Module, factors: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.decoder = decoder
+        for level, factor_C in enumerate(factors):
+            self.register_buffer(f"factor_{level}", factor_C.clone().view(1, -1, 1, 1))
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Image (B, C, H, W) and feature maps -> the decoder's map."""
+        image_BCHW, *maps = features
+        scaled = [each_BCHW * self.get_buffer(f"factor_{level}") for level, each_BCHW in enumerate(maps)]
+        decoded: Tensor = self.decoder([image_BCHW, *scaled])
+        return decoded

@@ -1,53 +1,278 @@
-"""A U-Net trained to reconstruct masked patches (DESIGN: SparK's encoder, MAE's loss, the U-Net's own decoder).
+"""A U-Net trained to reconstruct masked patches (SparK's encoder, MAE's loss, the U-Net's own decoder).
 
-Axes: B batch, C channels, H W pixels, Y X patch grid.
+Axes: B batch, C channels, H W pixels, Y X patch grid, K classes, D output and S input channels of a convolution.
 """
+
+import copy
+from collections.abc import Sequence
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
 from segmentation_models_pytorch.base import SegmentationHead
+from segmentation_models_pytorch.base.initialization import initialize_decoder
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
-from maeseg.masking.visible import GridWindow
-from maeseg.models.densify import Densify
+from maeseg.errors import UserError
+from maeseg.masking.patches import reconstruction_loss
+from maeseg.masking.visible import GridWindow, random_visible
+from maeseg.models.channels import image_channels
+from maeseg.models.densify import Densify, ScaledDecoder
+from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, build_unet, check_patch_size
 from maeseg.sparse import encode_tiles, pack
+
+MASK_RATIO = 0.6
+"""Share of patches to hide unless another one is asked for (SparK, Tian et al. 2023)."""
 
 
 class MaskedAutoencoder(nn.Module):
-    """Encode the visible patches, densify, decode with the U-Net's decoder into pixels.
+    """A segmentation network that learns from images alone: reconstruct masked patches from the visible ones.
+
+    The encoder computes on the visible patches only (SparK, Tian et al. 2023). Its feature maps are normalized, mask
+    tokens fill the masked places, and the decoder reconstructs pixels, compared on masked patches alone (MAE, He et al.
+    2022). Encoder and decoder are carried over by ``to_unet``; the rest serves pre-training.
+
+    ```python
+    model = MaskedAutoencoder("resnet18")
+    loss = model.loss(images)  # (B, 3, H, W), normalized
+    loss.backward()
+    unet = model.to_unet(classes=1)
+    ```
 
     Args:
-        unet: A U-Net of segmentation-models-pytorch. Its encoder and decoder are trained, and are what is
-            transferred; its segmentation head is not used.
-        in_channels: Channels C of the images.
+        encoder: Name of a timm convnet, by default resnet18; or an encoder of segmentation-models-pytorch, which is not
+            copied.
+        decoder_channels: Widths of the U-Net's decoder, coarse to fine, three to five: one for each halving of the
+            image; by default 256, 128, 64, 32, 16. Not used with a decoder of your own beside an encoder of your own.
+        decoder: A decoder instead of the U-Net's: a module called with a list of feature maps, finest to coarsest as
+            ``segmentation_models_pytorch`` gives them, that returns a map (B, ``out_channels``, H, W) of the image's
+            size. The list begins with an empty map (B, 0, H, W), of which the size alone may be used. It needs an
+            attribute ``out_channels``.
+        channels: Channels C of the images; taken from an encoder that is a module.
+        patch_size: Side of a patch in pixels, a multiple of the encoder's largest stride, which is the default.
+
+    Attributes:
+        encoder: The encoder; called with images, it is an ordinary dense one.
+        decoder: The decoder.
+        densify: Normalization of the feature maps, and mask tokens.
+        head: Convolution from the decoder's map to pixels.
+        patch_size: Side of a patch in pixels.
+
+    Raises:
+        UserError: The encoder is not known or cannot be part of a U-Net, the decoder has no ``out_channels``, or the
+            patch size does not fit.
     """
 
-    def __init__(self, unet: smp.Unet, in_channels: int = 3) -> None:
+    def __init__(
+        self, encoder: str | nn.Module = DEFAULT_ENCODER, decoder_channels: Sequence[int] = DECODER_CHANNELS, *,
+        decoder: nn.Module | None = None, channels: int = 3, patch_size: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.encoder = unet.encoder
-        self.decoder = unet.decoder
-        self.densify = Densify(unet.encoder.out_channels[1:])
-        width = unet.segmentation_head[0].in_channels
-        self.head = SegmentationHead(width, in_channels, kernel_size=3)
+        self.encoder, self.decoder = _parts(encoder, decoder_channels, decoder, channels)
+        self.densify = Densify(self.encoder.out_channels[1:])
+        self.head = SegmentationHead(_width(self.decoder), image_channels(self.encoder), kernel_size=3)
+        stride = 2 ** (len(self.encoder.out_channels) - 1)
+        self.patch_size: int = patch_size or stride
+        check_patch_size(self.patch_size, stride)
 
-    def forward(self, images_BCHW: Tensor, visible_BYX: Tensor, window: GridWindow | None = None) -> Tensor:
-        """Reconstruct.
+    @classmethod
+    def from_unet(cls, unet: smp.Unet, patch_size: int | None = None) -> "MaskedAutoencoder":
+        """Pre-train the encoder and decoder of a U-Net that is there, such as one with published weights.
 
         Args:
-            images_BCHW: Images; a masked pixel is never read.
+            unet: ``segmentation_models_pytorch.Unet("tu-" + encoder)``. Its encoder and decoder are not copied; its
+                segmentation head is not used.
+            patch_size: Side of a patch in pixels; by default the encoder's largest stride.
+        """
+        return cls(unet.encoder, decoder=unet.decoder, patch_size=patch_size)
+
+    def forward(self, images_BCHW: Tensor, visible_BYX: Tensor, window: GridWindow | None = None) -> Tensor:
+        """Reconstruct images from their visible patches.
+
+        Args:
+            images_BCHW: Images, normalized; a masked pixel is never read.
             visible_BYX: Bool grid, True = seen; H / Y = W / X is the patch side.
-            window: What to decode; everything if None. The encoder sees all visible patches all the same.
+            window: Part of the grid to decode; all of it if None. The encoder sees all visible patches all the same.
 
         Returns:
-            Predicted pixels (B, C, H, W), or those of the window, in the loss's units: normalized per patch or not.
+            Predicted pixels (B, C, H, W), or those of the window, in the units of ``loss``: with normalized targets
+            each patch has mean 0 and standard deviation 1.
+
+        Raises:
+            UserError: The grid does not fit, nothing is visible, or the encoder cannot be exact on visible patches.
         """
-        B, _, H, W = images_BCHW.shape
-        _, Y, X = visible_BYX.shape
-        window = window or GridWindow(0, 0, Y, X)
+        maps = self.forward_encoder(images_BCHW, visible_BYX)
+        if window:
+            rows = visible_BYX.shape[1]
+            maps = [window.crop(each_BCHW, each_BCHW.shape[2] // rows) for each_BCHW in maps]
+        return self.forward_decoder(maps)
+
+    def forward_encoder(self, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
+        """Encode the visible patches, and fill the masked places of each feature map with its mask token.
+
+        Returns:
+            An empty map (B, 0, H, W), as a decoder of segmentation-models-pytorch reads the image's size from the
+            first one; then the feature maps (B, C, H / stride, W / stride), fine to coarse.
+        """
         features = encode_tiles(self.encoder, pack(images_BCHW, visible_BYX))
-        maps = [window.crop(dense_BCHW, dense_BCHW.shape[2] // Y) for dense_BCHW in self.densify(features[1:])]
-        # The first feature is the input itself, which the decoder drops after reading its height and width.
-        outline = images_BCHW.new_empty(B, 0, window.rows * (H // Y), window.columns * (W // X))
-        decoded: Tensor = self.decoder([outline, *maps])
+        outline = images_BCHW.new_empty(len(images_BCHW), 0, *images_BCHW.shape[2:])
+        return [outline, *self.densify(features[1:])]
+
+    def forward_decoder(self, maps: list[Tensor]) -> Tensor:
+        """Decode maps as ``forward_encoder`` gives them into pixels (B, C, H, W)."""
+        decoded: Tensor = self.decoder(maps)
         predicted: Tensor = self.head(decoded)
         return predicted.contiguous(memory_format=torch.channels_last)
+
+    def forward_loss(
+        self, predicted_BCHW: Tensor, images_BCHW: Tensor, visible_BYX: Tensor, normalize_target: bool = True
+    ) -> Tensor:
+        """Mean squared error on masked patches, a scalar; see ``reconstruction_loss``."""
+        patch = images_BCHW.shape[2] // visible_BYX.shape[1]
+        return reconstruction_loss(predicted_BCHW.float(), images_BCHW, visible_BYX, patch, normalize_target)
+
+    def loss(
+        self, images_BCHW: Tensor, *, mask_ratio: float = MASK_RATIO, visible: Tensor | None = None,
+        generator: torch.Generator | None = None, normalize_target: bool = True, window: GridWindow | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Hide random patches of images, reconstruct them and measure the error on them (MAE, section 3).
+
+        Args:
+            images_BCHW: Images, normalized; height and width are multiples of the patch size.
+            mask_ratio: Share of patches to hide, between 0 and 1; by default 0.6.
+            visible: Bool grid (B, Y, X), True = seen, instead of a random one; ``mask_ratio`` and ``generator`` are
+                not used then.
+            generator: Source of the random grid, on the CPU; PyTorch's own if None.
+            normalize_target: Compare with each patch at mean 0 and standard deviation 1 (MAE, section 4.1).
+            window: Part of the grid to decode and measure, for speed; all of it if None.
+
+        Returns:
+            Scalar that can be differentiated: with ``normalize_target`` about 1 before training, 0.2 to 0.9 after.
+
+        Raises:
+            UserError: Sizes, grid or ratio do not fit, or the encoder cannot be exact on visible patches.
+        """
+        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+        if visible is None:
+            visible = random_visible(len(images_BCHW), self.grid(images_BCHW), mask_ratio, generator)
+        visible_BYX = visible.to(images_BCHW.device)
+        predicted_BCHW = self(images_BCHW, visible_BYX, window)
+        if window:
+            patch = images_BCHW.shape[2] // visible_BYX.shape[1]
+            images_BCHW, visible_BYX = window.crop(images_BCHW, patch), window.crop(visible_BYX)
+        return self.forward_loss(predicted_BCHW, images_BCHW, visible_BYX, normalize_target)
+
+    def grid(self, images_BCHW: Tensor) -> tuple[int, int]:
+        """Patches (Y, X) along height and width of images.
+
+        Raises:
+            UserError: A side is not a multiple of the patch size.
+        """
+        height, width = images_BCHW.shape[2:]
+        side = self.patch_size
+        if height % side or width % side:
+            near = [max(round(length / side), 1) * side for length in (height, width)]
+            raise UserError(
+                f"images of {height} x {width} pixels cannot be cut into patches of {side}: resize or crop them, "
+                f"as to {near[0]} x {near[1]}"
+            )
+        return height // side, width // side
+
+    def to_unet(self, classes: int = 1) -> nn.Module:
+        """Build the network to fine-tune: encoder and decoder carried over as copies, the segmentation head new.
+
+        The factor that densify applies to each feature channel is folded into the decoder, so that with every patch
+        visible the network's decoder computes what it computed in pre-training.
+
+        Args:
+            classes: Output maps: 1 for the foreground's logit, otherwise one for each class.
+
+        Returns:
+            A ``segmentation_models_pytorch.Unet`` on the device of this model, from images (B, C, H, W) to logits
+            (B, classes, H, W); with a decoder of your own an ``EncoderDecoder``.
+
+        Raises:
+            UserError: The encoder is not one of timm.
+        """
+        like = next(self.parameters())
+        if not isinstance(self.decoder, UnetDecoder):
+            decoder = ScaledDecoder(copy.deepcopy(self.decoder), self.densify.factors())
+            head = SegmentationHead(_width(self.decoder), classes, kernel_size=3).to(like)
+            return EncoderDecoder(copy.deepcopy(self.encoder), decoder, head)
+        if not hasattr(self.encoder, "name"):
+            raise UserError(
+                f"the encoder {type(self.encoder).__name__} is not one of timm: build the U-Net as "
+                "segmentation_models_pytorch.Unet('tu-resnet34'), or carry encoder and folded_decoder() over yourself"
+            )
+        unet: nn.Module = build_unet(self.encoder.name, widths(self.decoder), image_channels(self.encoder), classes)
+        unet.to(like)
+        parts = ("encoder", "decoder")
+        carried = {key: value for key, value in self.state_dict().items() if key.split(".")[0] in parts}
+        unet.load_state_dict({**unet.state_dict(), **carried, **self.folded_decoder()})
+        return unet
+
+    def folded_decoder(self) -> dict[str, Tensor]:
+        """Fold densify's factors into the U-Net decoder's convolutions that read the feature maps.
+
+        Returns:
+            Their kernels (D, S, k, k), by key of the state dict; copies.
+        """
+        own = self.state_dict()
+        deepest_C, *skips = self.densify.factors()[::-1]  # coarse to fine, as the decoder reads
+        keys = [f"decoder.blocks.{number}.conv1.0.weight" for number in range(len(skips))]
+        folded = {key: own[key].clone() for key in keys}
+        for weight_DSkk, skip_C in zip(folded.values(), skips, strict=True):
+            weight_DSkk[:, weight_DSkk.shape[1] - skip_C.numel() :] *= skip_C.view(1, -1, 1, 1)  # the skip comes last
+        folded[keys[0]][:, : deepest_C.numel()] *= deepest_C.view(1, -1, 1, 1)
+        return folded
+
+
+class EncoderDecoder(nn.Module):
+    """An encoder, a decoder of the user's own and a segmentation head, as ``segmentation_models_pytorch`` joins them.
+
+    Args:
+        encoder: Images -> list of feature maps, the image first.
+        decoder: List of feature maps -> map (B, D, H, W).
+        segmentation_head: That map -> logits (B, K, H, W).
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, segmentation_head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.segmentation_head = encoder, decoder, segmentation_head
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Images (B, C, H, W), normalized -> logits (B, K, H, W)."""
+        logits_BKHW: Tensor = self.segmentation_head(self.decoder(self.encoder(images_BCHW)))
+        return logits_BKHW
+
+
+def widths(decoder: UnetDecoder) -> list[int]:
+    """Channels that each block of a U-Net's decoder gives, coarse to fine."""
+    return [block.conv1[0].out_channels for block in decoder.blocks]
+
+
+def _parts(
+    encoder: str | nn.Module, decoder_channels: Sequence[int], decoder: nn.Module | None, channels: int
+) -> tuple[Any, Any]:
+    """Encoder and decoder: as given, and what is missing as a U-Net has it."""
+    if isinstance(encoder, str):
+        unet = build_unet(encoder, decoder_channels, channels)
+        return unet.encoder, unet.decoder if decoder is None else decoder
+    if decoder is None:
+        decoder = UnetDecoder(encoder.out_channels, decoder_channels, len(decoder_channels))
+        initialize_decoder(decoder)
+    return encoder, decoder
+
+
+def _width(decoder: Any) -> int:
+    """Channels of the map that a decoder gives."""
+    if isinstance(decoder, UnetDecoder):
+        return widths(decoder)[-1]
+    if not isinstance(getattr(decoder, "out_channels", None), int):
+        raise UserError(
+            f"the decoder {type(decoder).__name__} has no attribute out_channels: set it to the number of channels of "
+            "the map that it returns"
+        )
+    width: int = decoder.out_channels
+    return width

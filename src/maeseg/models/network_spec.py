@@ -139,7 +139,6 @@ def build(spec: NetworkSpec) -> nn.Module:
         UserError: timm has no such encoder, or it cannot be the encoder of a U-Net.
     """
     if spec.task == "reconstruction":
-        unet = build_unet(spec.encoder, spec.decoder_channels, spec.channels)
-        return MaskedAutoencoder(unet, spec.channels)
+        return MaskedAutoencoder(spec.encoder, spec.decoder_channels, channels=spec.channels)
     network: nn.Module = build_unet(spec.encoder, spec.decoder_channels, spec.channels, spec.classes.maps)
     return network

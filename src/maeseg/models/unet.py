@@ -34,8 +34,8 @@ def build_unet(
         ``segmentation_models_pytorch.Unet("tu-" + encoder, classes=maps)``: (B, C, H, W) -> logits (B, maps, H, W).
 
     Raises:
-        UserError: If timm has no such encoder, it has no maps of the strides a U-Net needs, or the widths are not three
-            to five.
+        UserError: timm has no such encoder, it has no maps of the strides a U-Net needs, or the widths are not three to
+            five.
     """
     if not timm.is_model(encoder):
         raise UserError(
@@ -85,7 +85,7 @@ def as_size(image_size: int | Sequence[int], option: str = "image_size") -> tupl
     """A side or [height, width], as an option has it, as (height, width).
 
     Raises:
-        UserError: If it is neither.
+        UserError: It is neither.
     """
     sides = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
     if len(sides) != 2:
@@ -127,7 +127,7 @@ def check_image_size(
     Args:
         size: Height and width.
         multiple: The patch side, or in fine-tuning the encoder's largest stride.
-        of: What that is, in words.
+        of: Name of that length, for the message.
         option: That gives the size.
     """
     if all(side >= multiple and side % multiple == 0 for side in size):

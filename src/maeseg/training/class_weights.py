@@ -11,16 +11,18 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from maeseg.data.sources.base import Source
 from maeseg.errors import UserError
 from maeseg.labels.class_map import apply_border
-from maeseg.types import BORDER, BorderRule, ClassWeights, LossName
+from maeseg.types import BORDER, BorderRule, ClassWeights, Loss
 from maeseg.utils.progress import show_progress
 
 log = logging.getLogger(__name__)
 
 
-def check_class_weights(given: ClassWeights, count: int, loss: LossName) -> None:
+def check_class_weights(given: ClassWeights, count: int, loss: Loss) -> None:
     """Raise a UserError unless they are ``balanced`` or a positive number for each class, and the loss has a use."""
     if given is None:
         return
+    if not isinstance(loss, str):
+        raise UserError(f"class_weights {given} have no use with a loss of your own: leave them out")
     if loss == "dice":
         raise UserError(
             f"--class_weights {given} has no use with --loss dice, which counts every class alike: leave it out, "

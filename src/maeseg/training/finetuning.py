@@ -17,6 +17,8 @@ from torch import Tensor
 from maeseg.config import FinetuneConfig
 from maeseg.data.bad_images import refuse_one_class, warn_of_one_class
 from maeseg.data.crops import describe_crops
+from maeseg.data.data_option import describe as describe_data
+from maeseg.data.data_option import describe_options
 from maeseg.data.loaders import NativeCrops, SegmentData
 from maeseg.data.normalization import Normalization
 from maeseg.data.sources.base import Source, typical_size
@@ -194,7 +196,8 @@ def describe(config: FinetuneConfig, setup: Setup, images: Images, normalization
         native_resolution=setup.crop is not None,
         median_image_size=typical_size(images.source, images.chosen.split.train),
     )  # fmt: skip
-    return TrainingFacts(spec, TrainingData(config.data, config.val, config.test, border=config.border))
+    data, val, test = map(describe_data, (config.data, config.val, config.test))
+    return TrainingFacts(spec, TrainingData(data, val, test, border=config.border))
 
 
 def make_module(
@@ -247,7 +250,7 @@ def open_run(config: FinetuneConfig) -> Run:
     Raises:
         UserError: It is taken, or its run has other options.
     """
-    return begin_run("finetune", config.as_dict(), may_lengthen(config.out, config.epochs))
+    return begin_run("finetune", describe_options(config.as_dict()), may_lengthen(config.out, config.epochs))
 
 
 def begin(run: Run, images: Images) -> None:

@@ -3,36 +3,45 @@
 Axes: B batch, K maps (of foreground, or of each class), H W pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
 from maeseg.labels.class_map import apply_border
-from maeseg.types import BORDER, BorderRule, LossName
+from maeseg.types import BORDER, BorderRule, Loss, LossName
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""A loss of the user's own: logits (B, K, H, W) and class map (B, H, W), 255 where nothing counts -> scalar."""
 
 
 class SegmentationLoss(nn.Module):
     """Soft Dice loss over the batch, the mean over classes, plus a loss of each of its pixels.
 
+    Called with logits (B, K, H, W) and labels (B, H, W) of integers: 0 background, 1 foreground or the other classes,
+    255 border. Returns a scalar: 0 for a perfect and certain prediction. The Dice loss is that of V-Net (Milletari et
+    al. 2016, section 3), without squares in the denominator.
+
     Args:
-        border: What border pixels count as.
-        name: What is added: ``dice+ce`` the cross-entropy, ``dice+focal`` the focal loss (Lin et al. 2017, gamma 2; of
-            several classes each against all others), ``dice`` nothing.
-        maps: Of the network: one, of foreground, or one for each class.
-        weights: Of each class, background first, in what is added.
-        padded: Take the mean over the pixels that count, not over all, in what is added: labels are padded with 255.
+        border: Meaning of border pixels: ``ignore`` leaves them out, ``background`` and ``foreground`` count them as
+            such.
+        name: Loss of each pixel that is added: ``dice+ce`` the cross-entropy, ``dice+focal`` the focal loss (Lin et al.
+            2017, gamma 2; of several classes each against all others), ``dice`` none.
+        classes: Maps K of the network: 1 for the foreground's logit, otherwise one for each class.
+        weights: Weight of each class, background first, in the loss of each pixel; equal if None.
+        padded: Take the mean of the cross-entropy over the pixels that count, not over all, for labels that are padded
+            with 255.
     """
 
     def __init__(
-        self, border: BorderRule, name: LossName = "dice+ce", maps: int = 1, weights: Sequence[float] | None = None,
-        padded: bool = False,
+        self, border: BorderRule = "ignore", name: LossName = "dice+ce", classes: int = 1,
+        weights: Sequence[float] | None = None, padded: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.name: LossName = name
         self.border: BorderRule = border
-        self.binary = maps == 1
+        self.binary = classes == 1
         self.padded = padded
         mode = "binary" if self.binary else "multiclass"
         self.dice = smp.losses.DiceLoss(mode=mode, ignore_index=BORDER)
@@ -56,9 +65,37 @@ class SegmentationLoss(nn.Module):
         return loss + of_pixels
 
     def _target(self, label_BHW: Tensor) -> Tensor:
-        """(B, 1, H, W) floating point of foreground alone, otherwise (B, H, W) whole numbers."""
+        """Target (B, 1, H, W) of floating point for foreground alone, otherwise (B, H, W) of integers."""
         label_BHW = apply_border(label_BHW, self.border)
         return label_BHW.unsqueeze(1).float() if self.binary else label_BHW.long()
+
+
+class CustomLoss(SegmentationLoss):
+    """A loss of the user's own in training; the soft Dice loss beside it measures validation.
+
+    Args:
+        function: Called with logits (B, K, H, W) in single precision and a class map (B, H, W), int64, in which the
+            border rule has been applied: what remains 255 does not count.
+        border: Meaning of border pixels.
+        classes: Maps K of the network.
+    """
+
+    def __init__(self, function: LossFunction, border: BorderRule, classes: int) -> None:
+        super().__init__(border, "dice", classes)
+        self.function = function
+
+    def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
+        """Loss of logits (B, K, H, W) against labels (B, H, W)."""
+        return self.function(logits_BKHW, apply_border(label_BHW, self.border).long())
+
+
+def choose_loss(
+    loss: Loss, border: BorderRule, classes: int, weights: Sequence[float] | None, padded: bool
+) -> SegmentationLoss:
+    """Build the loss that an option names, or take the user's own; see ``SegmentationLoss`` for the arguments."""
+    if not isinstance(loss, str):
+        return CustomLoss(loss, border, classes)
+    return SegmentationLoss(border, loss, classes, weights, padded)
 
 
 class _MeanTimes(nn.Module):

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maeseg.masking.patches import reconstruction_loss
 from maeseg.masking.visible import GridWindow, random_visible, random_window
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.training.module import TrainingModule
@@ -38,6 +37,8 @@ class PretrainModule(TrainingModule):
             if None.
     """
 
+    network: MaskedAutoencoder
+
     def __init__(
         self, network: MaskedAutoencoder, facts: dict[str, Any], *, patch: int, mask_ratio: float,
         normalize_target: bool, lr: float, weight_decay: float, warmup: float, seed: int,
@@ -63,13 +64,11 @@ class PretrainModule(TrainingModule):
 
     def loss(self, images_BCHW: Tensor, *stream: int, window: GridWindow | None = None) -> Tensor:
         """Reconstruction loss of one batch, or of a window of it, under the visible grids of a stream."""
-        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         B, _, H, W = images_BCHW.shape
-        visible_BYX = self.draw_visible(B, (H, W), *stream).to(images_BCHW.device)
-        predicted_BCHW = self.network(images_BCHW, visible_BYX, window).float()
-        if window:
-            images_BCHW, visible_BYX = window.crop(images_BCHW, self.patch), window.crop(visible_BYX)
-        return reconstruction_loss(predicted_BCHW, images_BCHW, visible_BYX, self.patch, self.normalize_target)
+        visible_BYX = self.draw_visible(B, (H, W), *stream)
+        return self.network.loss(
+            images_BCHW, visible=visible_BYX, normalize_target=self.normalize_target, window=window
+        )
 
     def training_step(self, images_BCHW: Tensor, index: int) -> Tensor:
         """One batch (B, C, H, W), normalized."""

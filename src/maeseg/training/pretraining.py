@@ -9,6 +9,8 @@ import lightning as L
 import torch
 
 from maeseg.config import PretrainConfig
+from maeseg.data.data_option import describe as describe_data
+from maeseg.data.data_option import describe_options
 from maeseg.data.loaders import PretrainData
 from maeseg.data.normalization import Normalization
 from maeseg.data.sources.base import Source
@@ -19,7 +21,6 @@ from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.trial_pass import trial_pass
 from maeseg.models.unet import (
     as_size,
-    build_unet,
     check_image_size,
     check_patch_size,
     choose_patch_size,
@@ -188,8 +189,9 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     """
     source, split = images.source, images.chosen.split
     L.seed_everything(config.seed, verbose=False)
-    unet = build_unet(masking.encoder, masking.decoder_channels, source.channels)
-    network = MaskedAutoencoder(unet, source.channels)
+    network = MaskedAutoencoder(
+        masking.encoder, masking.decoder_channels, channels=source.channels, patch_size=masking.patch
+    )
     trial_pass(network, masking.size, masking.patch)
     normalization = choose_normalization(masking.starts, source, split.train)
     data = PretrainData(
@@ -210,7 +212,7 @@ def describe(config: PretrainConfig, masking: Masking, normalization: Normalizat
     """Description of the network and its training, stored in its checkpoints."""
     return TrainingFacts(
         NetworkSpec("reconstruction", masking.encoder, tuple(masking.decoder_channels), masking.size, normalization),
-        TrainingData(config.data, config.val, extra=tuple(extra_names(config.extra))),
+        TrainingData(describe_data(config.data), describe_data(config.val), extra=tuple(extra_names(config.extra))),
         Pretraining(masking.patch, config.mask_ratio, config.normalize_target),
     )
 
@@ -262,7 +264,7 @@ def open_run(config: PretrainConfig) -> Run:
     Raises:
         UserError: It is taken, or its run has other options.
     """
-    return begin_run("pretrain", config.as_dict(), may_lengthen(config.out, config.epochs))
+    return begin_run("pretrain", describe_options(config.as_dict()), may_lengthen(config.out, config.epochs))
 
 
 def begin(run: Run, images: Images) -> None:

@@ -14,7 +14,7 @@ from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_b
 from maeseg.data.pixel_facts import assumptions, choose_largest, refuse_mixed
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder, describe_labels
-from maeseg.data.split_options import Held, assign, gather
+from maeseg.data.split_options import assign, gather
 from maeseg.data.splits import Split, label_subset, named_subset
 from maeseg.data.survey import Survey, survey
 from maeseg.errors import UserError
@@ -28,7 +28,7 @@ from maeseg.runs.image_list import (
 )
 from maeseg.runs.layout import CHECKPOINTS, IMAGES, RUNS, has_run
 from maeseg.runs.reader import read_facts
-from maeseg.types import OnBadImage
+from maeseg.types import Held, OnBadImage
 from maeseg.utils.distributed import first_process
 
 log = logging.getLogger(__name__)

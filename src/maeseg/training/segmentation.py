@@ -12,9 +12,9 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from maeseg.metrics.pixels import PixelAccuracy, PixelIoU
-from maeseg.training.losses import SegmentationLoss
+from maeseg.training.losses import choose_loss
 from maeseg.training.module import TrainingModule
-from maeseg.types import BorderRule, LossName, Schedule
+from maeseg.types import BorderRule, Loss, Schedule
 
 
 class SegmentModule(TrainingModule):
@@ -37,7 +37,7 @@ class SegmentModule(TrainingModule):
 
     def __init__(
         self, network: smp.Unet, facts: dict[str, Any], *, border: BorderRule, lr: float, weight_decay: float,
-        warmup: float, seed: int, loss: LossName = "dice+ce", schedule: Schedule = "cosine", layer_decay: float = 1.0,
+        warmup: float, seed: int, loss: Loss = "dice+ce", schedule: Schedule = "cosine", layer_decay: float = 1.0,
         class_weights: Sequence[float] | None = None, padded: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(
@@ -45,7 +45,7 @@ class SegmentModule(TrainingModule):
             layer_decay=layer_decay,
         )  # fmt: skip
         maps = int(network.segmentation_head[0].out_channels)
-        self.loss = SegmentationLoss(border, loss, maps, class_weights, padded)
+        self.loss = choose_loss(loss, border, maps, class_weights, padded)
         metrics = MetricCollection(
             {"accuracy": PixelAccuracy(maps, border), "iou": PixelIoU(maps, border)}, compute_groups=False
         )

@@ -115,13 +115,8 @@ def transfer_to_unet(source: MaskedAutoencoder, unet: smp.Unet, origin: str) -> 
     that the U-Net computes the same features as in pre-training.
     """
     offered, other_channels = adapt_channels(unet.state_dict(), source.state_dict(), image_channels(unet.encoder))
-    deepest, *skips = source.densify.factors()[::-1]  # coarse to fine, as the decoder reads
-    keys = [f"decoder.blocks.{number}.conv1.0.weight" for number in range(len(skips))]
-    for key, skip in zip(keys, skips, strict=True):
-        weight_DCkk = offered[key] = offered[key].clone()
-        weight_DCkk[:, weight_DCkk.shape[1] - skip.numel() :] *= skip.view(1, -1, 1, 1)  # the skip's channels come last
-    offered[keys[0]][:, : deepest.numel()] *= deepest.view(1, -1, 1, 1)
-    return load_strictly(unet, offered, origin, ("segmentation_head",), frozenset(keys), other_channels)
+    folded = source.folded_decoder()
+    return load_strictly(unet, {**offered, **folded}, origin, ("segmentation_head",), frozenset(folded), other_channels)
 
 
 def load_outside(

@@ -1,32 +1,34 @@
-"""What a data source is, and how the ``data`` option names one."""
+"""The interface of a data source, and the opening of what the ``data`` option names."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median_low
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from maeseg.data.data_option import NAMES, check_data, is_named
+from maeseg.data.data_option import check_data, is_named
 from maeseg.data.description import is_description, read_description
 from maeseg.data.facts import ImageFacts, Part
-from maeseg.data.image_files import list_files
+from maeseg.data.image_files import list_files, some
 from maeseg.data.image_reading import RGB, suffixes
+from maeseg.data.sources.dataset import DatasetSource, dataset_channels
 from maeseg.data.sources.folder import LAYOUT, ImageFolder
-from maeseg.data.sources.oxford_pet import OxfordPets
-from maeseg.data.sources.synthetic import Synthetic
+from maeseg.data.sources.registry import Opener, find_opener
 from maeseg.data.sources.tar_shards import TarShards, find_shards
 from maeseg.data.splits import evenly_spread
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
+from maeseg.types import Data
 
 log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Source(Protocol):
     """Images by index, with labels where ``labeled``; those of 16 bits are scaled by ``largest``."""
 
@@ -67,20 +69,20 @@ class Source(Protocol):
 
 
 def open_source(
-    data: str, *, labeled: bool, test: bool = False, download: bool = False, option: str = "data",
+    data: Data, *, labeled: bool, test: bool = False, download: bool = False, option: str = "data",
     channels: int = RGB, classes: Classes = BINARY,
 ) -> Source:  # fmt: skip
     """Open the data that an option names.
 
     Args:
-        data: ``oxford-pet`` (in ``data/``), ``oxford-pet:ROOT``, ``synthetic``, ``synthetic:COUNT``, or the
-            path of a folder of images or of tar shards.
-        labeled: Whether labels are wanted.
-        test: The official test split of Oxford-IIIT Pet, or other synthetic images than the training ones.
+        data: ``oxford-pet`` (in ``data/``), ``oxford-pet:ROOT``, ``synthetic``, ``synthetic:COUNT``, a name that was
+            registered, the path of a folder of images or of tar shards, or a dataset object.
+        labeled: Labels are wanted.
+        test: The test split of a named source instead of its other images.
         download: Fetch Oxford-IIIT Pet where it is missing.
-        option: What an error calls the option.
-        channels: Of the images; a folder's may be other than RGB.
-        classes: Of the labels; a folder's may be other than foreground and background.
+        option: Name of the option, for an error.
+        channels: Channels of the images; of a folder or dataset they may be other than RGB.
+        classes: Classes of the labels; of a folder or dataset they may be other than foreground and background.
 
     Returns:
         The source.
@@ -88,20 +90,51 @@ def open_source(
     Raises:
         UserError: No such data, or it lacks what is wanted.
     """
-    kind, _, rest = data.partition(":")
-    if channels != RGB and kind in NAMES:
-        raise UserError(f"--channels {channels}: the images of --{option} {data} are RGB, 3 channels; leave it out")
-    if classes != BINARY and kind in NAMES:
-        raise UserError(
-            f"--{option} {data} has foreground and background, not the classes of {classes.origin}: give a folder "
-            "whose labels have them"
-        )
-    if download and kind != "oxford-pet":
+    if not isinstance(data, str):
+        return _open_dataset(data, option, labeled, test, channels, classes)
+    opener = find_opener(data)
+    if download and (opener is None or data.partition(":")[0] == "synthetic"):
         log.warning("download has no effect on %s: only oxford-pet can be fetched", data)
-    if kind == "oxford-pet":
-        return OxfordPets(rest or "data", labeled=labeled, test=test, download=download)
-    if kind == "synthetic":
-        return Synthetic(_count(f"--{option} {data}", rest), test=test) if rest else Synthetic(test=test)
+    if opener is None:
+        return _open_path(data, option, labeled, test, channels, classes)
+    found = _open_named(opener, data, option, labeled, test, download)
+    source = found if isinstance(found, Source) else _open_dataset(found, option, labeled, False, channels, classes)
+    return _suited(source, f"--{option} {data}", labeled, channels, classes)
+
+
+def _open_named(opener: Opener, data: str, option: str, labeled: bool, test: bool, download: bool) -> Any:
+    """Open a named source, or a dataset where its opener returns one."""
+    try:
+        return opener(data.partition(":")[2], labeled=labeled, test=test, download=download)
+    except ValueError as error:
+        raise UserError(f"--{option} {data}: {error}") from error
+
+
+def _suited(source: Source, where: str, labeled: bool, channels: int, classes: Classes) -> Source:
+    """Refuse a named source whose labels, channels or classes are not those that are wanted."""
+    if labeled and not source.labeled:
+        raise UserError(f"{where} has no labels: give labeled data")
+    if channels != source.channels:
+        kind = (
+            "RGB, 3 channels; leave it out" if source.channels == RGB else f"of {source.channels} channels: give that"
+        )
+        raise UserError(f"--channels {channels}: the images of {where} are {kind}")
+    if classes not in (BINARY, source.classes):
+        own = "foreground and background" if source.classes == BINARY else some(source.classes.names)
+        raise UserError(f"{where} has {own}, not the classes of {classes.origin}: give a folder whose labels have them")
+    return source
+
+
+def _open_dataset(data: Any, option: str, labeled: bool, test: bool, channels: int, classes: Classes) -> Source:
+    if isinstance(data, Source):
+        return _suited(data, f"{option} {data.name}", labeled, channels, classes)
+    source = DatasetSource(data, labeled=labeled, channels=channels, classes=classes)
+    if test:
+        raise UserError(f"{option} {source.name}: a dataset has no test split; give one of test images as data instead")
+    return source
+
+
+def _open_path(data: str, option: str, labeled: bool, test: bool, channels: int, classes: Classes) -> Source:
     if is_description(data):
         description = read_description(Path(data))
         return ImageFolder(description, labeled=labeled, channels=channels, classes=classes)
@@ -118,14 +151,14 @@ def open_source(
 
 
 def is_shards(data: str, channels: int) -> bool:
-    """Whether ``data`` is a tar shard, or a folder of such and of no images."""
+    """Tell whether ``data`` is a tar shard, or a folder of such and of no images."""
     path = Path(data)
     return path.exists() and bool(find_shards(path)) and not (path.is_dir() and list_files(path, suffixes(channels)))
 
 
-def refuse_inside(out: str, data: str) -> None:
+def refuse_inside(out: str, data: Data) -> None:
     """Raise a UserError if ``out`` lies in the folder of the images: what is written would be taken for images."""
-    if is_named(data):
+    if not isinstance(data, str) or is_named(data):
         return
     folder = (read_description(Path(data)).path if is_description(data) else Path(data)).resolve()
     if folder.is_dir() and Path(out).resolve().is_relative_to(folder):
@@ -134,12 +167,14 @@ def refuse_inside(out: str, data: str) -> None:
         )
 
 
-def described_channels(data: str) -> int | None:
-    """Channels of the images that a description names, if ``data`` is one and it does.
+def described_channels(data: Data) -> int | None:
+    """Channels of the images that a description or a dataset has, if ``data`` is one and it settles them.
 
     Raises:
         UserError: The description cannot be read.
     """
+    if not isinstance(data, str):
+        return data.channels if isinstance(data, Source) else dataset_channels(data)
     return read_description(Path(data)).channels if is_description(data) else None
 
 
@@ -148,9 +183,3 @@ def typical_size(source: Source, indices: Sequence[int]) -> tuple[int, int]:
     chosen = evenly_spread(indices, 16)
     heights, widths = zip(*(source.pixels(index).shape[1:] for index in chosen), strict=True)
     return median_low(heights), median_low(widths)
-
-
-def _count(where: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise UserError(f"{where}: {text!r} is not a number of images; write synthetic:700")
-    return int(text)

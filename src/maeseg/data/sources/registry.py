@@ -1,0 +1,104 @@
+"""Data sources by name: ``--data NAME`` or ``--data NAME:ROOT``, those of this package and those of its users.
+
+Nothing heavy is imported until a source is opened, so that the command line can check names at once.
+"""
+
+import re
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from maeseg.errors import UserError
+
+ENTRY_POINTS = "maeseg.sources"
+"""Group of entry points under which an installed package offers sources to the command line."""
+
+DATASET = "dataset"
+"""Prefix by which config.yaml and checkpoints name a dataset object that was passed from Python."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]+")
+
+
+class Opener(Protocol):
+    """A function that opens a named source."""
+
+    def __call__(self, root: str, *, labeled: bool, test: bool, download: bool) -> Any:
+        """Open a source.
+
+        Args:
+            root: The text after ``NAME:``; empty for the name alone.
+            labeled: Labels are wanted. Without, a source may leave them unread.
+            test: The source's own test split is wanted, instead of its other images.
+            download: The user permits a download.
+
+        Returns:
+            A ``torch.utils.data.Dataset`` of images or of (image, label) pairs, or an object with the methods of
+            ``maeseg.data.sources.base.Source``.
+
+        Raises:
+            ValueError: ``root`` cannot be used; the message continues "--data NAME:ROOT: ...".
+        """
+
+
+def register_source(name: str, opener: Opener) -> None:
+    """Let ``data`` name a source of your own: ``data="NAME"`` or ``data="NAME:ROOT"``.
+
+    The registration lasts as long as the Python process. An installed package offers a source to the command line by an
+    entry point of the group ``maeseg.sources``.
+
+    Args:
+        name: Two characters or more: small letters, digits, ``-`` and ``_``. A source of yours that has the name is
+            replaced.
+        opener: Called as ``opener(root, labeled=..., test=..., download=...)``, where ``root`` is the text after
+            ``NAME:``. It returns a ``torch.utils.data.Dataset`` of images or of (image, label) pairs, or an object with
+            the methods of ``maeseg.data.sources.base.Source``, and raises ``ValueError`` or ``UserError`` if ``root``
+            cannot be used.
+
+    Raises:
+        UserError: The name cannot be used.
+    """
+    if name in BUILT_IN or name == DATASET:
+        raise UserError(f"the source {name!r} is one of maeseg's own: choose another name")
+    if not _NAME.fullmatch(name):
+        raise UserError(f"the source name {name!r} cannot be used: give small letters, digits, - and _, as 'slides'")
+    _registered[name] = opener
+
+
+def find_opener(data: str) -> Opener | None:
+    """Find the function that opens the named source of a ``data`` option; None for a path."""
+    name = data.partition(":")[0]
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    if name in _registered:
+        return _registered[name]
+    if not _NAME.fullmatch(name) or Path(data).exists():
+        return None
+    found = next(iter(entry_points(group=ENTRY_POINTS, name=name)), None)
+    opener: Opener | None = found.load() if found else None
+    return opener
+
+
+def source_names() -> Iterable[str]:
+    """Names of the sources of this package and of those that were registered."""
+    return (*BUILT_IN, *_registered)
+
+
+def _open_pets(root: str, *, labeled: bool, test: bool, download: bool) -> Any:
+    from maeseg.data.sources.oxford_pet import OxfordPets
+
+    return OxfordPets(root or "data", labeled=labeled, test=test, download=download)
+
+
+def _open_synthetic(root: str, *, labeled: bool, test: bool, download: bool) -> Any:
+    from maeseg.data.sources.synthetic import Synthetic
+
+    if not root:
+        return Synthetic(test=test)
+    if not (root.isascii() and root.isdigit() and int(root) > 0):
+        raise ValueError(f"{root!r} is not a number of images; write synthetic:700")
+    return Synthetic(int(root), test=test)
+
+
+BUILT_IN: dict[str, Opener] = {"oxford-pet": _open_pets, "synthetic": _open_synthetic}
+_registered: dict[str, Opener] = {}
