@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from maeseg.commands.reconstruct import reconstruct
     from maeseg.commands.report import report
     from maeseg.commands.suggest import suggest
+    from maeseg.config import CompareConfig, FinetuneConfig, PretrainConfig
     from maeseg.data.sources.registry import register_source
     from maeseg.errors import UserError
     from maeseg.masking.patches import reconstruction_loss
     from maeseg.masking.visible import random_visible
     from maeseg.models.masked_autoencoder import MaskedAutoencoder
+    from maeseg.models.network_spec import NetworkSpec
+    from maeseg.prediction.segmenter import Segmenter, load
     from maeseg.sparse import encode_visible
     from maeseg.training.losses import SegmentationLoss
 

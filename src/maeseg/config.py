@@ -16,7 +16,9 @@ from maeseg.types import (
     Augmentation,
     BorderRule,
     ClassWeights,
-    LossName,
+    Data,
+    Held,
+    Loss,
     OnBadImage,
     OnNonfinite,
     Precision,
@@ -82,7 +84,7 @@ def options_of(config: type[Options]) -> Mapping[str, Option]:
 class DataOptions(Options):
     """Images, and the folder to write."""
 
-    data: str = option(
+    data: Data = option(
         "``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic``, ``synthetic:COUNT``, a folder, or a file that describes "
         "one (``data.yaml``). A folder holds images or tar shards in any depth to pre-train on, ``images/`` and "
         "``masks/`` to fine-tune on."
@@ -95,7 +97,7 @@ class DataOptions(Options):
         at_least=1,
         at_most=1024,
     )
-    val: int | float | str = option(
+    val: Held = option(
         "Validation images, never trained on: a share (0.2) or a count (500), drawn by the content of each image, so "
         "that every command and seed holds out the same ones, copies included; or a data set, like ``data``, or a "
         "text file of names, one in a line. A data set with ``train``, ``val`` and ``test`` folders keeps its own "
@@ -266,7 +268,7 @@ class LabelOptions(Options):
         "images are resized, unless the starting weights are of a run with crops.",
         None,
     )
-    test: int | float | str = option(
+    test: Held = option(
         "Test images, as ``val`` and beside those; with them the final figures are from images that chose nothing. "
         "Pre-training on the same images must hold out both: ``val`` 0.3 for 0.2 and 0.1.",
         0,
@@ -281,7 +283,7 @@ class LossOptions(Options):
         "Steps in an epoch, the labels repeated as needed; None for one pass over them.", None, at_least=1
     )
     schedule: Schedule = option("Learning rate after warm-up: ``cosine`` falls to 0, ``constant`` stays.", "cosine")
-    loss: LossName = option(
+    loss: Loss = option(
         "Loss to minimize: soft Dice loss plus cross-entropy, soft Dice loss plus focal loss (for classes that are "
         "rare or hard), or soft Dice loss alone.",
         "dice+ce",
