@@ -141,6 +141,7 @@ def compare(
     from maeseg.runs.run import Run, is_finished, read_metrics
     from maeseg.training.batch_check import check_batch_statistics
     from maeseg.training.class_weights import check_class_weights
+    from maeseg.training.devices import join, open_fabric
     from maeseg.training.held_out import check_held_out
     from maeseg.training.initialization import (
         choose_channels,
@@ -150,10 +151,9 @@ def compare(
         start_unet,
     )
     from maeseg.training.run_images import choose_images
-    from maeseg.training.trainer import check_devices
-    from maeseg.utils.distributed import first_process, wait_for_first
+    from maeseg.utils.distributed import first_process, from_first, others_wait
 
-    check_devices(accelerator, devices, precision)
+    fabric = open_fabric(accelerator, devices, precision)
     named = name_inits(inits)
     starts = [read_start(init.weights, init.transfer) for init in named if init.weights]
     encoder, decoder_channels = choose_network(starts, encoder, decoder_channels)
@@ -192,22 +192,24 @@ def compare(
         refuse_fewer(cells_before, cells)
         return GROWS
 
-    run = Run("compare", config, may_differ)
+    join(fabric)
+    run = from_first(lambda: Run("compare", config, may_differ))
     table = run.path / RESULTS
     looks = read_looks(run.before)
     if adds_seeds(cells_before, cells) and table.exists():
         looks = [*looks, len(read_results(table))]
     with run.writing():
         weights = {init.name: init.weights for init in named}
-        chosen.write(run.path, split.train)
-        run.write_lasting(**own.about)
-        run.write_facts(
-            inits=weights,
-            pretraining=trace_pretraining(weights),
-            planned=len(cells),
-            looks=looks,
-            split=chosen.counts,
-        )
+        with others_wait():
+            chosen.write(run.path, split.train)
+            run.write_lasting(**own.about)
+            run.write_facts(
+                inits=weights,
+                pretraining=trace_pretraining(weights),
+                planned=len(cells),
+                looks=looks,
+                split=chosen.counts,
+            )
         if len(named) > 1:
             log.info("%s", plan_sentence({label_counts[cell.labels]: cell.seed + 1 for cell in cells}))
         for number, cell in enumerate(cells, start=1):
@@ -270,8 +272,8 @@ def compare(
                     **{name: value for name, value in figures.items() if name in RESULT_COLUMNS},
                 ),
             )
-        if first_process():
-            write_contrasts(run.path, source, split.measured)
-            run.finish({"runs": len(cells)})
-    wait_for_first()
+        with others_wait():
+            if first_process():
+                write_contrasts(run.path, source, split.measured)
+                run.finish({"runs": len(cells)})
     return read_results(table)

@@ -1,6 +1,5 @@
 """What can be refused at once: before PyTorch, Lightning and the rest are imported, which takes seconds."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,10 @@ from typing import Any
 from maeseg.errors import UserError, nearest
 from maeseg.runs.output_folder import check_out
 from maeseg.training.options import check_ranges
+from maeseg.utils.distributed import first_process
 
 DATA_NAMES = ("oxford-pet", "synthetic")
 WEIGHTS_NAMES = ("timm", "scratch")
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-"""Variables by which a launcher tells a process which of several it is; only the first finds ``out`` as it was."""
 
 
 def check_early(options: Mapping[str, Any]) -> None:
@@ -25,7 +23,7 @@ def check_early(options: Mapping[str, Any]) -> None:
         UserError: Naming the option, its value and what to do.
     """
     check_ranges(options)
-    if all(os.environ.get(name, "0") == "0" for name in RANKS):
+    if first_process():  # the others may find the folder as the first one has begun to fill it
         check_out(Path(options["out"]), resume=options["resume"], overwrite=options["overwrite"])
     kind = options["data"].partition(":")[0]
     if kind not in DATA_NAMES and not Path(options["data"]).exists():

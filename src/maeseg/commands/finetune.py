@@ -141,8 +141,6 @@ def finetune(
     """
     config = dict(locals())
     check_early(config)
-    from pathlib import Path
-
     import lightning as L
     import torch
     from torch import Tensor
@@ -163,8 +161,8 @@ def finetune(
     from maeseg.runs.run import Run, read_metrics
     from maeseg.runs.validation import Confusion, write_validation
     from maeseg.training.batch_check import check_batch_statistics
-    from maeseg.training.callbacks import LossWatch
     from maeseg.training.class_weights import check_class_weights, choose_class_weights
+    from maeseg.training.devices import join, open_fabric
     from maeseg.training.held_out import check_held_out
     from maeseg.training.initialization import (
         choose_channels,
@@ -174,11 +172,10 @@ def finetune(
         read_start,
         start_unet,
     )
+    from maeseg.training.loop import LoopOptions, train
     from maeseg.training.run_images import choose_images
-    from maeseg.training.segmentation import SegmentModule
-    from maeseg.training.trainer import fit, make_trainer
-    from maeseg.training.validation_interval import validation_interval
-    from maeseg.utils.distributed import wait_for_first
+    from maeseg.training.segmentation import SegmentationTask
+    from maeseg.utils.distributed import from_first, others_wait
 
     own = choose_classes(classes)
     start = read_start(weights, transfer) if weights else None
@@ -198,18 +195,18 @@ def finetune(
     source, split = chosen.source, chosen.split
     inherited = check_held_out(start, chosen) if start else []
     refuse_one_class(source, split.train)
-    train = chosen.choose_labels(labels, seed)
-    warn_of_one_class(source, train)
+    train_on = chosen.choose_labels(labels, seed)
+    warn_of_one_class(source, train_on)
     L.seed_everything(seed, verbose=False)
     network = build_unet(encoder, decoder_channels, channels, own.maps)
     trial_pass(network, size, option=sized_by)
     normalization = choose_normalization(starts, source, split.train)
     images = SegmentData(
-        source, train, split.val, size, batch_size, workers, seed, steps_per_epoch, normalization, augment or (),
+        source, train_on, split.val, size, batch_size, workers, seed, steps_per_epoch, normalization, augment or (),
         NativeCrops(chosen.sizes, border) if native else None,
     )  # fmt: skip
     if native:
-        log.info("%s", crops_in_words(native, [chosen.sizes[index] for index in train], len(images.val_set)))
+        log.info("%s", crops_in_words(native, [chosen.sizes[index] for index in train_on], len(images.val_set)))
     loaded = start_unet(network, start, own) if start else None
     log.info("weights: %s", f"{weights}: {loaded}" if loaded else "random, from scratch")
     about = {
@@ -226,47 +223,30 @@ def finetune(
         **normalization.as_dict(),
         **own.about,
     }
-    module = SegmentModule(
+    task = SegmentationTask(
         network, about, border="ignore" if native else border,  # crops have given border pixels their meaning already
-        lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, loss=loss,
-        schedule=schedule, layer_decay=layer_decay,
-        class_weights=choose_class_weights(class_weights, source, train, border),
+        seed=seed, loss=loss, class_weights=choose_class_weights(class_weights, source, train_on, border),
         padded=native is not None,
     )  # fmt: skip
-    step_size = images.train_dataloader().batch_size or 1
-    check_batch_statistics(step_size, network, torch.zeros(1, channels, *size), option=sized_by)
-    stages = [("train", ("loss", "accuracy", "iou")), ("val", ("loss", "accuracy", "iou", "dice_loss"))]
-    trainer = make_trainer(
-        Path(out),
-        columns=tuple(f"{stage}_{name}" for stage, names in stages for name in names),
-        best_by="val_iou",
-        watch=LossWatch(start=None, may_vanish=True),
-        epochs=epochs,
-        validate_every=validation_interval(
-            images.images_per_epoch(), len(images.val_set), epochs, "crops" if native else "images"
-        ),
-        precision=precision,
-        clip=clip,
-        save_every=save_every,
-        on_nonfinite=on_nonfinite,
-        accelerator=accelerator,
-        devices=devices,
-    )
+    loop = LoopOptions(epochs, lr, weight_decay, warmup, schedule, layer_decay, clip, save_every, on_nonfinite)
+    check_batch_statistics(images.batch_size, network, torch.zeros(1, channels, *size), option=sized_by)
+    fabric = open_fabric(accelerator, devices, precision)
 
     # Whatever is wrong with the options has been said by now: an error leaves no folder behind.
     config |= {
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
         "crop": list(native) if native else None,
     }  # fmt: skip
-    run = Run("finetune", config, may_lengthen(out, epochs))
+    join(fabric)
+    run = from_first(lambda: Run("finetune", config, may_lengthen(out, epochs)))
     if run.complete:
         log.info("%s is finished already", out)
         return read_metrics(run.path)[0]
-    with run.writing():
-        chosen.write(run.path, train, inherited)
+    with run.writing(), others_wait():
+        chosen.write(run.path, train_on, inherited)
         run.write_lasting(**own.about)
         run.write_facts(split=chosen.counts)
-    fit(trainer, module, images, run)
+    steps = train(task, images, loop, fabric, run)
 
     best = read_checkpoint(run.path, "best")
     unet = restore_unet(best)
@@ -283,18 +263,17 @@ def finetune(
     figures: dict[str, Any] = {**metrics.compute(), "border": border, "best_epoch": best.epoch + 1}
     if each := metrics.per_class():
         figures["classes"] = each
-    if trainer.is_global_zero:
-        with run.writing():
+    with run.writing(), others_wait():
+        if fabric.is_global_zero:
             files = [source.file(index) for index in split.measured]
             confusion = Confusion(own.names, metrics.confusion_KK) if own != BINARY else None
             write_validation(run.path, files, metrics.images, metrics.reliability, confusion)
             write_predictions(run.path / "examples", source, predicted)
             run.finish(
                 figures,
-                label_count=len(train),
-                steps=trainer.global_step,
+                label_count=len(train_on),
+                steps=steps,
                 parameters=count_parameters(unet),
                 transfer=str(loaded) if loaded else None,
             )
-    wait_for_first()
     return figures

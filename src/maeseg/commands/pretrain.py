@@ -103,8 +103,6 @@ def pretrain(
     """
     config = dict(locals())
     check_early(config)
-    from pathlib import Path
-
     import lightning as L
     import torch
 
@@ -127,7 +125,8 @@ def pretrain(
     from maeseg.runs.lengthen import may_lengthen
     from maeseg.runs.run import Run
     from maeseg.training.batch_check import check_batch_statistics
-    from maeseg.training.callbacks import LossWatch, last_epoch
+    from maeseg.training.devices import join, open_fabric
+    from maeseg.training.epoch_table import last_epoch
     from maeseg.training.held_out import check_held_out
     from maeseg.training.initialization import (
         choose_channels,
@@ -136,11 +135,10 @@ def pretrain(
         read_start,
         start_autoencoder,
     )
-    from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
+    from maeseg.training.loop import LoopOptions, train
+    from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainTask
     from maeseg.training.run_images import choose_images
-    from maeseg.training.trainer import fit, make_trainer
-    from maeseg.training.validation_interval import validation_interval
-    from maeseg.utils.distributed import wait_for_first
+    from maeseg.utils.distributed import from_first, others_wait
 
     start = read_start(weights, "encoder") if weights else None  # a pretrain run gives all that it has all the same
     encoder, decoder_channels = choose_network([start] if start else [], encoder, decoder_channels)
@@ -171,45 +169,41 @@ def pretrain(
         "data": data, "extra": extra_names(extra), "val": val, "patch_size": patch_size, "mask_ratio": mask_ratio,
         "normalize_target": normalize_target, **normalization.as_dict(),
     }  # fmt: skip
-    module = PretrainModule(
-        network, about, patch=patch_size, mask_ratio=mask_ratio, normalize_target=normalize_target, lr=lr,
-        weight_decay=weight_decay, warmup=warmup, seed=seed, layer_decay=layer_decay, decoder_window=decoder_window,
+    task = PretrainTask(
+        network, about, patch=patch_size, mask_ratio=mask_ratio, normalize_target=normalize_target, seed=seed,
+        decoder_window=decoder_window,
+    )  # fmt: skip
+    loop = LoopOptions(
+        epochs, lr, weight_decay, warmup, layer_decay=layer_decay, clip=clip, save_every=save_every,
+        on_nonfinite=on_nonfinite,
     )  # fmt: skip
     one_image = torch.zeros(1, channels, *size)
-    check_batch_statistics(batch_size, network, one_image, module.draw_visible(1, size, EXAMPLE_GRIDS))
-    columns = ("train_loss", "val_loss")
-    # A network that predicts each patch's mean has the loss 1 on normalized targets.
-    watch = LossWatch(start=1.0 if normalize_target else None, may_vanish=False)
-    every = validation_interval(images.images_per_epoch(), len(images.val_set), epochs)
-    trainer = make_trainer(
-        Path(out), columns=columns, best_by=None, watch=watch, epochs=epochs, validate_every=every,
-        precision=precision, clip=clip, save_every=save_every, on_nonfinite=on_nonfinite, accelerator=accelerator,
-        devices=devices,
-    )  # fmt: skip
+    check_batch_statistics(batch_size, network, one_image, task.draw_visible(1, size, EXAMPLE_GRIDS))
+    fabric = open_fabric(accelerator, devices, precision)
 
     # Whatever is wrong with the options has been said by now: an error leaves no folder behind.
     config |= {
         "channels": channels, "encoder": encoder, "decoder_channels": decoder_channels, "image_size": list(size),
         "patch_size": patch_size,
     }  # fmt: skip
-    run = Run("pretrain", config, may_lengthen(out, epochs))
+    join(fabric)
+    run = from_first(lambda: Run("pretrain", config, may_lengthen(out, epochs)))
     if run.complete:
         log.info("%s is finished already", out)
         return
-    with run.writing():
+    with run.writing(), others_wait():
         chosen.write(run.path, split.train, inherited)
         run.write_facts(split=chosen.counts)
-    fit(trainer, module, images, run)
-    if trainer.is_global_zero:
-        examples = choose_examples(split.val)
-        visible = module.draw_visible(len(examples), size, EXAMPLE_GRIDS)
-        with run.writing():
+    steps = train(task, images, loop, fabric, run)
+    with run.writing(), others_wait():
+        if fabric.is_global_zero:
+            examples = choose_examples(split.val)
+            visible = task.draw_visible(len(examples), size, EXAMPLE_GRIDS)
             write_reconstructions(
                 run.path / "examples", network, source, examples, size, visible, normalize_target, normalization
             )
-            final = last_epoch(run.path / "metrics.csv", columns)
+            final = last_epoch(run.path / "metrics.csv", task.columns)
             run.finish(
-                final, images=len(split.train), steps=trainer.global_step, parameters=count_parameters(network),
+                final, images=len(split.train), steps=steps, parameters=count_parameters(network),
                 transfer=str(loaded) if loaded else None,
             )  # fmt: skip
-    wait_for_first()

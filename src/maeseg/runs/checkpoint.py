@@ -24,7 +24,6 @@ from maeseg.types import BorderRule
 from maeseg.weights.files import refuse_code
 from maeseg.weights.transfer import load_strictly
 
-PREFIX = "network."
 MAX_WIDTH, MAX_SIDE, MAX_CHANNELS = 4096, 8192, 1024
 """The most that a checkpoint may ask for: a stranger's must not take all of the memory."""
 
@@ -108,7 +107,7 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
         raise UserError(
             f"{path} does not say what network it holds: give the run folder of a maeseg pretrain or finetune"
         )
-    weights = {key.removeprefix(PREFIX): value for key, value in state.items() if str(key).startswith(PREFIX)}
+    weights = {str(key): value for key, value in state.items()}
     if odd := [key for key, value in weights.items() if not isinstance(value, Tensor)]:
         raise UserError(f"{path} is damaged: {odd[0]!r} is no tensor in it; restore it, or repeat the run")
     return Checkpoint(run, path, about, weights, epoch)

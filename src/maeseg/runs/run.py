@@ -100,10 +100,6 @@ class Run:
         self.started = time.monotonic()
         self.seconds_before = 0.0
         self.before: dict[str, Any] = {}
-        if not first_process():  # of several processes the first one writes
-            self.resumed = bool(config["resume"])
-            self.complete = self.resumed and self._is_complete()
-            return
         with self.writing():
             self._open(may_differ, resume=config["resume"], overwrite=config["overwrite"])
             self.path.mkdir(parents=True, exist_ok=True)
@@ -113,24 +109,12 @@ class Run:
                 "seconds": self.seconds_before, "versions": versions(), "hardware": hardware(), "commit": commit(),
             }  # fmt: skip
             self._compare_machines()
-            if self.resumed and not self.complete:
-                self.write_facts()  # before the options: see _is_complete
             # Whoever runs the file again must not thereby replace this folder.
             options = {name: value for name, value in self.config.items() if name not in ("resume", "overwrite")}
             write_text(self.path / "config.yaml", yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
             if not self.complete:
                 self.write_facts()
                 (self.path / "metrics.json").unlink(missing_ok=True)  # of the run as it was before it grew
-
-    def _is_complete(self) -> bool:
-        """Whether the run is finished at the length of now, as another process than the one that writes finds it.
-
-        That one may be at it: it marks a run that grows as running before it writes the new length, so the length is
-        read first.
-        """
-        there = (self.path / "config.yaml").is_file()
-        same_length = there and read_config(self.path).get("epochs") == self.config.get("epochs")
-        return same_length and is_finished(self.path)
 
     def _open(self, may_differ: MayDiffer, resume: bool, overwrite: bool) -> None:
         check_folder_name("--out ", self.path)
