@@ -327,7 +327,7 @@ def test_weights_of_another_kind(refused: Callable[..., str], pretrained: Path, 
 def test_weights_of_which_nothing_fits(refused: Callable[..., str], pretrained: Path, tmp_path: Path) -> None:
     content = torch.load(pretrained / "checkpoints" / "last.ckpt", weights_only=True)
     content["hyper_parameters"]["about"].update(verb="finetune", border="background")
-    content["state_dict"] = {f"network.other.{key}": value for key, value in content["state_dict"].items()}
+    content["state_dict"] = {f"other.{key}": value for key, value in content["state_dict"].items()}
     torch.save(content, tmp_path / "last.ckpt")
     said = refused("finetune", "--out", tmp_path / "run", "--weights", tmp_path / "last.ckpt", *TRAINING)
     assert f"nothing in {tmp_path / 'last.ckpt'} fits this network" in said

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import lightning.pytorch  # noqa: F401  # for the server
+import lightning.fabric  # noqa: F401  # for the server
 import monai.metrics  # noqa: F401
 import pytest
 import segmentation_models_pytorch as smp
