@@ -118,7 +118,6 @@ class TrainingLoop:
         self.optimizer = adamw(task.network, options.lr, options.weight_decay, options.layer_decay)
         self.schedule = RateSchedule(steps, options.warmup, options.schedule)
         self.model = place(task, fabric)
-        self.stepper = fabric.setup_optimizers(self.optimizer)
 
         self.step = 0
         self.best: float | None = None
@@ -176,7 +175,7 @@ class TrainingLoop:
             task, self.optimizer, max_norm=self.options.clip or math.inf, error_if_nonfinite=False
         )
         if self.is_finite(loss := loss.detach(), norm):
-            self.stepper.step()
+            fabric.strategy.optimizer_step(self.optimizer)
         self.task.watch.see_step(float(loss))
         self.step += 1
         self.schedule.set_rates(self.optimizer, self.step)
@@ -188,7 +187,7 @@ class TrainingLoop:
             UserError: If the run is to stop there.
         """
         assert norm is not None
-        scaled = bool(self.fabric.strategy.precision.state_dict())  # a scaler of gradients looks at these itself
+        scaled = getattr(self.fabric.strategy.precision, "scaler", None) is not None  # which looks at gradients itself
         bad = not math.isfinite(loss if scaled else loss + norm)
         if not self.anywhere(bad):
             self.guard.in_a_row = 0
