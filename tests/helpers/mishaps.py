@@ -33,7 +33,7 @@ from maeseg.cli import main
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["mishaps"])  # found through PYTHONPATH alone, until Python 3.13 or so
+CONTEXT.set_forkserver_preload(["helpers.mishaps"])  # found through PYTHONPATH alone, until Python 3.13 or so
 NOBODY = 65534
 
 Moment = Literal["backward", "step", "validation", "rename"]
