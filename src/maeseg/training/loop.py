@@ -98,7 +98,7 @@ def train(task: Task, data: TrainData, options: LoopOptions, fabric: Fabric, run
             loop.run_epochs()
     finally:
         run.seconds_before = max(run.seconds_before, loop.table.seconds_before)
-    task.cpu()
+    task.cpu().float()  # for whoever goes on with the network, whatever it was trained in
     return loop.step
 
 
