@@ -328,7 +328,7 @@ def test_weights_of_which_nothing_fits(refused: Callable[..., str], pretrained: 
     content = torch.load(pretrained / "checkpoints" / "last.ckpt", weights_only=True)
     content["hyper_parameters"]["pretraining"] = None
     content["hyper_parameters"]["spec"]["task"] = "segmentation"
-    content["state_dict"] = {f"network.other.{key}": value for key, value in content["state_dict"].items()}
+    content["state_dict"] = {f"other.{key}": value for key, value in content["state_dict"].items()}
     torch.save(content, tmp_path / "last.ckpt")
     said = refused("finetune", "--out", tmp_path / "run", "--weights", tmp_path / "last.ckpt", *TRAINING)
     assert f"{tmp_path / 'last.ckpt'} has no key of this network" in said

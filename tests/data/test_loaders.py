@@ -1,7 +1,8 @@
-"""The data contract: transforms, data sets, sampler and data modules."""
+"""The data contract: transforms, data sets, sampler and loaders."""
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from helpers.fake_pets import write_fake_pets
 from maeseg.data.datasets import LabeledImages, UnlabeledImages
 from maeseg.data.facts import ImageFacts, Part
 from maeseg.data.image_reading import pixels_of
-from maeseg.data.loaders import MAX_PRETRAIN_VAL, PretrainData, SegmentData
-from maeseg.data.samplers import EpochSampler, TrainLoader
+from maeseg.data.loaders import MAX_PRETRAIN_VAL, PretrainData, SegmentData, TrainData
+from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.base import open_source
 from maeseg.data.sources.synthetic import Synthetic
 from maeseg.data.splits import Split
@@ -195,12 +196,12 @@ def test_labels_of_an_unlabeled_source(tmp_path: Path) -> None:
 def test_sampler_is_a_pure_function_of_seed_and_epoch() -> None:
     one, other = EpochSampler(20, seed=3), EpochSampler(20, seed=3)
     first = list(one)
-    one.set_epoch(1)
+    one.begin(1)
     second = list(one)
     assert first != second
-    other.set_epoch(1)
+    other.begin(1)
     assert list(other) == second
-    other.set_epoch(0)
+    other.begin(0)
     torch.manual_seed(9)
     assert list(other) == list(other) == first
     assert list(EpochSampler(20, seed=4)) != first
@@ -218,21 +219,16 @@ def test_sampler_repeats_a_small_set_evenly() -> None:
 
 
 @pytest.mark.parametrize("draws", [None, 8])
-def test_sampler_shards_among_processes(draws: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
-    shards = []
-    for rank in range(3):
-        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-        sampler = EpochSampler(10, seed=0, draws=draws)
-        shards.append(list(sampler))
-        assert len(sampler) == len(shards[-1]) == (draws or 4)
+def test_sampler_shards_among_processes(draws: int | None) -> None:
+    samplers = [EpochSampler(10, 0, draws, rank, world=3) for rank in range(3)]
+    shards = [list(sampler) for sampler in samplers]
+    assert [len(shard) for shard in shards] == [len(sampler) for sampler in samplers] == [draws or 4] * 3
     everything = [item for shard in shards for item in shard]
     assert len(set(everything)) == len(everything)
     assert {position for position, _ in everything} == set(range(10))
 
 
-# --- data modules
+# --- loaders
 
 
 class Counting(Synthetic):
@@ -247,53 +243,40 @@ class Counting(Synthetic):
         return super().image(index)
 
 
-def test_a_loader_goes_on_within_an_epoch_without_reading_what_was_seen() -> None:
-    def loader(source: Synthetic) -> TrainLoader:
-        data = PretrainData(source, Split(tuple(range(20)), (20,)), (32, 32), batch_size=4, workers=0, seed=0)
-        return data.train_dataloader()
+def train_batches(data: TrainData, epoch: int = 0, skipped: int = 0) -> list[Any]:
+    """Batches of an epoch, but for the first draws."""
+    sampler = data.sampler()
+    sampler.begin(epoch, skipped)
+    return list(data.train_loader(sampler))
 
-    whole = loader(Synthetic(21, 32))
-    whole.sampler.set_epoch(3)
-    batches = iter(whole)
-    seen = [next(batches) for _ in range(2)]
-    state = whole.state_dict()
-    assert state == {"epoch": 3, "batches": 2}
-    rest = list(batches)
+
+def test_a_loader_goes_on_within_an_epoch_without_reading_what_was_seen() -> None:
+    def data(source: Synthetic) -> PretrainData:
+        return PretrainData(source, Split(tuple(range(20)), (20,)), (32, 32), batch_size=4, workers=0, seed=0)
 
     source = Counting(21, 32)
-    resumed = loader(source)
-    resumed.load_state_dict(state)
-    assert resumed.state_dict() == state  # before anything is read, too
-    resumed.sampler.set_epoch(3)
-    again = list(resumed)
-    assert len(seen) + len(again) == len(whole) == len(resumed) == 5
-    assert all(torch.equal(one, other) for one, other in zip(rest, again, strict=True))
+    expected, again = train_batches(data(Synthetic(21, 32)), 3), train_batches(data(source), 3, skipped=2 * 4)
+    assert len(expected) == 5 and len(again) == 3
+    assert all(torch.equal(one, other) for one, other in zip(expected[2:], again, strict=True))
     assert source.read.total() == 12
-    assert resumed.state_dict() == whole.state_dict() == {"epoch": 3, "batches": 5}
-
-    for each in (whole, resumed):
-        each.sampler.set_epoch(4)
-    for one, other in zip(whole, resumed, strict=True):
-        assert torch.equal(one, other)
+    assert not torch.equal(train_batches(data(source), 4)[2], again[0])
 
 
-def test_a_loader_opened_too_early_reads_the_epoch_it_is_told_later() -> None:
-    """Lightning makes a resumed run's iterator before it tells the sampler the epoch."""
-    data = segment_data(workers=1, train=8)
-    loader, expected = data.train_dataloader(), data.train_dataloader()
-    batches = iter(loader)
-    for each in (loader, expected):
-        each.sampler.set_epoch(2)
-    for one, other in zip(batches, expected, strict=True):
-        assert torch.equal(one[0], other[0])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_loader_gives_one_epoch_after_another(workers: int) -> None:
+    data = segment_data(workers, train=8)
+    sampler = data.sampler()
+    loader = data.train_loader(sampler)
+    for epoch in (2, 0):
+        sampler.begin(epoch)
+        for one, other in zip(loader, train_batches(segment_data(train=8), epoch), strict=True):
+            assert torch.equal(one[0], other[0])
 
 
 def test_the_images_of_a_batch_are_those_it_was_made_of() -> None:
     data = segment_data(train=9)
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(1)
-    images, _ = list(loader)[1]
-    listed = data.images_of(epoch=1, batch=1)
+    images, _ = train_batches(data, 1)[1]
+    listed = data.images_of(data.sampler(), epoch=1, batch=1)
     assert len(listed) == len(images) == 4
     for image_CHW, about in zip(images, listed, strict=True):
         assert about["file"] == data.train_set.source.file(int(about["index"]))
@@ -319,12 +302,10 @@ def segment_data(workers: int = 0, train: int = 6, steps: int | None = None) -> 
 def test_equal_draws_with_and_without_workers(steps: int | None) -> None:
     drawn = []
     for workers in (0, 2):
-        loader = segment_data(workers, steps=steps).train_dataloader()
         epochs = []
         for epoch in range(2):
-            loader.sampler.set_epoch(epoch)
             torch.manual_seed(epoch + workers)
-            epochs.append(list(loader))
+            epochs.append(train_batches(segment_data(workers, steps=steps), epoch))
         assert not torch.equal(epochs[0][0][0], epochs[1][0][0])
         drawn.append(epochs)
     for one, other in zip(*drawn, strict=True):
@@ -338,15 +319,15 @@ def test_loading_leaves_the_global_generator_alone() -> None:
     data = segment_data()
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    list(data.train_dataloader())
-    list(data.val_dataloader())
+    train_batches(data)
+    list(data.val_loader())
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_validation_sees_every_image_once_in_order(workers: int) -> None:
     data = segment_data(workers)
-    batches = list(data.val_dataloader())
+    batches = list(data.val_loader())
     assert [len(images) for images, _ in batches] == [4, 4, 3]
     images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     source = Synthetic(40, 32)
@@ -358,25 +339,35 @@ def test_validation_sees_every_image_once_in_order(workers: int) -> None:
         np.testing.assert_array_equal(labels[place].numpy(), np.asarray(source.label(index)))
 
 
+@pytest.mark.parametrize("world", [2, 5])
+def test_processes_together_validate_every_image_once(world: int) -> None:
+    data = segment_data()
+    batches = list(data.val_loader())
+    shards = [list(data.val_loader(rank, world)) for rank in range(world)]
+    for index, (images, _) in enumerate(batches):
+        assert torch.equal(shards[index % world][index // world][0], images)
+    assert sum(map(len, shards)) == len(batches)
+
+
 @pytest.mark.parametrize(
     ("train", "steps", "sizes"),
     [(3, None, [3]), (9, None, [4, 4]), (3, 5, [4] * 5), (9, 2, [4, 4]), (1, 2, [4, 4])],
 )
 def test_training_batches(train: int, steps: int | None, sizes: list[int]) -> None:
-    loader = segment_data(train=train, steps=steps).train_dataloader()
-    assert [len(images) for images, _ in loader] == sizes
-    assert len(loader) == len(sizes)
+    data = segment_data(train=train, steps=steps)
+    assert [len(images) for images, _ in train_batches(data)] == sizes
+    assert len(data.train_loader(data.sampler())) == len(sizes)
 
 
 def test_pretrain_loaders() -> None:
     source = Synthetic(30, 32)
     split = Split(tuple(range(10, 30)), tuple(range(10)))
     data = PretrainData(source, split, (32, 64), batch_size=8, workers=0, seed=0)
-    batches = list(data.train_dataloader())
+    batches = train_batches(data)
     assert [tuple(images.shape) for images in batches] == [(8, 3, 32, 64)] * 2
-    seen = torch.cat(list(data.val_dataloader()))
+    seen = torch.cat(list(data.val_loader()))
     assert len(seen) == 10
-    assert torch.equal(seen, torch.cat(list(data.val_dataloader())))
+    assert torch.equal(seen, torch.cat(list(data.val_loader())))
 
 
 def test_pretrain_validation_is_bounded_and_spread() -> None:
@@ -403,7 +394,7 @@ def test_a_broken_image_is_one_line_from_a_worker_too(tmp_path: Path, workers: i
     source = open_source(f"oxford-pet:{tmp_path}", labeled=False)
     data = PretrainData(source, Split(tuple(range(12)), (0,)), (32, 32), batch_size=4, workers=workers, seed=0)
     with pytest.raises(UserError) as caught:
-        list(data.train_dataloader())
+        train_batches(data)
     message = str(caught.value)
     assert message.startswith(str(folder / "images" / "pug_8.jpg"))
     assert message.endswith("remove it or replace it")

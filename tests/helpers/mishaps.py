@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import lightning.pytorch  # noqa: F401  # for the server
+import lightning.fabric  # noqa: F401  # for the server
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -32,7 +32,7 @@ from maeseg.cli import main
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["mishaps"])  # found through PYTHONPATH alone, until Python 3.13 or so
+CONTEXT.set_forkserver_preload(["helpers.mishaps"])  # found through PYTHONPATH alone, until Python 3.13 or so
 NOBODY = 65534
 
 Moment = Literal["backward", "step", "validation", "rename"]

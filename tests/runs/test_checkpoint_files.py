@@ -8,8 +8,7 @@ import torch
 
 from helpers.mishaps import full_disk
 from maeseg.errors import UserError
-from maeseg.runs.checkpoint_files import is_whole, newest_whole
-from maeseg.training.checkpoint_writer import WholeCheckpoints
+from maeseg.runs.checkpoint_files import is_whole, newest_whole, write_checkpoint
 from maeseg.utils.atomic_io import WriteError, atomic_write
 
 
@@ -51,36 +50,34 @@ def test_what_a_kill_left_behind_is_written_over(tmp_path: Path) -> None:
 
 
 def test_the_last_checkpoint_becomes_the_previous(tmp_path: Path) -> None:
-    io = WholeCheckpoints()
     for number in (1, 2, 3):
-        io.save_checkpoint(content(number), tmp_path / "last.ckpt")
-        io.save_checkpoint(content(number), tmp_path / "best.ckpt")
+        write_checkpoint(tmp_path / "last.ckpt", content(number))
+        write_checkpoint(tmp_path / "best.ckpt", content(number))
     assert names(tmp_path) == {"last.ckpt", "previous.ckpt", "best.ckpt"}
     assert [number_in(tmp_path / f"{name}.ckpt") for name in ("last", "previous", "best")] == [3, 2, 3]
-    assert torch.equal(
-        io.load_checkpoint(tmp_path / "last.ckpt", weights_only=True)["state_dict"]["weight"], torch.full((5, 7), 3.0)
-    )
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert torch.equal(last["state_dict"]["weight"], torch.full((5, 7), 3.0))
 
 
 def test_a_folder_that_has_vanished_is_not_made_again(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="No such file"):
-        WholeCheckpoints().save_checkpoint(content(1), tmp_path / "gone" / "last.ckpt")
+        write_checkpoint(tmp_path / "gone" / "last.ckpt", content(1))
     assert names(tmp_path) == set()
 
 
 def test_a_full_disk_is_called_one(tmp_path: Path) -> None:
-    io, last = WholeCheckpoints(), tmp_path / "last.ckpt"
-    io.save_checkpoint(content(1), last)
+    last = tmp_path / "last.ckpt"
+    write_checkpoint(last, content(1))
     # PyTorch's writer would say: RuntimeError, unexpected pos
     for left in (10, 5_000, 1_000_000):
         with full_disk(left), pytest.raises(OSError, match="File too large"):
-            io.save_checkpoint({"weight": torch.zeros(10**6)}, last)
+            write_checkpoint(last, {"weight": torch.zeros(10**6)})
         assert names(tmp_path) == {"last.ckpt"} and number_in(last) == 1
 
 
 def test_every_damage_is_seen_or_does_not_matter(tmp_path: Path) -> None:
     path, damaged = tmp_path / "last.ckpt", tmp_path / "damaged.ckpt"
-    WholeCheckpoints().save_checkpoint(content(1), path)
+    write_checkpoint(path, content(1))
     assert is_whole(path)
     whole, rng = path.read_bytes(), np.random.default_rng(0)
     expected = torch.load(path, weights_only=True)["state_dict"]["weight"]
@@ -104,10 +101,10 @@ def test_every_damage_is_seen_or_does_not_matter(tmp_path: Path) -> None:
 
 def test_the_one_before_stands_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert newest_whole(tmp_path) is None
-    io, last, previous = WholeCheckpoints(), tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
-    io.save_checkpoint(content(1), last)
+    last, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    write_checkpoint(last, content(1))
     assert newest_whole(tmp_path) == last
-    io.save_checkpoint(content(2), last)
+    write_checkpoint(last, content(2))
     assert newest_whole(tmp_path) == last and not caplog.messages
 
     last.write_bytes(last.read_bytes()[:-100])

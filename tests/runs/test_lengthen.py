@@ -11,8 +11,7 @@ import yaml
 
 from helpers.mishaps import Mishap, suffer
 from helpers.tiny_runs import DATA, NETWORK, TRAINING, curves, files_in, finetune, maeseg, pretrain, same_weights
-from maeseg.runs.reader import read_curves, read_options
-from maeseg.runs.writer import begin_run
+from maeseg.runs.reader import read_curves
 from maeseg.training.validation_interval import validation_interval
 
 
@@ -26,18 +25,6 @@ def column(run: Path, name: str) -> list[str]:
 
 
 # --- longer
-
-
-def test_another_process_finds_a_run_as_the_first_one_leaves_it(
-    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = shutil.copytree(pretrained, tmp_path / "run")
-    config = {**read_options(run), "out": str(run), "resume": True, "overwrite": False}
-    monkeypatch.setattr("maeseg.runs.writer.first_process", lambda: False)
-    assert begin_run("pretrain", config).complete
-    assert not begin_run("pretrain", {**config, "epochs": 9}).complete  # the first one is about to lengthen it
-    (run / "config.yaml").unlink()
-    assert not begin_run("pretrain", config).complete  # not there yet
 
 
 @pytest.mark.slow

@@ -81,10 +81,11 @@ def test_a_crop_depends_on_its_seed_alone(tmp_path: Path) -> None:
     source = ImageFolder(write_pairs(tmp_path, 3, size=(70, 90)), labeled=True)
     crops = NativeCrops(dict.fromkeys(range(3), (70, 90)), "background")
 
-    def data(workers: int) -> SegmentData:
-        return SegmentData(source, (0, 1, 2), (0,), CROP, 3, workers, 5, 2, crops=crops)
+    def batches(workers: int) -> list[tuple[Tensor, Tensor]]:
+        data = SegmentData(source, (0, 1, 2), (0,), CROP, 3, workers, 5, 2, crops=crops)
+        return list(data.train_loader(data.sampler()))
 
-    first, second = (list(data(workers).train_dataloader()) for workers in (0, 1))
+    first, second = batches(0), batches(1)
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
     assert not torch.equal(first[0][0], first[1][0]) and first[0][0].shape == (3, 3, *CROP)

@@ -42,7 +42,7 @@ def learned(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def started_from(run: Path, outside: Path) -> bool:
     """Whether a run that learned nothing has the encoder of the file."""
-    ours = learned(weights_of(run), "network.encoder.model.")
+    ours = learned(weights_of(run), "encoder.model.")
     theirs = torch.load(outside, weights_only=True)["state_dict"]
     return len(ours) > 40 and all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
@@ -84,9 +84,7 @@ def test_a_run_that_started_outside_is_a_start_like_any_other(outside: Path, tmp
     report = start_unet(unet, read_start(str(continued)))
     assert {key.split(".")[0] for key in report.new} == {"segmentation_head"}
     ours = learned({key: value for key, value in unet.state_dict().items()}, "encoder.")
-    assert all(
-        torch.equal(value, learned(weights_of(continued), "network.encoder.")[key]) for key, value in ours.items()
-    )
+    assert all(torch.equal(value, learned(weights_of(continued), "encoder.")[key]) for key, value in ours.items())
 
 
 def test_the_checkpoint_file_of_a_run_is_that_run(pretrained: Path) -> None:
@@ -135,8 +133,8 @@ def test_fine_tuning_forgets_the_running_statistics_it_starts_from(outside: Path
         more = ("--epochs", 2, "--steps_per_epoch", 3, "--batch_size", 4)
         assert maeseg("finetune", "--out", runs[-1], "--weights", weights, *NETWORK, *TRAINING, *more) == 0
     one, other = (weights_of(run) for run in runs)
-    assert all(torch.equal(value, learned(other, "network.")[key]) for key, value in learned(one, "network.").items())
-    apart = [(other[key] - one[key]) for key in one if key.startswith("network.encoder.") and "running_mean" in key]
+    assert all(torch.equal(value, learned(other, "")[key]) for key, value in learned(one, "").items())
+    apart = [(other[key] - one[key]) for key in one if key.startswith("encoder.") and "running_mean" in key]
     assert all(torch.allclose(each, torch.tensor(10 * 0.9**6), atol=1e-3) for each in apart)
 
 
@@ -152,7 +150,7 @@ def test_a_saved_unet_brings_its_encoder_and_decoder(tmp_path: Path) -> None:
     assert (
         maeseg("finetune", "--out", run, "--weights", tmp_path / "unet", *TRAINING, *ONE_STEP, "--image_size", 64) == 0
     )
-    before, after = learned(theirs.state_dict(), ""), learned(weights_of(run), "network.")
+    before, after = learned(theirs.state_dict(), ""), learned(weights_of(run), "")
     assert all(torch.equal(after[key], value) for key, value in before.items())
     pre = tmp_path / "pre"
     assert (
@@ -185,7 +183,7 @@ def test_timms_weights_come_from_its_cache(
     safetensors.torch.save_file(published.state_dict(), snapshot / "model.safetensors")
     assert maeseg(*words) == 0
     theirs = published.state_dict()
-    ours = learned(weights_of(tmp_path / "run"), "network.encoder.model.")
+    ours = learned(weights_of(tmp_path / "run"), "encoder.model.")
     assert len(ours) > 40 and all(torch.equal(value, theirs[key]) for key, value in ours.items())
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert "2 skipped (fc)" in facts["transfer"]
@@ -206,7 +204,7 @@ def test_compare_any_starts(outside: Path, pretrained: Path, tmp_path: Path) -> 
     assert [config["weights"] for config in configs] == [None, str(outside), str(pretrained)]
     assert all(config["encoder"] == ENCODER and config["image_size"] == [64, 64] for config in configs)
     # What is new everywhere is the same everywhere.
-    heads = [learned(weights_of(out / "runs" / f"{name}-4-seed0"), "network.segmentation_head.") for name in names]
+    heads = [learned(weights_of(out / "runs" / f"{name}-4-seed0"), "segmentation_head.") for name in names]
     assert all(torch.equal(heads[0][key], head[key]) for head in heads[1:] for key in heads[0])
     assert all(len(curves(out / "runs" / f"{name}-4-seed0")) == 2 for name in names)
 
@@ -268,9 +266,9 @@ def test_both_transfers_of_a_run_stand_in_one_comparison(pretrained: Path, tmp_p
     out = tmp_path / "comparison"
     assert compare(out, f"[{pretrained}, '{pretrained}:encoder']") == 0
     both, encoder = (weights_of(out / "runs" / f"{name}-4-seed0") for name in ("pretrained", "pretrained-encoder"))
-    same = learned(both, "network.encoder.")
-    assert all(torch.equal(same[key], value) for key, value in learned(encoder, "network.encoder.").items())
-    theirs, ours = (learned(state, "network.decoder.") for state in (both, encoder))
+    same = learned(both, "encoder.")
+    assert all(torch.equal(same[key], value) for key, value in learned(encoder, "encoder.").items())
+    theirs, ours = (learned(state, "decoder.") for state in (both, encoder))
     assert not any(torch.equal(theirs[key], ours[key]) for key in ours if key.endswith("conv1.0.weight"))
 
 

@@ -9,39 +9,32 @@ from torch import nn
 from helpers.tiny_runs import WIDTHS
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import build_unet
-from maeseg.training.optim import adamw_with_schedule
+from maeseg.training.optim import RateSchedule, adamw
 from maeseg.types import Schedule
 from maeseg.weights.stages import distances
 
 ENCODER = "test_resnet"
 
 
-def configure(network: nn.Module, schedule: Schedule = "cosine", layer_decay: float = 1.0, warmup: float = 0.2):  # type: ignore[no-untyped-def]
-    """The optimizer and its schedule, over 20 steps."""
-    made = adamw_with_schedule(network, 0.1, 0.05, 20, warmup, schedule, layer_decay)
-    assert isinstance(made, dict)
-    return made["optimizer"], made["lr_scheduler"]["scheduler"]  # type: ignore[typeddict-item]
-
-
-def rates(network: nn.Module, schedule: Schedule, warmup: float = 0.2) -> list[float]:
-    optimizer, scheduler = configure(network, schedule, warmup=warmup)
+def rates(kind: Schedule, warmup: float = 0.2) -> list[float]:
+    """Rate of each of 20 steps, 0.1 at the most."""
+    optimizer, schedule = adamw(nn.Linear(2, 2), 0.1, 0.05), RateSchedule(20, warmup, kind)
     found = []
-    for _ in range(20):
+    for step in range(20):
+        schedule.set_rates(optimizer, step)
         found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
     return found
 
 
 def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine() -> None:
-    found = rates(nn.Linear(2, 2), "cosine")
+    found = rates("cosine")
     assert found[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
     assert found[4:] == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 16)) for step in range(16)])
 
 
 def test_the_learning_rate_stays() -> None:
-    assert rates(nn.Linear(2, 2), "constant") == pytest.approx([0.025, 0.05, 0.075, *[0.1] * 17])
-    assert rates(nn.Linear(2, 2), "constant", warmup=0) == pytest.approx([0.1] * 20)
+    assert rates("constant") == pytest.approx([0.025, 0.05, 0.075, *[0.1] * 17])
+    assert rates("constant", warmup=0) == pytest.approx([0.1] * 20)
 
 
 @pytest.mark.parametrize("layer_decay", [1.0, 0.5])
@@ -50,7 +43,7 @@ def test_every_parameter_is_trained_once_and_vectors_are_not_decayed(layer_decay
     network: nn.Module = build_unet(ENCODER, WIDTHS)
     if pretraining:
         network = MaskedAutoencoder.from_unet(network)
-    optimizer, _ = configure(network, layer_decay=layer_decay)
+    optimizer = adamw(network, 0.1, 0.05, layer_decay)
     groups = [(id(parameter), group) for group in optimizer.param_groups for parameter in group["params"]]
     assert len(groups) == len(dict(groups)) == len(list(network.parameters()))
     for name, parameter in network.named_parameters():
@@ -69,10 +62,8 @@ def test_each_stage_learns_at_its_share_of_the_next_ones_rate(
     encoder: str, first: dict[str, int], deepest: str
 ) -> None:
     unet = build_unet(encoder, WIDTHS)
-    optimizer, scheduler = configure(unet, layer_decay=0.5)
-    for _ in range(3):
-        optimizer.step()
-        scheduler.step()  # at the highest rate now
+    optimizer = adamw(unet, 0.1, 0.05, layer_decay=0.5)
+    RateSchedule(20, 0.2).set_rates(optimizer, 3)  # the highest
     found = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
     rate = {name: found[id(parameter)] for name, parameter in unet.named_parameters()}
     for name, distance in (first | {deepest: 1}).items():
@@ -85,7 +76,7 @@ def test_each_stage_learns_at_its_share_of_the_next_ones_rate(
 
 def test_with_a_decay_of_zero_the_encoder_stays() -> None:
     unet = build_unet(ENCODER, WIDTHS)
-    optimizer, _ = configure(unet, layer_decay=0.0)
+    optimizer = adamw(unet, 0.1, 0.05, layer_decay=0.0)
     before = {name: value.clone() for name, value in unet.named_parameters()}
     unet(torch.randn(2, 3, 32, 32)).square().mean().backward()
     optimizer.step()

@@ -1,6 +1,5 @@
 """Refusals at once: before PyTorch, Lightning and the rest are imported, which takes seconds."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,10 +7,8 @@ from maeseg.config import CompareConfig, FinetuneConfig, PretrainConfig
 from maeseg.data.data_option import check_data
 from maeseg.errors import UserError
 from maeseg.runs.output_folder import check_out
+from maeseg.utils.distributed import first_process
 from maeseg.weights.weights_option import TIMM, check_weights
-
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-"""Variables by which a launcher numbers the processes of a run; only the first finds ``out`` as it was."""
 
 
 def check_early(
@@ -27,7 +24,7 @@ def check_early(
     Raises:
         UserError: Naming the option, its value and what to do.
     """
-    if all(os.environ.get(name, "0") == "0" for name in RANKS):
+    if first_process():  # the others may find the folder as the first one has begun to fill it
         check_out(Path(config.out), resume=config.resume, overwrite=config.overwrite)
     check_data(config.data)
     for each in weights:

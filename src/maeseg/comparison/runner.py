@@ -31,13 +31,13 @@ from maeseg.runs.layout import RESULTS
 from maeseg.runs.reader import is_finished, read_finished
 from maeseg.runs.writer import Run, begin_run
 from maeseg.training.batch_check import check_batch_statistics
+from maeseg.training.devices import join, open_fabric
 from maeseg.training.finetuning import run_finetuning
 from maeseg.training.held_out import check_held_out
 from maeseg.training.initialization import Start, read_start, start_unet
 from maeseg.training.run_images import RunImages, choose_images
 from maeseg.training.setup import Setup, open_labeled, settle
-from maeseg.training.trainer import check_devices
-from maeseg.utils.distributed import first_process, wait_for_first
+from maeseg.utils.distributed import first_process, from_first, others_wait
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def run_comparison(config: CompareConfig) -> list[ResultRow]:
     Raises:
         UserError: An option, a file or a folder cannot be used; checked for every run before the first begins.
     """
-    check_devices(config.accelerator, config.devices, config.precision)
+    fabric = open_fabric(config.accelerator, config.devices, config.precision)
     inits = name_inits(config.inits)
     setup = settle(config, [read_start(init.weights, init.transfer) for init in inits if init.weights])
     source = open_labeled(config, setup.starts)
@@ -74,16 +74,16 @@ def run_comparison(config: CompareConfig) -> list[ResultRow]:
     images = choose_shared(config, setup.starts, source)
     plan = plan_runs(config, inits, images)
     config = replace(config, **setup.options(images.source))
+    join(fabric)  # from here on the first of several processes writes
     run = open_run(config, plan, images)
     for number, cell in enumerate(plan.cells, start=1):
         finetune_cell(config, run, cell, f"run {number} of {len(plan.cells)}")
         if first_process():  # of several processes the first one writes
             append_row(run, cell, plan, config.epochs)
-    if first_process():
-        with run.writing():
+    with run.writing(), others_wait():
+        if first_process():
             write_contrasts(run.path, images.source, images.split.measured)
             run.finish({"runs": len(plan.cells)})
-    wait_for_first()
     return read_results(run.path / RESULTS)
 
 
@@ -141,12 +141,12 @@ def open_run(config: CompareConfig, plan: Plan, images: RunImages) -> Run:
         refuse_fewer(cells_before, plan.cells)
         return GROWS
 
-    run = begin_run("compare", describe_options(config.as_dict()), may_differ)
+    run = from_first(lambda: begin_run("compare", describe_options(config.as_dict()), may_differ))
     interim_looks, table = read_interim_looks(run.before), run.path / RESULTS
     if adds_seeds(cells_before, plan.cells) and table.exists():
         interim_looks = [*interim_looks, len(read_results(table))]
     weights = {init.name: init.weights for init in plan.inits}
-    with run.writing():
+    with run.writing(), others_wait():
         images.write(run.path, images.split.train)
         run.write_lasting(**images.source.classes.facts)
         run.write_facts(

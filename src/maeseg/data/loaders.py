@@ -4,18 +4,18 @@ Order and augmentations depend on (seed, epoch) only: not on the number of worke
 """
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
 from maeseg.data.crops import CropGrid, Size
 from maeseg.data.datasets import LabeledImages, UnlabeledImages
 from maeseg.data.normalization import IMAGENET, Normalization
-from maeseg.data.samplers import EpochSampler, TrainLoader
+from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import Split, evenly_spread
 from maeseg.data.transforms import crop_transform, eval_transform, pretrain_transform, train_transform
@@ -26,54 +26,51 @@ MAX_PRETRAIN_VAL = 256
 """Validation images that pre-training looks at; its loss is a mean over masked patches, steady by then."""
 
 
-class TrainData(L.LightningDataModule):
-    """What both have in common: a set that trains, and which of its images are in a batch.
+class TrainData:
+    """Images that train and images that validate, with their loaders.
 
     Args:
         train_set: Items that train.
         val_set: Items that validate.
-        batch_size: Images per step and process.
+        batch_size: Images per step and process, and of a validation batch; a step has no more than there are where an
+            epoch is one pass.
         workers: Loader processes; 0 reads in the training process.
         seed: Of order and augmentation.
+        steps_per_epoch: Steps per epoch, the items repeated as needed; by default one shuffled pass in full batches,
+            whose remainder waits for another epoch.
+        unit: Word for an item.
     """
 
     def __init__(
-        self,
-        train_set: UnlabeledImages | LabeledImages,
-        val_set: UnlabeledImages | LabeledImages | CropGrid,
-        batch_size: int,
-        workers: int,
-        seed: int,
-    ) -> None:
-        super().__init__()
+        self, train_set: UnlabeledImages | LabeledImages, val_set: UnlabeledImages | LabeledImages | CropGrid,
+        batch_size: int, workers: int, seed: int, steps_per_epoch: int | None = None, unit: str = "images",
+    ) -> None:  # fmt: skip
         self.train_set, self.val_set = train_set, val_set
-        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self.batch_size = batch_size if steps_per_epoch else min(batch_size, len(train_set))
+        self.val_batch_size = batch_size
+        self.workers, self.seed, self.steps_per_epoch, self.unit = workers, seed, steps_per_epoch, unit
 
-    def train_dataloader(self) -> TrainLoader:
-        """One shuffled pass in whole batches; the remainder waits for another epoch."""
-        return self.train_loader(EpochSampler(len(self.train_set), self.seed), self.batch_size)
+    def sampler(self, rank: int = 0, world: int = 1) -> EpochSampler:
+        """Draws of one of several processes."""
+        draws = self.steps_per_epoch * self.batch_size if self.steps_per_epoch else None
+        return EpochSampler(len(self.train_set), self.seed, draws, rank, world)
 
-    def train_loader(self, sampler: EpochSampler, batch_size: int) -> TrainLoader:
-        """Whole batches of what a sampler draws."""
-        return TrainLoader(self.train_set, batch_size, sampler=sampler, drop_last=True, **_common(self.workers))
+    def train_loader(self, sampler: EpochSampler) -> DataLoader[Any]:
+        """Full batches of what the sampler draws."""
+        return DataLoader(self.train_set, self.batch_size, sampler=sampler, drop_last=True, **_common(self.workers))
 
-    def images_per_epoch(self) -> int:
-        """Images in the steps of an epoch, one that is drawn twice counted twice."""
-        loader = self.train_dataloader()
-        return len(loader) * (loader.batch_size or 1)
+    def val_loader(self, rank: int = 0, world: int = 1) -> DataLoader[Any]:
+        """Every ``world``-th batch, from number ``rank`` on: together every validation image exactly once, in order."""
+        count, size = len(self.val_set), self.val_batch_size
+        batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+        return DataLoader(self.val_set, batch_sampler=batches[rank::world], **_common(self.workers))
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation image exactly once, in order."""
-        return DataLoader(self.val_set, self.batch_size, shuffle=False, **_common(self.workers))
-
-    def images_of(self, epoch: int, batch: int) -> list[dict[str, str | int]]:
-        """Which images are in a batch of an epoch, both from 0: of each its file, index in the source and draw seed."""
-        loader = self.train_dataloader()
-        sampler, size = loader.sampler, loader.batch_size or 1
-        drawn = sampler.drawn(epoch)
+    def images_of(self, sampler: EpochSampler, epoch: int, batch: int) -> list[dict[str, str | int]]:
+        """List the images of a batch of all processes, epoch and batch from 0: file, index in the source, draw seed."""
+        drawn, size = sampler.drawn(epoch), self.batch_size
         images: list[dict[str, str | int]] = []
-        for rank in range(sampler.num_replicas):
-            for position, seed in drawn[rank :: sampler.num_replicas][batch * size : (batch + 1) * size]:
+        for rank in range(sampler.world):
+            for position, seed in drawn[rank :: sampler.world][batch * size : (batch + 1) * size]:
                 index = self.train_set.indices[position]
                 images.append({"file": self.train_set.source.file(index), "index": index, "draw_seed": seed})
         return images
@@ -168,17 +165,29 @@ class SegmentData(TrainData):
         else:
             transform = train_transform(size, normalization, augment)
             val_set = LabeledImages(source, val, as_they_are)
-        super().__init__(LabeledImages(source, train, transform), val_set, batch_size, workers, seed)
-        self.steps_per_epoch = steps_per_epoch
+        super().__init__(
+            LabeledImages(source, train, transform), val_set, batch_size, workers, seed, steps_per_epoch,
+            "crops" if crops else "images",
+        )  # fmt: skip
 
-    def train_dataloader(self) -> TrainLoader:
-        """``steps_per_epoch`` batches, or one shuffled pass."""
-        count = len(self.train_set)
-        if self.steps_per_epoch is None:
-            return self.train_loader(EpochSampler(count, self.seed), min(self.batch_size, count))
-        return self.train_loader(
-            EpochSampler(count, self.seed, self.steps_per_epoch * self.batch_size), self.batch_size
-        )
+
+@contextmanager
+def killed_readers_named() -> Iterator[None]:
+    """Turn PyTorch's error about a dead loader process into one line.
+
+    Raises:
+        UserError: Naming the process. PyTorch raises a bare RuntimeError, anywhere, which its message alone tells from
+            others.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a process that reads images was killed ({str(error).splitlines()[0]}), most often for want of memory: "
+            "go on with --resume, and with fewer --workers or a smaller --batch_size"
+        ) from error
 
 
 def _common(workers: int) -> dict[str, Any]:

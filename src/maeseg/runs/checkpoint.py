@@ -22,7 +22,6 @@ from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
 from maeseg.weights.files import refuse_code
 from maeseg.weights.transfer import load_strictly
 
-PREFIX = "network."
 FACTS = "hyper_parameters"
 """Key of a checkpoint's content under which ``TrainingFacts.to_dict`` stands."""
 
@@ -122,7 +121,7 @@ def _checkpoint(run: Path, path: Path, content: Any) -> Checkpoint:
         raise UserError(f"{path} does not describe its network ({error}): give an undamaged run folder") from error
     if not isinstance(state, Mapping):
         raise UserError(f"{path} has no weights: give an undamaged run folder")
-    weights = {key.removeprefix(PREFIX): value for key, value in state.items() if str(key).startswith(PREFIX)}
+    weights = {str(key): value for key, value in state.items()}
     if odd := [key for key, value in weights.items() if not isinstance(value, Tensor)]:
         raise UserError(f"{path} is damaged: {odd[0]!r} is no tensor in it; restore it, or repeat the run")
     return Checkpoint(run, path, known, weights, epoch)

@@ -1,14 +1,16 @@
-"""The files of checkpoints: checked when they are read, the one before kept."""
+"""Files of checkpoints: written whole with the one before kept, checked when they are read."""
 
 import logging
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from maeseg.errors import UserError
 from maeseg.runs.layout import LAST, PREVIOUS
+from maeseg.utils.atomic_io import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,31 @@ def check_folder_name(option: str, folder: Path) -> None:
         raise UserError(
             f"{option}{folder}: PyTorch opens no checkpoint in a folder whose name is not UTF-8: give it another name"
         ) from error
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint whole or not at all; ``last.ckpt`` becomes ``previous.ckpt``.
+
+    The folder must exist: one that has vanished is not made again, as an empty one.
+
+    Raises:
+        OSError: If it cannot be written; what was there before stays.
+    """
+    with atomic_write(path, keep=path.with_name(PREVIOUS) if path.name == LAST else None) as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            raise _cause(error) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Error behind the one of PyTorch's writer, which says of a full disk that a position was not as expected."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause
+        cause = cause.__context__
+    return error
 
 
 def is_whole(path: Path) -> bool:

@@ -152,8 +152,6 @@ def begin_run(verb: str, config: Mapping[str, Any], may_differ: MayDiffer = lamb
     """
     options: dict[str, Any] = json.loads(json.dumps(config))
     out = Path(options["out"])
-    if not first_process():
-        return _join(out, options)
     check_folder_name("--out ", out)
     found = _find_run(verb, out, options, may_differ)
     with explain_write_errors(out):
@@ -182,18 +180,6 @@ def explain_write_errors(out: Path) -> Iterator[None]:
             f"--out {out} cannot be written ({reason(error)}): "
             f"{'make room' if full else 'put that right'} and go on with --resume, or give another folder"
         ) from error
-
-
-def _join(out: Path, options: Mapping[str, Any]) -> Run:
-    """The run as another process than the one that writes finds it.
-
-    The first one may be changing it: it marks a run that is lengthened as running before it writes the new length, so
-    the length is read first.
-    """
-    resumed = bool(options["resume"])
-    before = read_options(out) if resumed else {}
-    same_length = bool(before) and before.get("epochs") == options.get("epochs")
-    return Run(out, options, resumed=resumed, complete=same_length and is_finished(out))
 
 
 def _find_run(verb: str, out: Path, options: Mapping[str, Any], may_differ: MayDiffer) -> Run | None:
@@ -254,7 +240,6 @@ def _resume(run: Run) -> Run:
     _note_beginning(run, str(run.before["verb"]))
     if not run.complete:
         warn_of_other_machine(run.path, run.before, run.facts)
-        run.write_facts()  # before the options: see _join
     _write_config(run)
     if not run.complete:
         _forget_figures(run)

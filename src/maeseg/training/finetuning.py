@@ -39,24 +39,18 @@ from maeseg.runs.training_facts import TrainingData, TrainingFacts
 from maeseg.runs.validation import Confusion, write_validation
 from maeseg.runs.writer import Run, begin_run
 from maeseg.training.batch_check import check_batch_statistics
-from maeseg.training.callbacks import LossWatch
 from maeseg.training.class_weights import choose_class_weights
+from maeseg.training.devices import join, open_fabric
 from maeseg.training.held_out import check_held_out
 from maeseg.training.initialization import choose_normalization, log_loaded, read_start, start_unet
+from maeseg.training.loop import LoopOptions, train
 from maeseg.training.run_images import RunImages, choose_images
-from maeseg.training.segmentation import SegmentModule
+from maeseg.training.segmentation import SegmentationTask
 from maeseg.training.setup import Setup, open_labeled, settle
-from maeseg.training.trainer import fit, make_trainer
-from maeseg.training.validation_interval import validation_interval
-from maeseg.utils.distributed import wait_for_first
+from maeseg.utils.distributed import first_process, from_first, others_wait
 from maeseg.weights.transfer import TransferReport
 
 log = logging.getLogger(__name__)
-
-COLUMNS = (
-    "train_loss", "train_accuracy", "train_iou", "val_loss", "val_accuracy", "val_iou", "val_dice_loss",
-)  # fmt: skip
-"""Metrics of an epoch, in the order of metrics.csv."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +78,13 @@ class Training:
     """A network that is ready to be trained.
 
     Attributes:
-        module: The network with its loss and its optimizer.
+        task: The network with its losses and figures.
         data: Batches of images and labels.
         normalization: Of the images.
         loaded: Report of the weights that were loaded; None for random ones.
     """
 
-    module: SegmentModule
+    task: SegmentationTask
     data: SegmentData
     normalization: Normalization
     loaded: TransferReport | None
@@ -125,17 +119,16 @@ def run_finetuning(config: FinetuneConfig) -> dict[str, Any]:
     setup = settle(config, [read_start(config.weights, config.transfer)] if config.weights else [])
     images = choose_labeled(config, setup)
     training = build(config, setup, images)
-    trainer = trainer_of(config, setup, training)
+    fabric = open_fabric(config.accelerator, config.devices, config.precision)
+    join(fabric)  # from here on the first of several processes writes
     run = open_run(replace(config, **setup.options(images.source)))
     if run.complete:
         log.info("%s is finished already", config.out)
         return read_finished(run.path)[0]
     begin(run, images)
-    fit(trainer, training.module, training.data, run)
+    steps = train(training.task, training.data, loop_options(config), fabric, run)
     measured = measure(run.path, config, images)
-    if trainer.is_global_zero:
-        write(run, images, measured, training.loaded, trainer.global_step)
-    wait_for_first()
+    write(run, images, measured, training.loaded, steps)
     return measured.figures
 
 
@@ -170,10 +163,10 @@ def build(config: FinetuneConfig, setup: Setup, images: Images) -> Training:
     data = make_data(config, setup, images, normalization)
     loaded = start_unet(network, setup.starts[0], source.classes) if setup.starts else None
     log_loaded(config.weights, loaded)
-    module = make_module(config, setup, images, network, describe(config, setup, images, normalization))
+    task = make_task(config, setup, images, network, describe(config, setup, images, normalization))
     one_image = torch.zeros(1, source.channels, *setup.size)
-    check_batch_statistics(data.train_dataloader().batch_size or 1, network, one_image, option=setup.sized_by)
-    return Training(module, data, normalization, loaded)
+    check_batch_statistics(data.batch_size, network, one_image, option=setup.sized_by)
+    return Training(task, data, normalization, loaded)
 
 
 def make_data(config: FinetuneConfig, setup: Setup, images: Images, normalization: Normalization) -> SegmentData:
@@ -200,47 +193,33 @@ def describe(config: FinetuneConfig, setup: Setup, images: Images, normalization
     return TrainingFacts(spec, TrainingData(data, val, test, border=config.border))
 
 
-def make_module(
+def make_task(
     config: FinetuneConfig, setup: Setup, images: Images, network: smp.Unet, facts: TrainingFacts
-) -> SegmentModule:
-    """Network with its loss and its optimizer."""
-    return SegmentModule(
+) -> SegmentationTask:
+    """Network with its losses and figures."""
+    return SegmentationTask(
         network,
-        facts.to_dict(),
+        facts,
         border="ignore" if setup.crop else config.border,  # crops have given border pixels their meaning already
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        warmup=config.warmup,
         seed=config.seed,
         loss=config.loss,
-        schedule=config.schedule,
-        layer_decay=config.layer_decay,
         class_weights=choose_class_weights(config.class_weights, images.source, images.train, config.border),
         padded=setup.crop is not None,
     )
 
 
-def trainer_of(config: FinetuneConfig, setup: Setup, training: Training) -> L.Trainer:
-    """Set up what trains the network.
-
-    Raises:
-        UserError: The accelerator is not there.
-    """
-    data = training.data
-    counted = "crops" if setup.crop else "images"
-    return make_trainer(
-        Path(config.out),
-        columns=COLUMNS,
-        best_by="val_iou",
-        watch=LossWatch(start=None, may_vanish=True),
+def loop_options(config: FinetuneConfig) -> LoopOptions:
+    """Options of the training loop."""
+    return LoopOptions(
         epochs=config.epochs,
-        validate_every=validation_interval(data.images_per_epoch(), len(data.val_set), config.epochs, counted),
-        precision=config.precision,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        warmup=config.warmup,
+        schedule=config.schedule,
+        layer_decay=config.layer_decay,
         clip=config.clip,
         save_every=config.save_every,
         on_nonfinite=config.on_nonfinite,
-        accelerator=config.accelerator,
-        devices=config.devices,
     )
 
 
@@ -250,12 +229,13 @@ def open_run(config: FinetuneConfig) -> Run:
     Raises:
         UserError: It is taken, or its run has other options.
     """
-    return begin_run("finetune", describe_options(config.as_dict()), may_lengthen(config.out, config.epochs))
+    options = describe_options(config.as_dict())
+    return from_first(lambda: begin_run("finetune", options, may_lengthen(config.out, config.epochs)))
 
 
 def begin(run: Run, images: Images) -> None:
     """Write what is known before training."""
-    with run.writing():
+    with run.writing(), others_wait():
         images.chosen.write(run.path, images.train, images.inherited)
         run.write_lasting(**images.source.classes.facts)
         run.write_facts(split=images.chosen.counts)
@@ -285,7 +265,9 @@ def write(run: Run, images: Images, measured: Measured, loaded: TransferReport |
     files = [source.file(index) for index in images.chosen.split.measured]
     own_classes = source.classes != BINARY
     confusion = Confusion(source.classes.names, metrics.confusion_KK) if own_classes else None
-    with run.writing():
+    with run.writing(), others_wait():
+        if not first_process():
+            return
         write_validation(run.path, files, metrics.images, metrics.reliability, confusion)
         write_predictions(run.examples, source, measured.predicted)
         run.finish(

@@ -2,9 +2,9 @@
 
 import math
 from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.optim import create_optimizer_v2
 from torch import nn
 
@@ -12,35 +12,50 @@ from maeseg.types import Schedule
 from maeseg.weights.stages import distances
 
 
-def adamw_with_schedule(
-    network: nn.Module, lr: float, weight_decay: float, steps: int, warmup: float, schedule: Schedule = "cosine",
-    layer_decay: float = 1.0,
-) -> OptimizerLRScheduler:  # fmt: skip
-    """Build the optimizer and its schedule, stepped once per training step.
+@dataclass(frozen=True)
+class RateSchedule:
+    """Learning rate of each step, as a share of the highest: a function of the step alone.
 
     Args:
-        network: What to train; vectors (biases, norms, mask tokens) are not decayed.
-        lr: Highest learning rate.
-        weight_decay: AdamW's decoupled weight decay.
         steps: Training steps in all.
         warmup: Share of the steps over which the rate rises linearly from near 0.
-        schedule: What the rate does after that: falls to 0 as a cosine, or stays.
-        layer_decay: What the rate of each stage of ``network.encoder`` is of the next one's, the deepest stage's of
-            the decoder's (ELECTRA, Clark et al. 2020; MAE, He et al. 2022, appendix A.1).
+        kind: Course after that: down to 0 as a cosine, or constant.
+    """
+
+    steps: int
+    warmup: float
+    kind: Schedule = "cosine"
+
+    def share(self, step: int) -> float:
+        """Share of the highest rate at a step, from 0."""
+        rising = max(1, round(self.warmup * self.steps))
+        if step < rising:
+            return (step + 1) / rising
+        if self.kind == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, self.steps - rising)))
+
+    def set_rates(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Give each parameter group the rate of a step."""
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self.share(step)
+
+
+def adamw(network: nn.Module, lr: float, weight_decay: float, layer_decay: float = 1.0) -> torch.optim.Optimizer:
+    """Build the optimizer; each group's highest rate is its ``initial_lr``.
+
+    Args:
+        network: Network to train; vectors (biases, norms, mask tokens) are not decayed.
+        lr: Highest learning rate.
+        weight_decay: AdamW's decoupled weight decay.
+        layer_decay: Rate of each stage of ``network.encoder`` relative to the next one's, the deepest stage's to the
+            decoder's (ELECTRA, Clark et al. 2020; MAE, He et al. 2022, appendix A.1).
     """
     parameters = network if layer_decay == 1 else by_distance(network, lr, weight_decay, layer_decay)
     optimizer = create_optimizer_v2(parameters, opt="adamw", lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95))
-    rising = max(1, round(warmup * steps))
-
-    def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        if schedule == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
 
 
 def by_distance(

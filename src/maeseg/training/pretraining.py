@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -33,7 +32,8 @@ from maeseg.runs.lengthen import may_lengthen
 from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
 from maeseg.runs.writer import Run, begin_run
 from maeseg.training.batch_check import check_batch_statistics
-from maeseg.training.callbacks import LossWatch, last_epoch
+from maeseg.training.devices import join, open_fabric
+from maeseg.training.epoch_table import last_epoch
 from maeseg.training.held_out import check_held_out
 from maeseg.training.initialization import (
     Start,
@@ -43,18 +43,14 @@ from maeseg.training.initialization import (
     read_start,
     start_autoencoder,
 )
-from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainModule
+from maeseg.training.loop import LoopOptions, train
+from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainTask
 from maeseg.training.run_images import RunImages, choose_images
 from maeseg.training.setup import open_images
-from maeseg.training.trainer import fit, make_trainer
-from maeseg.training.validation_interval import validation_interval
-from maeseg.utils.distributed import wait_for_first
+from maeseg.utils.distributed import first_process, from_first, others_wait
 from maeseg.weights.transfer import TransferReport
 
 log = logging.getLogger(__name__)
-
-COLUMNS = ("train_loss", "val_loss")
-"""Metrics of an epoch, in the order of metrics.csv."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +111,14 @@ class Training:
 
     Attributes:
         network: The network.
-        module: It with its loss and its optimizer.
+        task: It with its losses and figures.
         data: Batches of images.
         normalization: Of the images.
         loaded: Report of the weights that were loaded; None for random ones.
     """
 
     network: MaskedAutoencoder
-    module: PretrainModule
+    task: PretrainTask
     data: PretrainData
     normalization: Normalization
     loaded: TransferReport | None
@@ -137,16 +133,15 @@ def run_pretraining(config: PretrainConfig) -> None:
     masking = settle(config)
     images = choose_unlabeled(config, masking)
     training = build(config, masking, images)
-    trainer = trainer_of(config, training)
+    fabric = open_fabric(config.accelerator, config.devices, config.precision)
+    join(fabric)  # from here on the first of several processes writes
     run = open_run(replace(config, **masking.options(images.source)))
     if run.complete:
         log.info("%s is finished already", config.out)
         return
     begin(run, images)
-    fit(trainer, training.module, training.data, run)
-    if trainer.is_global_zero:
-        write(run, config, masking, images, training, trainer.global_step)
-    wait_for_first()
+    steps = train(training.task, training.data, loop_options(config), fabric, run)
+    write(run, config, masking, images, training, steps)
 
 
 def settle(config: PretrainConfig) -> Masking:
@@ -202,10 +197,10 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     if config.patch_size is None:
         log.info("patches: %d pixels, %d x %d of them in an image (--patch_size)", masking.patch, *masking.grid)
     log_loaded(config.weights, loaded)
-    module = make_module(config, network, describe(config, masking, normalization), masking.patch)
+    task = make_task(config, network, describe(config, masking, normalization))
     one_image = torch.zeros(1, source.channels, *masking.size)
-    check_batch_statistics(config.batch_size, network, one_image, module.draw_visible(1, masking.size, EXAMPLE_GRIDS))
-    return Training(network, module, data, normalization, loaded)
+    check_batch_statistics(config.batch_size, network, one_image, task.draw_visible(1, masking.size, EXAMPLE_GRIDS))
+    return Training(network, task, data, normalization, loaded)
 
 
 def describe(config: PretrainConfig, masking: Masking, normalization: Normalization) -> TrainingFacts:
@@ -217,44 +212,29 @@ def describe(config: PretrainConfig, masking: Masking, normalization: Normalizat
     )
 
 
-def make_module(config: PretrainConfig, network: MaskedAutoencoder, facts: TrainingFacts, patch: int) -> PretrainModule:
-    """Network with its loss and its optimizer."""
-    return PretrainModule(
+def make_task(config: PretrainConfig, network: MaskedAutoencoder, facts: TrainingFacts) -> PretrainTask:
+    """Network with its losses and figures."""
+    return PretrainTask(
         network,
-        facts.to_dict(),
-        patch=patch,
+        facts,
         mask_ratio=config.mask_ratio,
         normalize_target=config.normalize_target,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        warmup=config.warmup,
         seed=config.seed,
-        layer_decay=config.layer_decay,
         decoder_window=config.decoder_window,
     )
 
 
-def trainer_of(config: PretrainConfig, training: Training) -> L.Trainer:
-    """Set up what trains the network.
-
-    Raises:
-        UserError: The accelerator is not there.
-    """
-    data = training.data
-    return make_trainer(
-        Path(config.out),
-        columns=COLUMNS,
-        best_by=None,
-        # A network that predicts each patch's mean has the loss 1 on normalized targets.
-        watch=LossWatch(start=1.0 if config.normalize_target else None, may_vanish=False),
+def loop_options(config: PretrainConfig) -> LoopOptions:
+    """Options of the training loop."""
+    return LoopOptions(
         epochs=config.epochs,
-        validate_every=validation_interval(data.images_per_epoch(), len(data.val_set), config.epochs),
-        precision=config.precision,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        warmup=config.warmup,
+        layer_decay=config.layer_decay,
         clip=config.clip,
         save_every=config.save_every,
         on_nonfinite=config.on_nonfinite,
-        accelerator=config.accelerator,
-        devices=config.devices,
     )
 
 
@@ -264,12 +244,13 @@ def open_run(config: PretrainConfig) -> Run:
     Raises:
         UserError: It is taken, or its run has other options.
     """
-    return begin_run("pretrain", describe_options(config.as_dict()), may_lengthen(config.out, config.epochs))
+    options = describe_options(config.as_dict())
+    return from_first(lambda: begin_run("pretrain", options, may_lengthen(config.out, config.epochs)))
 
 
 def begin(run: Run, images: Images) -> None:
     """Write what is known before training."""
-    with run.writing():
+    with run.writing(), others_wait():
         images.chosen.write(run.path, images.chosen.split.train, images.inherited)
         run.write_facts(split=images.chosen.counts)
 
@@ -278,14 +259,16 @@ def write(run: Run, config: PretrainConfig, masking: Masking, images: Images, tr
     """Write example reconstructions and the final losses, and mark the run as finished."""
     split = images.chosen.split
     examples = choose_examples(split.val)
-    visible_BYX = training.module.draw_visible(len(examples), masking.size, EXAMPLE_GRIDS)
-    with run.writing():
+    visible_BYX = training.task.draw_visible(len(examples), masking.size, EXAMPLE_GRIDS)
+    with run.writing(), others_wait():
+        if not first_process():
+            return
         write_reconstructions(
             run.examples, training.network, images.source, examples, masking.size, visible_BYX,
             config.normalize_target, training.normalization,
         )  # fmt: skip
         run.finish(
-            last_epoch(run.epochs, COLUMNS),
+            last_epoch(run.epochs, training.task.columns),
             images=len(split.train),
             steps=steps,
             parameters=count_parameters(training.network),

@@ -7,34 +7,25 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from maeseg.errors import Terminated
+
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(BaseException):
-    """Ends training from within. No KeyboardInterrupt: of that one Lightning makes an exit without a word.
-
-    Args:
-        signum: What asked for it.
-    """
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
-
-
-class Stop:
-    """Whether someone has asked for an end.
+class StopRequest:
+    """A request to end training after the step at hand.
 
     Attributes:
-        asked: The signal that did; None while nobody has.
-        patient: Whether there is something to finish first; otherwise a signal ends the work where it is.
+        signum: The signal that made it; None while there is none.
     """
 
     def __init__(self) -> None:
-        self.asked: int | None = None
-        self.patient = False
+        self.signum: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signum is not None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -42,23 +33,20 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {signum: signal.getsignal(signum) for signum in SIGNALS}
-        self.listen()
+        before = {signum: signal.signal(signum, self._hear) for signum in SIGNALS}
         try:
             yield
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
 
-    def listen(self) -> None:
-        """Take the signals over, from whoever has taken them in the meantime."""
-        if threading.current_thread() is threading.main_thread():
-            for signum in SIGNALS:
-                signal.signal(signum, self._hear)
+    def ending(self) -> BaseException:
+        """Exception that ends the program: SIGTERM's, or Ctrl-C's; of several processes one is enough to ask."""
+        return KeyboardInterrupt() if self.signum == signal.SIGINT else Terminated()
 
     def _hear(self, signum: int, frame: FrameType | None) -> None:
-        if not self.patient or self.asked is not None:
-            raise Stopped(signum)
-        self.asked = signum
+        asked_before, self.signum = self.signum is not None, signum
+        if asked_before:
+            raise self.ending()
         with contextlib.suppress(RuntimeError):  # where the signal came in the middle of another line
             log.warning("stopping after this step, to save it; once more stops at once")

@@ -1,25 +1,81 @@
-"""Which of several processes that train together this one is, what they wait for, and how many cores it may use."""
+"""Several processes that train together: which one this is, what the first one decides, and the cores to use."""
 
 import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Variables in which a launcher gives a process its number."""
+EXIT_REFUSED = 2
+"""Exit code of the other processes where the first one fails; it prints the message."""
+
+
+def _group() -> Any:
+    """``torch.distributed`` where processes have joined; None before, and without importing PyTorch."""
+    dist = sys.modules.get("torch.distributed")
+    return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
 
 
 def first_process() -> bool:
-    """Whether this is the one that writes; where nothing is trained, every process is."""
-    from lightning.pytorch.utilities import rank_zero_only  # takes seconds to import, and 100 MB
+    """Return True in the process that writes: the only one, or the first of several."""
+    if dist := _group():
+        return bool(dist.get_rank() == 0)
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
-    return not getattr(rank_zero_only, "rank", 0)
+
+def from_first(decide: Callable[[], T]) -> T:
+    """Call a function in the first process alone and return its value in each.
+
+    Raises:
+        Exception: In the first process, whatever the function raises.
+        SystemExit: In the others then, without a message.
+    """
+    dist = _group()
+    if dist is None:
+        return decide()
+    answer: list[Any] = [False, None]
+    failure: Exception | None = None
+    if first_process():
+        try:
+            answer = [True, decide()]
+        except Exception as error:  # raised below, once the others have heard of it
+            failure = error
+    dist.broadcast_object_list(answer)
+    if failure:
+        raise failure
+    if not answer[0]:
+        raise SystemExit(EXIT_REFUSED)
+    value: T = answer[1]
+    return value
 
 
-def wait_for_first() -> None:
-    """Where several processes have trained together, wait until each is here: what the first one wrote is there."""
-    import torch.distributed as dist
+@contextmanager
+def others_wait() -> Iterator[None]:
+    """Let the other processes wait at the end of a block in which the first one alone does something.
 
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
+    Raises:
+        SystemExit: In the others, without a message, where the block fails in the first one.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:  # raised below, once the others have heard of it
+        failure = error
+    from_first(lambda: _raise(failure))
+    _raise(failure)
+
+
+def _raise(failure: Exception | None) -> None:
+    if failure:
+        raise failure
 
 
 def usable_cores() -> int:
-    """Of how many cores this process may make use: a scheduler or a container often grants fewer than there are."""
+    """Number of cores this process may use: a scheduler or a container often grants fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS and Windows do not tell

@@ -1,0 +1,54 @@
+"""TensorBoard's events, written from the training process itself: what cannot be written is an error there."""
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from maeseg.utils.atomic_io import writing_to
+
+
+class EventFile:
+    """A file of scalars, in the form that TensorBoard reads.
+
+    PyTorch's SummaryWriter writes from a thread of its own, whose errors reach nobody.
+
+    Args:
+        folder: Folder to make it in.
+
+    Raises:
+        WriteError: If it cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        with writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self.file = self.path.open("xb")
+        self.records = RecordWriter(self.file)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Add values at a step.
+
+        Raises:
+            WriteError: If they cannot be written.
+        """
+        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
+
+    def close(self) -> None:
+        """Close the file; what could not be written was an error before."""
+        with suppress(OSError):
+            self.records.close()
+
+    def _write(self, event: Event) -> None:
+        with writing_to(self.path):
+            self.records.write(event.SerializeToString())
+            self.records.flush()

@@ -1,0 +1,358 @@
+"""The training loop, on Lightning Fabric.
+
+A run can be cut anywhere and goes on with the same bits. Order and augmentation of the images are functions of
+(seed, epoch), what a step draws is one of (seed, step, process), and its learning rate one of the step. So a checkpoint
+holds weights, optimizer, figures of the epoch so far, the table of epochs and the number of the step.
+"""
+
+import logging
+import math
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from rich.console import Console
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from maeseg.data.loaders import TrainData, killed_readers_named
+from maeseg.errors import UserError
+from maeseg.runs.checkpoint import FACTS
+from maeseg.runs.checkpoint_files import newest_whole, write_checkpoint
+from maeseg.runs.layout import BEST, LAST, TENSORBOARD
+from maeseg.runs.writer import Run
+from maeseg.training.devices import place
+from maeseg.training.epoch_report import RunProgress
+from maeseg.training.epoch_table import EpochTable
+from maeseg.training.events import EventFile
+from maeseg.training.nonfinite import GradientGuard
+from maeseg.training.optim import RateSchedule, adamw
+from maeseg.training.stopping import StopRequest
+from maeseg.training.task import Task
+from maeseg.training.validation_interval import is_validated, validation_interval
+from maeseg.types import OnNonfinite, Schedule
+from maeseg.utils.distributed import from_first, others_wait
+
+log = logging.getLogger(__name__)
+
+STEPS = 2
+"""Marks a step's stream for what layers draw in it: dropout, drop-path."""
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """Options of the training loop.
+
+    Attributes:
+        epochs: Epochs to train.
+        lr: Highest learning rate.
+        weight_decay: AdamW's weight decay.
+        warmup: Share of the steps for warm-up.
+        schedule: Course of the learning rate after warm-up.
+        layer_decay: Rate of each stage of the encoder relative to the next one's.
+        clip: Largest norm of the gradient; 0 for no limit.
+        save_every: Minutes after which the state is saved within an epoch too; 0 saves after every step.
+        on_nonfinite: Policy for a loss or a gradient that is not finite.
+    """
+
+    epochs: int
+    lr: float
+    weight_decay: float
+    warmup: float
+    schedule: Schedule = "cosine"
+    layer_decay: float = 1.0
+    clip: float = 0.0
+    save_every: float = 10.0
+    on_nonfinite: OnNonfinite = "stop"
+
+
+def train(task: Task, data: TrainData, options: LoopOptions, fabric: Fabric, run: Run) -> int:
+    """Train, from the newest sound checkpoint if the run is resumed; returns the steps in all.
+
+    Args:
+        task: Network, losses and figures.
+        data: Images.
+        options: Options of the loop.
+        fabric: Devices, launched.
+        run: The run folder.
+
+    Raises:
+        UserError: If the folder cannot be written, a process that reads images dies, no checkpoint is sound, or a loss
+            is not finite; what was saved stays, and the run can be resumed.
+        KeyboardInterrupt: On Ctrl-C, once the state is saved; on a second one at once.
+        Terminated: On SIGTERM, likewise.
+    """
+    with run.writing(), others_wait():
+        run.begin_training(fabric.device.type)
+    checkpoint = from_first(lambda: newest_whole(run.checkpoints) if run.resumed else None)
+    loop = TrainingLoop(task, data, options, fabric, run)
+    try:
+        if checkpoint:
+            loop.restore(checkpoint)
+        with loop.stop.listening(), killed_readers_named(), loop.reporting():
+            loop.run_epochs()
+    finally:
+        run.seconds_before = max(run.seconds_before, loop.table.seconds_before)
+    task.cpu().float()  # for whoever goes on with the network, whatever it was trained in
+    return loop.step
+
+
+class TrainingLoop:
+    """State of a training run, and its steps; see ``train`` for the arguments."""
+
+    def __init__(self, task: Task, data: TrainData, options: LoopOptions, fabric: Fabric, run: Run) -> None:
+        self.task, self.data, self.options, self.fabric, self.run = task, data, options, fabric, run
+        self.sampler = data.sampler(fabric.global_rank, fabric.world_size)
+        self.train_loader = data.train_loader(self.sampler)
+        self.val_loader = data.val_loader(fabric.global_rank, fabric.world_size)
+        self.steps_per_epoch = _at_least_one_step(len(self.train_loader), data.batch_size, fabric.world_size)
+        steps = self.steps_per_epoch * options.epochs
+        trained = self.steps_per_epoch * data.batch_size * fabric.world_size
+        self.validate_every = validation_interval(trained, len(data.val_set), options.epochs, data.unit)
+
+        self.optimizer = adamw(task.network, options.lr, options.weight_decay, options.layer_decay)
+        self.schedule = RateSchedule(steps, options.warmup, options.schedule)
+        self.model = place(task, fabric)
+
+        self.step = 0
+        self.best: float | None = None
+        self.saved_at = time.monotonic()
+        self.stop = StopRequest()
+        self.guard = GradientGuard(run.path, options.on_nonfinite)
+        self.table = EpochTable(run.epochs, task.columns)
+        terminal = Console(stderr=True) if sys.stderr.isatty() and fabric.is_global_zero else None
+        self.progress = RunProgress(self.table, options.epochs, steps, task.best_by, terminal)
+
+    @property
+    def epoch(self) -> int:
+        """Epoch in training, from 0: each one that is done has its row."""
+        return len(self.table.rows)
+
+    def run_epochs(self) -> None:
+        """Train what is left of the run."""
+        self.schedule.set_rates(self.optimizer, self.step)
+        while self.epoch < self.options.epochs:
+            self.progress.see_epoch(self.epoch)
+            done = self.step - self.epoch * self.steps_per_epoch  # more than 0 where a run is resumed within an epoch
+            if done == 0:
+                self.task.train_figures.reset()
+            self.task.train()
+            for batch in self.train_batches(done):
+                self.train_step(batch)
+                self.progress.see_step(self.step)
+                self.save_or_stop(time.monotonic() - self.saved_at >= 60 * self.options.save_every)
+            figures = _computed(self.task.train_figures)
+            if is_validated(self.epoch, self.validate_every, self.options.epochs):
+                figures |= self.validate()
+            self.end_epoch(figures)
+
+    def train_batches(self, done: int) -> Iterator[Any]:
+        """Batches of the epoch on the device, those that are done left out."""
+        self.sampler.begin(self.epoch, skipped=done * self.data.batch_size)
+        batches = iter(self.train_loader)
+        while True:
+            with self.saved_if_unreadable():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield self.fabric.to_device(batch)
+
+    def train_step(self, batch: Any) -> None:
+        """Forward, backward, and the optimizer's step unless loss or gradient is not finite."""
+        fabric, task, rank = self.fabric, self.task, self.fabric.global_rank
+        torch.manual_seed(task.draw_seed(self.step, rank, STEPS))  # whatever was drawn before
+        self.guard.before_step(task.network)
+        with fabric.autocast():
+            loss: Tensor = self.model(batch, self.step, rank)
+        self.optimizer.zero_grad()
+        fabric.backward(loss)
+        norm = fabric.clip_gradients(
+            task, self.optimizer, max_norm=self.options.clip or math.inf, error_if_nonfinite=False
+        )
+        if self.is_finite(loss := loss.detach(), norm):
+            fabric.strategy.optimizer_step(self.optimizer)
+        self.task.watch.see_step(float(loss))
+        self.step += 1
+        self.schedule.set_rates(self.optimizer, self.step)
+
+    def is_finite(self, loss: Tensor, norm: Tensor | None) -> bool:
+        """Return True if the optimizer may step; a step that is passed over is recorded.
+
+        Raises:
+            UserError: If the run is to stop there.
+        """
+        assert norm is not None
+        scaled = getattr(self.fabric.strategy.precision, "scaler", None) is not None  # which looks at gradients itself
+        bad = not math.isfinite(loss if scaled else loss + norm)
+        if not self.anywhere(bad):
+            self.guard.in_a_row = 0
+            return True
+        if self.fabric.is_global_zero:
+            with self.run.writing():
+                self.guard.write(self.nonfinite_entry(float(loss), float(norm)))
+        self.guard.pass_over(self.task.network, self.step + 1, float(loss), float(norm))
+        return scaled
+
+    def nonfinite_entry(self, loss: float, norm: float) -> dict[str, Any]:
+        """Describe the step at hand for the report of steps that went wrong; counted from 1."""
+        batch = self.step - self.epoch * self.steps_per_epoch
+        return {
+            "epoch": self.epoch + 1, "batch": batch + 1, "step": self.step + 1,
+            "loss": str(loss), "gradient_norm": str(norm),  # text: JSON has no nan
+            "images": self.data.images_of(self.sampler, self.epoch, batch),
+        }  # fmt: skip
+
+    def validate(self) -> dict[str, float]:
+        """Measure the network on every validation image once; returns the figures."""
+        fabric, task = self.fabric, self.task
+        task.val_figures.reset()
+        task.eval()
+        self.take_running_statistics()
+        batches = iter(self.val_loader)
+        rank, world = fabric.global_rank, fabric.world_size
+        count = math.ceil(len(self.data.val_set) / self.data.val_batch_size)
+        for first in range(0, count, world):  # as often in every process, as each asks the others for a stop
+            with self.saved_if_unreadable():
+                batch = next(batches, None)
+            if batch is not None:
+                with torch.no_grad(), fabric.autocast():
+                    task.validate(fabric.to_device(batch), first + rank)
+            self.save_or_stop(False)
+        return _computed(task.val_figures)
+
+    def take_running_statistics(self) -> None:
+        """Give every process the first one's running statistics, which are those of the checkpoint."""
+        if self.fabric.world_size > 1:
+            for buffer in self.task.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    def end_epoch(self, figures: dict[str, float]) -> None:
+        """Record the epoch, and keep the state as the last one, and as the best if it is."""
+        self.table.add(self.step, self.optimizer.param_groups[0]["lr"], figures)
+        with self.run.writing(), others_wait():
+            if self.fabric.is_global_zero:
+                self.table.write()
+                self.events.add(self.step, {"epoch": self.epoch, **figures})
+                self.progress.end_epoch(self.step)
+                self.task.watch.see_epoch(figures["train_loss"], self.step, self.schedule.steps)
+        score = figures.get(self.task.best_by or "")
+        if score is not None and (self.best is None or score > self.best):
+            self.best = score
+            self.save(BEST)  # the best first: a last.ckpt that holds its score is the proof that it is there
+        self.save_or_stop(True)
+
+    def save_or_stop(self, due: bool) -> None:
+        """Save the state if it is time, or if an end is asked for, and end then.
+
+        Raises:
+            KeyboardInterrupt: If Ctrl-C has asked for an end, in any process.
+            Terminated: If SIGTERM has.
+        """
+        asked = self.anywhere(bool(self.stop))
+        if self.anywhere(due) or asked:
+            self.save(LAST)
+        if asked:
+            raise self.stop.ending()
+
+    @contextmanager
+    def saved_if_unreadable(self) -> Iterator[None]:
+        """Save the steps so far where reading a batch fails; of several processes the others may be anywhere."""
+        try:
+            yield
+        except Exception:
+            if self.fabric.world_size == 1:
+                self.save(LAST)
+            raise
+
+    def anywhere(self, flag: bool) -> bool:
+        """Return True if the flag is set in at least one process."""
+        if self.fabric.world_size == 1:
+            return flag
+        return bool(self.fabric.all_reduce(torch.tensor(int(flag), device=self.fabric.device), reduce_op="sum"))
+
+    def save(self, name: str) -> None:
+        """Write the state between two steps as a checkpoint."""
+        content = self.state()
+        with self.run.writing(), others_wait():
+            if self.fabric.is_global_zero:
+                write_checkpoint(self.run.checkpoints / name, content)
+        self.saved_at = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """Content of a checkpoint."""
+        done = self.step == self.epoch * self.steps_per_epoch
+        return {
+            FACTS: self.task.facts.to_dict(),
+            "state_dict": self.task.network.state_dict(),
+            "epoch": self.epoch - (1 if done and self.epoch else 0),
+            "global_step": self.step,
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "train_figures": _totals(self.task.train_figures),
+            "table": self.table.state_dict(),
+            "best": self.best,
+            "watch": self.task.watch.state_dict(),
+            "nonfinite": self.guard.state_dict(),
+        }
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        self.task.network.load_state_dict(content["state_dict"])
+        self.step = content["global_step"]
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(content["precision"])
+        if self.fabric.is_global_zero:  # they are the sums of all processes
+            self.task.train_figures.load_state_dict(content["train_figures"])
+        self.table.load_state_dict(content["table"])
+        self.best = content["best"]
+        self.task.watch.load_state_dict(content["watch"])
+        self.guard.load_state_dict(content["nonfinite"])
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Show progress and write TensorBoard's events, and the table of a resumed run as its state has it."""
+        self.table.began = time.monotonic()
+        with self.run.writing(), others_wait():
+            if self.fabric.is_global_zero:
+                self.table.write()
+                self.events = EventFile(self.run.path / TENSORBOARD)
+        self.progress.start(self.step)
+        try:
+            yield
+        finally:
+            self.progress.stop()
+            if self.fabric.is_global_zero:
+                self.events.close()
+
+
+def _at_least_one_step(steps: int, batch_size: int, processes: int) -> int:
+    if not steps:
+        raise UserError(
+            f"--batch_size {batch_size}: each of {processes} processes has fewer training images than one batch; give "
+            "a smaller one"
+        )
+    return steps
+
+
+def _computed(figures: MetricCollection) -> dict[str, float]:
+    """Figures so far, of all processes."""
+    with warnings.catch_warnings():
+        # Figures out of a checkpoint count as never updated; so do those of a process without a validation batch.
+        warnings.filterwarnings("ignore", "The ``compute`` method of metric", UserWarning)
+        return {name: float(value) for name, value in figures.compute().items()}
+
+
+def _totals(figures: MetricCollection) -> dict[str, Any]:
+    """State of figures, summed over all processes."""
+    with ExitStack() as together:
+        for metric in figures.values(copy_state=False):
+            together.enter_context(metric.sync_context())
+        return figures.state_dict()

@@ -1,0 +1,71 @@
+"""Subject of the training loop: a network, the loss of a batch, and the figures of an epoch."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+
+from maeseg.runs.training_facts import TrainingFacts
+from maeseg.training.epoch_table import LossWatch
+
+
+class Task(nn.Module, ABC):
+    """A network to train, with what its training and its validation compute.
+
+    Args:
+        network: Network to train.
+        facts: Description of the network and its training, stored in the checkpoint.
+        seed: Seed of what is random in a step, which is a function of (seed, step, process).
+        train_figures: Metrics of an epoch's training, by their columns in metrics.csv without ``train_``.
+        val_figures: Metrics of a validation, by their columns without ``val_``.
+        watch: Check of the training loss.
+
+    Attributes:
+        columns: Metric columns of metrics.csv.
+    """
+
+    best_by: ClassVar[str | None] = None
+    """Column whose highest value marks the best epoch; None keeps only the last."""
+
+    def __init__(
+        self, network: nn.Module, facts: TrainingFacts, seed: int, train_figures: dict[str, Metric],
+        val_figures: dict[str, Metric], watch: LossWatch,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.facts, self.seed, self.watch = facts, seed, watch
+        self.columns = (*(f"train_{name}" for name in train_figures), *(f"val_{name}" for name in val_figures))
+        self.train_figures = _collection(train_figures, "train_")
+        self.val_figures = _collection(val_figures, "val_")
+        self.train_figures.persistent(True)  # they go through a checkpoint within the epoch
+
+    @abstractmethod
+    def forward(self, batch: Any, step: int, rank: int) -> Tensor:
+        """Compute the loss of a training batch, and count it into the training figures."""
+
+    @abstractmethod
+    def validate(self, batch: Any, index: int) -> None:
+        """Count a validation batch, the ``index``-th of all, into the validation figures."""
+
+    def draw_seed(self, *stream: int) -> int:
+        """Draw a seed (63 bits) that is a function of (seed, stream) alone."""
+        state = np.random.SeedSequence([self.seed, *stream]).generate_state(1, np.uint64)[0]
+        return int(state >> np.uint64(1))
+
+    def prepare(self, images_BCHW: Tensor) -> Tensor:
+        """Bring images into the network's number type and memory format."""
+        dtype = next(self.network.parameters()).dtype
+        return images_BCHW.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def count_finite(metric: Metric, value: Tensor, size: int) -> None:
+    """Add a batch's value to a mean, weighted by the size of the batch, unless it is not finite."""
+    finite = value.isfinite()
+    metric.update(torch.where(finite, value, 0), finite * size)
+
+
+def _collection(metrics: dict[str, Metric], prefix: str) -> MetricCollection:
+    return MetricCollection(dict(metrics), prefix=prefix, compute_groups=False)

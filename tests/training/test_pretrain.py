@@ -1,0 +1,68 @@
+"""The task of pre-training, against what can be worked out by hand."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from helpers.facts import pretraining_facts
+from helpers.tiny_runs import WIDTHS
+from maeseg.data.sources.synthetic import Synthetic
+from maeseg.masking.patches import reconstruction_loss
+from maeseg.masking.visible import GridWindow
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.prediction.examples import load_normalized
+from maeseg.training.pretrain import PretrainTask
+
+ENCODER, SIDE = "test_resnet", 64
+
+
+@pytest.fixture(scope="module")
+def images_BCHW() -> Tensor:
+    source = Synthetic(4)
+    return torch.stack([load_normalized(source.pixels(index), (SIDE, SIDE)) for index in range(4)])
+
+
+def pretrain_task(seed: int = 0) -> PretrainTask:
+    network = MaskedAutoencoder(ENCODER, WIDTHS)
+    return PretrainTask(network, pretraining_facts(), mask_ratio=0.5, normalize_target=True, seed=seed)
+
+
+def test_pretraining_learns_a_fixed_batch(images_BCHW: Tensor) -> None:
+    task = pretrain_task()
+    optimizer = torch.optim.AdamW(task.network.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(25):
+        loss = task.loss(images_BCHW, 0)  # the same visible grids at every step
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(1, abs=0.2)  # an untrained network predicts about the mean
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_loss_of_a_window_is_that_of_its_patches(images_BCHW: Tensor) -> None:
+    task = pretrain_task().double().eval()
+    images_BCHW = images_BCHW.double()
+    window = GridWindow(top=0, left=1, rows=2, columns=1)
+    visible_BYX = task.draw_visible(4, (SIDE, SIDE), 0)
+    predicted = task.network(images_BCHW, visible_BYX, window)
+    expected = reconstruction_loss(predicted.float(), images_BCHW[..., 32:], visible_BYX[..., 1:], 32)
+    torch.testing.assert_close(task.loss(images_BCHW, 0, window=window), expected)
+
+
+# --- visible grids
+
+
+def test_the_visible_grid_depends_on_seed_and_step_alone() -> None:
+    task, same, other = pretrain_task(seed=1), pretrain_task(seed=1), pretrain_task(seed=2)
+    first = task.draw_visible(4, (256, 128), 7)
+    torch.manual_seed(99)
+    torch.rand(5)
+    task.draw_visible(3, (64, 64), 8)
+    assert torch.equal(task.draw_visible(4, (256, 128), 7), first)
+    assert torch.equal(same.draw_visible(4, (256, 128), 7), first)
+    assert first.shape == (4, 8, 4) and (first.flatten(1).sum(1) == 16).all()
+    assert not torch.equal(task.draw_visible(4, (256, 128), 8), first)
+    assert not torch.equal(task.draw_visible(4, (256, 128), 7, 1), first)
+    assert not torch.equal(other.draw_visible(4, (256, 128), 7), first)
