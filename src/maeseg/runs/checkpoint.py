@@ -147,6 +147,8 @@ def restore_masked_autoencoder(checkpoint: Checkpoint) -> MaskedAutoencoder:
     network = restore(checkpoint) if checkpoint.verb == "pretrain" else None
     if not isinstance(network, MaskedAutoencoder):
         raise UserError(f"{checkpoint.path} is of a {checkpoint.verb} run: give a pretrain run")
+    if checkpoint.pretraining:
+        network.patch_size = checkpoint.pretraining.patch_size
     return network
 
 
