@@ -310,11 +310,11 @@ def test_resuming_a_finished_run_changes_nothing(finetuned: Path, pretrained: Pa
 def test_a_stopped_finetune_goes_on_as_if_nothing_had_been(
     finetuned: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
+    run, handler = tmp_path / "run", signal.getsignal(signal.SIGINT)
     with stopped_at("epoch 1/2"):
         assert finetune(run, pretrained) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "maeseg: stopped; go on with --resume"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     assert read_json(run / "run.json")["status"] == "running"
     assert finetune(run, pretrained, "--resume") == 0
     assert curves(run) == curves(finetuned)

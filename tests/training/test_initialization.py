@@ -171,7 +171,7 @@ def test_timms_weights_come_from_its_cache(
     words = ("finetune", "--out", tmp_path / "run", "--weights", "timm", *NETWORK, *TRAINING, *ONE_STEP)
     assert maeseg(*words) == 2
     line = one_line(capsys)
-    assert "the weights of test_resnet cannot be downloaded" in line and "give a file" in line
+    assert "the weights of test_resnet cannot be downloaded" in line and "weights file" in line
     assert not (tmp_path / "run").exists()
 
     published = timm.create_model(ENCODER)
