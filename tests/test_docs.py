@@ -4,12 +4,18 @@ import importlib.util
 import re
 import shlex
 import shutil
+from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
+import torch
 from PIL import Image
 
+import maeseg as library
 from helpers.class_folders import write_folder
 from helpers.tiny_runs import maeseg
 from maeseg.cli import parse
@@ -32,8 +38,8 @@ SMALLER = {
 
 def commands(page: Path, block: str) -> list[list[str]]:
     """The maeseg commands in a page's blocks of a kind."""
-    found = re.findall(rf"```{block}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    lines = "\n".join(found).replace("\\\n", " ").splitlines()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    lines = "\n".join(text for kind, text in blocks if kind == block).replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True) for line in lines if line.startswith("maeseg ")]
 
 
@@ -96,6 +102,32 @@ def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     words = [each for each in commands(ROOT / "README.md", "") if not any("ROOT" in word for word in each)]
     assert len(words) >= 5
     run_all(words)
+
+
+def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay_out(tmp_path)
+    tiny: dict[str, Any] = {"epochs": 1, "batch_size": 4, "workers": 0, "accelerator": "cpu"}
+    network = {"encoder": "test_resnet", "decoder_channels": [16, 8, 8, 8, 8]}
+    names: dict[str, Any] = {
+        "maeseg": SimpleNamespace(
+            pretrain=lambda **options: library.pretrain(**{**options, **network, **tiny, "image_size": 64}),
+            finetune=partial(library.finetune, **tiny),
+            load=library.load,
+            MaskedAutoencoder=library.MaskedAutoencoder,
+        ),
+        "images": torch.rand(2, 3, 64, 64),
+    }
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(block.replace("import maeseg\n", ""), names)
+    assert np.asarray(names["mask"]).shape == (60, 80)
+    assert isinstance(names["unet"], smp.Unet)
+
+
+def test_the_readme_is_a_front_door() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 900
+    assert sum(line.startswith("| ") for line in text.splitlines()) <= 8 + 1  # one table, with its head
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
