@@ -34,7 +34,8 @@ def test_training_loops(name: str) -> None:
     assert all(math.isfinite(loss) for loss in losses)
 
 
-# Lightning's hints on workers, and that its logged figures go nowhere
+# Lightning's hints on workers, and that its logged figures go nowhere; its combined loader with PyTorch 2.14
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.:FutureWarning")
 @pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
 def test_lightning_trainer() -> None:
     losses = run_example("lightning_trainer.py", epochs=1, size=64, encoder=ENCODER, accelerator="cpu")

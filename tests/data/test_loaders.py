@@ -14,7 +14,7 @@ from helpers.fake_pets import write_fake_pets
 from maeseg.data.datasets import LabeledImages, UnlabeledImages
 from maeseg.data.facts import ImageFacts, Part
 from maeseg.data.image_reading import pixels_of
-from maeseg.data.loaders import MAX_PRETRAIN_VAL, PretrainData, SegmentData, TrainData
+from maeseg.data.loaders import MAX_PRETRAIN_VAL, PretrainData, SegmentData, TrainData, killed_readers_named
 from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.base import open_source
 from maeseg.data.sources.synthetic import Synthetic
@@ -399,3 +399,18 @@ def test_a_broken_image_is_one_line_from_a_worker_too(tmp_path: Path, workers: i
     assert message.startswith(str(folder / "images" / "pug_8.jpg"))
     assert message.endswith("remove it or replace it")
     assert "\n" not in message
+
+
+def interrupt_a_write() -> None:
+    """Fail as a write does that PyTorch's signal handler interrupts."""
+    try:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    except RuntimeError:
+        raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904  # as PyTorch's writer does
+
+
+def test_a_killed_reader_is_named_whatever_it_interrupts() -> None:
+    with pytest.raises(UserError, match="pid 7"), killed_readers_named():
+        interrupt_a_write()
+    with pytest.raises(RuntimeError, match="another"), killed_readers_named():
+        raise RuntimeError("another")

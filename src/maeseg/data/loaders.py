@@ -19,7 +19,7 @@ from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import Split, evenly_spread
 from maeseg.data.transforms import crop_transform, eval_transform, pretrain_transform, train_transform
-from maeseg.errors import UserError
+from maeseg.errors import UserError, first_line
 from maeseg.types import Augmentation, BorderRule
 
 MAX_PRETRAIN_VAL = 256
@@ -176,18 +176,28 @@ def killed_readers_named() -> Iterator[None]:
     """Turn PyTorch's error about a dead loader process into one line.
 
     Raises:
-        UserError: Naming the process. PyTorch raises a bare RuntimeError, anywhere, which its message alone tells from
-            others.
+        UserError: Naming the process. PyTorch raises a bare RuntimeError from a signal handler, so at any line; only
+            its message distinguishes it. Code that it interrupts, such as a write, may fail with an error of its own.
     """
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except Exception as error:
+        if (killed := _killed_reader(error)) is None:
             raise
         raise UserError(
-            f"a process that reads images was killed ({str(error).splitlines()[0]}), most often for want of memory: "
+            f"a process that reads images was killed ({first_line(killed)}), most often for want of memory: "
             "go on with --resume, and with fewer --workers or a smaller --batch_size"
         ) from error
+
+
+def _killed_reader(error: BaseException) -> RuntimeError | None:
+    """PyTorch's error about a dead loader process: the error itself, or one during whose handling it was raised."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, RuntimeError) and "DataLoader worker" in str(found):
+            return found
+        found = found.__context__
+    return None
 
 
 def _common(workers: int) -> dict[str, Any]:
