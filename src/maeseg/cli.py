@@ -33,20 +33,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; those of the process if None.
 
     Returns:
-        Exit code: 0, 2 for something the user can put right (one line on standard error says what), 130 for Ctrl-C, 143
-        for SIGTERM.
+        Exit code: 0, 2 for an error that the user can correct (one line on standard error names it), 130 for Ctrl-C,
+        143 for SIGTERM.
     """
     options: dict[str, Any] = {}
     print_anything()
     speaks = os.environ.get("LOCAL_RANK", "0") == "0"  # with several devices one process does
-    # Lines, not tracebacks: whatever else goes wrong is a bug, and shows itself as one.
+    # One line for errors of the user; any other exception is a bug and keeps its traceback.
     try:
         with terminable():
             command, options = parse(list(sys.argv[1:] if argv is None else argv))
             logging.basicConfig(format="%(message)s", stream=sys.stderr)
             # Of other libraries, warnings alone.
             logging.getLogger("maeseg").setLevel(logging.INFO if speaks else logging.WARNING)
-            logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is said by who reads the file
+            logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the reader of the file reports what matters
             tune_allocator()
             result = COMMANDS[command](**options)
             if speaks:
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def print_anything() -> None:
-    """Print an escape for what the terminal's encoding lacks, such as a byte of a name that is not UTF-8."""
+    """Make standard streams escape characters that the terminal's encoding lacks, such as bytes that are not UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -70,7 +70,7 @@ def print_anything() -> None:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Have SIGTERM end what is going on as Ctrl-C does, by an exception; training saves its state first."""
+    """Make SIGTERM end the command by an exception, as Ctrl-C does; training saves its state first."""
 
     def end(signum: int, frame: object) -> None:
         raise Terminated
@@ -86,11 +86,11 @@ def terminable() -> Iterator[None]:
 
 
 def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
-    """Words to a command and its options.
+    """Parse words into a command and its options.
 
     Raises:
-        UserError: If a command or option does not exist, is missing, or has a value of the wrong kind.
-        SystemExit: After printing help or the version.
+        UserError: A command or option does not exist, is missing, or has a value of the wrong kind.
+        SystemExit: Help or the version was printed.
     """
     from jsonargparse import ArgumentError
 
@@ -134,7 +134,7 @@ def normalize(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     """Check option names, take dashes for underscores, and let a switch stand alone: ``--resume``.
 
     Raises:
-        UserError: Naming an option that does not exist, and the nearest that does.
+        UserError: An option does not exist; the message names the nearest that does.
     """
     parameters = options_of(function)
     switches = {name for name, parameter in parameters.items() if isinstance(parameter.default, bool)}
@@ -184,7 +184,7 @@ def version() -> str:
 
 
 def tune_allocator() -> None:
-    """Keep large blocks inside glibc's heap instead of giving each back to the system.
+    """Keep large blocks inside glibc's heap instead of returning each to the system.
 
     A training step allocates and frees the same large blocks again and again; fresh memory costs a page fault per
     4 KB, which took 15 to 35 % of a step on two cores.

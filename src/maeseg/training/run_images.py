@@ -1,4 +1,4 @@
-"""Images of a run: chosen when it begins, the same ones from then on.
+"""Images of a run: chosen at its beginning and fixed from then on.
 
 A resumed run takes them from its ``images.csv``, a run of a comparison from the comparison's: images that were added to
 the folder since are not used, and a missing one is named.
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunImages:
-    """The images of a run.
+    """Images of a run.
 
     Attributes:
         source: All images that the options name.
@@ -58,7 +58,7 @@ class RunImages:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of images in each part, for run.json."""
+        """Number of images in each split, for run.json."""
         return {"train": len(self.split.train), "val": len(self.split.val), "test": len(self.split.test)}
 
     def choose_labels(self, labels: int | float | str, seed: int) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ class RunImages:
         return label_subset(train, self.contents, labels, seed)
 
     def listed(self, train: Iterable[int], inherited: Sequence[Listed] = ()) -> ImageList:
-        """List every image with its part.
+        """List every image with its split.
 
         Args:
             train: Images that are trained on.
@@ -168,7 +168,7 @@ class _Stored:
 
 
 def _stored(out: Path, resume: bool) -> _Stored | None:
-    """The list that a resumed run uses: its own, or that of the comparison it belongs to."""
+    """List that a resumed run uses: its own, or that of the comparison it belongs to."""
     comparison = _comparison_of(out)
     # asked first: another process of the same run writes the list before it makes these folders
     begun = any((out / name).exists() for name in (CHECKPOINTS, RUNS))
@@ -184,7 +184,7 @@ def _stored(out: Path, resume: bool) -> _Stored | None:
 
 
 def _comparison_of(out: Path) -> Path | None:
-    """The comparison that a run folder belongs to: its runs lie in COMPARISON/runs."""
+    """Comparison that a run folder belongs to: its runs lie in COMPARISON/runs."""
     runs = out.absolute().parent
     comparison = runs.parent
     inside = runs.name == RUNS and (comparison / IMAGES).is_file() and has_run(comparison)
@@ -194,7 +194,7 @@ def _comparison_of(out: Path) -> Path | None:
 def _again(
     source: Source, contents: tuple[str, ...], faults: Mapping[int, str], stored: _Stored, out: str
 ) -> RunImages:
-    """Find the images of a list, in its order, so that sums over them have the same last bits."""
+    """Find the images of a list, in its order, so that sums over them are bit-exact."""
     there: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, content in enumerate(contents):
         there[source.file(index), content].append(index)
