@@ -6,6 +6,7 @@ from typing import Any
 
 from maeseg.data.sources.registry import DATASET, find_opener, source_names
 from maeseg.errors import UserError, nearest
+from maeseg.types import CUSTOM_LOSS
 
 _OF_DATA = ("data", "val", "test")  # options that take a dataset object
 
@@ -49,5 +50,5 @@ def describe_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Describe options for config.yaml: datasets by :func:`describe`, a custom loss as ``custom:NAME``."""
     found = {name: describe(value) if name in _OF_DATA else value for name, value in options.items()}
     if callable(loss := found.get("loss")):
-        found["loss"] = f"custom:{getattr(loss, '__name__', type(loss).__name__)}"
+        found["loss"] = f"{CUSTOM_LOSS}{getattr(loss, '__name__', type(loss).__name__)}"
     return found

@@ -154,8 +154,8 @@ def class_figures(confusion_KK: Floats) -> list[dict[str, float | int | None]]:
 class Reliability:
     """Predicted probability against labels, in bins of equal width from 0 to 1: arrays of shape (BINS,).
 
-    The probability is that of foreground; with several classes that of the predicted class of each pixel (Guo et al. 2017,
-    On Calibration of Modern Neural Networks, section 2).
+    The probability is that of foreground; with several classes that of the predicted class of each pixel
+    (Guo et al. 2017, On Calibration of Modern Neural Networks, section 2).
 
     Attributes:
         pixels: Pixels whose probability lies in the bin.
