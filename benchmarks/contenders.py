@@ -1,10 +1,10 @@
-"""What is timed: an encoder alone, and a whole pre-training step, each on visible patches and in other ways.
+"""Timed operations: an encoder alone and a full pre-training step, each on visible patches and in other ways.
 
     encoder, visible patches   maeseg.sparse.encode_visible
     encoder, emulated          the dense network, masked by hooks (as the public SparK code does)
-    encoder, dense             the dense network on whole images, no masking
-    step, visible patches      a whole pre-training step: encoder, U-Net decoder, loss, backward, AdamW
-    step, 4 x 4 window         the same with a decoder that looks through a window of 4 x 4 patches
+    encoder, dense             the dense network on unmasked images
+    step, visible patches      a full pre-training step: encoder, U-Net decoder, loss, backward, AdamW
+    step, 4 x 4 window         the same with a decoder restricted to a window of 4 x 4 patches
     step, emulated             the same step with the emulated encoder
     step, SparK                SparK's own code with its own decoder, from a checkout of it
 
@@ -69,7 +69,7 @@ class Case:
 
 
 def encode_dense(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
-    """Encode whole images."""
+    """Encode unmasked images."""
     return list(encoder(images_BCHW))
 
 
@@ -123,7 +123,7 @@ def encoder_job(encode: Encode, case: Case) -> Job:
 
 
 def step_job(case: Case, window: int | None = None, emulated: bool = False) -> Job:
-    """A whole pre-training step."""
+    """Full pre-training step."""
     model, images, visible = build_model(case), case.images(), case.visible()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     side = case.image_size // PATCH

@@ -1,10 +1,10 @@
-"""How many images a second does ``maeseg.predict`` segment, against a plain loop of segmentation-models-pytorch?
+"""Throughput of ``maeseg.predict`` in images per second, against a plain loop of segmentation-models-pytorch.
 
     python benchmarks/predict_throughput.py --images FOLDER [--run RUN]
 
-Both sides load the same network from the same run and write a label of every image, taken whole, at its own size, no
-overlays; what each takes includes all of that. Each has a process of its own, ours with the allocator that the command
-line sets, and they are timed in turns, so that a ratio compares like with like on a drifting machine.
+Both sides load the same network from the same run and write a label of every image, untiled, at its own size, no
+overlays; the time includes all of that. Each runs in a separate process, maeseg with the allocator settings of the
+command line. They are timed in turns, so that the ratio is not biased by a drift of the machine's speed.
 """
 
 import argparse

@@ -104,14 +104,14 @@ def compare(encoder: nn.Module, images: Tensor, visible: Tensor) -> None:
 
 
 def parity(case: Case) -> None:
-    """Compare values and gradients in both precisions, and the whole network's reconstruction."""
+    """Compare values and gradients in both precisions, and the reconstruction of the complete network."""
     encoder, images, visible = build_encoder(case), case.images(), case.visible()
     for dtype in (torch.float64, torch.float32):
         compare(encoder.to(dtype), images.to(dtype), visible)
     model = build_model(case)
     with torch.no_grad():
         difference = (model(images, visible) - reconstruct_emulated(model, images, visible)).abs().max()
-    print(f"  whole network: largest difference of the reconstruction {float(difference):.1e}")
+    print(f"  complete network: largest difference of the reconstruction {float(difference):.1e}")
 
 
 def peak_memory(build: Callable[[], Job], device: str) -> float:

@@ -1,4 +1,4 @@
-"""Fills docs/options.md, when the site is built, from the commands' signatures and docstrings."""
+"""Generation of docs/options.md, when the site is built, from the signatures and docstrings of the commands."""
 
 import inspect
 from collections.abc import Callable
@@ -13,14 +13,14 @@ MARK = "<!-- options -->"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by mkdocs for each page."""
+    """Replace the mark in a page by the options; mkdocs calls it for each page."""
     if MARK not in markdown:
         return markdown
     return markdown.replace(MARK, "\n\n".join(section(command) for command in COMMANDS.values()))
 
 
 def section(command: Callable[..., Any]) -> str:
-    """A command's heading, summary and table of options."""
+    """Heading, summary and table of options of a command."""
     docstring = parse(inspect.getdoc(command) or "")
     meanings = {each.arg_name: " ".join((each.description or "").split()) for each in docstring.params}
     rows = [
@@ -32,7 +32,7 @@ def section(command: Callable[..., Any]) -> str:
 
 
 def default(parameter: inspect.Parameter) -> str:
-    """An option's default in words."""
+    """Default of an option as text."""
     if parameter.default is inspect.Parameter.empty:
         return "required"
     return "" if parameter.default is None else f"`{parameter.default}`"

@@ -1,4 +1,4 @@
-"""Pre-train and fine-tune on datasets of your own: any ``torch.utils.data.Dataset``, or a source by name."""
+"""Pre-train and fine-tune on custom datasets: any ``torch.utils.data.Dataset``, or a source by name."""
 
 import tempfile
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 import maeseg
 
 
-class Discs(Dataset):
+class Discs(Dataset[Any]):
     """Bright discs on noise; item ``i`` is always the same image. Replace it with your own reader."""
 
     class_names = ("background", "disc")
@@ -39,7 +39,7 @@ def open_discs(root: str, *, labeled: bool, **options: Any) -> Discs:
 
 
 def main(out: str | None = None, count: int = 100, epochs: int = 20, **options: Any) -> dict[str, Any]:
-    """Train; returns the figures on the validation images."""
+    """Train; return the figures on the validation images."""
     runs = Path(out or tempfile.mkdtemp())
     network: dict[str, Any] = {"encoder": "resnet18", "image_size": 64, "epochs": epochs, "batch_size": 8, **options}
     maeseg.pretrain(data=Discs(count, labeled=False), out=str(runs / "pretrained"), **network)

@@ -63,4 +63,5 @@ def test_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for cell in cells:
         exec(cell, namespace)
     assert namespace["figures"].keys() == {"pretrained", "scratch"}
+    assert namespace["class_map"].ndim == 2
     assert not any(cell.get("outputs") for cell in notebook["cells"])

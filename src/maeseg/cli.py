@@ -1,4 +1,4 @@
-"""The command line: ``maeseg COMMAND --option value``; the commands' signatures are its options."""
+"""Command line: ``maeseg COMMAND --option value``; the parameters of the commands are its options."""
 
 import contextlib
 import inspect
@@ -18,6 +18,7 @@ from maeseg.commands.printing import print_result
 from maeseg.commands.registry import COMMANDS
 from maeseg.errors import Terminated, UserError, in_one_line, nearest
 from maeseg.runs.layout import CONFIG
+from maeseg.types import CUSTOM_LOSS
 from maeseg.utils.parsing import add_options, check_values, one_line, options_of, typed_options
 
 if TYPE_CHECKING:
@@ -33,23 +34,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; those of the process if None.
 
     Returns:
-        Exit code: 0, 2 for something the user can put right (one line on standard error says what), 130 for Ctrl-C, 143
-        for SIGTERM.
+        Exit code: 0, 2 for an error that the user can correct (one line on standard error names it), 130 for Ctrl-C,
+        143 for SIGTERM.
     """
     options: dict[str, Any] = {}
     print_anything()
-    speaks = os.environ.get("LOCAL_RANK", "0") == "0"  # with several devices one process does
-    # Lines, not tracebacks: whatever else goes wrong is a bug, and shows itself as one.
+    reports = os.environ.get("LOCAL_RANK", "0") == "0"  # one of several processes
+    # One line for errors of the user; any other exception is a bug and keeps its traceback.
     try:
         with terminable():
             command, options = parse(list(sys.argv[1:] if argv is None else argv))
             logging.basicConfig(format="%(message)s", stream=sys.stderr)
             # Of other libraries, warnings alone.
-            logging.getLogger("maeseg").setLevel(logging.INFO if speaks else logging.WARNING)
-            logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is said by who reads the file
+            logging.getLogger("maeseg").setLevel(logging.INFO if reports else logging.WARNING)
+            logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the reader of the file reports what matters
             tune_allocator()
             result = COMMANDS[command](**options)
-            if speaks:
+            if reports:
                 print_result(command, options, result)
     except UserError as error:
         line = in_one_line(error)  # a file's name may have several
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def print_anything() -> None:
-    """Print an escape for what the terminal's encoding lacks, such as a byte of a name that is not UTF-8."""
+    """Make standard streams escape characters that the terminal's encoding lacks, such as bytes that are not UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -70,7 +71,7 @@ def print_anything() -> None:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Have SIGTERM end what is going on as Ctrl-C does, by an exception; training saves its state first."""
+    """Make SIGTERM end the command by an exception, as Ctrl-C does; training saves its state first."""
 
     def end(signum: int, frame: object) -> None:
         raise Terminated
@@ -86,11 +87,11 @@ def terminable() -> Iterator[None]:
 
 
 def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
-    """Words to a command and its options.
+    """Parse words into a command and its options.
 
     Raises:
-        UserError: If a command or option does not exist, is missing, or has a value of the wrong kind.
-        SystemExit: After printing help or the version.
+        UserError: A command or option does not exist, is missing, or has a value of the wrong kind.
+        SystemExit: Help or the version was printed.
     """
     from jsonargparse import ArgumentError
 
@@ -115,7 +116,7 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
 
 
 def make_parser(given: str, version: str) -> "ArgumentParser":
-    """Parser of the command line: every command, and the options of the one that is given."""
+    """Build the parser of the command line: every command, and the options of the given one."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog="maeseg", description=maeseg.__doc__, exit_on_error=False, version=version)
@@ -134,7 +135,7 @@ def normalize(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     """Check option names, take dashes for underscores, and let a switch stand alone: ``--resume``.
 
     Raises:
-        UserError: Naming an option that does not exist, and the nearest that does.
+        UserError: An option does not exist; the message names the nearest that does.
     """
     parameters = options_of(function)
     switches = {name for name, parameter in parameters.items() if isinstance(parameter.default, bool)}
@@ -159,9 +160,12 @@ def normalize(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
 
 
 def resumed_config(command: str, words: Sequence[str]) -> list[str]:
-    """Words that read the options of the run that is resumed: ``--out RUN --resume`` then repeats them.
+    """Words that read the options of a resumed run, so that ``--out RUN --resume`` is enough.
 
-    Options that are given too count, and the run refuses those that may not be others.
+    Options that are given as well take precedence; the run refuses those that must not differ.
+
+    Raises:
+        UserError: The run has a custom loss.
     """
     import yaml
 
@@ -170,21 +174,34 @@ def resumed_config(command: str, words: Sequence[str]) -> list[str]:
     if values.get("--resume") != "true" or "--out" not in values or "--config" in values or not config.is_file():
         return []
     try:
-        typed_options(COMMANDS[command], yaml.safe_load(config.read_text(encoding="utf-8")))
+        options = yaml.safe_load(config.read_text(encoding="utf-8"))
+        custom = custom_loss(options)
+        typed_options(COMMANDS[command], {**options, "loss": "dice"} if custom else options)
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError, UserError):
-        return []  # damaged, or of another command: the run itself says what is wrong with the folder
+        return []  # damaged, or of another command: the error comes from the run itself
+    if custom:
+        raise UserError(
+            f"--resume: {config.parent} was trained with the custom loss {custom}, which only Python can pass: "
+            f"resume it with maeseg.{command}(..., loss={custom}, resume=True)"
+        )
     return ["--config", str(config)]
 
 
+def custom_loss(options: Any) -> str:
+    """Name of the custom loss in the content of a config.yaml; empty without one."""
+    loss = options.get("loss") if isinstance(options, dict) else None
+    return loss.removeprefix(CUSTOM_LOSS) if isinstance(loss, str) and loss.startswith(CUSTOM_LOSS) else ""
+
+
 def version() -> str:
-    """The installed version."""
+    """Installed version."""
     from maeseg.utils.system import version_of
 
     return version_of("maeseg")
 
 
 def tune_allocator() -> None:
-    """Keep large blocks inside glibc's heap instead of giving each back to the system.
+    """Keep large blocks inside glibc's heap instead of returning each to the system.
 
     A training step allocates and frees the same large blocks again and again; fresh memory costs a page fault per
     4 KB, which took 15 to 35 % of a step on two cores.

@@ -1,8 +1,8 @@
-"""Options of ``pretrain``, ``finetune`` and ``compare``: each with its type, default, range and meaning, once.
+"""Options of ``pretrain``, ``finetune`` and ``compare``, each with type, default, range and meaning.
 
-Functions, command line, YAML files, recipes and documentation are made from these dataclasses. A configuration is put
-together from groups of options; they are listed from its last base class to its first. A subclass that gives another
-default keeps meaning and range.
+The functions, the command line, YAML files, recipes and the documentation are generated from these dataclasses. A
+configuration combines groups of options, listed from its last base class to its first. A subclass with another default
+keeps meaning and range.
 """
 
 import dataclasses
@@ -32,9 +32,9 @@ class Option:
     """Meaning and range of an option.
 
     Args:
-        help: Meaning, for people.
-        at_least: Smallest value of a number.
-        at_most: Largest value of a number.
+        help: Description of the option.
+        at_least: Minimum of a number.
+        at_most: Maximum of a number.
     """
 
     help: str
@@ -56,7 +56,7 @@ def option(help: str, default: Any = MISSING, *, at_least: float = -math.inf, at
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options whose ranges are checked when they are made.
+    """Options whose ranges are checked at construction.
 
     Raises:
         UserError: A number is out of range.
@@ -86,39 +86,39 @@ class DataOptions(Options):
 
     data: Data = option(
         "``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic``, ``synthetic:COUNT``, a folder, or a file that describes "
-        "one (``data.yaml``). A folder holds images or tar shards in any depth to pre-train on, ``images/`` and "
-        "``masks/`` to fine-tune on."
+        "one (``data.yaml``). A folder contains images or tar shards at any depth for pre-training, ``images/`` and "
+        "``masks/`` for fine-tuning."
     )
     out: str = option("Run folder to write.")
     channels: int | None = option(
-        "Channels of the images; by default those of the starting weights, or 3. Other than RGB, images are read as "
-        "they are stored (TIFF, NumPy arrays, gray or RGBA pictures) and normalized by their own statistics.",
+        "Number of image channels; by default that of the initial weights, or 3. Images other than RGB are read "
+        "unconverted (TIFF, NumPy arrays, gray or RGBA images) and normalized by their own statistics.",
         None,
         at_least=1,
         at_most=1024,
     )
     val: Held = option(
-        "Validation images, never trained on: a share (0.2) or a count (500), drawn by the content of each image, so "
-        "that every command and seed holds out the same ones, copies included; or a data set, like ``data``, or a "
-        "text file of names, one in a line. A data set with ``train``, ``val`` and ``test`` folders keeps its own "
-        "parts. Pre-training must hold out all images that fine-tuning validates or tests on.",
+        "Held-out validation images: a share (0.2) or a number (500), drawn by the content of each image, so that "
+        "every command and seed holds out the same ones, copies included; or a data set, as in ``data``; or a text "
+        "file of names, one per line. A data set with ``train``, ``val`` and ``test`` folders keeps these splits. "
+        "Pre-training must hold out all validation and test images of fine-tuning.",
         0.2,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartOptions(Options):
-    """Weights to start from, and the seed."""
+    """Initial weights and seed."""
 
     weights: str | None = option(
-        "Weights to start from: a pretrain run (encoder and decoder), to fine-tune also a finetune run (with its "
-        "head); a file or folder of weights in the names of timm, segmentation-models-pytorch, SparK, ConvNeXt or "
-        "EfficientNet-PyTorch (the encoder; to fine-tune also the decoder of a U-Net); or ``timm`` for those that "
-        "timm publishes. Random weights if left out.",
+        "Initial weights: a pretrain run (encoder and decoder); for fine-tuning also a finetune run (including its "
+        "head); a file or folder of weights in the naming of timm, segmentation-models-pytorch, SparK, ConvNeXt or "
+        "EfficientNet-PyTorch (the encoder; for fine-tuning also the decoder of a U-Net); or ``timm`` for timm's "
+        "published weights. Random by default.",
         None,
     )
     seed: int = option(
-        "Seed of all that is random: new weights, order, augmentation, visible grids, choice of labels.",
+        "Random seed: new weights, order, augmentation, visible grids, choice of labels.",
         0,
         at_least=0,
         at_most=2**32 - 1,
@@ -127,17 +127,19 @@ class StartOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(Options):
-    """Network and size of its input."""
+    """Network and input size."""
 
-    encoder: str | None = option("A timm convnet; by default that of the starting weights, or resnet18.", None)
+    encoder: str | None = option(
+        "Convolutional encoder of timm, by name; by default that of the initial weights, or resnet18.", None
+    )
     decoder_channels: list[int] | None = option(
-        "Widths of the U-Net's decoder, coarse to fine; by default those of the starting weights, or 256, 128, 64, 32, "
-        "16. Five of them make a U-Net whose largest stride is 32, four one of 16.",
+        "Channels of the decoder stages of the U-Net, coarse to fine; by default those of the initial weights, or 256, "
+        "128, 64, 32, 16. With five stages the largest stride is 32, with four 16.",
         None,
     )
     image_size: int | list[int] | None = option(
-        "Side in pixels, or [height, width]: to pre-train multiples of the patch size, to fine-tune multiples of the "
-        "largest stride and by default that of the starting weights, or 224.",
+        "Side in pixels, or [height, width]: multiples of the patch size for pre-training, of the largest stride for "
+        "fine-tuning. By default 224; in fine-tuning that of the initial weights.",
         None,
     )
 
@@ -147,65 +149,66 @@ class TrainingOptions(Options):
     """Optimization."""
 
     epochs: int = option(
-        "Epochs to train. Validation follows each, or where that would take more than a quarter of the time every "
-        "second, third and so on, and the last. More of them lengthen a run with ``resume``, but no comparison.",
+        "Number of epochs. Validation follows each epoch, or every n-th and the last if it would take more than a "
+        "quarter of the time. With ``resume``, a larger number extends a run, but no comparison.",
         at_least=1,
     )
     batch_size: int = option("Images per step.", at_least=1)
     augment: list[Augmentation] | None = option(
-        "Augmentations beside crops, flips of left and right and, in fine-tuning, colors, such as ``[vflip, rotate]`` "
-        "for images without an upright position (from above, under a microscope): ``vflip`` turns half of them "
-        "upside down, ``rotate`` all by 0, 90, 180 or 270 degrees.",
+        "Augmentations besides random crops, horizontal flips and, in fine-tuning, color jitter, such as ``[vflip, "
+        "rotate]`` for images without a fixed orientation (aerial, microscopy): ``vflip`` flips vertically with "
+        "probability 0.5, ``rotate`` rotates by 0, 90, 180 or 270 degrees.",
         None,
     )
     lr: float = option(
-        "Highest learning rate of AdamW. To pre-train, 1e-3 suits random weights and a fifth of it published ones; to "
-        "fine-tune for some hundred steps the default suits both.",
+        "Peak learning rate of AdamW. In pre-training, 1e-3 suits random weights, and 2e-4 published ones; in "
+        "fine-tuning of some hundred steps the default suits both.",
         at_least=0,
     )
     layer_decay: float = option(
-        "Learning rate of each stage of the encoder relative to that of the next, of the deepest relative to that of "
-        "the decoder: 1 for the same rate everywhere, 0.7 to keep good weights, 0 to train the decoder alone.",
+        "Learning rate of each encoder stage relative to the next, of the deepest relative to the decoder: 1 for equal "
+        "rates, 0.7 to change good weights little, 0 to train the decoder alone.",
         1.0,
         at_least=0,
         at_most=1,
     )
     weight_decay: float = option("Weight decay of AdamW.", 0.05, at_least=0)
-    warmup: float = option("Share of the steps over which the learning rate rises.", at_least=0, at_most=1)
-    clip: float = option("Largest norm of the gradient; 0 for no limit.", at_least=0)
+    warmup: float = option("Share of the steps with a linearly rising learning rate.", at_least=0, at_most=1)
+    clip: float = option("Maximum norm of the gradient; 0 for no limit.", at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(Options):
     """Devices, faults and the run folder."""
 
-    workers: int = option("Processes that read images.", 2, at_least=0)
-    precision: Precision = option("Arithmetic; bf16-mixed is fastest where the processor has it.", "32-true")
-    accelerator: str = option("cpu, gpu, mps or auto.", "auto")
+    workers: int = option("Number of processes that read images.", 2, at_least=0)
+    precision: Precision = option(
+        "Floating-point precision; bf16-mixed is fastest on hardware that supports it.", "32-true"
+    )
+    accelerator: str = option("Type of accelerator: cpu, gpu, mps or auto.", "auto")
     devices: int | str = option("Number of accelerators, or auto.", 1)
     save_every: float = option(
-        "Minutes after which the state is saved within an epoch too; it is saved after each epoch anyway.",
+        "Minutes between checkpoints within an epoch; a checkpoint is also saved after each epoch.",
         10.0,
         at_least=0,
     )
     on_nonfinite: OnNonfinite = option(
-        "At a step whose loss or gradient is not finite, ``stop`` the run or ``skip`` the step; either way the step's "
-        "images are listed in ``nonfinite.json``.",
+        "Action at a step with a non-finite loss or gradient: ``stop`` the run or ``skip`` the step. In both cases the "
+        "images of the step are listed in ``nonfinite.json``.",
         "stop",
     )
     on_bad_image: OnBadImage = option(
-        "Images or labels that cannot be used, found before training begins: ``fail`` names them, ``skip`` leaves "
-        "them out and lists them in ``skipped.csv``.",
+        "Action for images or labels that cannot be used, checked before training: ``fail`` names them, ``skip`` "
+        "leaves them out and lists them in ``skipped.csv``.",
         "fail",
     )
-    download: bool = option("Fetch Oxford-IIIT Pet if it is missing.", False)
+    download: bool = option("Download Oxford-IIIT Pet if it is missing.", False)
     resume: bool = option(
-        "Go on from the last checkpoint in ``out``, at the very step. On the command line the other options are those "
-        "of the run, and need not be given again; with more ``epochs`` the learning rate goes on as that of a run of "
-        "so many.",
+        "Continue from the last checkpoint in ``out``, at the same step. On the command line the other options are "
+        "those of the run. With more ``epochs`` the learning rate continues as in a run of that length.",
         False,
     )
-    overwrite: bool = option("Replace what ``out`` holds.", False)
+    overwrite: bool = option("Replace the content of ``out``.", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,20 +216,20 @@ class ReconstructionOptions(Options):
     """Masked patches and their reconstruction."""
 
     extra: list[str] | str | None = option(
-        "More images to train on, never to validate: ``PATH``, ``PATH,PATH`` or a list, each like ``data``. What is in "
-        "``data`` already is not taken twice, and copies of images that are held out are left out.",
+        "Additional training images, never used for validation: ``PATH``, ``PATH,PATH`` or a list, each as in "
+        "``data``. Images that are also in ``data`` count once, and copies of held-out images are left out.",
         None,
     )
     patch_size: int | None = option(
-        "Side of a patch in pixels, a multiple of the U-Net's largest stride; by default the largest that gives an "
-        "image at least 6 x 6 patches, or else that stride.",
+        "Side of a patch in pixels, a multiple of the largest stride of the U-Net; by default the largest with at "
+        "least 6 x 6 patches per image, or otherwise that stride.",
         None,
     )
-    mask_ratio: float = option("Share of patches to hide, between 0 and 1.", 0.6)
-    normalize_target: bool = option("Reconstruct each patch at mean 0 and standard deviation 1.", True)
+    mask_ratio: float = option("Share of masked patches, between 0 and 1.", 0.6)
+    normalize_target: bool = option("Normalize the target of each patch to mean 0 and standard deviation 1.", True)
     decoder_window: int | None = option(
-        "Side, in patches, of a random window of each image that the decoder reconstructs in a training step: faster; "
-        "by default all of the image.",
+        "Side, in patches, of a random window of each image that the decoder reconstructs in a training step, which is "
+        "faster; by default all of the image.",
         None,
         at_least=1,
     )
@@ -246,51 +249,50 @@ class PretrainConfig(RunOptions, TrainingOptions, ReconstructionOptions, Network
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions(Options):
-    """Labels, and the figures measured on them."""
+    """Labels and metrics."""
 
     classes: str | None = option(
-        "File that lists the labels' classes, background first: a YAML list of names in the order of their values "
-        "(``[background, road, car]``), names with values (``road: 1``) or with the colors that labels are painted in "
-        "(``road: [128, 64, 128]``); or a label that is a PNG with a palette. By default labels have foreground and "
-        "background.",
+        "Class list, background first: a YAML file with a list of names in the order of their values (``[background, "
+        "road, car]``), names with values (``road: 1``) or names with label colors (``road: [128, 64, 128]``); or a "
+        "label file that is a PNG with a palette. By default foreground and background.",
         None,
     )
     border: BorderRule = option(
-        "Meaning of border pixels, of value 255, in the loss and in the metrics; with ``classes`` background or "
-        "ignore.",
+        "Meaning of border pixels (255) in loss and metrics; with ``classes`` background or ignore.",
         "background",
     )
     crop: int | list[int] | None = option(
-        "Side in pixels, or [height, width], multiples of the largest stride: train on random crops of so many stored "
-        "pixels, nothing resized, and measure in tiles of that size, as ``predict`` then takes them. For images of "
-        "one scale with small things in them (aerial, microscopy). Smaller images are padded by their reflection, "
-        "which does not count. An epoch draws one crop of each image: ``steps_per_epoch`` draws more. By default "
-        "images are resized, unless the starting weights are of a run with crops.",
+        "Side in pixels, or [height, width], multiples of the largest stride: train on random crops at native "
+        "resolution, and evaluate and predict with a sliding window of that size. For images of one scale with small "
+        "objects (aerial, microscopy). Smaller images are padded by reflection; padding does not count. An epoch "
+        "draws one crop per image; ``steps_per_epoch`` draws more. By default images are resized, unless the initial "
+        "weights are of a run with crops.",
         None,
     )
     test: Held = option(
-        "Test images, as ``val`` and beside those; with them the final figures are from images that chose nothing. "
-        "Pre-training on the same images must hold out both: ``val`` 0.3 for 0.2 and 0.1.",
+        "Held-out test images, in addition to ``val`` and given in the same way; the final metrics are then measured "
+        "on images that no checkpoint was chosen by. Pre-training on the same images must hold out both: ``val`` 0.3 "
+        "for 0.2 and 0.1.",
         0,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions(Options):
-    """Loss, and the steps that minimize it."""
+    """Loss and steps."""
 
     steps_per_epoch: int | None = option(
-        "Steps in an epoch, the labels repeated as needed; None for one pass over them.", None, at_least=1
+        "Steps per epoch, repeating the labels as needed; by default one pass over them.", None, at_least=1
     )
     schedule: Schedule = option("Learning rate after warm-up: ``cosine`` falls to 0, ``constant`` stays.", "cosine")
     loss: Loss = option(
-        "Loss to minimize: soft Dice loss plus cross-entropy, soft Dice loss plus focal loss (for classes that are "
-        "rare or hard), or soft Dice loss alone.",
+        "Loss: soft Dice loss plus cross-entropy, soft Dice loss plus focal loss (for rare or difficult classes), or "
+        "soft Dice loss alone.",
         "dice+ce",
     )
     class_weights: ClassWeights = option(
-        "Weight of a pixel of each class in the cross-entropy or focal loss, background first: ``balanced`` "
-        "(inversely to its share of the labels that are trained on) or a list; by default all alike.",
+        "Weight of each class in the cross-entropy or focal loss, background first: ``balanced`` (inverse to its share "
+        "of the training labels) or a list; equal by default.",
         None,
     )
 
@@ -307,14 +309,12 @@ class SegmentationOptions(RunOptions, LossOptions, TrainingOptions, LabelOptions
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions(Options):
-    """Part of the weights that is taken, and the labels to train on."""
+    """Transferred weights and training labels."""
 
-    transfer: Transfer = option(
-        "Part that is taken from a run, or a U-Net, that training starts from.", "encoder+decoder"
-    )
+    transfer: Transfer = option("Part of the initial weights that is loaded, from a run or a U-Net.", "encoder+decoder")
     labels: int | float | str = option(
-        "Labeled images to train on: a share (0.1) or a count (64), for one seed a smaller set within a larger one; "
-        "or a text file that lists them, one in a line, as ``images/cat_7.jpg``.",
+        "Labeled training images: a share (0.1) or a number (64), for each seed a subset of every larger set; or a "
+        "text file of names, one per line, such as ``images/cat_7.jpg``.",
         1.0,
     )
 
@@ -332,11 +332,11 @@ class ComparisonOptions(Options):
 
     inits: list[str] = option(
         "Initializations: ``scratch``, pretrain runs (``RUN:encoder`` to transfer the encoder alone), files of an "
-        "encoder's weights, and ``timm`` for those that timm publishes. The starting weights that other options name "
+        "encoder's weights, and ``timm`` for timm's published weights. The initial weights that other options refer to "
         "are those of the first run among them."
     )
-    labels: list[int | float] = option("Shares (floats) and counts (ints) of labeled images.")
-    seeds: int | list[int] = option("Number of seeds, or one number for each entry of ``labels``.", 3)
+    labels: list[int | float] = option("Shares (floats) and numbers (integers) of labeled images.")
+    seeds: int | list[int] = option("Number of seeds, or a list of one number per entry of ``labels``.", 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,9 +346,8 @@ class CompareConfig(SegmentationOptions, ComparisonOptions, DataOptions):
     epochs: int = 10
     steps_per_epoch: int = 50
     resume: bool = option(
-        "Skip the runs that are finished, go on with the one that was stopped. More inits, labels or seeds than before "
-        "add their runs, on the images that the comparison began with; the report says so if seeds were added when "
-        "some were known.",
+        "Skip finished runs and continue the interrupted one. Additional inits, labels or seeds add their runs, on the "
+        "images of the comparison; the report notes seeds that were added after results were known.",
         False,
     )
 
@@ -356,7 +355,7 @@ class CompareConfig(SegmentationOptions, ComparisonOptions, DataOptions):
         """Options of one of its runs.
 
         Args:
-            own: Options of that run alone, and others than the comparison's.
+            own: Options of that run alone, which replace those of the comparison.
         """
         of_a_run = {each.name for each in dataclasses.fields(FinetuneConfig)}
         shared = {name: value for name, value in self.as_dict().items() if name in of_a_run}

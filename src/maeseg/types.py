@@ -20,6 +20,9 @@ Transfer = Literal["encoder+decoder", "encoder"]
 LossName = Literal["dice+ce", "dice+focal", "dice"]
 """Loss of fine-tuning: soft Dice loss plus cross-entropy or focal loss, or soft Dice loss alone."""
 
+CUSTOM_LOSS = "custom:"
+"""Prefix of a custom loss in config.yaml, before the name of its function."""
+
 ClassWeights = Literal["balanced"] | list[float] | None
 """Weight of each class in the loss: inverse to its share of the labels, given values, or equal (None)."""
 

@@ -55,10 +55,10 @@ OPTIONS = {
     "encoders": ["names", "family", "out", "overwrite"],
 }  # fmt: skip
 
-# --- the public surface
+# --- commands and options
 
 
-def test_the_options_are_frozen() -> None:
+def test_commands_and_options_are_frozen() -> None:
     assert list(COMMANDS) == list(OPTIONS)
     assert {name: list(options_of(command)) for name, command in COMMANDS.items()} == OPTIONS
 
@@ -125,9 +125,9 @@ def test_the_installed_command_prints_its_version() -> None:
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
-        (int, "a whole number"),
-        (int | float, "a whole number or a number"),
-        (int | list[int], "a whole number or a list, such as [1, 2]"),
+        (int, "an integer"),
+        (int | float, "an integer or a number"),
+        (int | list[int], "an integer or a list, such as [1, 2]"),
         (list[str], "a list, such as [name, name]"),
         (str | None, "a text"),
         (list[Augmentation] | None, "a list of vflip or rotate, such as [vflip, rotate]"),
@@ -150,9 +150,9 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "stray word": ((*PRETRAIN, "please"), "please: not an option"),
     "missing options": (("pretrain",), "missing: --data, --out"),
     "option without value": ((*PRETRAIN, "--epochs"), "--epochs needs a value"),
-    "word for number": ((*PRETRAIN, "--epochs", "many"), "--epochs many must be a whole number"),
-    "share for count": ((*PRETRAIN, "--epochs", 1.5), "--epochs 1.5 must be a whole number"),
-    "wrong size": ((*PRETRAIN, "--image_size", "big"), "--image_size big must be a whole number or a list"),
+    "word for number": ((*PRETRAIN, "--epochs", "many"), "--epochs many must be an integer"),
+    "share for count": ((*PRETRAIN, "--epochs", 1.5), "--epochs 1.5 must be an integer"),
+    "wrong size": ((*PRETRAIN, "--image_size", "big"), "--image_size big must be an integer or a list"),
     "number for list": ((*PRETRAIN, "--decoder_channels", 5), "--decoder_channels 5 must be a list, such as"),
     "word for labels": ((*FINETUNE, "--labels", "few"), "--labels few is not a readable text file"),
     "name for names": ((*COMPARE, "--inits", "scratch"), "--inits scratch must be a list, such as [name, name]"),
@@ -178,7 +178,7 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "crop of three sides": ((*FINETUNE, "--crop", "[64, 64, 64]"), "--crop [64, 64, 64] must be one side or [height"),
     "two sizes": ((*FINETUNE, "--crop", 64, "--image_size", 96), "--image_size [96, 96] says another: leave out"),
     "huge crop": ((*FINETUNE, "--crop", 16384), "--crop [16384, 16384] has more than 8192 pixels on a side"),
-    "word for crop": ((*FINETUNE, "--crop", "big"), "--crop big must be a whole number or a list"),
+    "word for crop": ((*FINETUNE, "--crop", "big"), "--crop big must be an integer or a list"),
     "crop in pre-training": ((*PRETRAIN, "--crop", 64), "no option --crop"),
     "one patch": ((*PRETRAIN, "--patch_size", 64), "an image of 1 x 1 patches leaves nothing to hide"),
     "mask ratio": ((*PRETRAIN, "--mask_ratio", 1.5), "--mask_ratio 1.5 is not between 0 and 1"),
@@ -263,7 +263,7 @@ def test_no_gpu(refused: Callable[..., str], tmp_path: Path) -> None:
         ("data: [", "--config is not a YAML file of options"),
         ("- data", "--config is not a YAML file of options"),
         ("data: synthetic\nepocs: 3\n", "--config: pretrain has no option epocs; did you mean epochs?"),
-        ("data: synthetic\nepochs: many\n", "--epochs many must be a whole number"),
+        ("data: synthetic\nepochs: many\n", "--epochs many must be an integer"),
     ],
 )
 def test_bad_config(refused: Callable[..., str], tmp_path: Path, text: str, said: str) -> None:

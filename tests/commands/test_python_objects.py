@@ -55,6 +55,7 @@ def test_datasets_and_a_loss_through_every_stage(tmp_path: Path, refused: Callab
     measured = maeseg.evaluate(run=finetuned, data=Creatures(6, test=True))
     assert measured["iou"] == again["iou"] and measured["trained_on"] == 0
     assert "Creatures is a dataset object" in refused("pretrain", "--out", pretrained, "--resume")
+    assert "custom loss pixel_loss" in refused("finetune", "--out", finetuned, "--resume")
 
 
 def test_weights_that_saw_the_validation_images_are_refused(tmp_path: Path) -> None:

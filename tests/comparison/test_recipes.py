@@ -102,7 +102,7 @@ def test_two_processes_follow_a_recipe_together(starter: tuple[str, ...], tmp_pa
             {"steps": [{"pretrain": {"out": "a", "epoch": 3}}]},
             "step 1: pretrain has no option epoch; did you mean epochs",
         ),
-        ({"steps": [{"pretrain": {"out": "a", "epochs": "many"}}]}, "--epochs many must be a whole number"),
+        ({"steps": [{"pretrain": {"out": "a", "epochs": "many"}}]}, "--epochs many must be an integer"),
         ({"steps": [{"pretrain": {"epochs": 3}}]}, "missing: --out"),
         ({"steps": [{"pretrain": {"out": "a", "weights": "$start"}}]}, "step 1: $start is not among the recipe's vari"),
         (
@@ -133,7 +133,7 @@ def test_a_wrong_recipe(
     [
         ("{stard: x}", "did you mean start?"),
         ("{steps: 0}", "--steps_per_epoch 0 is out of range"),
-        ("{steps: few}", "--steps_per_epoch few must be a whole number"),
+        ("{steps: few}", "--steps_per_epoch few must be an integer"),
     ],
 )
 def test_a_wrong_variable(tmp_path: Path, capsys: pytest.CaptureFixture[str], variables: str, words: str) -> None:

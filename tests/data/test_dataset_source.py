@@ -49,7 +49,7 @@ def test_a_dataset_is_a_source() -> None:
     assert isinstance(source, Source)
     assert (source.name, len(source), source.file(3), source.channels) == ("dataset:Photos", 6, "item 3", 3)
     assert source.places(0) == []
-    assert source.part(0) is None and source.group(0) is None and source.nodata(0) is None
+    assert source.split(0) is None and source.group(0) is None and source.nodata(0) is None
     found = survey(source)
     assert not found.faults and (found.facts[0].height, found.facts[0].width) == (32, 48)
     assert source.image(0).mode == "RGB" and source.label(0).mode == "L"

@@ -50,7 +50,7 @@ def test_folders_called_train_val_and_test_are_parts(tmp_path: Path) -> None:
     for number, part in enumerate(("train", "valid", "test")):
         write_pairs(tmp_path / part, 3, first=3 * number)
     source = open_source(str(tmp_path), labeled=True)
-    parts = {source.file(index): source.part(index) for index in range(len(source))}
+    parts = {source.file(index): source.split(index) for index in range(len(source))}
     assert parts["train/images/im_00.png"] == "train" and parts["valid/images/im_03.png"] == "val"
     assert parts["test/images/im_06.png"] == "test" and len(parts) == 9
 
@@ -62,7 +62,7 @@ def test_parts_below_or_in_the_names_of_the_folders(images: str, masks: str, tmp
     for number, part in enumerate(("train", "test")):
         write_pairs(tmp_path, 2, images=images.format(part), masks=masks.format(part), first=2 * number)
     source = open_source(str(tmp_path), labeled=True)
-    assert sorted(str(source.part(index)) for index in range(4)) == ["test", "test", "train", "train"]
+    assert sorted(str(source.split(index)) for index in range(4)) == ["test", "test", "train", "train"]
     for index in range(4):
         number = int(Path(source.file(index)).stem[-2:])
         np.testing.assert_array_equal(np.asarray(source.label(index)), scene(number)[1])
@@ -79,7 +79,7 @@ def test_a_label_of_one_part_is_not_that_of_an_image_of_another(tmp_path: Path) 
 
 def test_one_folder_called_train_is_no_part(tmp_path: Path) -> None:
     write_pairs(tmp_path / "train", 3)
-    assert open_source(str(tmp_path), labeled=True).part(0) is None
+    assert open_source(str(tmp_path), labeled=True).split(0) is None
 
 
 def test_the_lists_of_pascal_voc_are_parts(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_the_lists_of_pascal_voc_are_parts(tmp_path: Path) -> None:
     (lists / "train.txt").write_text("im_00\nim_01\n")
     (lists / "val.txt").write_text("im_02\nim_03\n")
     source = open_source(str(tmp_path), labeled=True)
-    assert [source.part(index) for index in range(5)] == ["train", "train", "val", "val", None]
+    assert [source.split(index) for index in range(5)] == ["train", "train", "val", "val", None]
 
 
 def test_linked_folders_are_followed_and_a_circle_ends(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_parts_as_described(tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_text("im_01\nim_03.png\n")
     (tmp_path / "data.yaml").write_text("val: v.txt\n")
     source = open_source(str(tmp_path / "data.yaml"), labeled=True)
-    assert [source.part(index) for index in range(5)] == [None, "val", None, "val", None]
+    assert [source.split(index) for index in range(5)] == [None, "val", None, "val", None]
     (tmp_path / "v.txt").write_text("other\n")
     with pytest.raises(UserError, match=r"val: v.txt lists no image"):
         open_source(str(tmp_path / "data.yaml"), labeled=True)

@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 
 from helpers.fake_pets import write_fake_pets
 from maeseg.data.datasets import LabeledImages, UnlabeledImages
-from maeseg.data.facts import ImageFacts, Part
+from maeseg.data.facts import ImageFacts, ProvidedSplit
 from maeseg.data.image_reading import pixels_of
 from maeseg.data.loaders import MAX_PRETRAIN_VAL, PretrainData, SegmentData, TrainData, killed_readers_named
 from maeseg.data.samplers import EpochSampler
@@ -47,7 +47,7 @@ class Twins:
     def places(self, index: int) -> list[tuple[Path, int]]:
         return []
 
-    def part(self, index: int) -> Part | None:
+    def split(self, index: int) -> ProvidedSplit | None:
         return None
 
     def group(self, index: int) -> str | None:

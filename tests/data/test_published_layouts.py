@@ -105,7 +105,7 @@ def test_a_published_data_set_is_accepted_by_one_command(name: str, tmp_path: Pa
         number = int("".join(filter(str.isdigit, Path(source.file(index)).stem)))
         np.testing.assert_array_equal(np.asarray(source.label(index)), expected(scene(number)[1]))
     assert len(open_source(str(root), labeled=False)) == len(source)
-    assert {source.part(index) for index in range(len(source))} == (
+    assert {source.split(index) for index in range(len(source))} == (
         {"train", "val", "test"} if name == "CamVid" else {None}
     )
 

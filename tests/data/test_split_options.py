@@ -8,7 +8,7 @@ import pytest
 
 from helpers.tar_shards import encoded, write_shard
 from helpers.tiny_runs import contents, split_of
-from maeseg.data.facts import Part
+from maeseg.data.facts import ProvidedSplit
 from maeseg.data.sources.base import Source, open_source
 from maeseg.data.sources.folder import ImageFolder
 from maeseg.data.split_options import assign, gather
@@ -23,14 +23,14 @@ class Grouped(ImageFolder):
     """A folder whose images have splits and groups, by their names."""
 
     def __init__(
-        self, root: Path, part: Callable[[str], Part | None] = lambda name: None,
+        self, root: Path, split: Callable[[str], ProvidedSplit | None] = lambda name: None,
         group: Callable[[str], str | None] = lambda name: None,
     ) -> None:  # fmt: skip
         super().__init__(root, labeled=False)
-        self._part, self._group = part, group
+        self._split, self._group = split, group
 
-    def part(self, index: int) -> Part | None:
-        return self._part(self.file(index))
+    def split(self, index: int) -> ProvidedSplit | None:
+        return self._split(self.file(index))
 
     def group(self, index: int) -> str | None:
         return self._group(self.file(index))
@@ -59,15 +59,15 @@ def pictures_of(source: Source, indices: tuple[int, ...]) -> set[str]:
 
 
 PHOTOS = {f"{number:02d}.bmp": number for number in range(30)}
-IN_PARTS = {f"{part}/{number}.bmp": number + begin for part, begin, count in
+IN_SPLITS = {f"{part}/{number}.bmp": number + begin for part, begin, count in
             (("train", 0, 6), ("val", 10, 2), ("test", 20, 3)) for number in range(count)}  # fmt: skip
 
 
-def own_part(name: str) -> Part | None:
+def own_split(name: str) -> ProvidedSplit | None:
     return {"train": "train", "val": "val", "test": "test"}[name.partition("/")[0]]  # type: ignore[return-value]
 
 
-def test_copies_links_and_shards_have_the_parts_of_the_images(tmp_path: Path) -> None:
+def test_copies_links_and_shards_have_the_splits_of_the_images(tmp_path: Path) -> None:
     photos = folder(tmp_path / "photos", PHOTOS)
     renamed = folder(tmp_path / "renamed", {f"deep/x{29 - number:02d}.bmp": number for number in range(30)})
     (tmp_path / "linked").mkdir()
@@ -125,7 +125,7 @@ def test_a_copy_in_another_group_is_not_trained_on(tmp_path: Path, caplog: pytes
 
 
 def test_provided_splits_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = Grouped(folder(tmp_path, IN_PARTS), own_part)
+    source = Grouped(folder(tmp_path, IN_SPLITS), own_split)
     with caplog.at_level(logging.INFO, logger="maeseg"):
         _, split = divided(source)
     assert {part: len(getattr(split, part)) for part in ("train", "val", "test")} == {"train": 6, "val": 2, "test": 3}
@@ -134,8 +134,8 @@ def test_provided_splits_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 
 def test_a_validation_part_is_drawn_from_own_training_images(tmp_path: Path) -> None:
-    names = {name: number for name, number in IN_PARTS.items() if not name.startswith("val/")}
-    source = Grouped(folder(tmp_path, names), own_part)
+    names = {name: number for name, number in IN_SPLITS.items() if not name.startswith("val/")}
+    source = Grouped(folder(tmp_path, names), own_split)
     _, split = divided(source, 2)
     assert len(split.val) == 2 and len(split.train) == 4
     assert all(name.startswith("train/") for name in files(source, split.val))
@@ -153,13 +153,13 @@ def test_options_that_contradict_provided_splits_are_refused(
     val: Held, test: Held, expected: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=expected):
-        divided(Grouped(folder(tmp_path, IN_PARTS), own_part), val, test)
+        divided(Grouped(folder(tmp_path, IN_SPLITS), own_split), val, test)
 
 
 @pytest.mark.parametrize(("first", "second"), [("train", "val"), ("train", "test"), ("val", "test")])
 def test_own_parts_that_share_images_are_refused(first: str, second: str, tmp_path: Path) -> None:
-    number = IN_PARTS[f"{first}/0.bmp"]
-    source = Grouped(folder(tmp_path, IN_PARTS | {f"{second}/copy.bmp": number}), own_part)
+    number = IN_SPLITS[f"{first}/0.bmp"]
+    source = Grouped(folder(tmp_path, IN_SPLITS | {f"{second}/copy.bmp": number}), own_split)
     with pytest.raises(UserError, match=rf"1 image \({first}/0.bmp\) of {first} have .* of {second}: keep each"):
         divided(source)
 
@@ -167,8 +167,8 @@ def test_own_parts_that_share_images_are_refused(first: str, second: str, tmp_pa
 def test_images_in_no_split_are_excluded_if_a_training_split_is_provided(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder(tmp_path, IN_PARTS | {"more/1.bmp": 90, "more/2.bmp": 91})
-    source = Grouped(tmp_path, lambda name: None if name.startswith("more/") else own_part(name))
+    folder(tmp_path, IN_SPLITS | {"more/1.bmp": 90, "more/2.bmp": 91})
+    source = Grouped(tmp_path, lambda name: None if name.startswith("more/") else own_split(name))
     with caplog.at_level(logging.INFO, logger="maeseg"):
         assert len(divided(source)[1].train) == 6
     assert "2 images (more/1.bmp, ...) in none of its splits" in caplog.text
@@ -177,9 +177,9 @@ def test_images_in_no_split_are_excluded_if_a_training_split_is_provided(
 
 
 def test_only_held_out_splits(tmp_path: Path) -> None:
-    names = {name: number for name, number in IN_PARTS.items() if not name.startswith("train/")}
+    names = {name: number for name, number in IN_SPLITS.items() if not name.startswith("train/")}
     with pytest.raises(UserError, match="no training split: give its training images as --data"):
-        divided(Grouped(folder(tmp_path, names), own_part))
+        divided(Grouped(folder(tmp_path, names), own_split))
 
 
 def test_a_folder_given_validates_and_its_copies_do_not_train(tmp_path: Path) -> None:
@@ -235,7 +235,10 @@ def test_a_list_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_image_list(tmp_path / "nowhere") is None
 
 
-@pytest.mark.parametrize("text", ["", "part,file\n", "part,file,content\ntrain,a.bmp\n", "part,file,content\nx,a,b\n"])
+HEAD = "split,file,content\n"
+
+
+@pytest.mark.parametrize("text", ["", "split,file\n", f"{HEAD}train,a.bmp\n", f"{HEAD}x,a,b\n"])
 def test_a_damaged_list_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "images.csv").write_text(text)
     with pytest.raises(UserError, match=r"images.csv is damaged"):

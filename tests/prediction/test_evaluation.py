@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
 from helpers.red_network import segmenter_with, spec_of
-from maeseg.data.facts import ImageFacts, Part
+from maeseg.data.facts import ImageFacts, ProvidedSplit
 from maeseg.data.image_reading import pixels_of
 from maeseg.data.sources.folder import ImageFolder
 from maeseg.data.sources.synthetic import Synthetic
@@ -72,7 +72,7 @@ class RedSquares:
     def places(self, index: int) -> list[tuple[Path, int]]:
         return []
 
-    def part(self, index: int) -> Part | None:
+    def split(self, index: int) -> ProvidedSplit | None:
         return None
 
     def group(self, index: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and checkpoints that are looked at before they are believed."""
+"""Atomic files, and checkpoints that are checked before they are used."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 
 from helpers.mishaps import full_disk
 from maeseg.errors import UserError
-from maeseg.runs.checkpoint_files import is_whole, newest_whole, write_checkpoint
+from maeseg.runs.checkpoint_files import is_intact, newest_intact, write_checkpoint
 from maeseg.utils.atomic_io import WriteError, atomic_write
 
 
@@ -24,7 +24,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_appears_when_it_is_intact(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("old")
     with atomic_write(path) as file:
@@ -78,42 +78,42 @@ def test_a_full_disk_is_called_one(tmp_path: Path) -> None:
 def test_every_damage_is_seen_or_does_not_matter(tmp_path: Path) -> None:
     path, damaged = tmp_path / "last.ckpt", tmp_path / "damaged.ckpt"
     write_checkpoint(path, content(1))
-    assert is_whole(path)
-    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    assert is_intact(path)
+    intact, rng = path.read_bytes(), np.random.default_rng(0)
     expected = torch.load(path, weights_only=True)["state_dict"]["weight"]
     seen = 0
-    for place in rng.choice(len(whole), 300, replace=False):
-        flipped = bytearray(whole)
+    for place in rng.choice(len(intact), 300, replace=False):
+        flipped = bytearray(intact)
         flipped[place] ^= 1 << int(rng.integers(8))
         damaged.write_bytes(flipped)
-        if is_whole(damaged):  # a byte between the entries
+        if is_intact(damaged):  # a byte between the entries
             read = torch.load(damaged, weights_only=True)
             assert read["epoch"] == 1 and torch.equal(read["state_dict"]["weight"], expected)
         else:
             seen += 1
     assert seen > 100
-    for length in (0, 1, len(whole) // 2, len(whole) - 1):
-        damaged.write_bytes(whole[:length])
-        assert not is_whole(damaged)
-    damaged.write_bytes(whole[:-1000] + bytes(1000))  # what a file system leaves after a power cut
-    assert not is_whole(damaged)
+    for length in (0, 1, len(intact) // 2, len(intact) - 1):
+        damaged.write_bytes(intact[:length])
+        assert not is_intact(damaged)
+    damaged.write_bytes(intact[:-1000] + bytes(1000))  # what a file system leaves after a power cut
+    assert not is_intact(damaged)
 
 
 def test_the_one_before_stands_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert newest_whole(tmp_path) is None
+    assert newest_intact(tmp_path) is None
     last, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
     write_checkpoint(last, content(1))
-    assert newest_whole(tmp_path) == last
+    assert newest_intact(tmp_path) == last
     write_checkpoint(last, content(2))
-    assert newest_whole(tmp_path) == last and not caplog.messages
+    assert newest_intact(tmp_path) == last and not caplog.messages
 
     last.write_bytes(last.read_bytes()[:-100])
-    assert newest_whole(tmp_path) == previous
+    assert newest_intact(tmp_path) == previous
     assert caplog.messages == [f"{last} is damaged: going on from previous.ckpt, the one before"]
 
     last.unlink()  # killed between two renamings: nothing is damaged
-    assert newest_whole(tmp_path) == previous and len(caplog.messages) == 1
+    assert newest_intact(tmp_path) == previous and len(caplog.messages) == 1
 
     previous.write_bytes(b"")
     with pytest.raises(UserError, match=r"previous.ckpt is damaged, and there is no other"):
-        newest_whole(tmp_path)
+        newest_intact(tmp_path)

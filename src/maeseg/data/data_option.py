@@ -1,4 +1,4 @@
-"""The value of the ``data`` option, as far as it can be checked without opening what it names."""
+"""Checks of the ``data`` option that need not open the data."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,21 +6,22 @@ from typing import Any
 
 from maeseg.data.sources.registry import DATASET, find_opener, source_names
 from maeseg.errors import UserError, nearest
+from maeseg.types import CUSTOM_LOSS
 
 _OF_DATA = ("data", "val", "test")  # options that take a dataset object
 
 
 def is_named(data: object) -> bool:
-    """Tell whether the ``data`` option names a data set, and no file, folder or object."""
+    """Test the ``data`` option for the name of a data set, as opposed to a file, folder or object."""
     return isinstance(data, str) and find_opener(data) is not None
 
 
 def check_data(data: object, option: str = "data") -> None:
-    """Refuse a folder or file that is not there; an object is checked when it is opened.
+    """Refuse a folder or file that does not exist; an object is checked when it is opened.
 
     Args:
-        data: As the option has it.
-        option: Its name, for the message.
+        data: Value of the option.
+        option: Name of the option, for the message.
 
     Raises:
         UserError: There is neither a data set of that name nor such a path.
@@ -46,8 +47,8 @@ def describe(data: Any) -> Any:
 
 
 def describe_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe options for config.yaml: datasets by :func:`describe`, a loss of the user's own as ``custom:NAME``."""
+    """Describe options for config.yaml: datasets by :func:`describe`, a custom loss as ``custom:NAME``."""
     found = {name: describe(value) if name in _OF_DATA else value for name, value in options.items()}
     if callable(loss := found.get("loss")):
-        found["loss"] = f"custom:{getattr(loss, '__name__', type(loss).__name__)}"
+        found["loss"] = f"{CUSTOM_LOSS}{getattr(loss, '__name__', type(loss).__name__)}"
     return found

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from maeseg.data.pixel_facts import PixelFacts
 
-Part = Literal["train", "val", "test"]
-"""Split of a data set."""
+ProvidedSplit = Literal["train", "val", "test"]
+"""Split that a data set itself assigns to an image."""
 
 _BLOCK = 2**20  # bytes
 

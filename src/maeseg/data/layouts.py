@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from maeseg.data.facts import Part
+from maeseg.data.facts import ProvidedSplit
 from maeseg.data.image_files import some
 from maeseg.errors import UserError
 
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg", ".webp", ".npy", ".mat")
 """Suffixes of label files, in lower case; matched regardless of case."""
 
-SPLIT_NAMES: Mapping[str, Part] = {
+SPLIT_NAMES: Mapping[str, ProvidedSplit] = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
@@ -51,7 +51,7 @@ class Pair:
 
     image: Path
     label: Path | None = None
-    split: Part | None = None
+    split: ProvidedSplit | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Name:
     marker: str
     folders: tuple[str, ...]
     stem: str
-    split: Part | None
+    split: ProvidedSplit | None
 
 
 def find_layout(

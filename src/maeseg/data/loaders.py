@@ -23,21 +23,21 @@ from maeseg.errors import UserError, first_line
 from maeseg.types import Augmentation, BorderRule
 
 MAX_PRETRAIN_VAL = 256
-"""Validation images that pre-training looks at; its loss is a mean over masked patches, steady by then."""
+"""Maximum number of validation images in pre-training; a mean over more masked patches is hardly more precise."""
 
 
 class TrainData:
-    """Images that train and images that validate, with their loaders.
+    """Training and validation images, with their loaders.
 
     Args:
-        train_set: Items that train.
-        val_set: Items that validate.
-        batch_size: Images per step and process, and of a validation batch; a step has no more than there are where an
-            epoch is one pass.
+        train_set: Training items.
+        val_set: Validation items.
+        batch_size: Images per step and process, and per validation batch; limited to the number of items if an epoch is
+            one pass.
         workers: Loader processes; 0 reads in the training process.
-        seed: Of order and augmentation.
+        seed: Seed of order and augmentation.
         steps_per_epoch: Steps per epoch, the items repeated as needed; by default one shuffled pass in full batches,
-            whose remainder waits for another epoch.
+            without the remainder.
         unit: Word for an item.
     """
 
@@ -51,12 +51,12 @@ class TrainData:
         self.workers, self.seed, self.steps_per_epoch, self.unit = workers, seed, steps_per_epoch, unit
 
     def sampler(self, rank: int = 0, world: int = 1) -> EpochSampler:
-        """Draws of one of several processes."""
+        """Sampler of one of several processes."""
         draws = self.steps_per_epoch * self.batch_size if self.steps_per_epoch else None
         return EpochSampler(len(self.train_set), self.seed, draws, rank, world)
 
     def train_loader(self, sampler: EpochSampler) -> DataLoader[Any]:
-        """Full batches of what the sampler draws."""
+        """Full batches of the sampler's draws."""
         return DataLoader(self.train_set, self.batch_size, sampler=sampler, drop_last=True, **_common(self.workers))
 
     def val_loader(self, rank: int = 0, world: int = 1) -> DataLoader[Any]:
@@ -80,14 +80,14 @@ class PretrainData(TrainData):
     """Unlabeled images for pre-training.
 
     Args:
-        source: Where they come from.
-        split: Which images train and which validate.
+        source: Source of the images.
+        split: Training and validation images.
         size: (height, width) in pixels.
         batch_size: Images per step and process.
         workers: Loader processes; 0 reads in the training process.
-        seed: Of order and augmentation.
-        normalization: Of the channels.
-        augment: Augmentations beside those that are always made.
+        seed: Seed of order and augmentation.
+        normalization: Normalization of the channels.
+        augment: Additional augmentations.
 
     Its validation images are at most 256, evenly spread over the split.
 
@@ -113,11 +113,11 @@ class PretrainData(TrainData):
 
 @dataclass(frozen=True)
 class NativeCrops:
-    """How crops are taken out of labeled images.
+    """Rules for crops of labeled images at native resolution.
 
     Attributes:
         sizes: Height and width of each image of the source, by index.
-        border: What border pixels count as; what remains 255 does not count.
+        border: Meaning of border pixels; pixels that remain 255 do not count.
     """
 
     sizes: Mapping[int, Size]
@@ -128,17 +128,17 @@ class SegmentData(TrainData):
     """Labeled images for fine-tuning.
 
     Args:
-        source: Where they come from, opened with labels.
-        train: Indices into the source that train.
-        val: Indices that validate.
+        source: Source of the images, opened with labels.
+        train: Indices of the training images in the source.
+        val: Indices of the validation images.
         size: (height, width) in pixels.
         batch_size: Images per step and process.
         workers: Loader processes; 0 reads in the training process.
-        seed: Of order and augmentation.
-        steps_per_epoch: Steps per epoch, the labels repeated as needed. By default one pass in whole batches,
-            the batch being no larger than the set.
-        normalization: Of the channels.
-        augment: Augmentations beside those that are always made.
+        seed: Seed of order and augmentation.
+        steps_per_epoch: Steps per epoch, the labels repeated as needed. By default one pass in full batches, which
+            are no larger than the set.
+        normalization: Normalization of the channels.
+        augment: Additional augmentations.
         crops: Train on random crops of ``size`` stored pixels, and validate on such crops side by side; by default
             images are resized.
     """
@@ -176,7 +176,7 @@ def killed_readers_named() -> Iterator[None]:
     """Turn PyTorch's error about a dead loader process into one line.
 
     Raises:
-        UserError: Naming the process. PyTorch raises a bare RuntimeError from a signal handler, so at any line; only
+        UserError: A loader process died. PyTorch raises a bare RuntimeError from a signal handler, so at any line; only
             its message distinguishes it. Code that it interrupts, such as a write, may fail with an error of its own.
     """
     try:

@@ -12,7 +12,7 @@ from maeseg.data.image_reading import RGB
 from maeseg.data.pixel_conversion import FULL
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import evenly_spread
-from maeseg.utils.plain_values import numbers, whole_number
+from maeseg.utils.plain_values import integer, numbers
 from maeseg.utils.progress import show_progress
 
 MOST = 1000
@@ -54,7 +54,7 @@ class Normalization:
         mean, std = (numbers(values, key, MAX_CHANNELS) for key in ("mean", "std"))
         if len(mean) != len(std) or min(std) <= 0:
             raise ValueError(f"std has {len(std)} values for {len(mean)} channels, the least {min(std)}")
-        return cls(mean, std, whole_number(values, "largest", FULL))
+        return cls(mean, std, integer(values, "largest", FULL))
 
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from maeseg.data.description import DataDescription, group_pattern
-from maeseg.data.facts import Part
+from maeseg.data.facts import ProvidedSplit
 from maeseg.data.image_files import DataError
 from maeseg.data.layouts import Pair, plain
 from maeseg.data.splits import read_names
 from maeseg.errors import UserError
 
 
-def read_splits(description: DataDescription, pairs: Sequence[Pair]) -> list[Part | None]:
+def read_splits(description: DataDescription, pairs: Sequence[Pair]) -> list[ProvidedSplit | None]:
     """Return each image's split: from the description, Pascal VOC's lists, or the name of its folder.
 
     Raises:
         UserError: An image is in two splits, or a list cannot be read or names no image.
     """
-    named: dict[Part, str] = {
+    named: dict[ProvidedSplit, str] = {
         split: given for split in ("train", "val", "test") if (given := getattr(description, split)) is not None
     }
     if not named:
@@ -27,7 +27,7 @@ def read_splits(description: DataDescription, pairs: Sequence[Pair]) -> list[Par
     if not named:
         return [pair.split for pair in pairs]
     images = [pair.image.relative_to(description.path) for pair in pairs]
-    splits: list[Part | None] = [None] * len(images)
+    splits: list[ProvidedSplit | None] = [None] * len(images)
     for split, given in named.items():
         for index in _members(description, split, given, images):
             if splits[index] not in (None, split):
@@ -38,10 +38,10 @@ def read_splits(description: DataDescription, pairs: Sequence[Pair]) -> list[Par
     return splits
 
 
-def _voc_lists(root: Path) -> dict[Part, str]:
+def _voc_lists(root: Path) -> dict[ProvidedSplit, str]:
     """Find the lists of the Pascal VOC layout, ImageSets/Segmentation/train.txt."""
     folder = Path("ImageSets") / "Segmentation"
-    found: dict[Part, str] = {
+    found: dict[ProvidedSplit, str] = {
         split: str(folder / f"{split}.txt")
         for split in ("train", "val", "test")
         if (root / folder / f"{split}.txt").is_file()

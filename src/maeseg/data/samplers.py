@@ -10,13 +10,12 @@ from torch.utils.data import Sampler
 class EpochSampler(Sampler[tuple[int, int]]):
     """Shuffled positions, each with the seed of its augmentation.
 
-    One shuffled pass after another over ``count`` items, cut after ``draws``. So a small set of labels can fill an
-    epoch of fixed length, each label drawn equally often (to within one). Of several processes each takes every n-th
-    draw.
+    Shuffled passes over ``count`` items, cut after ``draws``. So a small set of labels can fill an epoch of fixed
+    length, with each label drawn equally often (to within one). Each of n processes takes every n-th draw.
 
     Args:
         count: Size of the data set.
-        seed: Of order and augmentation.
+        seed: Seed of order and augmentation.
         draws: Items per epoch and process; by default one pass, shared among the processes.
         rank: Number of this process, from 0.
         world: Number of processes.
@@ -30,7 +29,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = self.skipped = 0
 
     def begin(self, epoch: int, skipped: int = 0) -> None:
-        """Choose the epoch of the next iteration, and how many of this process's draws it leaves out at the front."""
+        """Choose the epoch of the next iteration, and the number of this process's first draws to skip."""
         self.epoch, self.skipped = epoch, skipped
 
     def __len__(self) -> int:

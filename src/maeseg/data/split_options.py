@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from maeseg.data.description import is_description
-from maeseg.data.facts import Part
+from maeseg.data.facts import ProvidedSplit
 from maeseg.data.sources.base import Source, open_source
 from maeseg.data.sources.joined import Joined, extra_names
 from maeseg.data.sources.tar_shards import SHARD_SUFFIX
@@ -99,7 +99,7 @@ def assign(images: Gathered, contents: Sequence[str], val: Held, test: Held) -> 
         test: Value of ``--test``.
 
     Returns:
-        The split. Images in none of its parts are copies of others.
+        The split. Images in none of its subsets are copies of others.
 
     Raises:
         UserError: Provided or given splits share images, options contradict the provided splits, or no training image
@@ -133,11 +133,11 @@ def _draw(images: Gathered, contents: Sequence[str], indices: Sequence[int], val
     return drawn
 
 
-def _provided_splits(images: Gathered, val: Held, test: Held) -> dict[Part, list[int]]:
+def _provided_splits(images: Gathered, val: Held, test: Held) -> dict[ProvidedSplit, list[int]]:
     """Group the images of the data by the split that the data set provides; all are in train if it provides none."""
     name, data = images.source.name, images.of("data")
-    split_of = {index: images.source.part(index) for index in data}
-    own: dict[Part, list[int]] = {
+    split_of = {index: images.source.split(index) for index in data}
+    own: dict[ProvidedSplit, list[int]] = {
         split: [index for index in data if split_of[index] == split] for split in ("train", "val", "test")
     }
     rest = [index for index in data if split_of[index] is None]
@@ -210,7 +210,7 @@ def _with_extra(images: Gathered, contents: Sequence[str], split: Split) -> Spli
     if not extra:
         return split
     held = {contents[index] for index in (*split.val, *split.test)}
-    held |= {contents[index] for index in extra if images.source.part(index) in ("val", "test")}
+    held |= {contents[index] for index in extra if images.source.split(index) in ("val", "test")}
     taken = {contents[index] for index in split.train}
     added, left_out = [], 0
     for index in extra:

@@ -126,7 +126,7 @@ def _shares(source: Source, indices: Sequence[int]) -> str:
 
 
 def _splits(source: Source) -> dict[str, str]:
-    splits = Counter(split for index in range(len(source)) if (split := source.part(index)))
+    splits = Counter(split for index in range(len(source)) if (split := source.split(index)))
     groups = {group for index in range(len(source)) if (group := source.group(index))}
     lines = {}
     if splits:

@@ -152,15 +152,15 @@ def class_figures(confusion_KK: Floats) -> list[dict[str, float | int | None]]:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Predicted probability against what was true, in bins of equal width from 0 to 1: arrays of shape (BINS,).
+    """Predicted probability against labels, in bins of equal width from 0 to 1: arrays of shape (BINS,).
 
-    Of foreground; with several classes of the predicted class of each pixel (Guo et al. 2017, On Calibration of Modern
-    Neural Networks, section 2).
+    The probability is that of foreground; with several classes that of the predicted class of each pixel
+    (Guo et al. 2017, On Calibration of Modern Neural Networks, section 2).
 
     Attributes:
         pixels: Pixels whose probability lies in the bin.
         probability: Sum of these probabilities.
-        foreground: How many of these pixels are foreground (or of the predicted class), under the border rule.
+        foreground: Number of these pixels that are foreground (or of the predicted class), under the border rule.
     """
 
     pixels: Floats
@@ -186,7 +186,7 @@ class Reliability:
     def error(self) -> float:
         """Expected calibration error, 0 to 1; 0 without pixels.
 
-        The mean over pixels of how far, in their bin, the mean probability is from the share of foreground (Naeini
+        The mean over pixels of the difference, in their bin, between mean probability and share of foreground (Naeini
         et al. 2015, Obtaining Well Calibrated Probabilities Using Bayesian Binning, section 4), taken of the
         probability of foreground, not of the winning class, unless there are several classes.
         """

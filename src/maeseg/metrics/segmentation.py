@@ -21,18 +21,18 @@ from maeseg.types import BORDER, BorderRule
 Mask = NDArray[np.bool_]
 
 BOUNDARY_TOLERANCE = 2.0
-"""Pixels by which a boundary may be off and still count as right."""
+"""Distance in pixels within which a boundary counts as correct."""
 
 
 class SegmentationMetrics:
     """Metrics over images, one image at a time, so that images may differ in size.
 
-    Of the foreground; or with classes of the user's own of each of them, and then the mean over the classes that are
-    there, in labels or in predictions (all, background included, count the same).
+    They measure the foreground; with a class list each class, averaged over the classes that occur in labels or
+    predictions (with equal weight, background included).
 
     Over the data set, from pixel counts TP, FP, FN, TN of all images together:
 
-    - ``accuracy``: share of pixels that are right, of whatever class: (TP + TN) / all of foreground and background.
+    - ``accuracy``: share of correct pixels of any class: (TP + TN) / all of foreground and background.
     - ``iou``: intersection over union of the foreground, or of each class, TP / (TP + FP + FN).
     - ``dice``: 2 TP / (2 TP + FP + FN).
 
@@ -42,8 +42,8 @@ class SegmentationMetrics:
     - ``dice_loss``: soft Dice loss, 1 - 2 sum(p y) / (sum p + sum y) with probability p and label y, as
       ``segmentation_models_pytorch.losses.DiceLoss`` computes it. It deviates from V-Net (Milletari et al.
       2016, arXiv 1606.04797, section 3) in not squaring p and y in the denominator, and it is 0 for an
-      image without foreground, whatever is predicted there: so is a class's that an image does not have,
-      and the mean is over all classes.
+      image without foreground, regardless of the prediction: likewise for a class that an image does not
+      have, and the mean is over all classes.
     - ``boundary_f1``: normalized surface Dice (arXiv 2111.05408) at a tolerance of 2 pixels of the label's
       own size: the share of boundary pixels, of prediction and label together, that lie within
       the tolerance of the other's boundary. A boundary pixel is a foreground pixel that has background, or
@@ -60,7 +60,7 @@ class SegmentationMetrics:
 
     Args:
         border: Meaning of a border pixel (255) of the label.
-        classes: Of the labels.
+        classes: Classes of the labels.
 
     Attributes:
         confusion_KK: Pixels of all images by true class (rows) and predicted class (columns).
@@ -80,11 +80,11 @@ class SegmentationMetrics:
         """Add one image.
 
         Args:
-            probability_KHW: Floating point, 0..1: of foreground, or of each class.
-            label_HW: uint8: 0 background, 1 foreground or the other classes, 255 border.
+            probability_KHW: Probability of foreground, or of each class, 0..1, floating point.
+            label_HW: Label, uint8: 0 background, 1 foreground or the other classes, 255 border.
 
         Raises:
-            ValueError: If the shapes differ or a value is out of range.
+            ValueError: The shapes differ or a value is out of range.
         """
         count = len(self.classes.names)
         if probability_KHW.shape != (self.classes.maps, *label_HW.shape) or label_HW.ndim != 2:
@@ -117,7 +117,7 @@ class SegmentationMetrics:
         """Measurements of each image, in order.
 
         Raises:
-            ValueError: If there was no image.
+            ValueError: There was no image.
         """
         if not self._images:
             raise ValueError("no image to compute metrics of: call update first")
@@ -127,32 +127,32 @@ class SegmentationMetrics:
         return ImageScores(tp_MK, fp_MK, fn_MK, dice_loss, boundary_f1, first=self.classes.measured[0])
 
     def compute(self) -> dict[str, float]:
-        """The figures over all images so far.
+        """Compute the figures over all images so far.
 
         Returns:
             ``accuracy``, ``iou``, ``iou_per_image``, ``dice``, ``dice_loss``, ``boundary_f1``; each 0..1.
 
         Raises:
-            ValueError: If there was no image.
+            ValueError: There was no image.
         """
         images = self.images
         return {name: float(value) for name, value in images.over_set(np.ones(len(images))).items()}
 
     def per_class(self) -> dict[str, dict[str, float | int | None]]:
-        """The figures of each class by its name, as ``scores.class_figures`` has them; empty of foreground alone."""
+        """Figures of each class by its name, as ``scores.class_figures`` has them; empty for foreground alone."""
         if self.classes.maps == 1:
             return {}
         return dict(zip(self.classes.names, class_figures(self.confusion_KK), strict=True))
 
     def per_image(self) -> list[dict[str, float]]:
-        """The figures of each image, in order: accuracy, iou, dice, dice_loss, boundary_f1; each 0..1."""
+        """Figures of each image, in order: accuracy, iou, dice, dice_loss, boundary_f1; each 0..1."""
         images, names = self.images, ("accuracy", "iou", "dice", "dice_loss", "boundary_f1")
         columns = [getattr(images, name).tolist() for name in names]
         return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _boundary_f1(predicted_HW: NDArray[np.int64], label_HW: NDArray[np.int64], measured: Iterable[int]) -> float:
-    """The mean over classes that occur in either map; 1 where none does."""
+    """Mean over classes that occur in either map; 1 if none does."""
     pairs = ((predicted_HW == number, label_HW == number) for number in measured)
     scores = [surface_dice(*pair) for pair in pairs if pair[0].any() or pair[1].any()]
     return float(np.mean(scores)) if scores else 1.0

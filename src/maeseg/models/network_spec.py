@@ -14,7 +14,7 @@ from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import build_unet, largest_stride
-from maeseg.utils.plain_values import entry, flag, text, whole_numbers, word
+from maeseg.utils.plain_values import entry, flag, integers, text, word
 
 Architecture = Literal["unet"]
 """Kind of network: the U-Net of segmentation-models-pytorch around a timm encoder."""
@@ -114,12 +114,12 @@ class NetworkSpec:
         spec = cls(
             task=word(values, "task", ("reconstruction", "segmentation")),
             encoder=text(values, "encoder"),
-            decoder_channels=whole_numbers(values, "decoder_channels", range(3, 6), MAX_WIDTH),
-            image_size=whole_numbers(values, "image_size", _AXES, MAX_SIDE),
+            decoder_channels=integers(values, "decoder_channels", range(3, 6), MAX_WIDTH),
+            image_size=integers(values, "image_size", _AXES, MAX_SIDE),
             normalization=Normalization.from_dict(entry(values, "normalization")),
             classes=Classes.from_dict(entry(values, "classes"), origin),
             native_resolution=flag(values, "native_resolution"),
-            median_image_size=None if median is None else whole_numbers(values, "median_image_size", _AXES, 2**31),
+            median_image_size=None if median is None else integers(values, "median_image_size", _AXES, 2**31),
             architecture=word(values, "architecture", ("unet",)),
         )
         if any(side % spec.stride for side in spec.image_size):

@@ -111,7 +111,7 @@ def _choose(
         )
     if not split:
         return everything
-    if split == "test" and (own := tuple(index for index in range(len(source)) if source.part(index) == "test")):
+    if split == "test" and (own := tuple(index for index in range(len(source)) if source.split(index) == "test")):
         if not any(contents[index] in stored.trained for index in own):
             return own, "test", "test part of the data"
         raise UserError(f"{asked}{run} was trained on images of the test part of {data}: give other data")

@@ -1,4 +1,4 @@
-"""Networks out of run folders."""
+"""Networks from run folders."""
 
 import pickle
 import warnings
@@ -15,7 +15,7 @@ from maeseg.errors import UserError
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.network_spec import MAX_SIDE, NetworkSpec, build
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size
-from maeseg.runs.checkpoint_files import check_folder_name, is_whole, newest_whole
+from maeseg.runs.checkpoint_files import check_folder_name, is_intact, newest_intact
 from maeseg.runs.layout import CHECKPOINTS, LAST
 from maeseg.runs.reader import read_facts
 from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
@@ -23,7 +23,7 @@ from maeseg.weights.files import refuse_code
 from maeseg.weights.transfer import load_strictly
 
 FACTS = "hyper_parameters"
-"""Key of a checkpoint's content under which ``TrainingFacts.to_dict`` stands."""
+"""Key of ``TrainingFacts.to_dict`` in a checkpoint's content."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
 
     Args:
         run: A run folder.
-        name: ``best`` or ``last``; the best if there is one, otherwise the last. Where the last of a run that is not
-            finished is damaged, the one before it.
+        name: ``best`` or ``last``; the best if there is one, otherwise the last. If the last of an unfinished
+            run is damaged, the previous one.
 
     Raises:
         UserError: There is none, or it is damaged or of another kind.
@@ -94,11 +94,11 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
             "come through an epoch"
         )
     if run.is_dir() and path.name == LAST:
-        path = newest_whole(path.parent) or path
+        path = newest_intact(path.parent) or path
     try:
         with warnings.catch_warnings(action="ignore"):  # about a stranger's file, whose error says more
             content = torch.load(path, map_location="cpu", weights_only=True)
-        if not is_whole(path):
+        if not is_intact(path):
             raise EOFError
     except Exception as error:  # for damaged bytes PyTorch's reader raises IndexError, struct.error and more
         if isinstance(error, pickle.UnpicklingError):
@@ -108,7 +108,7 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
 
 
 def _checkpoint(run: Path, path: Path, content: Any) -> Checkpoint:
-    """Check the content of a file that may be a stranger's."""
+    """Check the content of a file that may be untrusted."""
     try:
         facts, state, epoch = content[FACTS], content["state_dict"], int(content["epoch"])
     except (TypeError, ValueError, OverflowError, KeyError, IndexError) as error:
@@ -128,7 +128,7 @@ def _checkpoint(run: Path, path: Path, content: Any) -> Checkpoint:
 
 
 def restore(checkpoint: Checkpoint) -> nn.Module:
-    """The trained network of any checkpoint.
+    """Build the trained network of any checkpoint.
 
     Raises:
         UserError: The weights do not fit the description.
@@ -139,7 +139,7 @@ def restore(checkpoint: Checkpoint) -> nn.Module:
 
 
 def restore_masked_autoencoder(checkpoint: Checkpoint) -> MaskedAutoencoder:
-    """The trained pre-training network.
+    """Build the trained pre-training network.
 
     Raises:
         UserError: The checkpoint is of a finetune run, or its weights do not fit.
@@ -153,7 +153,7 @@ def restore_masked_autoencoder(checkpoint: Checkpoint) -> MaskedAutoencoder:
 
 
 def restore_unet(checkpoint: Checkpoint) -> smp.Unet:
-    """The trained segmentation network.
+    """Build the trained segmentation network.
 
     Raises:
         UserError: The checkpoint is of a pretrain run, or its weights do not fit.
@@ -164,7 +164,7 @@ def restore_unet(checkpoint: Checkpoint) -> smp.Unet:
 
 
 def choose_size(start: Checkpoint | None, image_size: int | Sequence[int] | None) -> tuple[int, int]:
-    """Settle the image size (height, width): as asked, as the start weights were trained, or the default."""
+    """Determine the image size (height, width): from the option, the initial weights, or the default."""
     if image_size is not None:
         return as_size(image_size)
     return start.spec.size if start else as_size(DEFAULT_IMAGE_SIZE)
@@ -173,10 +173,10 @@ def choose_size(start: Checkpoint | None, image_size: int | Sequence[int] | None
 def choose_crop(
     start: Checkpoint | None, image_size: int | Sequence[int] | None, crop: int | Sequence[int] | None
 ) -> tuple[int, int] | None:
-    """Settle the size (height, width) of crops at native resolution.
+    """Determine the size (height, width) of crops at native resolution.
 
     Returns:
-        As asked, or where nothing is, as the start weights were trained; None to resize images.
+        Size from the option, or otherwise from the initial weights; None to resize images.
 
     Raises:
         UserError: The image size is another, or the crop is too large for any checkpoint.

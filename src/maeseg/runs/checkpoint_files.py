@@ -1,4 +1,4 @@
-"""Files of checkpoints: written whole with the one before kept, checked when they are read."""
+"""Checkpoint files: atomic writes that keep the previous checkpoint, and a check before reading."""
 
 import logging
 import warnings
@@ -19,7 +19,7 @@ def check_folder_name(option: str, folder: Path) -> None:
     """Refuse a run folder whose name holds bytes that are not UTF-8: PyTorch and TensorBoard open no file in it.
 
     Raises:
-        UserError: Naming it.
+        UserError: The name is not UTF-8.
     """
     try:
         str(folder).encode()
@@ -30,12 +30,12 @@ def check_folder_name(option: str, folder: Path) -> None:
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint whole or not at all; ``last.ckpt`` becomes ``previous.ckpt``.
+    """Write a checkpoint atomically; ``last.ckpt`` becomes ``previous.ckpt``.
 
-    The folder must exist: one that has vanished is not made again, as an empty one.
+    The folder must exist: a deleted run folder is not created again.
 
     Raises:
-        OSError: If it cannot be written; what was there before stays.
+        OSError: It cannot be written; the previous file stays.
     """
     with atomic_write(path, keep=path.with_name(PREVIOUS) if path.name == LAST else None) as file:
         try:
@@ -45,7 +45,7 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Error behind the one of PyTorch's writer, which says of a full disk that a position was not as expected."""
+    """OSError behind the error of PyTorch's writer, which reports a full disk as an unexpected position."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError):
@@ -54,14 +54,14 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def is_whole(path: Path) -> bool:
-    """Whether each byte of a checkpoint that matters is as it was written; nothing in it is executed.
+def is_intact(path: Path) -> bool:
+    """Check the content of a checkpoint against its checksums; nothing in it is executed.
 
-    PyTorch's files are zip archives, and carry a CRC-32 of each entry. PyTorch itself does not look at it: a flipped
-    bit in a weight would be read as it is.
+    PyTorch's files are zip archives, and carry a CRC-32 of each entry. PyTorch itself does not check it: a flipped bit
+    in a weight would be read without an error.
 
     Raises:
-        OSError: If the file cannot be read at all.
+        OSError: The file cannot be opened.
     """
     with path.open("rb") as file:
         try:
@@ -74,17 +74,17 @@ def is_whole(path: Path) -> bool:
     return True
 
 
-def newest_whole(folder: Path) -> Path | None:
-    """The checkpoint that a run goes on from: the last, or the one before where that is damaged; None if there is none.
+def newest_intact(folder: Path) -> Path | None:
+    """Checkpoint to resume from: the last, or the previous one if that is damaged; None if there is none.
 
     Raises:
-        UserError: If there are some, and all are damaged.
+        UserError: All existing checkpoints are damaged.
     """
     there = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
-    whole = next((path for path in there if is_whole(path)), None)
-    if there and whole is None:
+    intact = next((path for path in there if is_intact(path)), None)
+    if there and intact is None:
         names = " and ".join(path.name for path in there) + (" are" if len(there) > 1 else " is")
         raise UserError(f"{folder}: {names} damaged, and there is no other: restore a copy, or start with --overwrite")
-    if whole and whole != there[0]:
-        log.warning("%s is damaged: going on from %s, the one before", there[0], whole.name)
-    return whole
+    if intact and intact != there[0]:
+        log.warning("%s is damaged: going on from %s, the one before", there[0], intact.name)
+    return intact

@@ -1,6 +1,6 @@
-"""The list of a run's images, ``images.csv``: file and content of each, and the part that it is in.
+"""List of a run's images, ``images.csv``: file and content of each, and its split.
 
-Later uses of the run rely on this list, not on the options: folders grow, and copies have other names.
+Later commands use this list, not the options: folders grow, and copies have other names.
 """
 
 import csv
@@ -9,23 +9,23 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal
 
-from maeseg.data.facts import Part
+from maeseg.data.facts import ProvidedSplit
 from maeseg.errors import UserError
 from maeseg.runs.layout import IMAGES, SKIPPED
 from maeseg.runs.reader import own_file
 from maeseg.utils.atomic_io import write_csv
 from maeseg.utils.distributed import first_process
 
-_COLUMNS = ("part", "file", "content")
+_COLUMNS = ("split", "file", "content")
 _SKIPPED_COLUMNS = ("file", "reason")
 
-ListedPart = Part | Literal["unused", "left out", "inherited"]
-"""Part of a run: ``unused`` could train and has a label that was not used; ``left out`` cannot be used, or is a copy of
-an image that is; ``inherited`` was trained on by what the run started from."""
+ListedSplit = ProvidedSplit | Literal["unused", "left out", "inherited"]
+"""Split of a run: the label of an ``unused`` image was not used; an image ``left out`` cannot be used, or is a copy of
+another; an ``inherited`` one was trained on by the run's initial weights."""
 
-_PARTS = ("train", "val", "test", "unused", "left out", "inherited")
-TRAINED: tuple[ListedPart, ...] = ("train", "inherited")
-"""Parts that the run's weights have seen in training."""
+_SPLITS = ("train", "val", "test", "unused", "left out", "inherited")
+TRAINED: tuple[ListedSplit, ...] = ("train", "inherited")
+"""Splits that the run's weights were trained on."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Listed:
     """An image of a run.
 
     Attributes:
-        part: The part that it is in.
+        split: Split that it is in.
         file: Its name in its data set.
-        content: Digest of its content; empty for a start whose images are unknown, which ``file`` then names.
+        content: Digest of its content; empty for initial weights whose images are unknown: ``file`` then names them.
     """
 
-    part: ListedPart
+    split: ListedSplit
     file: str
     content: str
 
@@ -49,9 +49,9 @@ class ImageList:
 
     rows: tuple[Listed, ...]
 
-    def of(self, *parts: ListedPart) -> list[Listed]:
-        """Images in these parts."""
-        return [row for row in self.rows if row.part in parts]
+    def of(self, *splits: ListedSplit) -> list[Listed]:
+        """Images in these splits."""
+        return [row for row in self.rows if row.split in splits]
 
     @property
     def trained(self) -> dict[str, str]:
@@ -69,7 +69,7 @@ def write_image_list(run: Path, listed: ImageList) -> None:
 
 
 def write_skipped(folder: Path, skipped: Mapping[str, str]) -> None:
-    """Write ``skipped.csv`` into a folder, if anything was left out; of several processes the first one writes.
+    """Write ``skipped.csv`` into a folder, if anything was left out; only the first of several processes writes.
 
     Args:
         folder: A run folder, or one of predictions.
@@ -96,14 +96,14 @@ def read_image_list(run: Path) -> ImageList | None:
             head, *rows = list(csv.reader(lines))
     except (OSError, ValueError, csv.Error) as error:
         raise _damaged(file) from error
-    if tuple(head) != _COLUMNS or any(len(row) != 3 or row[0] not in _PARTS for row in rows):
+    if tuple(head) != _COLUMNS or any(len(row) != 3 or row[0] not in _SPLITS for row in rows):
         raise _damaged(file)
     return ImageList(tuple(_listed(row) for row in rows))
 
 
 def _listed(row: Sequence[str]) -> Listed:
-    part, file, content = row
-    return Listed(part, file, content)  # type: ignore[arg-type]  # its values were compared
+    split, file, content = row
+    return Listed(split, file, content)  # type: ignore[arg-type]  # its values were compared
 
 
 def _damaged(file: Path) -> UserError:

@@ -1,4 +1,4 @@
-"""Resumed runs that get more epochs."""
+"""Resumed runs with more epochs."""
 
 import logging
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ log = logging.getLogger(__name__)
 
 
 def may_lengthen(out: str, epochs: int) -> MayDiffer:
-    """Let a resumed run have another number of epochs, more than it has completed.
+    """Allow a resumed run another number of epochs, larger than the number it has completed.
 
     From there on its learning rate is that of a run of the new length at the same step. So a finished run, whose cosine
-    has reached 0, jumps back to a higher rate.
+    has reached 0, returns to a higher rate.
 
     Args:
         out: The run folder.

@@ -1,4 +1,4 @@
-"""Check of an output folder that reads nothing in it."""
+"""Check of an output folder without reading its files."""
 
 from pathlib import Path
 
@@ -7,18 +7,18 @@ from maeseg.utils.atomic_io import UNFINISHED
 
 
 def check_out(out: Path, *, resume: bool, overwrite: bool) -> set[str]:
-    """Refuse a folder that is taken.
+    """Refuse a folder that is in use.
 
     Args:
         out: The folder; it need not exist.
-        resume: Go on with the run in it.
-        overwrite: Replace it.
+        resume: True to resume the run in it.
+        overwrite: True to replace it.
 
     Returns:
-        Names of what is in it, but for files that are not finished.
+        Names of its files and folders, without temporary files.
 
     Raises:
-        UserError: If it is a file, or holds something and neither is set, or if both are, or it cannot be listed.
+        UserError: It is a file, is not empty while neither flag is set, or cannot be listed; or both flags are set.
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite contradict each other: give one of them")

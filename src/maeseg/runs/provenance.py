@@ -34,7 +34,7 @@ def provenance() -> dict[str, Any]:
 
 
 def repeats(device: str) -> str:
-    """A second run of the same options on this type of device gives this much, in words."""
+    """Reproducibility of a second run of the same options on this type of device, in words."""
     return _REPEATS_ON_CPU if device == "cpu" else _REPEATS_ELSEWHERE
 
 
@@ -43,7 +43,7 @@ def warn_of_other_machine(run: Path, before: Mapping[str, Any], now: Mapping[str
 
     Args:
         run: The run folder.
-        before: Its run.json so far.
+        before: Previous content of its run.json.
         now: The ``provenance`` of this process.
     """
     for part, names in (("hardware", _SAME_MACHINE), ("versions", _SAME_VERSIONS)):

@@ -1,6 +1,6 @@
-"""Reading of run folders, those of strangers among them: a file counts only if it lies in the folder.
+"""Reading of run folders, including untrusted ones: only files inside the folder are read.
 
-Every reader of a run folder uses these functions, so that one mistake has one message.
+Every reader of a run folder uses these functions, so that each error has one message.
 """
 
 import csv
@@ -47,12 +47,12 @@ class RunFolder:
 
     @property
     def verb(self) -> str:
-        """The verb that made it."""
+        """Command that wrote it."""
         return str(self.info.get("verb", ""))
 
     @property
     def finished(self) -> bool:
-        """True if the verb ran to its end."""
+        """True if the command is finished."""
         return self.info.get("status") == "finished"
 
 
@@ -63,7 +63,7 @@ def open_run(path: Path) -> RunFolder:
         path: The folder.
 
     Raises:
-        UserError: It is missing, is no run folder, or one of the two files is broken.
+        UserError: The folder is missing, is no run folder, or one of the two files is broken.
     """
     _refuse_other_folder(path)
     text, options = _read_config(path)
@@ -90,7 +90,7 @@ def read_options(run: Path) -> dict[str, Any]:
 
 
 def is_finished(run: Path) -> bool:
-    """Tell whether a folder holds a run that came to its end.
+    """Test a folder for a run that is finished.
 
     Raises:
         UserError: Its run.json is broken.
@@ -99,7 +99,7 @@ def is_finished(run: Path) -> bool:
 
 
 def read_final(run: Path) -> dict[str, Any]:
-    """Read a run's metrics.json, the final figures; empty if the run has not come that far.
+    """Read a run's metrics.json, the final figures; empty if the run is not finished.
 
     Raises:
         UserError: The file is broken.
@@ -169,7 +169,7 @@ def own_file(run: Path, *parts: str) -> Path:
     """Path of a file of a run folder, which must lie in that folder.
 
     Raises:
-        UserError: It lies elsewhere, through a link or dots.
+        UserError: It lies elsewhere, through a link or ``..``.
     """
     file = run.joinpath(*parts)
     try:

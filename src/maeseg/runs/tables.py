@@ -12,7 +12,7 @@ Row = TypeVar("Row")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table; a reader sees all of it or nothing.
+    """Write a table atomically.
 
     Raises:
         WriteError: It cannot be written.
@@ -25,9 +25,9 @@ def read_table(path: Path, columns: Sequence[str], author: str, parse: Callable[
 
     Args:
         path: The file.
-        columns: Columns it must have; a cell that a row lacks is empty.
-        author: The verb that writes such a file.
-        parse: Makes a row of its cells; a ValueError from it becomes the user's.
+        columns: Required columns; a cell that a row lacks is empty.
+        author: Command that writes such a file, for messages.
+        parse: Function that makes a row of its cells; its ValueError becomes a UserError.
 
     Returns:
         Its rows, in the file's order.

@@ -1,22 +1,22 @@
-"""Facts of a training run that travel in its checkpoints beside the network's description."""
+"""Facts about a training run that its checkpoints hold beside the network's description."""
 
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.types import BorderRule
-from maeseg.utils.plain_values import entry, flag, number, text, texts, whole_number, word
+from maeseg.utils.plain_values import entry, flag, integer, number, text, texts, word
 
 MAX_PATCH = 8192
-"""Largest side of a patch that a checkpoint may ask for."""
+"""Largest side of a patch in a checkpoint."""
 
-Part = int | float | str
+HeldOut = int | float | str
 """Held-out images as the options name them: a share, a count, or a path."""
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Options of pre-training that a reconstruction needs again.
+    """Options of pre-training that a reconstruction needs.
 
     Attributes:
         patch_size: Side of a patch in pixels.
@@ -36,12 +36,12 @@ class Pretraining:
 
     @classmethod
     def from_dict(cls, values: Any) -> "Pretraining":
-        """Options from what ``to_dict`` gave, perhaps in a stranger's file.
+        """Options from the result of ``to_dict``, perhaps in an untrusted file.
 
         Raises:
             ValueError: A value is missing, of another kind or out of range.
         """
-        patch_size = whole_number(values, "patch_size", MAX_PATCH)
+        patch_size = integer(values, "patch_size", MAX_PATCH)
         return cls(patch_size, number(values, "mask_ratio"), flag(values, "normalize_target"))
 
 
@@ -58,8 +58,8 @@ class TrainingData:
     """
 
     data: str
-    val: Part
-    test: Part = 0
+    val: HeldOut
+    test: HeldOut = 0
     extra: tuple[str, ...] = ()
     border: BorderRule = "background"
 
@@ -71,21 +71,21 @@ class TrainingData:
 
     @classmethod
     def from_dict(cls, values: Any) -> "TrainingData":
-        """Data from what ``to_dict`` gave, perhaps in a stranger's file.
+        """Data from the result of ``to_dict``, perhaps in an untrusted file.
 
         Raises:
             ValueError: A value is missing, of another kind or out of range.
         """
         rules: tuple[BorderRule, ...] = get_args(BorderRule)
         return cls(
-            text(values, "data"), _part(values, "val"), _part(values, "test"), texts(values, "extra"),
+            text(values, "data"), _held_out(values, "val"), _held_out(values, "test"), texts(values, "extra"),
             word(values, "border", rules),
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """All that a checkpoint says of itself beside its weights.
+    """Content of a checkpoint beside its weights.
 
     Attributes:
         spec: The network.
@@ -109,11 +109,11 @@ class TrainingFacts:
 
     @classmethod
     def from_dict(cls, values: Any, origin: str = "") -> "TrainingFacts":
-        """Facts from what ``to_dict`` gave, perhaps in a stranger's file.
+        """Facts from the result of ``to_dict``, perhaps in an untrusted file.
 
         Args:
             values: Plain values.
-            origin: Run that they are of, for later messages.
+            origin: Run folder, for later messages.
 
         Raises:
             ValueError: A value is missing, of another kind or out of range.
@@ -126,7 +126,7 @@ class TrainingFacts:
         return cls(spec, TrainingData.from_dict(entry(values, "data")), pretraining)
 
 
-def _part(values: Any, key: str) -> Part:
+def _held_out(values: Any, key: str) -> HeldOut:
     found = entry(values, key)
     if isinstance(found, int | float | str) and not isinstance(found, bool):
         return found

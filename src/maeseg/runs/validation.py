@@ -1,6 +1,6 @@
 """Results of a finetune run on its validation images: validation.csv, a row per image, and calibration.csv, per bin.
 
-With classes of the user's own also confusion.csv, a row per class. This module alone defines their format.
+With a class list also confusion.csv, a row per class. This module alone defines their format.
 """
 
 import csv
@@ -26,10 +26,10 @@ CALIBRATION_COLUMNS = ("from", "to", *_COUNTED)
 
 @dataclass(frozen=True)
 class Validation:
-    """A network's results on the validation images.
+    """Results of a network on the validation images.
 
     Attributes:
-        files: Name of each image, in the order they were measured.
+        files: Name of each image, in order of measurement.
         scores: Measurements of each, in the same order.
     """
 
@@ -42,7 +42,7 @@ class Confusion:
     """Confusion of classes.
 
     Attributes:
-        names: Of the classes.
+        names: Names of the classes.
         pixels_KK: Pixels of all validation images by true class (rows) and predicted class (columns).
     """
 
@@ -60,7 +60,7 @@ def write_validation(
         files: Name of each image, in order.
         scores: Measurements of each, in the same order.
         reliability: Predicted probabilities against labels, over all pixels of these images.
-        confusion: Of classes of the user's own.
+        confusion: Confusion of the classes of a class list.
     """
     if confusion:
         counts_MKC = np.stack([getattr(scores, kind) for kind in _OF_A_CLASS], axis=-1)
@@ -80,7 +80,7 @@ def write_validation(
 
 
 def read_validation(run: Path) -> Validation | None:
-    """Read a run's validation.csv; None if it left none.
+    """Read a run's validation.csv; None if there is none.
 
     Raises:
         UserError: It lacks a column or a row, or holds a value that is no number.
@@ -107,7 +107,7 @@ def read_validation(run: Path) -> Validation | None:
 
 
 def read_confusion(run: Path) -> Confusion | None:
-    """Read a run's confusion.csv; None if it left none.
+    """Read a run's confusion.csv; None if there is none.
 
     Raises:
         UserError: It is not square, or holds a value that is no number.
@@ -124,7 +124,7 @@ def read_confusion(run: Path) -> Confusion | None:
 
 
 def read_reliability(run: Path) -> Reliability | None:
-    """Read a run's calibration.csv; None if it left none.
+    """Read a run's calibration.csv; None if there is none.
 
     Raises:
         UserError: It lacks a column or a row, or holds a value that is no number.

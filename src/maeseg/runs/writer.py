@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from maeseg.errors import UserError, reason
-from maeseg.runs.checkpoint_files import check_folder_name, is_whole
+from maeseg.runs.checkpoint_files import check_folder_name, is_intact
 from maeseg.runs.layout import (
     CHECKPOINTS,
     CONFIG,
@@ -37,25 +37,25 @@ from maeseg.utils.atomic_io import WriteError, write_json, write_text, writing_t
 from maeseg.utils.distributed import first_process
 
 ABOUT_THIS_CALL = ("out", "resume", "overwrite", "workers", "download", "save_every", "on_nonfinite", "on_bad_image")
-"""Options that may differ when a run is resumed: they do not change its result, or are what it needs to go on."""
+"""Options that may differ when a run is resumed: they do not change its result, or are needed to continue."""
 
 MayDiffer = Callable[[Mapping[str, Any]], tuple[str, ...]]
-"""From the options that a run was started with to those that may be others now; may refuse the present ones."""
+"""Function from the original options of a run to the names of those that may differ now; it may refuse new values."""
 
 
 @dataclass
 class Run:
-    """A run folder that is being written; ``begin_run`` makes it.
+    """Run folder during a run; ``begin_run`` makes it.
 
     Attributes:
         path: The folder.
         config: Every option of the command, plain values.
         before: Its run.json before this call; empty if there was none.
         resumed: True if the folder held this run already.
-        complete: True if that run had come to its end, with the present options.
+        complete: True if that run is finished with the current options.
         facts: Content of run.json.
         seconds_before: Wall time of the run before this call.
-        started: Reading of the monotonic clock at the beginning of this call.
+        started: Monotonic clock at the beginning of this call, in seconds.
     """
 
     path: Path
@@ -132,7 +132,7 @@ class Run:
         """
         write_json(self.path / FIGURES, figures)
         last, previous = self.checkpoints / LAST, self.checkpoints / PREVIOUS
-        if previous.exists() and last.exists() and is_whole(last):
+        if previous.exists() and last.exists() and is_intact(last):
             with writing_to(previous):
                 previous.unlink()
         self.write_facts(status="finished", **more)
@@ -142,9 +142,9 @@ def begin_run(verb: str, config: Mapping[str, Any], may_differ: MayDiffer = lamb
     """Begin a run in the folder ``out``, or resume the one in it.
 
     Args:
-        verb: The command that writes the folder.
+        verb: Command that writes the folder.
         config: Every option of the command, plain values; ``out``, ``resume`` and ``overwrite`` among them.
-        may_differ: Names the options that may be others when the run is resumed; may refuse the present ones.
+        may_differ: Function that names the options that may differ when the run is resumed; it may refuse new values.
 
     Raises:
         UserError: The folder holds something and neither ``resume`` nor ``overwrite`` is set, it is no run folder, it
@@ -164,13 +164,13 @@ def begin_run(verb: str, config: Mapping[str, Any], may_differ: MayDiffer = lamb
 def explain_write_errors(out: Path) -> Iterator[None]:
     """Turn a failure to write, such as a full disk, into one line that names the run folder.
 
-    Failures to read pass: they are no WriteError.
+    Failures to read pass unchanged: they are no WriteError.
 
     Args:
         out: The run folder.
 
     Raises:
-        UserError: For any WriteError inside.
+        UserError: A WriteError was raised in the block.
     """
     try:
         yield
@@ -183,7 +183,7 @@ def explain_write_errors(out: Path) -> Iterator[None]:
 
 
 def _find_run(verb: str, out: Path, options: Mapping[str, Any], may_differ: MayDiffer) -> Run | None:
-    """The run to resume; None if there is none, or it is to be replaced."""
+    """Run to resume; None if there is none, or if it is to be replaced."""
     there = check_out(out, resume=options["resume"], overwrite=options["overwrite"])
     if not there or (options["resume"] and there == {CONFIG}):  # nothing, or killed before run.json was written
         return None
@@ -207,7 +207,7 @@ def _refuse_foreign_files(out: Path) -> None:
 
 
 def _compare_options(out: Path, options: Mapping[str, Any], may_differ: MayDiffer) -> bool:
-    """Refuse options that a resumed run was not started with; True if one differs that may."""
+    """Refuse options that differ from those of the resumed run; return True if one differs that may."""
     before = read_options(out)
     if not before:
         raise UserError(f"--resume: {out / CONFIG} holds no options: restore it, or give another --out")

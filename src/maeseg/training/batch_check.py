@@ -1,4 +1,4 @@
-"""A check of the batch that needs the network itself."""
+"""Check of the batch size against the network itself."""
 
 import copy
 
@@ -13,12 +13,12 @@ def check_batch_statistics(batch: int, network: nn.Module, *inputs: Tensor, opti
 
     Args:
         batch: Images in a step.
-        network: What is to be trained; it stays as it is.
-        inputs: What it takes, for one image: the image (1, C, H, W) first.
-        option: That gives their size.
+        network: Network to train; it is not changed.
+        inputs: Its arguments for one image: the image (1, C, H, W) first.
+        option: Option that gives the image size, for the message.
 
     Raises:
-        UserError: If there is such a layer.
+        UserError: There is such a layer.
     """
     if batch > 1:
         return

@@ -1,4 +1,4 @@
-"""How much a pixel of each class counts in the loss."""
+"""Weights of the classes in the loss."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def check_class_weights(given: ClassWeights, count: int, loss: Loss) -> None:
-    """Raise a UserError unless they are ``balanced`` or a positive number for each class, and the loss has a use."""
+    """Raise a UserError unless they are ``balanced`` or a positive number for each class, and the loss uses them."""
     if given is None:
         return
     if not isinstance(loss, str):
@@ -36,17 +36,17 @@ def check_class_weights(given: ClassWeights, count: int, loss: Loss) -> None:
 def choose_class_weights(
     given: ClassWeights, source: Source, train: Sequence[int], border: BorderRule
 ) -> list[float] | None:
-    """Settle the weights: as given, or such that all classes weigh the same in the labels that are trained on.
+    """Determine the weights: as given, or such that all classes weigh the same in the training labels.
 
     Args:
         given: ``balanced``, a number for each class, or None for no weights.
         source: Labeled images.
-        train: Those to train on.
-        border: What their border pixels count as.
+        train: Indices of the training images.
+        border: Meaning of their border pixels.
 
     Returns:
-        A weight for each class, background first. ``balanced``: all pixels over those of the class, over the number of
-        classes; 1 for a class without any.
+        Weight of each class, background first. ``balanced``: number of all pixels, divided by that of the class and by
+        the number of classes; 1 for a class without pixels.
     """
     if given != "balanced":
         return given

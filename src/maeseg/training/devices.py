@@ -10,7 +10,7 @@ from torch import nn
 from maeseg.errors import UserError, first_line
 
 _REFUSALS = (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException)
-"""Errors that Fabric raises for an accelerator that is not there, or whose library is not installed."""
+"""Errors that Fabric raises for an accelerator that is missing, or whose library is not installed."""
 
 
 def open_fabric(accelerator: str, devices: int | str, precision: str) -> Fabric:
@@ -22,7 +22,7 @@ def open_fabric(accelerator: str, devices: int | str, precision: str) -> Fabric:
         precision: Fabric's name of the precision.
 
     Raises:
-        UserError: If the accelerator is not there or the precision does not exist.
+        UserError: The accelerator is missing, or the precision does not exist.
     """
     for name in ("lightning.fabric", "lightning.pytorch"):  # Fabric logs under either
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -36,9 +36,9 @@ def open_fabric(accelerator: str, devices: int | str, precision: str) -> Fabric:
 
 
 def join(fabric: Fabric) -> None:
-    """Start the other processes, if there are to be any, and wait until each is here.
+    """Start the other processes, if there are several devices, and wait until each has joined.
 
-    Until then nothing may be written that another process reads on its way here.
+    Before that, nothing may be written that another process reads on its way here.
     """
     fabric.launch()
     fabric.barrier()
@@ -47,7 +47,7 @@ def join(fabric: Fabric) -> None:
 def place(module: nn.Module, fabric: Fabric) -> nn.Module:
     """Move a module to the device; with several processes its backward pass averages their gradients.
 
-    Not ``Fabric.setup``: under mixed precision it rounds every input, so the targets of reconstruction too.
+    ``Fabric.setup`` is not used: under mixed precision it rounds every input, including the targets of reconstruction.
     """
     # Several processes: about the place of a 1 x 1 kernel in memory.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")

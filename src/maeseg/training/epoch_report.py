@@ -1,4 +1,4 @@
-"""Progress of a run, its remaining time and its best epoch: a line that is drawn again, or a line per epoch."""
+"""Progress of a run, its remaining time and its best epoch: a redrawn line in a terminal, or a log line per epoch."""
 
 import logging
 import time
@@ -20,14 +20,14 @@ class RunProgress:
 
     Args:
         table: The table of epochs.
-        epochs: Epochs in all.
-        steps: Steps in all.
-        best_by: Column whose highest value is the best; without it the lowest ``val_loss``.
-        terminal: Terminal to draw one line for the run on; without it lines are logged.
+        epochs: Number of epochs.
+        steps: Number of steps.
+        best_by: Column whose highest value is the best; without it the lowest ``val_loss`` is.
+        terminal: Terminal to redraw one line in; without it lines are logged.
     """
 
     PAUSE = 2.0
-    """Seconds between two lines at the least, where epochs are shorter; the first and the last are always logged."""
+    """Minimum number of seconds between two log lines; the first and the last epoch are always logged."""
 
     def __init__(
         self, table: EpochTable, epochs: int, steps: int, best_by: str | None, terminal: Console | None
@@ -41,7 +41,7 @@ class RunProgress:
         self.logged_at: float | None = None
 
     def start(self, step: int) -> None:
-        """Begin to count at a step; draw the line."""
+        """Start the clock at a step, and draw the line."""
         self.began, self.first_step = time.monotonic(), step
         if self.terminal:
             self.bar = _bar(self.terminal)
@@ -49,18 +49,18 @@ class RunProgress:
             self.bar.start()
 
     def see_epoch(self, epoch: int) -> None:
-        """Write the epoch at hand, from 0, and the best one into the drawn line."""
+        """Show the current epoch, counted from 0, and the best one in the drawn line."""
         if self.bar:
             parts = (f"epoch {epoch + 1}/{self.epochs}", self.best())
             self.bar.update(self.task, description=", ".join(filter(None, parts)))
 
     def see_step(self, step: int) -> None:
-        """Move the line on."""
+        """Advance the line."""
         if self.bar:
             self.bar.update(self.task, completed=step)
 
     def end_epoch(self, step: int) -> None:
-        """Log a line, if there is none to draw and the last one is not too fresh."""
+        """Log a line, if none is drawn and the last one is at least the minimum time ago."""
         now = time.monotonic()
         fresh = self.logged_at is not None and now - self.logged_at < self.PAUSE
         if self.bar or (fresh and len(self.table.rows) < self.epochs):
@@ -69,7 +69,7 @@ class RunProgress:
         log.info("%s", self.line(step))
 
     def stop(self) -> None:
-        """Wipe the line."""
+        """Erase the line."""
         if self.bar:
             self.bar.stop()
             self.bar = None
@@ -86,12 +86,12 @@ class RunProgress:
         return f"epoch {row['epoch']}/{self.epochs}: {figures}; {end}"
 
     def best(self) -> str:
-        """Best epoch so far, in words; empty while none is validated."""
+        """Text about the best epoch so far; empty while none is validated."""
         return best_epoch(self.table.rows, self.best_by)
 
 
 def best_epoch(rows: Sequence[Row], best_by: str | None) -> str:
-    """Best of a table's epochs in words; empty while none is validated."""
+    """Text about the best epoch of a table; empty while none is validated."""
     name = best_by or "val_loss"
     measured = [row for row in rows if row.get(name)]
     if not measured:

@@ -1,4 +1,4 @@
-"""The table of epochs, metrics.csv, and what the loss in it says about the run."""
+"""Table of epochs, metrics.csv, and warnings about a loss that does not fall or vanishes."""
 
 import csv
 import logging
@@ -22,12 +22,12 @@ def last_epoch(path: Path, columns: tuple[str, ...]) -> dict[str, float]:
 class EpochTable:
     """Rows of metrics.csv, one per epoch, counted from 1.
 
-    The rows are part of the checkpoint; the file shows them. So a resumed run goes on with the rows that belong to the
-    state it goes on from, whatever the file holds.
+    The rows are part of the checkpoint; the file is a copy. So a resumed run continues with the rows of its checkpoint,
+    regardless of the content of the file.
 
     Args:
         path: The file.
-        columns: Its metric columns.
+        columns: Metric columns of the file.
 
     Attributes:
         rows: The rows, from column to cell; the cells of an epoch without validation are empty.
@@ -44,11 +44,11 @@ class EpochTable:
         return {"rows": list(self.rows), "seconds": self.seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from these rows."""
+        """Restore the rows and seconds of a checkpoint."""
         self.rows, self.seconds_before = list(state_dict["rows"]), state_dict["seconds"]
 
     def seconds(self) -> float:
-        """Seconds of training so far, those before this process among them."""
+        """Seconds of training so far, including those before this process."""
         return self.seconds_before + time.monotonic() - self.began
 
     def add(self, step: int, rate: float, figures: Mapping[str, float]) -> None:
@@ -62,29 +62,29 @@ class EpochTable:
         )  # fmt: skip
 
     def write(self) -> None:
-        """Write the file, if there is a row.
+        """Write the file, if there is at least one row.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: It cannot be written.
         """
         if self.rows:
             write_csv(self.path, [list(self.rows[0]), *(list(row.values()) for row in self.rows)])
 
 
 class LossWatch:
-    """Warn, once, of a loss that is still what it was at the start, or has vanished.
+    """Warn, once, of a loss that has not fallen since the first step, or has vanished.
 
-    A normal end value with normalized targets is 0.2 to 0.9; 0.0002 was a bug each time.
+    A normal final value with normalized targets is 0.2 to 0.9; 0.0002 has always been a bug.
 
     Args:
-        start: Loss of a network that has learned nothing, if that is known; by default the first step's.
-        may_vanish: True if a loss near zero can be honest, as it can with a few labels.
+        start: Loss of an untrained network, if it is known; by default that of the first step.
+        may_vanish: True if a loss near zero can be correct, as with few labels.
     """
 
     STEPS = 200
-    """Before so many steps, and before a quarter of the run, there is no warning."""
+    """Minimum number of steps, besides a quarter of the run, before a warning."""
     STUCK, VANISHED = 0.98, 0.01
-    """Shares of the start that mean so."""
+    """Shares of the initial loss above which it has not fallen, and below which it has vanished."""
 
     def __init__(self, start: float | None, may_vanish: bool) -> None:
         self.start, self.may_vanish, self.warned = start, may_vanish, False
@@ -94,16 +94,16 @@ class LossWatch:
         return {"start": self.start, "warned": self.warned}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on watching."""
+        """Restore the state of a checkpoint."""
         self.start, self.warned = state_dict["start"], state_dict["warned"]
 
     def see_step(self, loss: float) -> None:
-        """Take the first loss as the start, if none is known."""
+        """Use the first loss as the initial one, if none is known."""
         if self.start is None:
             self.start = loss
 
     def see_epoch(self, loss: float, step: int, steps: int) -> None:
-        """Compare an epoch's mean loss with the start, at a step of so many in all."""
+        """Compare an epoch's mean loss with the initial one, at a step out of ``steps``."""
         if self.warned or self.start is None or step < max(self.STEPS, steps / 4):
             return
         if loss > self.STUCK * self.start:

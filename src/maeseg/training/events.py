@@ -1,4 +1,4 @@
-"""TensorBoard's events, written from the training process itself: what cannot be written is an error there."""
+"""TensorBoard events, written by the training process itself, so that a failed write is an error there."""
 
 import os
 import socket
@@ -17,13 +17,13 @@ from maeseg.utils.atomic_io import writing_to
 class EventFile:
     """A file of scalars, in the form that TensorBoard reads.
 
-    PyTorch's SummaryWriter writes from a thread of its own, whose errors reach nobody.
+    PyTorch's SummaryWriter writes from a separate thread, whose errors are lost.
 
     Args:
-        folder: Folder to make it in.
+        folder: Folder of the new file.
 
     Raises:
-        WriteError: If it cannot be written.
+        WriteError: It cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,13 +38,13 @@ class EventFile:
         """Add values at a step.
 
         Raises:
-            WriteError: If they cannot be written.
+            WriteError: They cannot be written.
         """
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
 
     def close(self) -> None:
-        """Close the file; what could not be written was an error before."""
+        """Close the file; failed writes have been errors before."""
         with suppress(OSError):
             self.records.close()
 

@@ -1,4 +1,4 @@
-"""Fine-tuning from its options to its run folder: settle, choose images, build, train, measure, write.
+"""Fine-tuning from its options to its run folder: resolve options, choose images, build, train, measure, write.
 
 Axes: K classes, H W pixels.
 """
@@ -55,12 +55,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Images:
-    """Images of a fine-tuning.
+    """Images of a fine-tuning run.
 
     Attributes:
-        chosen: All of the run, with their parts.
-        train: Those of the training part whose labels are used.
-        inherited: Those that the starting weights were trained on.
+        chosen: All images of the run, with their splits.
+        train: Indices of the training images whose labels are used.
+        inherited: Images that the initial weights were trained on.
     """
 
     chosen: RunImages
@@ -75,12 +75,12 @@ class Images:
 
 @dataclass(frozen=True)
 class Training:
-    """A network that is ready to be trained.
+    """Network that is ready for training.
 
     Attributes:
         task: The network with its losses and figures.
         data: Batches of images and labels.
-        normalization: Of the images.
+        normalization: Normalization of the images.
         loaded: Report of the weights that were loaded; None for random ones.
     """
 
@@ -92,12 +92,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Measured:
-    """Results of the best checkpoint on the images that were held out.
+    """Results of the best checkpoint on the held-out images.
 
     Attributes:
-        metrics: Of each image and over all of them.
+        metrics: Metrics of each image and over all of them.
         figures: The final figures.
-        parameters: Trainable values of the network.
+        parameters: Number of trainable parameters of the network.
         predicted: Class maps (H, W) of the example images, by index.
     """
 
@@ -136,7 +136,7 @@ def choose_labeled(config: FinetuneConfig, setup: Setup) -> Images:
     """Choose the images that train, validate and test, and the labels that are used.
 
     Raises:
-        UserError: Options or images cannot be used, or the starting weights have seen images that are held out.
+        UserError: Options or images cannot be used, or the initial weights were trained on held-out images.
     """
     source = open_labeled(config, setup.starts)
     chosen = choose_images(
@@ -150,7 +150,7 @@ def choose_labeled(config: FinetuneConfig, setup: Setup) -> Images:
 
 
 def build(config: FinetuneConfig, setup: Setup, images: Images) -> Training:
-    """Build network, batches and loss, and load the weights to start from.
+    """Build network, batches and loss, and load the initial weights.
 
     Raises:
         UserError: The network takes no images of that size, the weights do not fit, or a batch is too small.
@@ -227,14 +227,14 @@ def open_run(config: FinetuneConfig) -> Run:
     """Open the run folder.
 
     Raises:
-        UserError: It is taken, or its run has other options.
+        UserError: The folder is in use, or its run has other options.
     """
     options = describe_options(config.as_dict())
     return from_first(lambda: begin_run("finetune", options, may_lengthen(config.out, config.epochs)))
 
 
 def begin(run: Run, images: Images) -> None:
-    """Write what is known before training."""
+    """Write the files that are known before training."""
     with run.writing(), others_wait():
         images.chosen.write(run.path, images.train, images.inherited)
         run.write_lasting(**images.source.classes.facts)

@@ -1,4 +1,4 @@
-"""Check that no held-out image was trained on, across runs: images are compared by their content."""
+"""Check across runs that no held-out image was trained on: images are compared by their content."""
 
 import logging
 
@@ -12,20 +12,20 @@ log = logging.getLogger(__name__)
 
 
 def check_held_out(start: Start, images: RunImages) -> list[Listed]:
-    """Refuse initial weights that were trained on images that validate or test now.
+    """Refuse initial weights that were trained on validation or test images of this run.
 
-    A copy counts as the image, whatever its name or folder. One line warns if the images of the weights, a run of
-    maeseg or an export of one, are not known.
+    A copy counts as the image, under any name and in any folder. A warning is logged if the weights are a run or an
+    export of maeseg whose training images are unknown.
 
     Args:
         start: The initial weights.
         images: The images of the run.
 
     Returns:
-        Images that the weights were trained on, for the run's own list.
+        Images that the weights were trained on, for the list of this run.
 
     Raises:
-        UserError: The weights have seen held-out images.
+        UserError: The weights were trained on held-out images.
     """
     inherited = trained_on(start)
     known = {row.content: row.file for row in inherited if row.content}
@@ -50,7 +50,7 @@ def trained_on(start: Start) -> list[Listed]:
     """List the images that weights were trained on, in their run or before it.
 
     Returns:
-        Name and content of each; if they are not known, one entry without content, named after the weights.
+        Name and content of each image; for unknown images one entry without content, named after the weights.
     """
     if start.run is None:
         return [Listed("inherited", start.origin, "")] if start.exported else []

@@ -38,16 +38,16 @@ HEAD = "segmentation_head"
 
 @dataclass(frozen=True)
 class Start:
-    """Source of weights: a run, a file's state dict, or if it is neither, what timm publishes.
+    """Source of weights: a run, the state dict of a file, or otherwise timm's published weights.
 
     Args:
-        origin: For messages.
+        origin: Name of the source, for messages.
         transfer: Parts that are taken from a run, or of a U-Net.
         run: A checkpoint of maeseg.
         tensors: The state dict of a file from outside.
-        encoder: The encoder that it is of, if that is known.
+        encoder: Name of its encoder, if it is known.
         widths: Widths of the decoder in it, coarse to fine; empty if it has none.
-        exported: A file that maeseg exported from a run.
+        exported: True for a file that maeseg exported from a run.
     """
 
     origin: str
@@ -60,10 +60,10 @@ class Start:
 
 
 def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
-    """Read what ``--weights`` names: a run folder, a file of weights or a folder with one, or ``timm``.
+    """Read the value of ``--weights``: a run folder, a file of weights or a folder with one, or ``timm``.
 
     Raises:
-        UserError: If it cannot be read.
+        UserError: It cannot be read.
     """
     if weights == TIMM:
         return Start(TIMM)
@@ -86,20 +86,20 @@ def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
 
 
 def start_of(run: Checkpoint, transfer: Transfer) -> Start:
-    """A run's checkpoint as a start."""
+    """Make a source of weights from a run's checkpoint."""
     return Start(str(run.path), transfer, run, encoder=run.spec.encoder, widths=run.spec.decoder_channels)
 
 
 def choose_network(
     starts: Sequence[Start], encoder: str | None, decoder_channels: Sequence[int] | None
 ) -> tuple[str, list[int]]:
-    """Settle encoder and decoder widths: as asked, as the starts have them, or the defaults.
+    """Determine encoder and decoder widths: from the options, the initial weights, or the defaults.
 
-    A file that does not name its encoder is of the default one if that fits, or else of the one that is found to fit.
+    A file that does not name its encoder has the default one if that fits, otherwise one that is found to fit.
 
     Raises:
-        UserError: If what was asked contradicts a start, or two of them differ. One that only gives its encoder may
-            have other widths.
+        UserError: An option contradicts initial weights, or two initial weights differ. Weights that give only their
+            encoder may have other widths.
     """
     for start in starts:
         if start.encoder and encoder not in (None, start.encoder):
@@ -128,20 +128,20 @@ def first_run(starts: Iterable[Start]) -> Checkpoint | None:
 
 
 def choose_channels(starts: Iterable[Start], channels: int | None) -> int:
-    """Settle the number of channels: as asked, as the first run has them, or RGB."""
+    """Determine the number of channels: from the option, the first run, or 3 for RGB."""
     run = first_run(starts)
     return channels or (run.spec.channels if run else RGB)
 
 
 def choose_normalization(starts: Iterable[Start], source: Source, train: Sequence[int]) -> Normalization:
-    """Settle the normalization: the first run's if the images have its channels, or else one measured on them.
+    """Determine the normalization: that of the first run if the channels agree, otherwise measured on the images.
 
-    The source then reads its images in the same scale.
+    The source then reads its images at the same scale.
 
     Args:
         starts: Sources of the initial weights.
         source: The images.
-        train: Those to train on.
+        train: Indices of the training images.
     """
     run = first_run(starts)
     if run and run.spec.channels == source.channels:
@@ -154,9 +154,9 @@ def choose_normalization(starts: Iterable[Start], source: Source, train: Sequenc
 
 
 def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> TransferReport:
-    """Fill a U-Net from a pretrain run (all but the head), a finetune run (all of it) or outside (what there is).
+    """Load weights into a U-Net: of a pretrain run all but the head, of a finetune run or a file all that there is.
 
-    The head of a network that tells other classes apart is not taken: it stays new.
+    The head of a network for other classes is not loaded: the U-Net keeps its new one.
 
     Args:
         unet: The network to fill.
@@ -164,7 +164,7 @@ def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> Trans
         classes: Classes of the network.
 
     Raises:
-        UserError: If the weights do not fit.
+        UserError: The weights do not fit.
     """
     with torch.random.fork_rng(devices=[]):  # networks built on the way must not change the draws of the run
         if start.run is None:
@@ -182,15 +182,15 @@ def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> Trans
 
 
 def _same_classes(theirs: Classes, ours: Classes) -> bool:
-    """True if a head for some classes serves the others: same names, whatever stands for them in label files."""
+    """True if a head for some classes serves the others: same names, with any values in label files."""
     return theirs.names == ours.names and theirs.maps == ours.maps
 
 
 def start_autoencoder(network: MaskedAutoencoder, start: Start) -> TransferReport:
-    """Fill a pre-training network from a pretrain run (all of it) or from outside (the encoder).
+    """Load weights into a pre-training network: from a pretrain run all, from a file the encoder.
 
     Raises:
-        UserError: If the weights do not fit.
+        UserError: The weights do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         if start.run is None:
@@ -204,7 +204,7 @@ def start_autoencoder(network: MaskedAutoencoder, start: Start) -> TransferRepor
 
 
 def start_outside(network: smp.Unet | MaskedAutoencoder, start: Start, decoder: bool) -> TransferReport:
-    """Fill a network's encoder from outside, and its decoder if asked and there is one; the rest stays new."""
+    """Load a file's encoder into a network, and its decoder if it is wanted and there is one; the rest stays new."""
     if start.tensors is not None:
         return load_outside(network, start.tensors, start.origin, decoder)
     encoder = str(network.encoder.name)

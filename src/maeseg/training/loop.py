@@ -1,7 +1,7 @@
 """The training loop, on Lightning Fabric.
 
-A run can be cut anywhere and goes on with the same bits. Order and augmentation of the images are functions of
-(seed, epoch), what a step draws is one of (seed, step, process), and its learning rate one of the step. So a checkpoint
+A run can be interrupted anywhere and continues bit-exactly. Order and augmentation of the images are functions of
+(seed, epoch), random draws of a step depend on (seed, step, process), its learning rate on the step. So a checkpoint
 holds weights, optimizer, figures of the epoch so far, the table of epochs and the number of the step.
 """
 
@@ -25,7 +25,7 @@ from torchmetrics import MetricCollection
 from maeseg.data.loaders import TrainData, killed_readers_named
 from maeseg.errors import UserError
 from maeseg.runs.checkpoint import FACTS
-from maeseg.runs.checkpoint_files import newest_whole, write_checkpoint
+from maeseg.runs.checkpoint_files import newest_intact, write_checkpoint
 from maeseg.runs.layout import BEST, LAST, TENSORBOARD
 from maeseg.runs.writer import Run
 from maeseg.training.devices import place
@@ -43,7 +43,7 @@ from maeseg.utils.distributed import from_first, others_wait
 log = logging.getLogger(__name__)
 
 STEPS = 2
-"""Marks a step's stream for what layers draw in it: dropout, drop-path."""
+"""Marker of a step's random stream for the layers: dropout, drop-path."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class LoopOptions:
         weight_decay: AdamW's weight decay.
         warmup: Share of the steps for warm-up.
         schedule: Course of the learning rate after warm-up.
-        layer_decay: Rate of each stage of the encoder relative to the next one's.
+        layer_decay: Learning rate of each encoder stage relative to the next.
         clip: Largest norm of the gradient; 0 for no limit.
         save_every: Minutes after which the state is saved within an epoch too; 0 saves after every step.
         on_nonfinite: Policy for a loss or a gradient that is not finite.
@@ -74,7 +74,7 @@ class LoopOptions:
 
 
 def train(task: Task, data: TrainData, options: LoopOptions, fabric: Fabric, run: Run) -> int:
-    """Train, from the newest sound checkpoint if the run is resumed; returns the steps in all.
+    """Train, from the newest intact checkpoint if the run is resumed; return the total number of steps.
 
     Args:
         task: Network, losses and figures.
@@ -84,14 +84,14 @@ def train(task: Task, data: TrainData, options: LoopOptions, fabric: Fabric, run
         run: The run folder.
 
     Raises:
-        UserError: If the folder cannot be written, a process that reads images dies, no checkpoint is sound, or a loss
-            is not finite; what was saved stays, and the run can be resumed.
-        KeyboardInterrupt: On Ctrl-C, once the state is saved; on a second one at once.
-        Terminated: On SIGTERM, likewise.
+        UserError: The folder cannot be written, a process that reads images dies, no checkpoint is intact, or a loss is
+            not finite. Saved files stay, and the run can be resumed.
+        KeyboardInterrupt: Ctrl-C was pressed, after the state is saved; on a second one at once.
+        Terminated: SIGTERM was received, likewise.
     """
     with run.writing(), others_wait():
         run.begin_training(fabric.device.type)
-    checkpoint = from_first(lambda: newest_whole(run.checkpoints) if run.resumed else None)
+    checkpoint = from_first(lambda: newest_intact(run.checkpoints) if run.resumed else None)
     loop = TrainingLoop(task, data, options, fabric, run)
     try:
         if checkpoint:
@@ -132,11 +132,11 @@ class TrainingLoop:
 
     @property
     def epoch(self) -> int:
-        """Epoch in training, from 0: each one that is done has its row."""
+        """Current epoch, from 0: each completed one has its row."""
         return len(self.table.rows)
 
     def run_epochs(self) -> None:
-        """Train what is left of the run."""
+        """Train the remaining steps of the run."""
         self.schedule.set_rates(self.optimizer, self.step)
         while self.epoch < self.options.epochs:
             self.progress.see_epoch(self.epoch)
@@ -154,7 +154,7 @@ class TrainingLoop:
             self.end_epoch(figures)
 
     def train_batches(self, done: int) -> Iterator[Any]:
-        """Batches of the epoch on the device, those that are done left out."""
+        """Batches of the epoch on the device, without those already trained on."""
         self.sampler.begin(self.epoch, skipped=done * self.data.batch_size)
         batches = iter(self.train_loader)
         while True:
@@ -183,10 +183,10 @@ class TrainingLoop:
         self.schedule.set_rates(self.optimizer, self.step)
 
     def is_finite(self, loss: Tensor, norm: Tensor | None) -> bool:
-        """Return True if the optimizer may step; a step that is passed over is recorded.
+        """Return True if the optimizer may step; a skipped step is recorded.
 
         Raises:
-            UserError: If the run is to stop there.
+            UserError: The policy is to stop.
         """
         assert norm is not None
         scaled = getattr(self.fabric.strategy.precision, "scaler", None) is not None  # which looks at gradients itself
@@ -201,7 +201,7 @@ class TrainingLoop:
         return scaled
 
     def nonfinite_entry(self, loss: float, norm: float) -> dict[str, Any]:
-        """Describe the step at hand for the report of steps that went wrong; counted from 1."""
+        """Describe the current step, counted from 1, for the report of non-finite steps."""
         batch = self.step - self.epoch * self.steps_per_epoch
         return {
             "epoch": self.epoch + 1, "batch": batch + 1, "step": self.step + 1,
@@ -210,7 +210,7 @@ class TrainingLoop:
         }  # fmt: skip
 
     def validate(self) -> dict[str, float]:
-        """Measure the network on every validation image once; returns the figures."""
+        """Measure the network on every validation image once; return the figures."""
         fabric, task = self.fabric, self.task
         task.val_figures.reset()
         task.eval()
@@ -228,13 +228,13 @@ class TrainingLoop:
         return _computed(task.val_figures)
 
     def take_running_statistics(self) -> None:
-        """Give every process the first one's running statistics, which are those of the checkpoint."""
+        """Copy the running statistics of the first process to all, as the checkpoint has them."""
         if self.fabric.world_size > 1:
             for buffer in self.task.network.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
     def end_epoch(self, figures: dict[str, float]) -> None:
-        """Record the epoch, and keep the state as the last one, and as the best if it is."""
+        """Record the epoch, and save the state as the last, and as the best if it is."""
         self.table.add(self.step, self.optimizer.param_groups[0]["lr"], figures)
         with self.run.writing(), others_wait():
             if self.fabric.is_global_zero:
@@ -249,11 +249,11 @@ class TrainingLoop:
         self.save_or_stop(True)
 
     def save_or_stop(self, due: bool) -> None:
-        """Save the state if it is time, or if an end is asked for, and end then.
+        """Save the state if the interval has passed or an end is requested; in the latter case end.
 
         Raises:
-            KeyboardInterrupt: If Ctrl-C has asked for an end, in any process.
-            Terminated: If SIGTERM has.
+            KeyboardInterrupt: Ctrl-C was pressed, in any process.
+            Terminated: SIGTERM was received.
         """
         asked = self.anywhere(bool(self.stop))
         if self.anywhere(due) or asked:
@@ -263,7 +263,7 @@ class TrainingLoop:
 
     @contextmanager
     def saved_if_unreadable(self) -> Iterator[None]:
-        """Save the steps so far where reading a batch fails; of several processes the others may be anywhere."""
+        """Save the steps so far if reading a batch fails; other processes may be at any step."""
         try:
             yield
         except Exception:
@@ -303,7 +303,7 @@ class TrainingLoop:
         }
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         content = torch.load(path, map_location="cpu", weights_only=True)
         self.task.network.load_state_dict(content["state_dict"])
         self.step = content["global_step"]
@@ -318,7 +318,7 @@ class TrainingLoop:
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
-        """Show progress and write TensorBoard's events, and the table of a resumed run as its state has it."""
+        """Show progress and write TensorBoard events, and the table of a resumed run from its checkpoint."""
         self.table.began = time.monotonic()
         with self.run.writing(), others_wait():
             if self.fabric.is_global_zero:

@@ -13,11 +13,11 @@ from maeseg.labels.class_map import apply_border
 from maeseg.types import BORDER, BorderRule, Loss, LossName
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-"""A loss of the user's own: logits (B, K, H, W) and class map (B, H, W), 255 where nothing counts -> scalar."""
+"""Custom loss: logits (B, K, H, W) and class map (B, H, W), 255 where nothing counts -> scalar."""
 
 
 class SegmentationLoss(nn.Module):
-    """Soft Dice loss over the batch, the mean over classes, plus a loss of each of its pixels.
+    """Soft Dice loss over the batch, averaged over classes, plus a loss of each pixel.
 
     Called with logits (B, K, H, W) and labels (B, H, W) of integers: 0 background, 1 foreground or the other classes,
     255 border. Returns a scalar: 0 for a perfect and certain prediction. The Dice loss is that of V-Net (Milletari et
@@ -71,7 +71,7 @@ class SegmentationLoss(nn.Module):
 
 
 class CustomLoss(SegmentationLoss):
-    """A loss of the user's own in training; the soft Dice loss beside it measures validation.
+    """Custom loss in training; validation is measured by the soft Dice loss.
 
     Args:
         function: Called with logits (B, K, H, W) in single precision and a class map (B, H, W), int64, in which the
@@ -92,7 +92,7 @@ class CustomLoss(SegmentationLoss):
 def choose_loss(
     loss: Loss, border: BorderRule, classes: int, weights: Sequence[float] | None, padded: bool
 ) -> SegmentationLoss:
-    """Build the loss that an option names, or take the user's own; see ``SegmentationLoss`` for the arguments."""
+    """Build the loss that an option names, or wrap a custom one; see ``SegmentationLoss`` for the arguments."""
     if not isinstance(loss, str):
         return CustomLoss(loss, border, classes)
     return SegmentationLoss(border, loss, classes, weights, padded)

@@ -1,4 +1,4 @@
-"""Numbers that go wrong in a step: no weight is changed by a loss or a gradient that is not finite."""
+"""Non-finite numbers in a step: no weight is changed by a loss or a gradient that is not finite."""
 
 import json
 import logging
@@ -16,15 +16,15 @@ from maeseg.utils.atomic_io import write_json
 log = logging.getLogger(__name__)
 
 MOST_IN_A_ROW = 20
-"""Steps passed over one after another before the run stops: the network is lost by then."""
+"""Number of consecutive skipped steps after which the run stops: the network has diverged."""
 
 
 class GradientGuard:
-    """Stop the run or pass over the step where loss or gradient is not finite.
+    """Stop the run or skip the step if loss or gradient is not finite.
 
-    A step that is passed over leaves weights, optimizer and running statistics as they were. With ``16-mixed``
-    gradients that overflow are part of the method (Micikevicius et al. 2018, section 3.2): the scaler passes over such
-    a step, and only the loss counts here.
+    A skipped step leaves weights, optimizer and running statistics unchanged. With ``16-mixed``
+    gradients that overflow are part of the method (Micikevicius et al. 2018, section 3.2): the scaler skips such a
+    step, and only the loss is checked here.
 
     Args:
         out: The run folder.
@@ -41,19 +41,19 @@ class GradientGuard:
         return {"in_a_row": self.in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the state of a checkpoint."""
         self.in_a_row = state_dict["in_a_row"]
 
     def before_step(self, network: nn.Module) -> None:
-        """Keep what the forward pass changes."""
+        """Save the buffers that the forward pass changes."""
         if self.policy == "skip":
             self.buffers = [buffer.clone() for buffer in network.buffers()]
 
     def pass_over(self, network: nn.Module, step: int, loss: float, norm: float) -> None:
-        """Put back what the forward pass changed.
+        """Restore the buffers that the forward pass changed.
 
         Raises:
-            UserError: If the run is to stop there, or the network is lost.
+            UserError: The policy is to stop, or the network has diverged.
         """
         self.in_a_row += 1
         found = f"step {step}: the loss is {loss:.4g} and the gradient's norm {norm:.4g}"
@@ -72,6 +72,6 @@ class GradientGuard:
                 buffer.copy_(before)
 
     def write(self, entry: dict[str, Any]) -> None:
-        """Add a step to the report, once however often it is run."""
+        """Add a step to the report; a repeated step is listed once."""
         steps = json.loads(self.report.read_text()) if self.report.exists() else []
         write_json(self.report, [each for each in steps if each["step"] != entry["step"]] + [entry])

@@ -14,12 +14,12 @@ from maeseg.weights.stages import distances
 
 @dataclass(frozen=True)
 class RateSchedule:
-    """Learning rate of each step, as a share of the highest: a function of the step alone.
+    """Learning rate of each step relative to the highest: a function of the step alone.
 
     Args:
-        steps: Training steps in all.
+        steps: Number of training steps.
         warmup: Share of the steps over which the rate rises linearly from near 0.
-        kind: Course after that: down to 0 as a cosine, or constant.
+        kind: Schedule after warm-up: cosine decay to 0, or constant.
     """
 
     steps: int
@@ -36,7 +36,7 @@ class RateSchedule:
         return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, self.steps - rising)))
 
     def set_rates(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Give each parameter group the rate of a step."""
+        """Set the learning rate of each parameter group for a step."""
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self.share(step)
 
@@ -48,8 +48,8 @@ def adamw(network: nn.Module, lr: float, weight_decay: float, layer_decay: float
         network: Network to train; vectors (biases, norms, mask tokens) are not decayed.
         lr: Highest learning rate.
         weight_decay: AdamW's decoupled weight decay.
-        layer_decay: Rate of each stage of ``network.encoder`` relative to the next one's, the deepest stage's to the
-            decoder's (ELECTRA, Clark et al. 2020; MAE, He et al. 2022, appendix A.1).
+        layer_decay: Learning rate of each stage of ``network.encoder`` relative to the next, of the deepest relative to
+            the decoder (ELECTRA, Clark et al. 2020; MAE, He et al. 2022, appendix A.1).
     """
     parameters = network if layer_decay == 1 else by_distance(network, lr, weight_decay, layer_decay)
     optimizer = create_optimizer_v2(parameters, opt="adamw", lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95))
@@ -63,7 +63,7 @@ def by_distance(
 ) -> list[dict[str, float | list[nn.Parameter]]]:
     """Parameter groups of equal rate and decay, the full rate first.
 
-    timm's own ``param_groups_layer_decay`` takes a network that names its stages; a U-Net has none.
+    timm's ``param_groups_layer_decay`` needs a network that names its stages; a U-Net does not.
     """
     steps = distances(network.get_submodule("encoder"))
     groups: dict[tuple[int, float], list[nn.Parameter]] = defaultdict(list)

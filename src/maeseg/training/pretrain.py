@@ -14,21 +14,21 @@ from maeseg.training.epoch_table import LossWatch
 from maeseg.training.task import Task, count_finite
 
 VALIDATION_GRIDS, EXAMPLE_GRIDS = 2**31, 2**31 + 1
-"""Streams of the visible grids for validation and for pictures: the same ones every time."""
+"""Random streams of the visible grids for validation and for pictures: fixed."""
 WINDOWS = 1
-"""Marks a step's stream for the decoder's window."""
+"""Marker of a step's random stream for the decoder window."""
 
 
 class PretrainTask(Task):
-    """Reconstruct masked patches; loss on those alone (MAE, He et al. 2022, section 3).
+    """Reconstruct masked patches; the loss is measured on those alone (MAE, He et al. 2022, section 3).
 
     Args:
         network: Network to train.
         facts: Description of the network and its training, stored in the checkpoint.
         mask_ratio: Share of patches to hide.
         normalize_target: True to normalize targets per patch.
-        seed: Seed of visible grids and windows, which depend on (seed, step, process) alone, and of what layers draw.
-        decoder_window: Side in patches of what the decoder reconstructs of an image in a training step; everything
+        seed: Seed of visible grids and windows, which depend on (seed, step, process) alone, and of random layers.
+        decoder_window: Side in patches of the window that the decoder reconstructs in a training step; all of the image
             if None.
     """
 
@@ -53,7 +53,7 @@ class PretrainTask(Task):
         return random_visible(batch, self.grid(size), self.mask_ratio, self.generator(*stream))
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Patches (Y, X) of an image of a size."""
+        """Number of patches (Y, X) of an image of a size."""
         return size[0] // self.network.patch_size, size[1] // self.network.patch_size
 
     def loss(self, images_BCHW: Tensor, *stream: int, window: GridWindow | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Masked pre-training from its options to its run folder: settle, choose images, build, train, write."""
+"""Masked pre-training from its options to its run folder: resolve options, choose images, build, train, write."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -58,7 +58,7 @@ class Masking:
     """Network to pre-train, and the patches of its images.
 
     Attributes:
-        starts: Weights to start from: none or one.
+        starts: Initial weights: none or one.
         encoder: The timm encoder.
         decoder_channels: Widths of the decoder, coarse to fine.
         size: Height and width of the images.
@@ -73,11 +73,11 @@ class Masking:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches of an image, down and across."""
+        """Number of patches of an image, down and across."""
         return self.size[0] // self.patch, self.size[1] // self.patch
 
     def options(self, source: Source) -> dict[str, Any]:
-        """Options as they were settled, for the run's config.yaml."""
+        """Resolved options, for the run's config.yaml."""
         return {
             "channels": source.channels,
             "encoder": self.encoder,
@@ -89,11 +89,11 @@ class Masking:
 
 @dataclass(frozen=True)
 class Images:
-    """Images of a pre-training.
+    """Images of a pre-training run.
 
     Attributes:
-        chosen: All of the run, with their parts.
-        inherited: Those that the starting weights were trained on.
+        chosen: All images of the run, with their splits.
+        inherited: Images that the initial weights were trained on.
     """
 
     chosen: RunImages
@@ -107,13 +107,13 @@ class Images:
 
 @dataclass(frozen=True)
 class Training:
-    """A network that is ready to be trained.
+    """Network that is ready for training.
 
     Attributes:
         network: The network.
-        task: It with its losses and figures.
+        task: The network with its losses and figures.
         data: Batches of images.
-        normalization: Of the images.
+        normalization: Normalization of the images.
         loaded: Report of the weights that were loaded; None for random ones.
     """
 
@@ -145,7 +145,7 @@ def run_pretraining(config: PretrainConfig) -> None:
 
 
 def settle(config: PretrainConfig) -> Masking:
-    """Settle network, image size and patches.
+    """Resolve network, image size and patch size.
 
     Raises:
         UserError: Options contradict each other or the weights.
@@ -166,7 +166,7 @@ def choose_unlabeled(config: PretrainConfig, masking: Masking) -> Images:
     """Choose the images that train and validate.
 
     Raises:
-        UserError: Options or images cannot be used, or the starting weights have seen images that are held out.
+        UserError: Options or images cannot be used, or the initial weights were trained on held-out images.
     """
     source = open_images(config, masking.starts, labeled=False)
     chosen = choose_images(
@@ -177,7 +177,7 @@ def choose_unlabeled(config: PretrainConfig, masking: Masking) -> Images:
 
 
 def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
-    """Build network, batches and loss, and load the weights to start from.
+    """Build network, batches and loss, and load the initial weights.
 
     Raises:
         UserError: The network takes no images of that size, the weights do not fit, or a batch is too small.
@@ -242,14 +242,14 @@ def open_run(config: PretrainConfig) -> Run:
     """Open the run folder.
 
     Raises:
-        UserError: It is taken, or its run has other options.
+        UserError: The folder is in use, or its run has other options.
     """
     options = describe_options(config.as_dict())
     return from_first(lambda: begin_run("pretrain", options, may_lengthen(config.out, config.epochs)))
 
 
 def begin(run: Run, images: Images) -> None:
-    """Write what is known before training."""
+    """Write the files that are known before training."""
     with run.writing(), others_wait():
         images.chosen.write(run.path, images.chosen.split.train, images.inherited)
         run.write_facts(split=images.chosen.counts)

@@ -1,4 +1,4 @@
-"""Images of a run: chosen when it begins, the same ones from then on.
+"""Images of a run: chosen at its beginning and fixed from then on.
 
 A resumed run takes them from its ``images.csv``, a run of a comparison from the comparison's: images that were added to
 the folder since are not used, and a missing one is named.
@@ -21,7 +21,7 @@ from maeseg.errors import UserError
 from maeseg.runs.image_list import (
     ImageList,
     Listed,
-    ListedPart,
+    ListedSplit,
     read_image_list,
     write_image_list,
     write_skipped,
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunImages:
-    """The images of a run.
+    """Images of a run.
 
     Attributes:
         source: All images that the options name.
@@ -58,7 +58,7 @@ class RunImages:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of images in each part, for run.json."""
+        """Number of images in each split, for run.json."""
         return {"train": len(self.split.train), "val": len(self.split.val), "test": len(self.split.test)}
 
     def choose_labels(self, labels: int | float | str, seed: int) -> tuple[int, ...]:
@@ -75,19 +75,19 @@ class RunImages:
         return label_subset(train, self.contents, labels, seed)
 
     def listed(self, train: Iterable[int], inherited: Sequence[Listed] = ()) -> ImageList:
-        """List every image with its part.
+        """List every image with its split.
 
         Args:
             train: Images that are trained on.
             inherited: Images that the initial weights were trained on.
         """
-        parts: dict[int, ListedPart] = dict.fromkeys(self.split.train, "unused")
-        chosen: dict[ListedPart, Iterable[int]] = {"train": train, "val": self.split.val, "test": self.split.test}
-        for part, indices in chosen.items():
-            parts.update(dict.fromkeys(indices, part))
-        order = [*parts, *(index for index in range(len(self.source)) if index not in parts)]
-        rows = [Listed(parts.get(index, "left out"), self.source.file(index), self.contents[index]) for index in order]
-        ours = {row.content for row in rows if row.part == "train"}
+        splits: dict[int, ListedSplit] = dict.fromkeys(self.split.train, "unused")
+        chosen: dict[ListedSplit, Iterable[int]] = {"train": train, "val": self.split.val, "test": self.split.test}
+        for split, indices in chosen.items():
+            splits.update(dict.fromkeys(indices, split))
+        order = [*splits, *(index for index in range(len(self.source)) if index not in splits)]
+        rows = [Listed(splits.get(index, "left out"), self.source.file(index), self.contents[index]) for index in order]
+        ours = {row.content for row in rows if row.split == "train"}
         return ImageList((*rows, *(row for row in inherited if row.content not in ours)))
 
     def write(self, run: Path, train: Iterable[int], inherited: Sequence[Listed] = ()) -> None:
@@ -134,7 +134,7 @@ def choose_images(
     _settle(images.source, data, found, split, loud=True)
     log.info(
         "images of %s: %s", data.name,
-        ", ".join(f"{len(part)} {does}" for part, does in _parts(split) if part),
+        ", ".join(f"{len(images)} {does}" for images, does in _counted(split) if images),
     )  # fmt: skip
     return RunImages(images.source, split, contents, skipped, sizes=sizes)
 
@@ -156,7 +156,7 @@ def _settle(source: Source, data: Source, found: Survey, split: Split, loud: boo
         log.info("%s: %s", source.name, line)
 
 
-def _parts(split: Split) -> tuple[tuple[tuple[int, ...], str], ...]:
+def _counted(split: Split) -> tuple[tuple[tuple[int, ...], str], ...]:
     return (split.train, "train"), (split.val, "validate"), (split.test, "test")
 
 
@@ -168,7 +168,7 @@ class _Stored:
 
 
 def _stored(out: Path, resume: bool) -> _Stored | None:
-    """The list that a resumed run uses: its own, or that of the comparison it belongs to."""
+    """List that a resumed run uses: its own, or that of the comparison it belongs to."""
     comparison = _comparison_of(out)
     # asked first: another process of the same run writes the list before it makes these folders
     begun = any((out / name).exists() for name in (CHECKPOINTS, RUNS))
@@ -184,7 +184,7 @@ def _stored(out: Path, resume: bool) -> _Stored | None:
 
 
 def _comparison_of(out: Path) -> Path | None:
-    """The comparison that a run folder belongs to: its runs lie in COMPARISON/runs."""
+    """Comparison that a run folder belongs to: its runs lie in COMPARISON/runs."""
     runs = out.absolute().parent
     comparison = runs.parent
     inside = runs.name == RUNS and (comparison / IMAGES).is_file() and has_run(comparison)
@@ -194,27 +194,28 @@ def _comparison_of(out: Path) -> Path | None:
 def _again(
     source: Source, contents: tuple[str, ...], faults: Mapping[int, str], stored: _Stored, out: str
 ) -> RunImages:
-    """Find the images of a list, in its order, so that sums over them have the same last bits."""
+    """Find the images of a list, in its order, so that sums over them are bit-exact."""
     there: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, content in enumerate(contents):
         there[source.file(index), content].append(index)
-    found: list[tuple[ListedPart, int]] = []
+    found: list[tuple[ListedSplit, int]] = []
     missing = []
     for row in stored.listed.rows:
         if indices := there.get((row.file, row.content)):
-            found.append((row.part, indices.pop(0)))
-        elif row.part not in ("left out", "inherited"):
+            found.append((row.split, indices.pop(0)))
+        elif row.split not in ("left out", "inherited"):
             missing.append(row.file)
     _refuse_missing(source, missing, out)
     train, val, test = (
-        tuple(index for part, index in found if part in parts) for parts in (("train", "unused"), ("val",), ("test",))
+        tuple(index for split, index in found if split in splits)
+        for splits in (("train", "unused"), ("val",), ("test",))
     )
     refuse_bad(faults, (*train, *val, *test))
     more = len(source) - len({index for _, index in found} | set(faults))
     if more and not stored.shared:
         log.info("%s has %d more image%s than when %s was begun: not used", source.name, more, "s" * (more > 1), out)
-    trained = tuple(index for part, index in found if part == "train") if stored.own else None
-    skipped = {source.file(index): faults[index] for part, index in found if part == "left out" and index in faults}
+    trained = tuple(index for split, index in found if split == "train") if stored.own else None
+    skipped = {source.file(index): faults[index] for split, index in found if split == "left out" and index in faults}
     return RunImages(source, Split(train, val, test), contents, skipped, trained, stored.shared)
 
 

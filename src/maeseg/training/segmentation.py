@@ -25,7 +25,7 @@ class SegmentationTask(Task):
         network: The U-Net, logits (B, K, H, W).
         facts: Description of the network and its training, stored in the checkpoint.
         border: Rule for border pixels, in the loss and the metrics.
-        seed: Seed of what layers draw in a step.
+        seed: Seed of random layers in a step.
         loss: Loss to minimize.
         class_weights: Weight of each class in the loss of its pixels, background first.
         padded: See ``SegmentationLoss``.

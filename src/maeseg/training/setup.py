@@ -1,4 +1,4 @@
-"""Network, image size and source of images of a run: settled by its options and the weights that it starts from."""
+"""Network, image size and source of images of a run, from its options and initial weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ class Setup:
     """Network of a segmentation run, and the size of its input.
 
     Attributes:
-        starts: Weights to start from: none, one, or those of a comparison.
+        starts: Initial weights: none, one, or those of a comparison.
         encoder: The timm encoder.
         decoder_channels: Widths of the decoder, coarse to fine.
         size: Height and width of the network's input.
-        crop: That size again where training draws crops at native resolution; None where images are resized.
+        crop: The same size if training draws crops at native resolution; None if images are resized.
     """
 
     starts: tuple[Start, ...]
@@ -44,7 +44,7 @@ class Setup:
         return build_unet(self.encoder, self.decoder_channels, source.channels, source.classes.maps)
 
     def options(self, source: Source) -> dict[str, Any]:
-        """Options as they were settled, for the run's config.yaml."""
+        """Resolved options, for the run's config.yaml."""
         return {
             "channels": source.channels,
             "encoder": self.encoder,
@@ -55,7 +55,7 @@ class Setup:
 
 
 def settle(config: SegmentationOptions, starts: Sequence[Start]) -> Setup:
-    """Settle network and image size of a segmentation run.
+    """Resolve network and image size of a segmentation run.
 
     Raises:
         UserError: Options contradict each other or the weights.
@@ -87,12 +87,12 @@ def open_images(
 
     Args:
         config: Its options.
-        starts: Weights to start from.
-        labeled: Labels are wanted.
-        classes: Of the labels.
+        starts: Initial weights.
+        labeled: True if labels are needed.
+        classes: Classes of the labels.
 
     Raises:
-        UserError: There is no such data, it lacks what is wanted, or the run folder lies in it.
+        UserError: The data does not exist, has no labels that are needed, or contains the run folder.
     """
     channels = choose_channels(starts, config.channels or described_channels(config.data))
     refuse_inside(config.out, config.data)

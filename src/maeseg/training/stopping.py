@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks for an end, so that the state can be saved; the second ends at once."""
+"""Ctrl-C and SIGTERM: the first requests an end, so that the state can be saved; the second ends at once."""
 
 import contextlib
 import logging
@@ -15,10 +15,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """A request to end training after the step at hand.
+    """Request to end training after the current step.
 
     Attributes:
-        signum: The signal that made it; None while there is none.
+        signum: Signal that made the request; None before.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals over for a while; outside of the main thread, where Python allows none, do nothing."""
+        """Handle the signals in a block; outside the main thread, where Python allows no handler, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -41,7 +41,7 @@ class StopRequest:
                 signal.signal(signum, handler)
 
     def ending(self) -> BaseException:
-        """Exception that ends the program: SIGTERM's, or Ctrl-C's; of several processes one is enough to ask."""
+        """Exception that ends the program: for SIGTERM or Ctrl-C, in any of several processes."""
         return KeyboardInterrupt() if self.signum == signal.SIGINT else Terminated()
 
     def _hear(self, signum: int, frame: FrameType | None) -> None:

@@ -13,14 +13,14 @@ from maeseg.training.epoch_table import LossWatch
 
 
 class Task(nn.Module, ABC):
-    """A network to train, with what its training and its validation compute.
+    """Network to train, with its loss and figures.
 
     Args:
         network: Network to train.
         facts: Description of the network and its training, stored in the checkpoint.
-        seed: Seed of what is random in a step, which is a function of (seed, step, process).
-        train_figures: Metrics of an epoch's training, by their columns in metrics.csv without ``train_``.
-        val_figures: Metrics of a validation, by their columns without ``val_``.
+        seed: Seed of random draws in a step, a function of (seed, step, process).
+        train_figures: Training metrics of an epoch, by their columns in metrics.csv without ``train_``.
+        val_figures: Validation metrics, by their columns without ``val_``.
         watch: Check of the training loss.
 
     Attributes:
@@ -56,7 +56,7 @@ class Task(nn.Module, ABC):
         return int(state >> np.uint64(1))
 
     def prepare(self, images_BCHW: Tensor) -> Tensor:
-        """Bring images into the network's number type and memory format."""
+        """Convert images to the network's data type and memory format."""
         dtype = next(self.network.parameters()).dtype
         return images_BCHW.to(dtype).contiguous(memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""Epochs that are followed by validation: all, or with few labels so few that it takes no more than a quarter."""
+"""Epochs that are followed by validation: all, or so few that validation takes at most a quarter of the time."""
 
 import logging
 import math
@@ -7,16 +7,16 @@ log = logging.getLogger(__name__)
 
 
 def validation_interval(trained: int, validating: int, epochs: int, of: str = "images") -> int:
-    """Choose the number of epochs from one validation to the next: the same in a resumed run.
+    """Choose the interval between validations in epochs: the same in a resumed run.
 
-    A step computes a forward and a backward pass of an image, about three times what validation computes of one. So a
-    quarter of the time validates as many images as have been trained on.
+    Training costs a forward and a backward pass per image, about three times the cost of validation. So with as many
+    images validated as trained on, validation takes a quarter of the time.
 
     Args:
-        trained: Images in an epoch's steps.
-        validating: Images that validate.
-        epochs: Epochs in all; the last is always validated.
-        of: Word for what is counted.
+        trained: Number of images in an epoch's steps.
+        validating: Number of validation images.
+        epochs: Number of epochs; the last is always validated.
+        of: Word for an item.
     """
     every = min(math.ceil(validating / trained), epochs)
     if every > 1:

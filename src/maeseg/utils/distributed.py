@@ -1,4 +1,4 @@
-"""Several processes that train together: which one this is, what the first one decides, and the cores to use."""
+"""Several processes that train together: number of this process, decisions of the first one, and available cores."""
 
 import os
 import sys
@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-"""Variables in which a launcher gives a process its number."""
+"""Environment variables in which a launcher passes a process its number."""
 EXIT_REFUSED = 2
-"""Exit code of the other processes where the first one fails; it prints the message."""
+"""Exit code of the other processes if the first one fails; it prints the message."""
 
 
 def _group() -> Any:
-    """``torch.distributed`` where processes have joined; None before, and without importing PyTorch."""
+    """``torch.distributed`` if processes have joined; otherwise None, without importing PyTorch."""
     dist = sys.modules.get("torch.distributed")
     return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
 
@@ -31,8 +31,8 @@ def from_first(decide: Callable[[], T]) -> T:
     """Call a function in the first process alone and return its value in each.
 
     Raises:
-        Exception: In the first process, whatever the function raises.
-        SystemExit: In the others then, without a message.
+        Exception: The function raised it, in the first process.
+        SystemExit: The first process failed; raised in the others, without a message.
     """
     dist = _group()
     if dist is None:
@@ -55,10 +55,10 @@ def from_first(decide: Callable[[], T]) -> T:
 
 @contextmanager
 def others_wait() -> Iterator[None]:
-    """Let the other processes wait at the end of a block in which the first one alone does something.
+    """Make the other processes wait at the end of a block in which only the first one works.
 
     Raises:
-        SystemExit: In the others, without a message, where the block fails in the first one.
+        SystemExit: The block failed in the first process; raised in the others, without a message.
     """
     failure: Exception | None = None
     try:

@@ -1,4 +1,4 @@
-"""Options of a command from plain values: typed by its signature, and complaints in plain words."""
+"""Options of a command from plain values: typed by its signature, with errors in plain words."""
 
 import inspect
 import re
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Options of a command: what it takes by name."""
+    """Options of a command: its keyword parameters."""
     parameters = inspect.signature(function).parameters
     return {name: each for name, each in parameters.items() if each.kind is inspect.Parameter.KEYWORD_ONLY}
 
@@ -31,7 +31,7 @@ def typed_options(function: Callable[..., Any], given: Mapping[str, Any]) -> dic
         given: Options by name, plain values.
 
     Raises:
-        UserError: If an option does not exist, is missing, or has a value of the wrong kind.
+        UserError: An option does not exist, is missing, or has a value of the wrong kind.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
@@ -50,7 +50,7 @@ def typed_options(function: Callable[..., Any], given: Mapping[str, Any]) -> dic
 
 
 def check_values(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse values that the parser lets through.
+    """Refuse invalid values that the parser accepts.
 
     Raises:
         UserError: A YAML file gives null to an option that needs a value, or a value holds a zero character.
@@ -64,7 +64,7 @@ def check_values(function: Callable[..., Any], options: Mapping[str, Any]) -> No
 
 
 def one_line(error: Exception, function: Callable[..., Any]) -> str:
-    """A parser's complaint about a command's options in one line, by the option's name and in plain words."""
+    """Text of a parser's error about a command's options: one line in plain words with the option's name."""
     text = " ".join(str(error).split())
     parameters = options_of(function)
     if found := re.match(r"the following arguments are required: (.*)", text):
@@ -87,8 +87,8 @@ def one_line(error: Exception, function: Callable[..., Any]) -> str:
 
 
 def kind(annotation: Any) -> str:
-    """Kind of value that an option takes, in plain words: ``a whole number or a list, such as [1, 2]``."""
-    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    """Kind of value that an option takes, in plain words: ``an integer or a list, such as [1, 2]``."""
+    plain = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
     if annotation in plain:
         return plain[annotation]
     arguments = get_args(annotation)

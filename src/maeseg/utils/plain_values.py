@@ -1,4 +1,4 @@
-"""Checks of plain values out of a file that may be a stranger's: JSON, or a checkpoint read without code.
+"""Checks of plain values from a file that may be untrusted: JSON, or a checkpoint read without code.
 
 Each function takes a mapping and a key, and raises a ValueError that names both and the value.
 """
@@ -13,14 +13,14 @@ _LARGEST = 1e30  # beyond all that is stored, and within the range of floats
 
 
 def entry(values: Any, key: str) -> Any:
-    """The value of a key that must be there."""
+    """Value of a required key."""
     if not isinstance(values, Mapping) or key not in values:
         raise ValueError(f"{key} is missing")
     return values[key]
 
 
 def text(values: Any, key: str) -> str:
-    """A text."""
+    """Text."""
     found: str = _of_type(values, key, str, "a text")
     return found
 
@@ -32,7 +32,7 @@ def flag(values: Any, key: str) -> bool:
 
 
 def word(values: Any, key: str, known: Sequence[Word]) -> Word:
-    """One of some words."""
+    """One of the given words."""
     found = entry(values, key)
     for each in known:
         if type(found) is str and found == each:
@@ -41,7 +41,7 @@ def word(values: Any, key: str, known: Sequence[Word]) -> Word:
 
 
 def texts(values: Any, key: str) -> tuple[str, ...]:
-    """A list of texts."""
+    """List of texts."""
     found = _of_type(values, key, list, "a list")
     if not all(type(each) is str for each in found):
         raise ValueError(f"{key} is {_shown(found)}: give texts")
@@ -49,30 +49,30 @@ def texts(values: Any, key: str) -> tuple[str, ...]:
 
 
 def number(values: Any, key: str) -> float:
-    """A finite number."""
+    """Finite number."""
     found = entry(values, key)
     if type(found) not in (int, float) or not abs(found) <= _LARGEST:
         raise ValueError(f"{key} is {_shown(found)}, not a number")
     return float(found)
 
 
-def whole_number(values: Any, key: str, most: int) -> int:
-    """A whole number from 1 to ``most``."""
-    return whole_numbers({key: [entry(values, key)]}, key, range(1, 2), most)[0]
+def integer(values: Any, key: str, most: int) -> int:
+    """Integer from 1 to ``most``."""
+    return integers({key: [entry(values, key)]}, key, range(1, 2), most)[0]
 
 
-def whole_numbers(values: Any, key: str, counts: range, most: int) -> tuple[int, ...]:
-    """A list of whole numbers from 1 to ``most``; ``counts`` are the lengths that it may have."""
+def integers(values: Any, key: str, counts: range, most: int) -> tuple[int, ...]:
+    """List of integers from 1 to ``most``; ``counts`` is the range of its length."""
     found = entry(values, key)
     if not isinstance(found, list) or len(found) not in counts:
         raise ValueError(f"{key} is {_shown(found)}, not a list of {_range(counts.start, counts.stop - 1)} numbers")
     if not all(type(each) is int and 1 <= each <= most for each in found):
-        raise ValueError(f"{key} is {_shown(found)}: give whole numbers from 1 to {most}")
+        raise ValueError(f"{key} is {_shown(found)}: give integers from 1 to {most}")
     return tuple(found)
 
 
 def numbers(values: Any, key: str, most: int) -> tuple[float, ...]:
-    """A list of 1 to ``most`` finite numbers."""
+    """List of 1 to ``most`` finite numbers."""
     found = entry(values, key)
     if not isinstance(found, list) or not 1 <= len(found) <= most:
         raise ValueError(f"{key} is {_shown(found)}, not a list of 1 to {most} numbers")
@@ -93,6 +93,6 @@ def _range(first: int, last: int) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value on one line, shortened."""
+    """Value on one line, shortened."""
     shown = " ".join(repr(value).split())
     return shown if len(shown) <= 60 else f"{shown[:60]}..."

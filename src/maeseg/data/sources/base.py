@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maeseg.data.data_option import check_data, is_named
 from maeseg.data.description import is_description, read_description
-from maeseg.data.facts import ImageFacts, Part
+from maeseg.data.facts import ImageFacts, ProvidedSplit
 from maeseg.data.image_files import list_files, some
 from maeseg.data.image_reading import RGB, suffixes
 from maeseg.data.sources.dataset import DatasetSource, dataset_channels
@@ -46,11 +46,11 @@ class Source(Protocol):
     def places(self, index: int) -> list[tuple[Path, int]]:
         """Return the files that hold image and label, each with the byte it begins at; empty for a generated image."""
 
-    def part(self, index: int) -> Part | None:
-        """Return the part that the data set itself puts the image in; None where it has no parts of its own."""
+    def split(self, index: int) -> ProvidedSplit | None:
+        """Return the split that the data set itself assigns to the image; None if it assigns none."""
 
     def group(self, index: int) -> str | None:
-        """Return the group of images (a video, a slide, a patient) that must stay in one part; None for no group."""
+        """Return the group of images (a video, a slide, a patient) that must stay in one split; None for no group."""
 
     def check(self, index: int) -> ImageFacts:
         """Return the image's facts; raise a DataError where image or label cannot be used. Quicker than reading."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maeseg.data.class_labels import parse_classes
 from maeseg.data.data_option import describe
-from maeseg.data.facts import ImageFacts, Part, digest
+from maeseg.data.facts import ImageFacts, ProvidedSplit, digest
 from maeseg.data.image_files import DataError
 from maeseg.data.image_reading import RGB, picture_of
 from maeseg.data.memory_images import class_map_in_memory, pixels_in_memory, stored_in_memory
@@ -64,12 +64,12 @@ class DatasetSource:
         """Return an empty list: files behind a dataset are not known."""
         return []
 
-    def part(self, index: int) -> Part | None:
-        """Return None: a dataset has no parts or groups of its own."""
+    def split(self, index: int) -> ProvidedSplit | None:
+        """Return None: a dataset has no splits or groups of its own."""
         return None
 
     def group(self, index: int) -> str | None:
-        """Return None: a dataset has no parts or groups of its own."""
+        """Return None: a dataset has no splits or groups of its own."""
         return None
 
     def check(self, index: int) -> ImageFacts:

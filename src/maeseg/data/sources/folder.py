@@ -14,7 +14,7 @@ from maeseg.data.annotations import read_labelmap
 from maeseg.data.check_cache import CheckResult, check_files
 from maeseg.data.class_labels import parse_classes
 from maeseg.data.description import DataDescription
-from maeseg.data.facts import ImageFacts, Part, digest_file
+from maeseg.data.facts import ImageFacts, ProvidedSplit, digest_file
 from maeseg.data.image_files import DataError, list_files, some
 from maeseg.data.image_reading import RGB, nodata_mask, picture_of, read_image, read_pixels, suffixes
 from maeseg.data.label_files import LabelFacts, Reading, label_facts_from
@@ -93,7 +93,7 @@ class ImageFolder:
         self._labels: LabelSource | None = self._open_labels() if labeled else None
         if not labeled:
             _log_left_out(self.layout, self.root, channels)
-        self._parts = read_splits(self.description, self._pairs)
+        self._splits = read_splits(self.description, self._pairs)
         self._groups = read_groups(self.description, [self.file(index) for index in range(len(self))])
         self.labels: CheckResult[LabelFacts] = CheckResult({}, {})
         self.rule = LabelRule()
@@ -182,9 +182,9 @@ class ImageFolder:
             classes_HW = np.where(missing_HW, np.uint8(BORDER), classes_HW)
         return Image.fromarray(classes_HW)
 
-    def part(self, index: int) -> Part | None:
+    def split(self, index: int) -> ProvidedSplit | None:
         """Return the split provided by the data set's folders or lists; None without one."""
-        return self._parts[index]
+        return self._splits[index]
 
     def group(self, index: int) -> str | None:
         """Return the image's group by the description's pattern or file; None without one."""

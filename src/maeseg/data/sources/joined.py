@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from maeseg.data.facts import ImageFacts, Part
+from maeseg.data.facts import ImageFacts, ProvidedSplit
 from maeseg.data.sources.base import Source
 
 
@@ -55,10 +55,10 @@ class Joined:
         source, place = self._find(index)
         return source.places(place)
 
-    def part(self, index: int) -> Part | None:
+    def split(self, index: int) -> ProvidedSplit | None:
         """Return the split provided by the image's source."""
         source, place = self._find(index)
-        return source.part(place)
+        return source.split(place)
 
     def group(self, index: int) -> str | None:
         """Return the image's group in its source."""

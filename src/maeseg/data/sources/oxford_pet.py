@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets import OxfordIIITPet
 
-from maeseg.data.facts import ImageFacts, Part, digest_file
+from maeseg.data.facts import ImageFacts, ProvidedSplit, digest_file
 from maeseg.data.image_files import DataError, some
 from maeseg.data.image_reading import RGB, pixels_of, read_image
 from maeseg.data.label_files import decode_label, values_of
@@ -88,7 +88,7 @@ class OxfordPets:
         image = [(self._images[index], 0)]
         return [*image, (self._labels[index], 0)] if self.labeled else image
 
-    def part(self, index: int) -> Part | None:
+    def split(self, index: int) -> ProvidedSplit | None:
         """Return None: the official split is selected when the source is opened."""
         return None
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
-from maeseg.data.facts import ImageFacts, Part, digest
+from maeseg.data.facts import ImageFacts, ProvidedSplit, digest
 from maeseg.data.image_reading import RGB, pixels_of
 from maeseg.data.pixel_conversion import FULL
 from maeseg.labels.classes import BINARY
@@ -87,7 +87,7 @@ class Synthetic:
         """Return an empty list: there is no file."""
         return []
 
-    def part(self, index: int) -> Part | None:
+    def split(self, index: int) -> ProvidedSplit | None:
         """Return None: synthetic images have no splits or groups."""
         return None
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from maeseg.data.facts import ImageFacts, Part, digest
+from maeseg.data.facts import ImageFacts, ProvidedSplit, digest
 from maeseg.data.image_files import DataError, list_files
 from maeseg.data.image_reading import RGB, decode_image, nodata_mask, picture_of, read_pixels, suffixes
 from maeseg.data.pixel_conversion import FULL
@@ -96,7 +96,7 @@ class TarShards:
         """Find an image's nodata pixels, (H, W); None if there are none."""
         return nodata_mask(*self._content(index), self.channels)
 
-    def part(self, index: int) -> Part | None:
+    def split(self, index: int) -> ProvidedSplit | None:
         """Return None: shards provide no splits or groups."""
         return None
 
