@@ -15,14 +15,14 @@ def demo(*, out: str = "maeseg-demo", seed: int = 0, overwrite: bool = False) ->
 
     Args:
         out: Folder to write: ``pretrained``, ``comparison`` and in it ``report.html``.
-        seed: Of the pre-training.
+        seed: Seed of the pre-training.
         overwrite: Replace the demo in ``out``.
 
     Returns:
         The report.
 
     Raises:
-        UserError: If the folder cannot be used.
+        UserError: The folder cannot be used.
     """
     from maeseg.commands.compare import compare
     from maeseg.commands.pretrain import pretrain

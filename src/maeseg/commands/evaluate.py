@@ -31,7 +31,7 @@ def evaluate(
             content; ``all`` of the data; or of a run without test images, ``test`` for the data's own test part or
             official test split. By default the run's test images, or without any its validation images, if the data
             has them; otherwise all of the data.
-        border: What border pixels count as; by default what they did in training.
+        border: Class that border pixels count as; by default as in training.
         checkpoint: The best by validation IoU, or the last.
         out: JSON file to write; by default ``evaluation-SPLIT-BORDER.json`` in the run folder, or where another result
             has that name, ``evaluation-SPLIT-BORDER-2.json`` and so on.
@@ -39,12 +39,12 @@ def evaluate(
 
     Returns:
         accuracy, iou (over the data set), iou_per_image, dice, dice_loss (soft), boundary_f1, each 0..1, with the
-        border rule, the split, the number of images, how many of them the run was ``trained_on`` (None if that is not
-        known), and in words what was ``measured``; for a run with classes of its own the figures of each in
+        border rule, the split, the number of images, the number of them that the run was ``trained_on`` (None if that
+        is not known), and the images in words, ``measured``; for a run with classes of its own the figures of each in
         ``classes``. ``maeseg.metrics.segmentation`` defines them.
 
     Raises:
-        UserError: If the run, the data or the output file cannot be used.
+        UserError: The run, the data or the output file cannot be used.
     """
     from functools import partial
     from pathlib import Path

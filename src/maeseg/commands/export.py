@@ -20,15 +20,14 @@ def export(
             ``safetensors``: the U-Net's state dict, which ``--weights`` takes too.
         out: File to write (``.safetensors``, ``.onnx``), or for ``smp`` a folder. The card is ``OUT.md``, or
             ``MODEL_CARD.md`` in the folder.
-        images: With ``onnx``: an image, or a folder of images in any depth, to compare on; by default the run's
-            examples.
+        images: Image, or folder of images in any depth, to compare on with ``onnx``; by default the run's examples.
         overwrite: Replace the file, or write into a folder that holds something already.
 
     Returns:
-        ``out``, ``card``; and for ``onnx`` ``largest_difference``, that of a probability from PyTorch's.
+        ``out``, ``card``; and for ``onnx`` ``largest_difference``, the largest one of a probability from PyTorch's.
 
     Raises:
-        UserError: If the run or an image cannot be used, the network cannot be exported, or ``out`` cannot be written.
+        UserError: The run or an image cannot be used, the network cannot be exported, or ``out`` cannot be written.
     """
     import os
     from pathlib import Path

@@ -14,19 +14,19 @@ def suggest(
     checkpoint: Literal["best", "last"] = "best",
     overwrite: bool = False,
 ) -> list[Path]:
-    """Suggest which images to label next: ones the network is unsure of, unlike each other and what is labeled.
+    """Suggest images to label next: the network is uncertain of them, and they differ from each other and labeled ones.
 
-    Of the images with the most uncertain pixels (five for each that is wanted) those are chosen that lie farthest apart
-    in the encoder's features (k-center greedy). Each comes with the label that the network would give it, to correct
-    rather than to draw.
+    The candidates are the images with the most uncertain pixels, five for each that is wanted. From these, the ones are
+    chosen that lie farthest apart in the encoder's features (k-center greedy). Each comes with the network's
+    prediction, a label to correct rather than to draw.
 
     Args:
         run: A finetune run.
         images: Folder of images without labels, in any depth.
         out: Folder to write ``suggestions.csv``, ``contact_sheet.png``, and of each suggested image ``labels/NAME.png``
             and ``overlays/NAME.png`` to, as ``predict`` writes them.
-        count: How many images to suggest.
-        labeled: Folder of images that have labels already, from which the suggested ones shall differ too.
+        count: Number of images to suggest.
+        labeled: Folder of images that have labels already, from which the suggested ones have to differ too.
         checkpoint: The best by validation IoU, or the last.
         overwrite: Write into a folder that holds something already.
 
@@ -34,7 +34,7 @@ def suggest(
         The suggested images, the most wanted first.
 
     Raises:
-        UserError: If the run, an image or the folder cannot be used, or there are fewer images.
+        UserError: The run, an image or the folder cannot be used, or there are fewer images.
     """
     from maeseg.prediction.contact_sheet import contact_sheet, short
     from maeseg.prediction.inputs import Images, check_count, find_images

@@ -25,7 +25,7 @@ class Georeference:
 
     Attributes:
         crs: The coordinate reference system.
-        transform: From columns and rows to its coordinates.
+        transform: Affine map of columns and rows to its coordinates.
     """
 
     crs: Any

@@ -71,7 +71,7 @@ NORMALIZED_NOTE = (
 
 
 def draw_side_by_side(result: Reconstruction, normalized_target: bool, hidden: int, patches: int) -> Figure:
-    """Original, visible part and reconstruction of the first image, with a caption that says what is true of them.
+    """Original, visible part and reconstruction of the first image, with a caption on their normalization.
 
     Args:
         result: The pictures.
@@ -82,7 +82,7 @@ def draw_side_by_side(result: Reconstruction, normalized_target: bool, hidden: i
     figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
     titles = {
         "image": "original",
-        "visible": f"what the network saw ({hidden} of {patches} patches masked)",
+        "visible": f"visible patches ({hidden} of {patches} patches masked)",
         "reconstruction": "reconstruction of the masked patches",
     }
     for axes, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):

@@ -1,4 +1,4 @@
-"""A pre-trained network that masks an image and shows what it makes of it, as it was trained.
+"""Reconstruction of masked images by a pre-trained network, masked as in training.
 
 Axes: C channels, H W pixels, Y X patch grid.
 """
@@ -22,7 +22,7 @@ class Reconstructor:
     """A pre-trained network and how it was trained.
 
     Attributes:
-        network: In evaluation mode.
+        network: The network, in evaluation mode.
         size: Height and width of the images.
         patch: Side of a patch.
         mask_ratio: Share of patches that training hid.

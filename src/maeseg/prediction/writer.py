@@ -182,7 +182,7 @@ def overlay(image: Image.Image, label_HW: Tensor, colors: Sequence[Color] = BINA
 
     Args:
         image: RGB.
-        label_HW: At the image's size: 0 background, 1 foreground or the other classes, 255 border.
+        label_HW: Label at the image's size: 0 background, 1 foreground or the other classes, 255 border.
         colors: Colors of the classes.
 
     Returns:

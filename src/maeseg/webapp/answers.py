@@ -26,7 +26,7 @@ from maeseg.runs.layout import CHECKPOINTS
 from maeseg.webapp.runs import NETWORKS, FoundRun
 
 SHOWN_SIDE = 1600
-"""Pixels; what the page shows of a larger image is scaled down to this."""
+"""Longest side in pixels at which the page shows an image; a larger one is scaled down."""
 
 
 def segment(run: FoundRun, content: bytes, name: str) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def serve(root: Path, port: int) -> None:
         port: Port to listen at; 0 for any free port.
 
     Raises:
-        UserError: If there is no run, or the port cannot be opened.
-        KeyboardInterrupt: At Ctrl-C.
+        UserError: There is no run, or the port cannot be opened.
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
     found = len(find_runs(root))
     with listen(port) as listening:
@@ -44,7 +44,7 @@ def listen(port: int) -> socket.socket:
     """Listen at a port of the loopback address.
 
     Raises:
-        UserError: If it is no port, in use, or not permitted.
+        UserError: The number is out of range, or the port is in use or not permitted.
     """
     if not 0 <= port <= 65535:
         raise UserError(f"--port {port} is out of range: give a number from 1024 to 65535, or 0 for any free port")
