@@ -41,8 +41,8 @@ def predict(
         overlays: Write the overlays.
         precision: Precision of the arithmetic; bf16-mixed is fastest where the processor has it, and moves some
             labels' edges.
-        on_bad_image: Action on images that cannot be read, found before anything is written: ``fail`` names them, ``skip``
-            leaves them out and lists them in ``skipped.csv``.
+        on_bad_image: Action on images that cannot be read, found before anything is written: ``fail`` names them,
+            ``skip`` leaves them out and lists them in ``skipped.csv``.
         overwrite: Write into a folder that holds something already.
 
     Returns:

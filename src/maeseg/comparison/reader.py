@@ -81,7 +81,7 @@ class Comparison:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Pairs (init, reference): each init against the baseline, and against the init that it was initialized from."""
+        """Pairs (init, reference): each init against the baseline, and against the init it was initialized from."""
         pairs = [(init, self.inits[0]) for init in self.inits[1:]]
         for init, pretraining in self.pretrainings.items():
             pair = (init, pretraining.started_from)

@@ -82,7 +82,7 @@ def score_batch(unet: smp.Unet, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def entropy(probability_BKHW: Tensor) -> Tensor:
-    """Entropy of each pixel's class, (B, H, W): 0 if certain, 1 if all classes are equally probable; in bits for two."""
+    """Entropy of each pixel's class, (B, H, W): 0 if certain, 1 if all classes are equally probable; bits for two."""
     if probability_BKHW.shape[1] == 1:
         probability_BKHW = torch.cat([probability_BKHW, 1 - probability_BKHW], dim=1)
     nats: Tensor = torch.special.entr(probability_BKHW).sum(dim=1)
