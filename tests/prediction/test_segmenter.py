@@ -238,7 +238,7 @@ def test_paths_that_hold_no_segmentation_network(
     refused(exported / "encoder.safetensors", "holds an encoder alone")
     refused(exported / "a.png", "checkpoint")
     (tmp_path / "broken.safetensors").write_bytes(b"meow")
-    refused(tmp_path / "broken.safetensors", "not a file of weights")
+    refused(tmp_path / "broken.safetensors", "is not a valid weights file")
     changes: list[tuple[Callable[[NetworkSpec], dict[str, str]], str]] = [
         (lambda spec: {}, "does not describe its network"),
         (lambda spec: {"network_spec": "{}"}, "does not describe its network"),

@@ -95,4 +95,4 @@ def _write_description(file: Path, source: "ImageFolder") -> None:
     try:
         write_text(file, write_description(description, rule, source.classes, file.parent))
     except OSError as error:
-        raise UserError(f"--write {file} cannot be written ({reason(error)}): name another") from error
+        raise UserError(f"--write {file} cannot be written ({reason(error)}): name another file") from error

@@ -165,9 +165,9 @@ def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, fl
         inits: Name and weights (a path or a word; None for random ones) of each.
 
     Returns:
-        Facts of each init that is a training run of maeseg: ``seconds``, including the runs whose weights it was
-        initialized from, as far as they still exist, and ``started_from``, the nearest of them (or of the weights from
-        outside) that is another init, or None.
+        Facts of each init that is a training run of maeseg. ``seconds``: its wall time and that of the runs whose
+        weights it was initialized from, as far as they exist. ``started_from``: the nearest of these runs, or of the
+        weights from outside, that is another init; or None.
     """
     origins = {name: Path(weights).resolve() for name, weights in inits.items() if weights}
     names = {origin: name for name, origin in reversed(origins.items())}  # the first, where two share their weights

@@ -107,7 +107,7 @@ def _load(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"--file {file} cannot be read as YAML ({in_one_line(error)})") from error
+        raise UserError(f"--file {file} cannot be read as YAML ({in_one_line(error)}): correct it") from error
     if not isinstance(content, dict) or not isinstance(content.get("steps"), list) or not content["steps"]:
         raise UserError(f"--file {file} is not a recipe: it has no list of steps (see recipes/)")
     if spare := set(content) - {"variables", "steps"}:

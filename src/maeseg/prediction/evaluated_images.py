@@ -98,7 +98,7 @@ def _choose(
     if not stored:
         if not split:
             return everything
-        raise UserError(f"{asked}{run} has no {IMAGES}, so it is not known which images of {data} that is: {to_all}")
+        raise UserError(f"{asked}{run} has no {IMAGES}, so its images in {data} are not known: {to_all}")
     part: SplitName = split or ("test" if stored.of("test") else "val")
     rows = stored.of(part) if part != "all" else []
     indices, missing = _find(rows, contents)
@@ -107,7 +107,7 @@ def _choose(
     if indices:
         raise UserError(
             f"{asked}{data} has {len(indices)} of the {len(rows)} {_KINDS[part]}s of {run}, and {missing[0]} is not "
-            "among them: put back what is missing, or give --split all to measure all of it"
+            "among them: put back the missing images, or give --split all to measure all of it"
         )
     if not split:
         return everything
@@ -130,6 +130,6 @@ def _find(rows: Sequence[Listed], contents: Sequence[str]) -> tuple[tuple[int, .
 
 def _warn(run: Path, stored: ImageList | None, trained: int, images: int, split: SplitName | None) -> None:
     if not stored:
-        log.warning("%s has no %s, so it is not known whether it was trained on what is measured here", run, IMAGES)
+        log.warning("%s has no %s, so it may have been trained on the measured images", run, IMAGES)
     elif trained and split != "train":
         log.warning("%s was trained on %d of the %d images that are measured here", run, trained, images)

@@ -35,7 +35,7 @@ _ROWS = 32  # blended at a time
 
 
 def check_tile(tile: int | Literal["auto"], overlap: float) -> None:
-    """Raise a UserError unless tiles of this side can overlap so."""
+    """Raise a UserError unless tiles can have this side and overlap."""
     if tile != "auto" and tile != 0 and tile < SMALLEST:
         raise UserError(f"--tile {tile} must be auto, 0 (no tiles) or a side of at least {SMALLEST} pixels")
     if not 0 <= overlap <= 0.75:
@@ -65,9 +65,9 @@ def choose_tile(
 
     Returns:
         Height and width of a tile in the image's own pixels; None to predict the image without tiles. With ``auto``
-        an image of up to eight times the sides of the training images, and 34 million pixels, gets none, and a larger
-        one tiles of the size of those. After training on crops every image but one of their size is predicted in tiles
-        of it, smaller ones too.
+        an image of up to eight times the sides of the training images, and 34 million pixels, gets none. A larger one
+        gets tiles of the size of the training images. After training on crops, every image of another size is
+        predicted in tiles of the crops' size, smaller ones too.
     """
     if tile != "auto":
         return (tile, tile) if tile else None

@@ -1,4 +1,4 @@
-"""Choice of images to label next: those the network is unsure of, as different from each other as possible.
+"""Choice of images to label next: those the network is uncertain of, as different from each other as possible.
 
 As in Suggestive Annotation (Yang et al. 2017, arXiv 1706.04737, section 2.3) the unsure ones are found first, and of
 them the representative ones are chosen: here by k-center greedy over the encoder's features (Sener and Savarese 2018,
@@ -61,7 +61,7 @@ def score_images(segmenter: Segmenter, images: Images) -> tuple[Tensor, Tensor]:
 
 
 def score_tiles(segmenter: Segmenter, pixels_CHW: Tensor, tile: tuple[int, int], at_once: int) -> tuple[Tensor, Tensor]:
-    """Feature (C,) and uncertainty () of one image, from tiles that cover it, so many at once."""
+    """Feature (C,) and uncertainty () of one image, from tiles that cover it, ``at_once`` in a batch."""
     tiling = Tiling((pixels_CHW.shape[1], pixels_CHW.shape[2]), tile, overlap=0)
     boxes = [tiling.box(corner) for corner in tiling.corners]
     cuts = [pixels_CHW[:, top:bottom, left:right] for top, left, bottom, right in boxes]

@@ -113,9 +113,9 @@ class PredictionWriter:
         """Write one image's prediction.
 
         Args:
-            name: The image's path relative to where it was found; its folders are kept, its suffix is not.
+            name: The image's path relative to the input folder; its folders are kept, its suffix is not.
             picture: Function that gives the image as an RGB picture, which is drawn upon.
-            prediction: The filled prediction; used up.
+            prediction: The filled prediction; it is consumed.
             georeference: Georeference of the image, if it has one.
         """
         classes, classes_HW = self.classes, prediction.classes_HW

@@ -25,7 +25,7 @@ class FoundRun:
     """A run folder that was found.
 
     Attributes:
-        name: Its name on the page: its path below the given folder, or that folder's own name.
+        name: Name on the page: the path below the given folder, or that folder's own name.
         path: The folder.
         verb: Command that made it: pretrain, finetune or compare.
         iou: Validation IoU of a fine-tuned network, if it is known.

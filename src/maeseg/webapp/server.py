@@ -1,5 +1,6 @@
 """Server at one port of the loopback address."""
 
+import errno
 import logging
 import os
 import socket
@@ -50,9 +51,9 @@ def listen(port: int) -> socket.socket:
         raise UserError(f"--port {port} is out of range: give a number from 1024 to 65535, or 0 for any free port")
     try:
         return socket.create_server((ADDRESS, port))
+    except PermissionError as error:
+        raise UserError(f"--port {port} is not permitted: give one above 1023, or 0 for any free port") from error
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
-        raise UserError(
-            f"--port {port} cannot be opened ({reason}): give another, or 0 for any free port, or end the program that "
-            "uses it"
-        ) from error
+        fault = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({reason})"
+        raise UserError(f"--port {port} {fault}: give another, or 0 for any free port") from error
