@@ -4,7 +4,7 @@ Metadata are texts by name:
 
 ==================  ====================================================================================
 ``network_spec``    ``NetworkSpec.to_dict`` as JSON; the only entry that is read back
-``stride``          whole number; height and width of the input are multiples of it
+``stride``          integer; height and width of the input are multiples of it
 ``maeseg_version``  version of maeseg that wrote the file
 ==================  ====================================================================================
 """

@@ -85,7 +85,7 @@ def reconstruct(run: FoundRun, content: bytes, name: str, mask_ratio: float | No
 
     Returns:
         ``image``, ``visible`` and ``reconstruction``: PNGs in base64, at the network's size. ``mask_ratio``,
-        ``patches``, ``hidden`` (how many of them), ``note`` (a remark on the picture), ``seconds``.
+        ``patches``, ``hidden`` (the number of masked ones), ``note`` (a remark on the picture), ``seconds``.
 
     Raises:
         UserError: The run, the image or the mask ratio cannot be used.
