@@ -15,7 +15,7 @@ import maeseg
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
 
-# From low to high; the package itself (maeseg/__init__.py) offers the verbs, so it stands above them.
+# From low to high; the package itself (maeseg/__init__.py) offers the commands, so it stands above them.
 TIERS = (
     ("errors", "types"),
     ("config",),
@@ -39,6 +39,8 @@ TIERS = (
 )
 TIER = {name: tier for tier, names in enumerate(TIERS) for name in names}
 REPORTING_MAY_NOT = {"data", "models", "weights", "training", "prediction", "exporting"}  # it reads run folders only
+
+MOST_LINES, MOST_ARGUMENTS = 60, 12
 
 LIGHT = ("", "cli", "config", "errors", "types", "commands")
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch"}
@@ -96,10 +98,10 @@ def test_imports_only_what_stands_above(module: str) -> None:
             assert other not in REPORTING_MAY_NOT, f"{module} imports {name}: it reads run folders only"
 
 
-def test_no_part_has_the_name_of_a_verb() -> None:
+def test_no_part_has_the_name_of_a_command() -> None:
     # Importing it would put the module in the function's place: maeseg.report() would work once.
-    verbs = {part_of(module) for module in MODULES if part_of(module)} & set(maeseg.__all__)
-    assert not verbs
+    commands = {part_of(module) for module in MODULES if part_of(module)} & set(maeseg.__all__)
+    assert not commands
 
 
 def test_no_import_cycle() -> None:
@@ -112,6 +114,37 @@ def test_the_command_line_is_light() -> None:
     code = f"import sys, {', '.join(light)}; print(sorted({HEAVY!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def oversized(tree: ast.Module) -> Iterator[str]:
+    """Functions with too many lines, docstring included, and calls with too many arguments."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MOST_LINES:
+                yield f"{node.lineno}: {node.name} has {lines} lines"
+        elif isinstance(node, ast.Call) and (given := len(node.args) + len(node.keywords)) > MOST_ARGUMENTS:
+            yield f"{node.lineno}: {ast.unparse(node.func)} is called with {given} arguments"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_functions_and_calls_are_small(module: str) -> None:
+    found = list(oversized(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+    assert not found, f"{module}: {found}"
+
+
+@pytest.mark.parametrize(
+    ("code", "count"),
+    [
+        ("def f():\n" + "    g()\n" * (MOST_LINES - 1), 0),
+        ("def f():\n" + "    g()\n" * MOST_LINES, 1),
+        ("async def f():\n" + "    g()\n" * MOST_LINES, 1),
+        (f"f({'x, ' * MOST_ARGUMENTS})", 0),
+        (f"f({'x, ' * MOST_ARGUMENTS} y=1)", 1),
+    ],
+)
+def test_large_functions_and_calls_are_found(code: str, count: int) -> None:
+    assert len(list(oversized(ast.parse(code)))) == count
 
 
 def test_no_machine_path_in_any_tracked_file() -> None:

@@ -692,7 +692,7 @@ def test_untrusted_classes_are_validated(run: Path, tmp_path: Path, capsys: Any)
     facts = read_json(run / "run.json")
     facts["classes"]["colors"] = "red"
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
-    assert "holds what maeseg does not write" in refused(capsys, "report", "--run", tmp_path / "run")
+    assert "that maeseg does not write" in refused(capsys, "report", "--run", tmp_path / "run")
 
 
 def test_binary_is_no_list() -> None:

@@ -215,7 +215,7 @@ def test_a_run_knows_the_size_of_what_it_was_trained_on(finetuned: Path, picture
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("tile", "7", "--tile 7 must be auto, 0 (each image whole) or a side of at least 32 pixels"),
+        ("tile", "7", "--tile 7 must be auto, 0 (no tiles) or a side of at least 32 pixels"),
         ("tile", "big", "--tile big must be an integer or auto"),
         ("overlap", "0.8", "--overlap 0.8 must be a share of the tile's side, from 0 to 0.75"),
         ("precision", "16", "--precision 16 must be one of 32-true, bf16-mixed"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import importlib.util
 import io
 import json
@@ -441,10 +442,17 @@ def busy_port() -> Iterator[int]:
 
 def test_a_busy_port(refused: Callable[..., str], finetuned: Path, busy_port: int) -> None:
     expected = refused("app", "--runs", finetuned, "--port", busy_port)
-    assert (
-        f"--port {busy_port} cannot be opened (Address already in use)" in expected
-        and "or 0 for any free port" in expected
-    )
+    assert f"--port {busy_port} is in use" in expected and "or 0 for any free port" in expected
+
+
+def test_a_port_that_is_not_permitted(
+    refused: Callable[..., str], finetuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(address: tuple[str, int]) -> socket.socket:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(socket, "create_server", deny)  # whether the system permits a port depends on the machine
+    assert "--port 80 is not permitted: give one above 1023" in refused("app", "--runs", finetuned, "--port", 80)
 
 
 @pytest.mark.parametrize("port", [-1, 65536])

@@ -9,10 +9,10 @@ def app(*, runs: str, port: int = 8000) -> None:
 
     Args:
         runs: A pretrain, finetune or compare run, or a folder that holds such runs in any depth.
-        port: Port to listen at; 0 takes any that is free.
+        port: Port to listen at; 0 takes any free port.
 
     Raises:
-        UserError: If the extra is not installed, there is no run, or the port cannot be had.
+        UserError: The extra is not installed, there is no run, or the port is out of range, in use or not permitted.
     """
     import importlib.util
     from pathlib import Path

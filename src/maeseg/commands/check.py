@@ -18,23 +18,23 @@ def check(
     sheet: str | None = None,
     overwrite: bool = False,
 ) -> "Summary":
-    """Look at a data set: how it is read, what is in it, what is wrong with it, and the command to run next.
+    """Inspect a data set: its reading, its content, its faults, and the command to run next.
 
     Args:
         data: A folder, or a file that describes one (``data.yaml``); also ``oxford-pet:ROOT`` and ``synthetic``.
         add: Lines to add to the description, such as ``{threshold: 128}`` or ``{masks: GT, pairing: "{name}_gt"}``.
         classes: File that lists the labels' classes, as ``finetune`` takes it.
-        channels: Channels of the images; by default as described, or 3.
+        channels: Number of channels of the images; by default as described, or 3.
         write: File to write the description to, such as ``data.yaml``, which ``--data`` of every command takes.
         sheet: Picture to write, such as ``data.png``: a contact sheet of ten images with their labels drawn over. With
             ``write`` there is one beside the description.
         overwrite: Replace the files.
 
     Returns:
-        What was found.
+        Summary of the data set.
 
     Raises:
-        UserError: If the data cannot be used, or its labels can be read in two ways; the message names the line to add.
+        UserError: The data cannot be used, or its labels can be read in two ways; the message names the line to add.
     """
     from dataclasses import replace
 
@@ -69,7 +69,7 @@ def check(
 
 
 def _check_files(write: str | None, sheet: str | None, overwrite: bool) -> Path | None:
-    """Check that the files can be written; returns that of the contact sheet, if there is to be one."""
+    """Check that the files can be written, and return the path of the contact sheet, if there is to be one."""
     from maeseg.data.inspection import check_target
     from maeseg.prediction.output_files import check_new_file
 
@@ -82,7 +82,7 @@ def _check_files(write: str | None, sheet: str | None, overwrite: bool) -> Path 
 
 
 def _write_description(file: Path, source: "ImageFolder") -> None:
-    """Write a folder's description, with what was found of its labels and the channels that it was read with."""
+    """Write a folder's description, with the rule of its labels and the channels that were found."""
     from dataclasses import replace
 
     from maeseg.data.description import write_description
@@ -95,4 +95,4 @@ def _write_description(file: Path, source: "ImageFolder") -> None:
     try:
         write_text(file, write_description(description, rule, source.classes, file.parent))
     except OSError as error:
-        raise UserError(f"--write {file} cannot be written ({reason(error)}): name another") from error
+        raise UserError(f"--write {file} cannot be written ({reason(error)}): name another file") from error

@@ -23,7 +23,7 @@ def compare(config: CompareConfig) -> "list[ResultRow]":
         The rows of ``results.csv``.
 
     Raises:
-        UserError: If an option, a file or a folder cannot be used; checked for every run before the first begins.
+        UserError: An option, a file or a folder cannot be used; checked for every run before the first begins.
     """
     check_early(config, [init.weights for init in name_inits(config.inits) if init.weights], config.classes)
     from maeseg.comparison.runner import run_comparison

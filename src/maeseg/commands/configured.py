@@ -45,7 +45,7 @@ def _signature(function: Callable[..., Any], kind: type[Options]) -> inspect.Sig
 
 
 def _with_options(docstring: str, kind: type[Options]) -> str:
-    """Docstring with a section of the options before what is returned and raised."""
+    """Docstring with a section of the options before those of results and errors."""
     summary, rest = re.split(r"(?m)^(?=(?:Returns|Raises):$)", docstring, maxsplit=1)
     entries = {"config": f"A ready ``{kind.__name__}`` instead of options by name."}
     entries |= {name: option.help for name, option in options_of(kind).items()}

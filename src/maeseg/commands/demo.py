@@ -10,19 +10,19 @@ IMAGE_SIZE = 96
 def demo(*, out: str = "maeseg-demo", seed: int = 0, overwrite: bool = False) -> Path:
     """Pre-train, compare with training from scratch, and report, on embedded data: no network, minutes on two cores.
 
-    Generates the ``synthetic`` images, pre-trains a small U-Net on those without a label, then fine-tunes it and its
-    twin from scratch with 16 and 64 labels and two seeds, and writes a report.
+    Generates the ``synthetic`` images, and pre-trains a small U-Net on those without a label. Then fine-tunes it and
+    its twin from scratch, with 16 and 64 labels and two seeds, and writes a report.
 
     Args:
         out: Folder to write: ``pretrained``, ``comparison`` and in it ``report.html``.
-        seed: Of the pre-training.
+        seed: Seed of the pre-training.
         overwrite: Replace the demo in ``out``.
 
     Returns:
         The report.
 
     Raises:
-        UserError: If the folder cannot be used.
+        UserError: The folder cannot be used.
     """
     from maeseg.commands.compare import compare
     from maeseg.commands.pretrain import pretrain

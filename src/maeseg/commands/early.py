@@ -1,4 +1,4 @@
-"""Refusals at once: before PyTorch, Lightning and the rest are imported, which takes seconds."""
+"""Early checks of options, before the import of PyTorch and Lightning, which takes seconds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from maeseg.weights.weights_option import TIMM, check_weights
 def check_early(
     config: PretrainConfig | FinetuneConfig | CompareConfig, weights: Sequence[str] = (), classes: str | None = None
 ) -> None:
-    """Check that what the options name is there; its content the command checks.
+    """Check that the files and folders of the options exist; the command checks their content.
 
     Args:
         config: The options.
@@ -22,7 +22,7 @@ def check_early(
         classes: File of classes.
 
     Raises:
-        UserError: Naming the option, its value and what to do.
+        UserError: A file or folder is missing or taken; the message names the option, its value and what to do.
     """
     if first_process():  # the others may find the folder as the first one has begun to fill it
         check_out(Path(config.out), resume=config.resume, overwrite=config.overwrite)

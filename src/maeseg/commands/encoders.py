@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 def encoders(
     *, names: str = "*", family: str | None = None, out: str | None = None, overwrite: bool = False
 ) -> "list[Support]":
-    """List timm's encoders: whether each runs on visible patches alone, and why not.
+    """List timm's encoders: those that run on visible patches alone, and the reason why each of the others does not.
 
     Each is tried for real, without computing: all of them take some minutes, a family takes seconds.
 
@@ -20,10 +20,10 @@ def encoders(
         overwrite: Write the file even if it exists.
 
     Returns:
-        What was found of each model.
+        Support of each model.
 
     Raises:
-        UserError: If no model has such a name, or the file exists.
+        UserError: No model has such a name, or the file exists.
     """
     from pathlib import Path
 

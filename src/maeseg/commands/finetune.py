@@ -19,7 +19,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         gives them, and its epoch, from 1; with ``classes`` the figures of each in ``classes``.
 
     Raises:
-        UserError: If an option, a file or the folder cannot be used.
+        UserError: An option, a file or the folder cannot be used.
     """
     check_early(config, [config.weights] if config.weights else [], config.classes)
     from maeseg.training.finetuning import run_finetuning

@@ -23,7 +23,7 @@ def predict(
     """Segment images of any size: a label map of each, at its own size, an overlay to look at, and a table of areas.
 
     Args:
-        run: A finetune run, or what ``maeseg export`` made of one with ``--format`` onnx, smp or safetensors.
+        run: A finetune run, or its export by ``maeseg export`` with ``--format`` onnx, smp or safetensors.
         images: An image, or a folder of images in any depth.
         out: Folder to write ``labels/NAME.png`` (0 and 255, or the classes' values with a palette of their colors) and
             ``overlays/NAME.png`` to; of a GeoTIFF, ``labels/NAME.tif`` with its georeference; and
@@ -31,24 +31,25 @@ def predict(
             also ``legend.png``, their colors.
         checkpoint: The best by validation IoU, or the last.
         tile: Side in pixels of the overlapping tiles that an image is predicted in, each resized to what the network
-            was trained at; 0 takes every image whole, ``auto`` those whose sides are up to eight times those of the
-            images trained on, and larger ones in tiles of that size. After ``finetune --crop`` ``auto`` is tiles of the
-            crop's size for every image, at native resolution, and 0 is refused.
+            was trained at; 0 predicts every image without tiles; ``auto`` does so up to eight times the sides of the
+            training images, and uses tiles of their size for larger ones. After ``finetune --crop`` ``auto`` is tiles
+            of the crop's size for every image, at native resolution, and 0 is refused.
         overlap: Share of a tile that its neighbor covers too, up to 0.75.
         flips: Average the probabilities with those of the mirror image: twice the work.
         probabilities: Write ``probabilities/NAME.png`` as well, or with classes ``probabilities/NAME/CLASS.png``: 8
             bits, v for a probability of v / 255.
         overlays: Write the overlays.
-        precision: Of the arithmetic; bf16-mixed is fastest where the processor has it, and moves some labels' edges.
-        on_bad_image: What to do about images that cannot be read, which is found out before anything is written:
-            ``fail`` names them, ``skip`` leaves them out and lists them in ``skipped.csv``.
+        precision: Precision of the arithmetic; bf16-mixed is fastest where the processor has it, and moves some
+            labels' edges.
+        on_bad_image: Action on images that cannot be read, found before anything is written: ``fail`` names them,
+            ``skip`` leaves them out and lists them in ``skipped.csv``.
         overwrite: Write into a folder that holds something already.
 
     Returns:
-        How many images were segmented.
+        Number of segmented images.
 
     Raises:
-        UserError: If the run, an image or the folder cannot be used.
+        UserError: The run, an image or the folder cannot be used.
     """
     from maeseg.prediction.segmenter import load
     from maeseg.prediction.sliding_window import check_tile

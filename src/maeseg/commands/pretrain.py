@@ -13,7 +13,7 @@ def pretrain(config: PretrainConfig) -> None:
     masked ones (SparK, Tian et al. 2023; MAE, He et al. 2022). Leaves a run folder.
 
     Raises:
-        UserError: If an option, a file or the folder cannot be used.
+        UserError: An option, a file or the folder cannot be used.
     """
     check_early(config, [config.weights] if config.weights else [])
     from maeseg.training.pretraining import run_pretraining

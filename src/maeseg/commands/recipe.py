@@ -29,24 +29,24 @@ def recipe(
     resume: bool = False,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Follow a recipe: pre-train, compare and report in one go, as a YAML file says.
+    """Follow a recipe: pre-train, compare and report in one go, from a YAML file.
 
-    Every step's options are checked before the first one starts. ``recipes/`` has those that the results come from.
+    Every step's options are checked before the first one runs. ``recipes/`` has the recipes of the published results.
 
     Args:
         file: The recipe, such as ``recipes/pets128.yaml``.
-        data: What it runs on: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder.
+        data: Data of its steps: ``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic`` or a folder.
         out: Folder of all that it writes.
         variables: Values for the variables that the recipe names, such as ``{imagenet: weights.pth, epochs: 9}``.
         dry_run: Check everything, run nothing.
-        resume: Skip the steps that are finished, go on with the one that was stopped.
-        overwrite: Replace what the steps wrote to ``out`` before.
+        resume: Skip finished steps, and resume the one that was stopped.
+        overwrite: Replace earlier results of the steps in ``out``.
 
     Returns:
         The reports.
 
     Raises:
-        UserError: If the recipe, an option, a file or a folder cannot be used.
+        UserError: The recipe, an option, a file or a folder cannot be used.
     """
     from maeseg.comparison.recipes import read_recipe
     from maeseg.utils.distributed import first_process
@@ -57,9 +57,8 @@ def recipe(
         return []
     reports = []
     for number, step in enumerate(steps, start=1):
-        again = (
-            {"overwrite": True} if resume and step.command == "evaluate" else {}
-        )  # it measures again what it measured
+        # A resumed recipe evaluates again, in place of the result that is there.
+        again = {"overwrite": True} if resume and step.command == "evaluate" else {}
         if step.command in ("evaluate", "report") and not first_process():
             continue  # several processes train together; the rest the first one does
         log.info("step %d of %d: %s %s", number, len(steps), step.command, step.options.get("out") or "")

@@ -11,26 +11,26 @@ def reconstruct(
     seed: int = 0,
     overwrite: bool = False,
 ) -> int:
-    """Mask images and show what a pre-trained network makes of them.
+    """Mask images and show their reconstruction by a pre-trained network.
 
-    Each picture shows the original, what the network saw, and its reconstruction, side by side. A network trained on
+    Each picture shows the original, its visible patches and the reconstruction, side by side. A network trained on
     targets normalized per patch predicts no patch's brightness or contrast: those are taken from the masked patches
-    themselves, and the picture says so.
+    themselves, and the picture notes that.
 
     Args:
         run: A pretrain run.
         images: An image, or a folder of images in any depth.
         out: Folder to write ``NAME.png`` to.
-        count: How many images to take, evenly spread over the folder; by default all.
+        count: Number of images to take, evenly spread over the folder; by default all.
         mask_ratio: Share of patches to hide; by default as in training.
-        seed: Of the masks.
+        seed: Seed of the masks.
         overwrite: Write into a folder that holds something already.
 
     Returns:
-        How many images were reconstructed.
+        Number of reconstructed images.
 
     Raises:
-        UserError: If the run, an image or the folder cannot be used.
+        UserError: The run, an image or the folder cannot be used.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every command by name, in the order that the command line lists them in."""
+"""Every command by name, in the order of the command line's list."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

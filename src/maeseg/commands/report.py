@@ -13,7 +13,7 @@ def report(*, run: str) -> Path:
         The file, ``RUN/report.html``.
 
     Raises:
-        UserError: If the folder is not a run, or cannot be written.
+        UserError: The folder is not a run, or cannot be written.
     """
     from maeseg.reporting.html import write_report
 

@@ -23,10 +23,10 @@ def resample_images(scores: Mapping[str, ImageScores]) -> dict[str, dict[str, Fl
     (Rao and Wu 1988, Resampling Inference with Complex Survey Data, section 2), which matters with few images.
 
     Args:
-        scores: For each run the measurements of each image; the same images, in the same order.
+        scores: Measurements of each image by run; the same images, in the same order.
 
     Returns:
-        For each run and figure the resampled figure minus the figure itself, (R,). Empty with less than two images.
+        Resampled figure minus the figure itself, (R,), for each run and figure. Empty with less than two images.
     """
     images = len(next(iter(scores.values()))) if scores else 0
     if images < 2:

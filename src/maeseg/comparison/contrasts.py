@@ -16,7 +16,7 @@ SHOWN = 4
 """Images of each kind, for each number of labels and pair of inits."""
 
 KINDS = ("image", "label", "prediction", "reference")
-"""Pictures of each: the image, its class map, and what the init and its reference predict."""
+"""Pictures of each: the image, its class map, and the predictions of the init and of its reference."""
 
 Kind = Literal["gain", "loss"]
 
@@ -32,9 +32,9 @@ class Contrast:
         seed: Seed of the two runs.
         kind: Gain or loss of the init.
         file: Name of the image.
-        iou: Its IoU under ``init``.
-        reference_iou: Its IoU under ``reference``.
-        pictures: Its pictures in the folder ``contrasts``: add ``_image.png`` and so on.
+        iou: IoU of the image under ``init``.
+        reference_iou: IoU of the image under ``reference``.
+        pictures: Pictures of the image in the folder ``contrasts``: add ``_image.png`` and so on.
     """
 
     init: str
@@ -52,9 +52,9 @@ _COLUMNS = tuple(field.name for field in fields(Contrast))
 
 
 def choose_contrasts(comparison: Comparison) -> list[Contrast]:
-    """For each number of labels and pair of inits the images of the largest gain and of the largest loss of IoU.
+    """Images of the largest gain and of the largest loss of IoU, for each number of labels and pair of inits.
 
-    The first seed that both have finished speaks for all. No image is listed that is as good under both.
+    They are taken from the first seed that both have finished. No image is listed that is as good under both.
     """
     chosen = []
     for init, reference in comparison.pairs:
@@ -97,7 +97,7 @@ def write_list(compare: Path, contrasts: Sequence[Contrast]) -> None:
 
 
 def read_list(compare: Path) -> list[Contrast]:
-    """Read contrasts/contrasts.csv of a compare folder; empty if it has come to none yet.
+    """Read contrasts/contrasts.csv of a compare folder; empty where it has none yet.
 
     Raises:
         UserError: It lacks a column, or holds a value of the wrong kind or a picture outside of its folder.

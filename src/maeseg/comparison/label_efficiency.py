@@ -159,8 +159,8 @@ def labels_saved(comparison: Comparison) -> list[LabelsSaved]:
 def gaps_closed(comparison: Comparison) -> list[GapClosed]:
     """Share of the gap to weights from elsewhere that each init trained here closes, where those weights helped.
 
-    Weights from elsewhere are an init that is neither the baseline nor a training run of maeseg. An init that started
-    from them is not measured against them.
+    Weights from elsewhere are an init that is neither the baseline nor a training run of maeseg. An init that was
+    initialized from them is not measured against them.
     """
     draws, means = draw_means(comparison), summarize(comparison, "iou")
     baseline = str(comparison.baseline)
@@ -185,7 +185,7 @@ def gaps_closed(comparison: Comparison) -> list[GapClosed]:
 
 
 def _yardsticks(comparison: Comparison) -> list[tuple[str, str]]:
-    """Pairs of an init trained here and one of weights from elsewhere that it did not start from."""
+    """Pairs of an init trained here and one of weights from elsewhere that it was not initialized from."""
     inits = comparison.inits[1:]
     return [
         (init, yardstick)

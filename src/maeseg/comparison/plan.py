@@ -55,7 +55,7 @@ def name_inits(inits: Sequence[str]) -> list[Init]:
     """Name the initializations of ``--inits``: ``scratch``, or weights, with ``:encoder`` for the encoder alone.
 
     Raises:
-        UserError: If there is none, or two would have the same name.
+        UserError: There is none, or two have the same name.
     """
     if not inits:
         raise UserError("--inits is empty: give for example '[scratch, PRETRAIN_RUN]'")
@@ -82,7 +82,7 @@ def seeds_for(labels: Sequence[int | float], seeds: int | Sequence[int]) -> list
     """Number of seeds for each entry of ``labels``.
 
     Raises:
-        UserError: If a number is below 1, or the two lists differ in length.
+        UserError: A number is below 1, or the two lists differ in length.
     """
     counts = [seeds] * len(labels) if isinstance(seeds, int) else list(seeds)
     if not labels:
@@ -120,7 +120,7 @@ def refuse_fewer(before: Sequence[Cell], now: Sequence[Cell]) -> None:
     """Refuse to resume a comparison without one of its runs, or with other weights under the same name.
 
     Raises:
-        UserError: Naming the run.
+        UserError: A run is missing or has other weights; the message names it.
     """
     kept = {cell.folder: cell.init for cell in now}
     for cell in before:

@@ -1,4 +1,4 @@
-"""Everything that the statistics are made from, read from a compare folder, finished or not."""
+"""Data of a comparison's statistics, read from a compare folder, finished or not."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from maeseg.runs.validation import Validation, read_validation
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What an init that is a training run cost, and where it came from.
+    """Cost and origin of an init that is a training run.
 
     Attributes:
-        seconds: Wall time of that run and of the runs that it started from.
-        started_from: Name of the init of the same comparison that it started from, if it did.
+        seconds: Wall time of that run and of the runs whose weights it was initialized from.
+        started_from: Name of the init of the same comparison whose weights it was initialized from, if any.
     """
 
     seconds: float
@@ -30,10 +30,10 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric of one run, or how two runs differ in it.
+    """A metric of one run, or the difference of two runs in it.
 
     Attributes:
-        value: On the validation images.
+        value: Value on the validation images.
         deviations: Bootstrap deviations over resampled images, (R,), the same images for every run; None if the run
             left no results per image.
     """
@@ -52,10 +52,10 @@ class Comparison:
 
     Attributes:
         rows: One per finished run.
-        validations: What each run measured on each validation image, by the run's folder; runs may lack it.
+        validations: Measurements on each validation image, by the run's folder; runs may lack them.
         curves: The runs' metrics.csv, by the run's folder; runs may lack it.
         pretrainings: Inits that are training runs.
-        interim_looks: Number of runs that were known each time that seeds were added.
+        interim_looks: Number of finished runs at each interim look: each time that seeds were added.
     """
 
     rows: Sequence[ResultRow]
@@ -71,7 +71,7 @@ class Comparison:
 
     @property
     def baseline(self) -> str | None:
-        """What the others are compared with: scratch, or the first init where nothing was trained from scratch."""
+        """Reference of the other inits: scratch, or the first init where nothing was trained from scratch."""
         return self.inits[0] if self.inits else None
 
     @cached_property
@@ -81,7 +81,7 @@ class Comparison:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """(init, reference): every other init against the baseline, and one that started from another against it."""
+        """Pairs (init, reference): each init against the baseline, and against the init it was initialized from."""
         pairs = [(init, self.inits[0]) for init in self.inits[1:]]
         for init, pretraining in self.pretrainings.items():
             pair = (init, pretraining.started_from)
@@ -90,7 +90,7 @@ class Comparison:
         return pairs
 
     def ancestors(self, init: str) -> list[str]:
-        """Inits that an init started from, the nearest first."""
+        """Inits that an init was initialized from, directly or not, the nearest first."""
         found: list[str] = []
         while (pretraining := self.pretrainings.get(init)) and pretraining.started_from not in (None, *found):
             init = str(pretraining.started_from)
@@ -103,7 +103,7 @@ class Comparison:
         return {row.seed: row for row in sorted(rows, key=lambda row: row.seed)}
 
     def figures(self, init: str, label_count: int, metric: str) -> dict[int, Figure]:
-        """The metric of the same, by seed; runs for which it was not measured are left out."""
+        """Metric of the runs of an init at a label count, by seed; runs for which it was not measured are left out."""
         every = {
             seed: Figure(
                 getattr(row, metric), self._deviations[row.run][metric] if row.run in self._deviations else None
@@ -114,7 +114,7 @@ class Comparison:
 
     @property
     def images(self) -> int:
-        """Number of images that the runs measured one by one; 0 if none did."""
+        """Number of images with results of their own in the runs; 0 without any."""
         return max(map(len, self._scores.values()), default=0)
 
     @cached_property
@@ -148,26 +148,26 @@ def read_comparison(folder: Path) -> Comparison:
             str(init): Pretraining(each["seconds"], each["started_from"])
             for init, each in (facts.items() if isinstance(facts, dict) else ())
         },
-        interim_looks=read_interim_looks(info),
+        interim_looks=read_interim_counts(info),
     )
 
 
-def read_interim_looks(info: Mapping[str, Any]) -> list[int]:
-    """Number of runs that were known each time that seeds were added, from a comparison's run.json."""
-    looks = info.get("interim_looks")
-    return looks if isinstance(looks, list) else []
+def read_interim_counts(info: Mapping[str, Any]) -> list[int]:
+    """Number of finished runs at each interim look, from a comparison's run.json."""
+    counts = info.get("interim_looks")
+    return counts if isinstance(counts, list) else []
 
 
 def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, float | str | None]]:
-    """Find out what the inits of a comparison cost, for its run.json.
+    """Trace the cost and origin of a comparison's inits, for its run.json.
 
     Args:
         inits: Name and weights (a path or a word; None for random ones) of each.
 
     Returns:
-        For each init that is a training run of maeseg: its ``seconds``, those of the runs that it started from
-        included as far as they are still there, and ``started_from``, the nearest of them (or of the weights from
-        outside) that is another init, or None.
+        Facts of each init that is a training run of maeseg. ``seconds``: its wall time and that of the runs whose
+        weights it was initialized from, as far as they exist. ``started_from``: the nearest of these runs, or of the
+        weights from outside, that is another init; or None.
     """
     origins = {name: Path(weights).resolve() for name, weights in inits.items() if weights}
     names = {origin: name for name, origin in reversed(origins.items())}  # the first, where two share their weights

@@ -1,14 +1,14 @@
 """A recipe: the steps of an experiment in one YAML file, each a command with its options.
 
-    variables:            # what a user may replace, with a default
+    variables:            # a user may replace them; each has a default
       imagenet: timm
     steps:                # done in order; OUT is the recipe's folder
       - pretrain: {out: pretrained, encoder: resnet18, epochs: 50}
       - compare: {out: comparison, inits: [scratch, "${imagenet}", pretrained], labels: [32, 320]}
       - report: {run: comparison}
 
-``data`` is the recipe's own unless a step names another. What an earlier step wrote to (``pretrained``) means that
-step's folder; ``${imagenet}`` or ``$imagenet`` means the variable, inside of a text too, and ``$$`` a dollar sign.
+``data`` is the recipe's own unless a step names another. The name of an earlier step's folder (``pretrained``) means
+that folder; ``${imagenet}`` or ``$imagenet`` means the variable, inside of a text too, and ``$$`` a dollar sign.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,18 +49,18 @@ def read_recipe(
     file: Path, commands: Mapping[str, Callable[..., Any]], data: str, out: Path, variables: Mapping[str, Any],
     switches: Mapping[str, bool],
 ) -> list[Step]:  # fmt: skip
-    """Read a recipe and fill in what it leaves open; every option and network of every step is checked.
+    """Read a recipe and fill in options that it leaves open; every option and network of every step is checked.
 
     Args:
         file: The YAML file.
         commands: The commands that a step may be.
-        data: For the steps that take ``data`` and name none.
+        data: Data of the steps that take ``data`` and name none.
         out: Folder of all that the steps write.
         variables: Values that replace the defaults of the file.
         switches: Options for every step that has them, such as ``resume``.
 
     Raises:
-        UserError: If the file cannot be read, is not a recipe, or a step's options are wrong.
+        UserError: The file cannot be read, is not a recipe, or a step's options are wrong.
     """
     content = _load(file)
     known: dict[str, Any] = content.get("variables") or {}
@@ -107,7 +107,7 @@ def _load(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"--file {file} cannot be read as YAML ({in_one_line(error)})") from error
+        raise UserError(f"--file {file} cannot be read as YAML ({in_one_line(error)}): correct it") from error
     if not isinstance(content, dict) or not isinstance(content.get("steps"), list) or not content["steps"]:
         raise UserError(f"--file {file} is not a recipe: it has no list of steps (see recipes/)")
     if spare := set(content) - {"variables", "steps"}:
@@ -131,7 +131,7 @@ def _step(entry: Any, commands: Mapping[str, Callable[..., Any]]) -> tuple[str, 
 
 
 def _replaced(value: Any, variables: Mapping[str, Any]) -> Any:
-    """A value with its variables replaced; one that is a variable alone becomes what that is, a number too."""
+    """A value with its variables replaced; one that is a variable alone gets its type too, such as a number."""
     if isinstance(value, list):
         return [_replaced(each, variables) for each in value]
     if not isinstance(value, str):
@@ -159,7 +159,7 @@ def _check_network(step: Step) -> None:
     """Check that a step's network exists and takes its images; nothing is computed.
 
     Raises:
-        UserError: As the step itself would, hours later.
+        UserError: The network does not exist or does not take the step's images; the step would find that hours later.
     """
     options = step.options
     widths = options.get("decoder_channels") or DECODER_CHANNELS

@@ -1,8 +1,10 @@
 """Reading and writing of a comparison's results.csv: one row per run."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePath
+from typing import Any
 
 from maeseg.errors import UserError
 from maeseg.runs.layout import RESULTS
@@ -97,33 +99,22 @@ def _cell(value: str | int | float) -> str:
 
 
 def _parse(cells: dict[str, str]) -> ResultRow:
-    def number(name: str) -> float:
-        return float(cells[name]) if cells[name] else math.nan  # an empty cell, or a row cut short: not measured
-
-    def labels() -> int | float:
-        try:
-            return int(cells["labels"])  # "1" is one label, "1.0" is all of them
-        except ValueError:
-            return float(cells["labels"])
-
     run = PurePath(cells["run"])
     if run.is_absolute() or ".." in run.parts:
         raise UserError(f"{RESULTS} names the run {run}, outside of the comparison: correct or remove that line")
-    return ResultRow(
-        init=cells["init"],
-        labels=labels(),
-        label_count=int(cells["label_count"]),
-        seed=int(cells["seed"]),
-        epochs=int(cells["epochs"]),
-        steps=int(cells["steps"]),
-        best_epoch=int(cells["best_epoch"]),
-        accuracy=number("accuracy"),
-        iou=number("iou"),
-        iou_per_image=number("iou_per_image"),
-        dice=number("dice"),
-        dice_loss=number("dice_loss"),
-        boundary_f1=number("boundary_f1"),
-        border=cells["border"],
-        seconds=number("seconds"),
-        run=cells["run"],
-    )
+    return ResultRow(**{field.name: _READERS[field.type](cells[field.name]) for field in fields(ResultRow)})
+
+
+def _measured(cell: str) -> float:
+    return float(cell) if cell else math.nan  # an empty cell, or a row cut short: not measured
+
+
+def _labels(cell: str) -> int | float:
+    try:
+        return int(cell)  # "1" is one label, "1.0" is all of them
+    except ValueError:
+        return float(cell)
+
+
+_READERS: Mapping[Any, Callable[[str], Any]] = {int: int, float: _measured, str: str, int | float: _labels}
+"""Conversion of a cell by the type of its field."""

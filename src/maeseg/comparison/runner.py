@@ -18,7 +18,7 @@ from maeseg.comparison.plan import (
     planned_before,
     refuse_fewer,
 )
-from maeseg.comparison.reader import read_interim_looks, trace_pretraining
+from maeseg.comparison.reader import read_interim_counts, trace_pretraining
 from maeseg.comparison.results import RESULT_COLUMNS, ResultRow, append_result, read_results
 from maeseg.comparison.wording import plan_sentence
 from maeseg.config import CompareConfig
@@ -91,7 +91,7 @@ def check_network(config: CompareConfig, setup: Setup, source: Source) -> None:
     """Check that all weights fit the network, and that it takes images of the size and batches that are asked for.
 
     Raises:
-        UserError: Naming the weights or the option.
+        UserError: Weights or an option do not fit; the message names them.
     """
     for start in setup.starts:
         start_unet(setup.build(source), start, source.classes)
@@ -129,7 +129,7 @@ def plan_runs(config: CompareConfig, inits: Sequence[Init], images: RunImages) -
 
 
 def open_run(config: CompareConfig, plan: Plan, images: RunImages) -> Run:
-    """Open the comparison's folder and write what is known before its runs.
+    """Open the comparison's folder and write the facts that are known before its runs.
 
     Raises:
         UserError: It is taken, or it has other options or more runs.
@@ -142,7 +142,7 @@ def open_run(config: CompareConfig, plan: Plan, images: RunImages) -> Run:
         return GROWS
 
     run = from_first(lambda: begin_run("compare", describe_options(config.as_dict()), may_differ))
-    interim_looks, table = read_interim_looks(run.before), run.path / RESULTS
+    interim_looks, table = read_interim_counts(run.before), run.path / RESULTS
     if adds_seeds(cells_before, plan.cells) and table.exists():
         interim_looks = [*interim_looks, len(read_results(table))]
     weights = {init.name: init.weights for init in plan.inits}
@@ -168,7 +168,7 @@ def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str) -> No
         config: Options of the comparison, as they were settled.
         run: Folder of the comparison.
         cell: Weights, labels and seed of the run.
-        place: Its number among the others, in words.
+        place: Number of the run among the others, in words.
     """
     folder = run.path / cell.folder
     if config.resume and is_finished(folder):

@@ -25,13 +25,13 @@ Findings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 def headlines(comparison: Comparison) -> list[str]:
     """Verdict for all numbers of labels; inits with the same verdict share a sentence."""
-    alike: dict[Findings, list[str]] = {}
+    equal: dict[Findings, list[str]] = {}
     for init, reference in comparison.pairs:
         rather = "" if reference == comparison.baseline else f" rather than {reference}"
-        alike.setdefault(_findings(init, reference, comparison), []).append(f"from {init}{rather}")
+        equal.setdefault(_findings(init, reference, comparison), []).append(f"from {init}{rather}")
     return [
         _headline("pre-training" if _single(comparison) else f"starting {_series(origins)}", findings)
-        for findings, origins in alike.items()
+        for findings, origins in equal.items()
     ]
 
 

@@ -25,16 +25,18 @@ class Export:
     """An exported network.
 
     Attributes:
-        what: Its name in the model card.
+        what: Name of the network in the model card.
         files: Content by name.
         code: Python that loads it.
         notes: Lines of the model card.
+        largest_difference: Largest difference of a probability from PyTorch's, 0..1; None without a comparison.
     """
 
     what: str
     files: Mapping[str, bytes]
     code: str
     notes: tuple[str, ...]
+    largest_difference: float | None = None
 
 
 def timm_export(saved: Checkpoint, unet: smp.Unet, name: str) -> Export:
@@ -42,7 +44,7 @@ def timm_export(saved: Checkpoint, unet: smp.Unet, name: str) -> Export:
 
     Args:
         saved: Checkpoint of the run.
-        unet: Its network.
+        unet: Network of the run.
         name: Name of the file.
     """
     encoder = encoder_export(unet)
@@ -101,12 +103,12 @@ unet.load_state_dict(load_file({_quoted(name)}){strict})
     return Export("The U-Net", {name: _safetensors(tensors, saved)}, code, tuple(notes))
 
 
-def onnx_export(saved: Checkpoint, unet: smp.Unet, name: str, images: Sequence[Path]) -> tuple[Export, float]:
-    """The U-Net for ONNX Runtime and its like, and the largest difference of its probabilities from PyTorch's.
+def onnx_export(saved: Checkpoint, unet: smp.Unet, name: str, images: Sequence[Path]) -> Export:
+    """The U-Net for ONNX Runtime and its like, compared with PyTorch.
 
     Args:
         saved: Checkpoint of the run.
-        unet: Its network.
+        unet: Network of the run.
         name: Name of the file.
         images: Images that both are run on.
 
@@ -125,7 +127,7 @@ def onnx_export(saved: Checkpoint, unet: smp.Unet, name: str, images: Sequence[P
         f"normalization is inside. The output `{OUTPUT}` has {what}, (B, {maps}, H, W); {squash} gives probabilities.",
         f"Checked against PyTorch on {len(images)} images: probabilities differ by at most {difference:.1e}.",
     )
-    return Export("The U-Net", {name: content}, code, notes), difference
+    return Export("The U-Net", {name: content}, code, notes, difference)
 
 
 def _onnx_code(spec: NetworkSpec, name: str) -> str:

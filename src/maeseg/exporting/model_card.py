@@ -75,7 +75,7 @@ def model_card(
         title: Title of the card.
         what: Name of the exported network.
         run: The run folder.
-        saved: Its checkpoint.
+        saved: Checkpoint of the run.
         figures: Figures of the run; empty if it has none yet.
         code: Python that loads the export.
         notes: Facts about the export, a line each.

@@ -22,7 +22,7 @@ HEAD = "segmentation_head."
 class EncoderExport:
     """An encoder as ``timm.create_model(name, features_only=True, ...)`` takes it, strictly.
 
-    Args:
+    Attributes:
         name: timm's name of the network.
         options: Further options of ``create_model`` where its defaults are of another network: ``out_indices`` for a
             U-Net of four levels or three, ``in_chans`` for other images than RGB.
@@ -37,7 +37,7 @@ class EncoderExport:
 
 
 def network_of(saved: Checkpoint) -> smp.Unet:
-    """The U-Net of a finetune run; or of a pretrain run, whose head is as new.
+    """The U-Net of a finetune run; or of a pretrain run, whose head has random weights.
 
     Raises:
         UserError: The weights do not fit.
@@ -54,17 +54,17 @@ def network_of(saved: Checkpoint) -> smp.Unet:
 def unet_tensors(unet: smp.Unet) -> dict[str, Tensor]:
     """The state dict that ``segmentation_models_pytorch.Unet`` takes, strictly.
 
-    What was cut off behind the last feature map (``models.unet.cut_encoder``) is as new in it: segmentation-models-
-    pytorch computes it and nothing reads it.
+    Layers behind the last feature map, which ``models.unet.cut_encoder`` removes, have random weights in it:
+    segmentation-models-pytorch computes them and nothing reads them.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        whole = smp.Unet(**unet.config)
-    return _completed(whole, unet.state_dict())
+        new = smp.Unet(**unet.config)
+    return _completed(new, unet.state_dict())
 
 
 def encoder_export(unet: smp.Unet) -> EncoderExport:
-    """The encoder for timm; what was cut off behind the last feature map is as new in it, and nothing reads it."""
+    """The encoder for timm; layers behind the last feature map have random weights, and nothing reads their outputs."""
     features: Any = unet.encoder.model
     name = str(unet.encoder.name)
     indices, channels = tuple(features.feature_info.out_indices), image_channels(unet.encoder)
@@ -76,8 +76,8 @@ def encoder_export(unet: smp.Unet) -> EncoderExport:
         options = {"out_indices": indices, **options}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        whole = timm.create_model(name, features_only=True, **options)
-    tensors = _completed(whole, features.state_dict())
+        new = timm.create_model(name, features_only=True, **options)
+    tensors = _completed(new, features.state_dict())
     same = {key: value.shape for key, value in plain.state_dict().items()} == {
         key: value.shape for key, value in tensors.items()
     }
@@ -93,6 +93,6 @@ def check_fine_tuned(saved: Checkpoint, format: str) -> None:
         )
 
 
-def _completed(whole: nn.Module, own: dict[str, Tensor]) -> dict[str, Tensor]:
+def _completed(network: nn.Module, own: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state dict with all keys of a network, ours where there are; in the layout that files have."""
-    return {key: value.detach().contiguous() for key, value in {**whole.state_dict(), **own}.items()}
+    return {key: value.detach().contiguous() for key, value in {**network.state_dict(), **own}.items()}

@@ -74,8 +74,8 @@ def onnx_bytes(unet: smp.Unet, spec: NetworkSpec) -> bytes:
     """A U-Net as the bytes of an ONNX file.
 
     Args:
-        unet: In evaluation mode.
-        spec: Its description.
+        unet: The network, in evaluation mode.
+        spec: Description of the network.
 
     Raises:
         UserError: PyTorch cannot export the encoder, or the file would be too large.
@@ -96,7 +96,7 @@ def onnx_bytes(unet: smp.Unet, spec: NetworkSpec) -> bytes:
                 with_fixed_padding(network), (image_BCHW,), dynamo=True, verbose=False, input_names=[INPUT],
                 output_names=[OUTPUT], dynamic_shapes={"image": {0: "batch", 2: "height", 3: "width"}},
             )  # fmt: skip
-    except Exception as error:  # the exporter passes on whatever a network raises
+    except Exception as error:  # the exporter passes on any error of a network
         raise UserError(
             f"--format onnx: PyTorch cannot export the encoder {name} for images of any size ({_reason(error)}): give "
             "--format smp, or another encoder"
@@ -122,7 +122,7 @@ def _cleaned(model: Any, spec: NetworkSpec) -> bytes:
 
 @contextlib.contextmanager
 def _silently() -> Iterator[None]:
-    """Without the exporter's warnings and log: what goes wrong is raised as well."""
+    """Suppress the exporter's warnings and log: each error is raised as well."""
     with warnings.catch_warnings(action="ignore"):
         before = logging.root.manager.disable
         logging.disable(logging.CRITICAL)

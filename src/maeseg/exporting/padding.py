@@ -1,8 +1,8 @@
 """TensorFlow's padding where it does not depend on the size of the image.
 
-Convolutions of stride s with padding "same" (timm's ``tf_`` networks) pad by what the map's sides leave over when they
-are divided by s. PyTorch's exporter carries that as a formula of height and width through all layers behind, which
-takes minutes. Where the image's sides are multiples of the largest stride, nothing is ever left over.
+Convolutions of stride s with padding "same" (timm's ``tf_`` networks) pad by the remainder of the map's sides
+divided by s. PyTorch's exporter carries that as a formula of height and width through all layers behind, which
+takes minutes. Where the image's sides are multiples of the largest stride, there is no remainder.
 """
 
 import copy

@@ -51,7 +51,7 @@ def largest_difference(unet: smp.Unet, spec: NetworkSpec, content: bytes, images
 
     Args:
         unet: The network.
-        spec: Its description.
+        spec: Description of the network.
         content: The ONNX file.
         images: Image files.
 

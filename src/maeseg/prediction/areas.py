@@ -41,7 +41,7 @@ class ClassAreas:
 
         Args:
             classes_HW: The predicted classes, from 0.
-            confidence_HW: Their probability, 0..1.
+            confidence_HW: Probability of these classes, 0..1.
         """
         rows, count = max(1, _PIXELS_AT_ONCE // classes_HW.shape[1]), len(self.pixels_K)
         for top in range(0, len(classes_HW), rows):
@@ -93,9 +93,9 @@ def write_predictions_csv(folder: Path, found: Mapping[Path, ImageAreas], classe
 
 def _rows(areas: ImageAreas, classes: Classes) -> Iterator[tuple[object, ...]]:
     """Class, pixels, share, confidence and square meters."""
-    whole, each = areas.size[0] * areas.size[1], areas.square_meters
+    total, each = areas.size[0] * areas.size[1], areas.square_meters
     counted = zip(classes.names, areas.classes.pixels_K.tolist(), areas.classes.certainty_K.tolist(), strict=True)
     for name, pixels, certainty in counted:
         confidence = f"{certainty / pixels:.4f}" if pixels else ""
         ground = "" if each is None else f"{pixels * each:.10g}"
-        yield name, pixels, f"{pixels / whole:.6g}", confidence, ground
+        yield name, pixels, f"{pixels / total:.6g}", confidence, ground

@@ -70,7 +70,7 @@ def probability_maps(backend: Backend, images: Sequence[Tensor], flips: bool = F
             Training flips so; it never turns an image upside down unless asked.
 
     Returns:
-        For each image its maps one after the other, (H, W), float32, 0..1: the probability of foreground, or of each
+        Maps of each image one after the other, (H, W), float32, 0..1: the probability of foreground, or of each
         class, at the image's own size. A map is computed when it is taken, so that one of many is in memory at a time.
     """
     prepared_BCHW = torch.stack([backend.preprocess(image) for image in images])

@@ -57,7 +57,7 @@ def choose_measured(
         data: Name of the data.
         split: Part that is asked for. By default the run's test images, or where it has none its validation images, if
             the data has them; otherwise all of the data.
-        opened: Opens the data; given True, its official test split.
+        opened: Function that opens the data; given True, its official test split.
         largest: The value of 16 bits that the run scales images by.
 
     Raises:
@@ -74,14 +74,14 @@ def choose_measured(
     else:
         indices, part, origin = _choose(run, data, split, stored, source, contents)
     refuse_bad(found.faults, indices)
-    _say(source, found, indices)
+    _log_assumptions(source, found, indices)
     trained = [index for index in indices if stored and contents[index] in stored.trained]
     _warn(run, stored, len(trained), len(indices), part)
     return Measured(source, indices, part or "all", origin, len(trained) if stored else None)
 
 
-def _say(source: Source, found: Survey, indices: Sequence[int]) -> None:
-    """Say what is assumed of labels and images."""
+def _log_assumptions(source: Source, found: Survey, indices: Sequence[int]) -> None:
+    """Log the assumptions on labels and images."""
     if isinstance(source, ImageFolder):
         log.info("%s: %s", source.name, describe_labels(source))
     facts = [pixels for index in indices if (pixels := found.facts[index].pixels)]
@@ -93,12 +93,12 @@ def _choose(
     run: Path, data: str, split: SplitName | None, stored: ImageList | None, source: Source, contents: Sequence[str]
 ) -> tuple[tuple[int, ...], SplitName, str]:
     asked = f"--split {split}: " if split else ""
-    whole = "leave out --split to measure all of it"
+    to_all = "leave out --split to measure all of it"
     everything: tuple[tuple[int, ...], SplitName, str] = (tuple(range(len(source))), "all", "all of it")
     if not stored:
         if not split:
             return everything
-        raise UserError(f"{asked}{run} has no {IMAGES}, so it is not known which images of {data} that is: {whole}")
+        raise UserError(f"{asked}{run} has no {IMAGES}, so its images in {data} are not known: {to_all}")
     part: SplitName = split or ("test" if stored.of("test") else "val")
     rows = stored.of(part) if part != "all" else []
     indices, missing = _find(rows, contents)
@@ -107,7 +107,7 @@ def _choose(
     if indices:
         raise UserError(
             f"{asked}{data} has {len(indices)} of the {len(rows)} {_KINDS[part]}s of {run}, and {missing[0]} is not "
-            "among them: put back what is missing, or give --split all to measure all of it"
+            "among them: put back the missing images, or give --split all to measure all of it"
         )
     if not split:
         return everything
@@ -115,7 +115,7 @@ def _choose(
         if not any(contents[index] in stored.trained for index in own):
             return own, "test", "test part of the data"
         raise UserError(f"{asked}{run} was trained on images of the test part of {data}: give other data")
-    raise UserError(f"{asked}{data} has none of the {len(rows)} {_KINDS[part]}s of {run}: {whole}")
+    raise UserError(f"{asked}{data} has none of the {len(rows)} {_KINDS[part]}s of {run}: {to_all}")
 
 
 def _find(rows: Sequence[Listed], contents: Sequence[str]) -> tuple[tuple[int, ...], list[str]]:
@@ -130,6 +130,6 @@ def _find(rows: Sequence[Listed], contents: Sequence[str]) -> tuple[tuple[int, .
 
 def _warn(run: Path, stored: ImageList | None, trained: int, images: int, split: SplitName | None) -> None:
     if not stored:
-        log.warning("%s has no %s, so it is not known whether it was trained on what is measured here", run, IMAGES)
+        log.warning("%s has no %s, so it may have been trained on the measured images", run, IMAGES)
     elif trained and split != "train":
         log.warning("%s was trained on %d of the %d images that are measured here", run, trained, images)

@@ -28,9 +28,9 @@ def evaluate_segmenter(
         source: Labeled images, of the network's classes.
         indices: Indices of the images to evaluate, in order.
         border: Meaning of a border pixel of a label.
-        progress: Wraps the indices to show progress, such as ``rich.progress.track``.
-        see: Called with every index and its prediction: the probability of foreground, or of each class, (K, H, W),
-            0..1.
+        progress: Wrapper of the indices that shows progress, such as ``rich.progress.track``.
+        see: Function that is called with every index and its prediction: the probability of foreground, or of each
+            class, (K, H, W), 0..1.
 
     Returns:
         The metrics over these images; ``compute()`` and ``per_image()`` read them.

@@ -10,7 +10,7 @@ from maeseg.models.spec_metadata import NETWORK_SPEC, read_spec
 from maeseg.weights.files import WEIGHTS_IN_FOLDER, read_metadata, read_weights_file
 from maeseg.weights.transfer import load_strictly
 
-_GIVE = "give a finetune run, or what maeseg export made of one with --format smp, safetensors or onnx"
+_GIVE = "give a finetune run, or its export with --format smp, safetensors or onnx"
 
 
 def open_exported(path: Path) -> tuple[nn.Module, NetworkSpec]:

@@ -25,7 +25,7 @@ class Georeference:
 
     Attributes:
         crs: The coordinate reference system.
-        transform: From columns and rows to its coordinates.
+        transform: Affine map of columns and rows to its coordinates.
     """
 
     crs: Any
@@ -109,4 +109,4 @@ def _say_missing() -> None:
 
 @cache
 def _say_stretched() -> None:
-    log.warning("a Mercator projection stretches areas, so none are given in square meters: reproject to UTM, say")
+    log.warning("a Mercator projection stretches areas, so none are given in square meters: reproject to UTM")

@@ -60,8 +60,8 @@ def find_images(
         largest: The value of 16 bits that images are scaled by; it is logged with the other assumptions.
 
     Raises:
-        UserError: There is no such path, no image in it or fewer than are to be taken, two images differ only in their
-            suffix, so that their predictions would overwrite each other, or an image cannot be used and is not to be
+        UserError: There is no such path, or it holds no image or fewer than ``count``; two images differ only in their
+            suffix, so that their predictions would overwrite each other; or an image cannot be used and is not to be
             skipped.
     """
     if path.is_file():

@@ -19,7 +19,7 @@ def open_output(out: Path, overwrite: bool) -> Iterator[Path]:
         overwrite: True to accept a folder that is not empty.
 
     Raises:
-        UserError: If it is a file, holds something, or cannot be written.
+        UserError: It is a file, holds something, or cannot be written.
     """
     made = False
     try:

@@ -78,16 +78,19 @@ class Predictor:
         """
         workers, at_once = share_out(self.backend.spec.size)
         tiles = {name: self._choose_tile(size) for name, size in images.sizes.items()}
-        whole = [name for name, tile in tiles.items() if tile is None]
-        if len(whole) < len(tiles):
+        untiled = [name for name, tile in tiles.items() if tile is None]
+        if len(untiled) < len(tiles):
             log.info(
-                "%d of %d images are predicted in tiles (--tile)%s", len(tiles) - len(whole), len(tiles), self._scale()
+                "%d of %d images are predicted in tiles (--tile)%s",
+                len(tiles) - len(untiled),
+                len(tiles),
+                self._scale(),
             )
         with open_workers(workers) as pool:
-            batches = _in_batches(whole, images.sizes, min(at_once, -(-len(whole) // workers)))
+            batches = _in_batches(untiled, images.sizes, min(at_once, -(-len(untiled) // workers)))
             run = partial(self._segment_batch, images, writer)
             done = in_order(pool, run, batches, partial(_pixels, images.sizes), PIXELS_AT_ONCE)
-            found = dict(show_progress((each for batch in done for each in batch), "segmenting", len(whole)))
+            found = dict(show_progress((each for batch in done for each in batch), "segmenting", len(untiled)))
             for name, tile in tiles.items():
                 if tile is not None:
                     found[name] = self._segment_alone(images, writer, name, tile, pool)
@@ -113,7 +116,7 @@ class Predictor:
         return prediction.classes_HW
 
     def probabilities(self, image: LargePicture | LargeArray) -> Tensor:
-        """Segment an image in memory; its tiles go through the network one by one, whatever the number of cores.
+        """Segment an image in memory; its tiles go through the network one by one, independent of the number of cores.
 
         Returns:
             Probability of foreground, or of each class, (K, H, W), float32, 0..1.

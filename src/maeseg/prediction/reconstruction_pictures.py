@@ -1,4 +1,4 @@
-"""Pictures of what a pre-trained network makes of masked images.
+"""Pictures of masked images and their reconstruction by a pre-trained network.
 
 Axes: B batch, C channels, H W pixels, Y X patch grid.
 """
@@ -37,15 +37,16 @@ def reconstruct_images(
     network: MaskedAutoencoder, images_BCHW: Tensor, visible_BYX: Tensor, normalized_target: bool,
     normalization: Normalization = IMAGENET,
 ) -> Reconstruction:  # fmt: skip
-    """Mask, reconstruct, and bring back to pixels.
+    """Mask images, reconstruct them, and convert the result to pixels.
 
     A network trained on targets normalized per patch predicts neither a patch's brightness nor its contrast. Those
-    are taken from the masked patches themselves: the picture shows the predicted structure, and a caption must say so.
+    are taken from the masked patches themselves: the picture shows the predicted structure, and a caption must state
+    this.
 
     Args:
         network: A pre-trained network, in evaluation mode.
         images_BCHW: Images, normalized by the data set's mean and deviation.
-        visible_BYX: Visible grid, True = seen.
+        visible_BYX: Visible grid, True for a visible patch.
         normalized_target: True if it was trained on targets normalized per patch.
         normalization: Normalization of the images.
     """
@@ -71,7 +72,7 @@ NORMALIZED_NOTE = (
 
 
 def draw_side_by_side(result: Reconstruction, normalized_target: bool, hidden: int, patches: int) -> Figure:
-    """Original, visible part and reconstruction of the first image, with a caption that says what is true of them.
+    """Original, visible part and reconstruction of the first image, with a caption on their normalization.
 
     Args:
         result: The pictures.
@@ -82,7 +83,7 @@ def draw_side_by_side(result: Reconstruction, normalized_target: bool, hidden: i
     figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
     titles = {
         "image": "original",
-        "visible": f"what the network saw ({hidden} of {patches} patches masked)",
+        "visible": f"visible patches ({hidden} of {patches} patches masked)",
         "reconstruction": "reconstruction of the masked patches",
     }
     for axes, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):

@@ -1,4 +1,4 @@
-"""A pre-trained network that masks an image and shows what it makes of it, as it was trained.
+"""Reconstruction of masked images by a pre-trained network, masked as in training.
 
 Axes: C channels, H W pixels, Y X patch grid.
 """
@@ -19,10 +19,10 @@ from maeseg.runs.checkpoint import read_checkpoint, restore_masked_autoencoder
 
 @dataclass(frozen=True)
 class Reconstructor:
-    """A pre-trained network and how it was trained.
+    """A pre-trained network and facts about its training.
 
     Attributes:
-        network: In evaluation mode.
+        network: The network, in evaluation mode.
         size: Height and width of the images.
         patch: Side of a patch.
         mask_ratio: Share of patches that training hid.
@@ -43,7 +43,7 @@ class Reconstructor:
         return self.size[0] // self.patch, self.size[1] // self.patch
 
     def reconstruct(self, pixels_CHW: Tensor, mask_ratio: float, generator: torch.Generator) -> Reconstruction:
-        """Hide patches of an image, and paint them in.
+        """Mask patches of an image, and reconstruct them.
 
         Args:
             pixels_CHW: The image, uint8 or float32, of any size.
@@ -54,7 +54,7 @@ class Reconstructor:
             Three pictures of one image, at the network's size.
 
         Raises:
-            UserError: Nothing would be hidden, or nothing seen.
+            UserError: The ratio hides no patch, or all of them.
         """
         visible_BYX = random_visible(1, self.grid, mask_ratio, generator)
         image_BCHW = load_normalized(pixels_CHW, self.size, self.normalization).unsqueeze(0)

@@ -22,7 +22,7 @@ from maeseg.prediction.memory_images import AnyImage, open_image
 from maeseg.prediction.onnx_backend import open_onnx
 from maeseg.prediction.output_files import open_output
 from maeseg.prediction.predictor import Predictor
-from maeseg.prediction.sliding_window import OVERLAP, check_tile, refuse_whole
+from maeseg.prediction.sliding_window import OVERLAP, check_tile, refuse_untiled
 from maeseg.prediction.writer import PredictionWriter
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint, restore_unet
 from maeseg.runs.image_list import write_skipped
@@ -126,7 +126,7 @@ class Segmenter:
             UserError: An option, an image or the output folder cannot be used.
         """
         check_tile(tile, overlap)
-        refuse_whole(tile, self.origin, self.spec.crop)
+        refuse_untiled(tile, self.origin, self.spec.crop)
         largest = self.spec.normalization.largest
         found = find_images(Path(images), self.spec.channels, MAX_PIXELS_ALONE, on_bad_image, largest=largest)
         predictor, classes = Predictor(self.backend, tile, overlap, flips), self.spec.classes

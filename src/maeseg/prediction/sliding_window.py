@@ -23,7 +23,7 @@ LARGER = 8
 Photographs of one data set differ that much: the largest of Oxford-IIIT Pet are 6.5 times the median.
 """
 
-WHOLE_PIXELS = 32 * 2**20
+UNTILED_PIXELS = 32 * 2**20
 """Largest image that is predicted without tiles unless asked: it takes some 25 bytes a pixel."""
 
 SMALLEST = 32
@@ -35,19 +35,19 @@ _ROWS = 32  # blended at a time
 
 
 def check_tile(tile: int | Literal["auto"], overlap: float) -> None:
-    """Raise a UserError unless tiles of this side can overlap so."""
+    """Raise a UserError unless tiles can have this side and overlap."""
     if tile != "auto" and tile != 0 and tile < SMALLEST:
-        raise UserError(f"--tile {tile} must be auto, 0 (each image whole) or a side of at least {SMALLEST} pixels")
+        raise UserError(f"--tile {tile} must be auto, 0 (no tiles) or a side of at least {SMALLEST} pixels")
     if not 0 <= overlap <= 0.75:
         raise UserError(f"--overlap {overlap} must be a share of the tile's side, from 0 to 0.75")
 
 
-def refuse_whole(tile: int | Literal["auto"], run: str, crop: tuple[int, int] | None) -> None:
-    """Raise a UserError if images shall be resized for a network that was trained on crops of that size."""
+def refuse_untiled(tile: int | Literal["auto"], run: str, crop: tuple[int, int] | None) -> None:
+    """Raise a UserError if images are to be resized for a network that was trained on crops of that size."""
     if crop and tile == 0:
         raise UserError(
             f"--tile 0: {run} was trained on crops of {crop[0]} x {crop[1]} pixels at native resolution (--crop), and "
-            "a whole image would be resized to that: leave out --tile"
+            "an image without tiles would be resized to that: leave out --tile"
         )
 
 
@@ -58,24 +58,24 @@ def choose_tile(
     """Settle the size of an image's tiles.
 
     Args:
-        tile: As asked: a side, 0 for none, or ``auto``.
+        tile: Side that is asked for, 0 for none, or ``auto``.
         image: The image's height and width.
         trained_on: Those of the images that the network was trained on, before they were resized.
         crop: Height and width of the crops at native resolution that it was trained on, if it was.
 
     Returns:
         Height and width of a tile in the image's own pixels; None to predict the image without tiles. With ``auto``
-        an image of up to eight times the sides of the training images, and 34 million pixels, gets none, and a larger
-        one tiles of the size of those. After training on crops every image but one of their size is predicted in tiles
-        of it, smaller ones too.
+        an image of up to eight times the sides of the training images, and 34 million pixels, gets none. A larger one
+        gets tiles of the size of the training images. After training on crops, every image of another size is
+        predicted in tiles of the crops' size, smaller ones too.
     """
     if tile != "auto":
         return (tile, tile) if tile else None
     if crop:
         return None if image == crop else crop
     height, width = image
-    whole = height <= LARGER * trained_on[0] and width <= LARGER * trained_on[1] and height * width <= WHOLE_PIXELS
-    return None if whole else (min(height, trained_on[0]), min(width, trained_on[1]))
+    small = height <= LARGER * trained_on[0] and width <= LARGER * trained_on[1] and height * width <= UNTILED_PIXELS
+    return None if small else (min(height, trained_on[0]), min(width, trained_on[1]))
 
 
 class Tiling:
@@ -141,8 +141,8 @@ def _bell(length: int) -> Tensor:
     return torch.sin(torch.pi * (torch.arange(length) + 0.5) / length).square()
 
 
-def _sum_of_bells(starts: list[int], bell: Tensor) -> Tensor:
-    total = torch.zeros(starts[-1] + len(bell))
-    for start in starts:
+def _sum_of_bells(origins: list[int], bell: Tensor) -> Tensor:
+    total = torch.zeros(origins[-1] + len(bell))
+    for start in origins:
         total[start : start + len(bell)] += bell
     return total

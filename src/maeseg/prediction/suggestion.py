@@ -1,8 +1,8 @@
-"""Choice of images to label next: those the network is unsure of, as different from each other as possible.
+"""Choice of images to label next: those the network is uncertain of, as different from each other as possible.
 
 As in Suggestive Annotation (Yang et al. 2017, arXiv 1706.04737, section 2.3) the unsure ones are found first, and of
 them the representative ones are chosen: here by k-center greedy over the encoder's features (Sener and Savarese 2018,
-arXiv 1708.00489, algorithm 1), away from what is labeled already.
+arXiv 1708.00489, algorithm 1), away from the labeled images.
 
 Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels, N candidates, M labeled images, P
 candidates that are unsure enough, T tiles.
@@ -37,7 +37,7 @@ def score_images(segmenter: Segmenter, images: Images) -> tuple[Tensor, Tensor]:
         images: The images.
 
     Returns:
-        For each image the mean of the encoder's deepest map, of length 1, (N, C), and the mean entropy of its
+        Mean of the encoder's deepest map of each image, scaled to length 1, (N, C), and the mean entropy of its
         pixels, 0..1, (N,); in tiles their mean.
     """
     names = list(images.sizes)
@@ -61,7 +61,7 @@ def score_images(segmenter: Segmenter, images: Images) -> tuple[Tensor, Tensor]:
 
 
 def score_tiles(segmenter: Segmenter, pixels_CHW: Tensor, tile: tuple[int, int], at_once: int) -> tuple[Tensor, Tensor]:
-    """Feature (C,) and uncertainty () of one image, from tiles that cover it, so many at once."""
+    """Feature (C,) and uncertainty () of one image, from tiles that cover it, ``at_once`` in a batch."""
     tiling = Tiling((pixels_CHW.shape[1], pixels_CHW.shape[2]), tile, overlap=0)
     boxes = [tiling.box(corner) for corner in tiling.corners]
     cuts = [pixels_CHW[:, top:bottom, left:right] for top, left, bottom, right in boxes]
@@ -82,7 +82,7 @@ def score_batch(unet: smp.Unet, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def entropy(probability_BKHW: Tensor) -> Tensor:
-    """Entropy of each pixel's class, (B, H, W): from 0, certain, to 1, all alike; in bits, of two classes."""
+    """Entropy of each pixel's class, (B, H, W): 0 if certain, 1 if all classes are equally probable; bits for two."""
     if probability_BKHW.shape[1] == 1:
         probability_BKHW = torch.cat([probability_BKHW, 1 - probability_BKHW], dim=1)
     nats: Tensor = torch.special.entr(probability_BKHW).sum(dim=1)

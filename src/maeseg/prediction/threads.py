@@ -1,7 +1,7 @@
-"""Threads that share out the work: each decodes, computes and encodes by itself.
+"""Threads that divide the images: each decodes, computes and encodes its own.
 
 On a CPU a convolution on two threads ends when the slower one does, and everything else of an image (decoding,
-resizing, encoding) uses one. So every core gets images of its own: nothing waits for anything.
+resizing, encoding) uses one. So every core gets images of its own, and no core waits for another.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ _MOST_AT_ONCE = 8
 
 
 def share_out(size: tuple[int, int]) -> tuple[int, int]:
-    """Settle how many threads predict side by side, and how many images each gives to the network at once.
+    """Number of threads that predict side by side, and of images that each gives to the network at once.
 
     Args:
         size: Height and width that the network runs at.
@@ -33,7 +33,7 @@ def share_out(size: tuple[int, int]) -> tuple[int, int]:
 
 @contextmanager
 def open_workers(count: int) -> Iterator[Executor]:
-    """Threads among which the cores are divided; those that have begun something finish it, whatever ends the block."""
+    """Threads among which the cores are divided; a task that has begun is finished, even if an error ends the block."""
     cores = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, "maeseg", torch.set_num_threads, (max(1, cores // count),))
     try:
@@ -51,7 +51,7 @@ def in_order(
     Args:
         pool: The threads.
         function: Function to call.
-        items: Its arguments; taken as they are needed.
+        items: Arguments of the function; taken as they are needed.
         cost: Function that gives the cost of an item.
         limit: The items that are being worked on, or whose results have not been taken, count this much together at
             most; an item that counts more is worked on alone.

@@ -113,9 +113,9 @@ class PredictionWriter:
         """Write one image's prediction.
 
         Args:
-            name: The image's path relative to where it was found; its folders are kept, its suffix is not.
+            name: The image's path relative to the input folder; its folders are kept, its suffix is not.
             picture: Function that gives the image as an RGB picture, which is drawn upon.
-            prediction: The filled prediction; used up.
+            prediction: The filled prediction; it is consumed.
             georeference: Georeference of the image, if it has one.
         """
         classes, classes_HW = self.classes, prediction.classes_HW
@@ -182,7 +182,7 @@ def overlay(image: Image.Image, label_HW: Tensor, colors: Sequence[Color] = BINA
 
     Args:
         image: RGB.
-        label_HW: At the image's size: 0 background, 1 foreground or the other classes, 255 border.
+        label_HW: Label at the image's size: 0 background, 1 foreground or the other classes, 255 border.
         colors: Colors of the classes.
 
     Returns:

@@ -191,7 +191,7 @@ def training_curves(runs: Mapping[str, Sequence[Curves]], quantity: Quantity) ->
     an init have finished are drawn, so that the mean is always over the same runs.
 
     Args:
-        runs: For each init the metrics.csv of its runs, one per seed. A single run needs no name: "".
+        runs: Contents of metrics.csv of each init's runs, one per seed. A single run needs no name: "".
         quantity: Quantity to draw.
     """
     colors = init_colors(list(runs))

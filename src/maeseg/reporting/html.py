@@ -16,7 +16,7 @@ _PAGES: dict[str, tuple[str, Callable[[RunFolder], object]]] = {
     "finetune": ("finetuning.html", finetuning_page),
     "compare": ("comparison.html", comparison_page),
 }
-"""Template and values of the page, for each verb that has one."""
+"""Template and values of the page, for each command that has one."""
 
 
 def write_report(run: Path) -> Path:
@@ -44,12 +44,10 @@ def report_page(run: Path) -> str:
     """
     folder = open_run(run)
     if folder.verb not in _PAGES:
-        raise UserError(
-            f"{run} is the folder of {folder.verb or 'no verb'}, which has no report: give the folder of a "
-            f"{', '.join(_PAGES)} run"
-        )
+        kind = f"a {folder.verb} run" if folder.verb else "a run of an unknown command"
+        raise UserError(f"{run} is {kind}, which has no report: give the folder of a {', '.join(_PAGES)} run")
     template, page = _PAGES[folder.verb]
     try:
         return render(template, page(folder))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        raise UserError(f"{run} holds what maeseg does not write ({error!r}): repeat the run") from error
+        raise UserError(f"{run} holds values that maeseg does not write ({error!r}): repeat the run") from error

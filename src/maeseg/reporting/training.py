@@ -114,7 +114,7 @@ def fine_tuning_curves(
     """Quantities against epoch; none before the first epoch is finished.
 
     Args:
-        runs: For each init the curves of its runs.
+        runs: Curves of each init's runs.
         quantities: Quantities to draw.
     """
     if not any("epoch" in curves for each in runs.values() for curves in each):

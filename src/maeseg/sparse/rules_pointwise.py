@@ -1,6 +1,6 @@
 """Rules of position-wise operations on visible tiles: the dense operation, applied to the tiles' values."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -64,7 +64,7 @@ def per_tile(argument: Any, dims: str, grid: VisibleGrid, side: int) -> Any:
     return argument.index_select(own.index("B"), grid.image_N)
 
 
-@rule(
+POSITION_WISE: tuple[Callable[..., Any], ...] = (
     F.relu, F.relu_, F.relu6, F.silu, F.gelu, F.hardswish, F.hardsigmoid, F.hardtanh, F.hardtanh_, F.leaky_relu,
     F.leaky_relu_, F.mish, F.elu, F.elu_, F.selu, F.celu, F.softplus, F.softsign, F.logsigmoid, F.sigmoid, F.tanh,
     F.dropout,
@@ -81,6 +81,10 @@ def per_tile(argument: Any, dims: str, grid: VisibleGrid, side: int) -> Any:
     Tensor.addcmul, Tensor.addcdiv, Tensor.lerp, Tensor.clone, Tensor.detach, Tensor.float, Tensor.half,
     Tensor.bfloat16, Tensor.double, Tensor.to, Tensor.type, Tensor.type_as, Tensor.contiguous,
 )  # fmt: skip
+"""Operations whose result at a position depends on that position alone."""
+
+
+@rule(*POSITION_WISE)
 def position_wise(function: Any, *args: Any, **kwargs: Any) -> Tiles:
     """Apply the dense operation to every visible position."""
     tiles = list(tiles_among([*args, *kwargs.values()]))

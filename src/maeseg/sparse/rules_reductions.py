@@ -57,10 +57,14 @@ def per_image(reduction: Callable[[Tensor], Tensor], tiles: Tiles, reduced: Iter
     return parts[0] if len(parts) == 1 else torch.cat(parts, batch)
 
 
-@rule(
+REDUCTIONS: tuple[Callable[..., Any], ...] = (
     Tensor.mean, torch.mean, Tensor.sum, torch.sum, Tensor.var, torch.var, Tensor.std, torch.std, Tensor.amax,
     torch.amax, Tensor.amin, torch.amin, Tensor.logsumexp, torch.logsumexp, *NORMS,
 )  # fmt: skip
+"""Operations that reduce a tensor over given dimensions."""
+
+
+@rule(*REDUCTIONS)
 def reduce(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tensor:
     """Reduce over channels at each position (tiles), or over an image's visible positions (plain).
 

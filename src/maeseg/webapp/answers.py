@@ -26,7 +26,7 @@ from maeseg.runs.layout import CHECKPOINTS
 from maeseg.webapp.runs import NETWORKS, FoundRun
 
 SHOWN_SIDE = 1600
-"""Pixels; what the page shows of a larger image is scaled down to this."""
+"""Longest side in pixels at which the page shows an image; a larger one is scaled down."""
 
 
 def segment(run: FoundRun, content: bytes, name: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def reconstruct(run: FoundRun, content: bytes, name: str, mask_ratio: float | No
 
     Returns:
         ``image``, ``visible`` and ``reconstruction``: PNGs in base64, at the network's size. ``mask_ratio``,
-        ``patches``, ``hidden`` (how many of them), ``note`` (a remark on the picture), ``seconds``.
+        ``patches``, ``hidden`` (the number of masked ones), ``note`` (a remark on the picture), ``seconds``.
 
     Raises:
         UserError: The run, the image or the mask ratio cannot be used.

@@ -14,7 +14,7 @@ from maeseg.runs.reader import RunFolder, open_run, own_file, read_examples, rea
 log = logging.getLogger(__name__)
 
 CAN = {"pretrain": "reconstruct", "finetune": "segment"}
-"""Use of the network of a verb's run; also the name of its tab."""
+"""Use of the network of a command's run; also the name of its tab."""
 
 NETWORKS = {"segment": BEST, "reconstruct": LAST}
 """Checkpoint for each use."""
@@ -25,7 +25,7 @@ class FoundRun:
     """A run folder that was found.
 
     Attributes:
-        name: Its name on the page: its path below the given folder, or that folder's own name.
+        name: Name on the page: the path below the given folder, or that folder's own name.
         path: The folder.
         verb: Command that made it: pretrain, finetune or compare.
         iou: Validation IoU of a fine-tuned network, if it is known.
@@ -79,7 +79,7 @@ def find_run(root: Path, name: str) -> FoundRun:
     """Find a run by its name; see ``find_runs``.
 
     Raises:
-        NoSuchRun: If there is none of this name.
+        NoSuchRun: There is none of this name.
     """
     path = next((path for path in _run_folders(root) if _name(root, path) == name), None)
     run = _look(root, path) if path else None

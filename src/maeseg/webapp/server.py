@@ -1,5 +1,6 @@
 """Server at one port of the loopback address."""
 
+import errno
 import logging
 import os
 import socket
@@ -26,8 +27,8 @@ def serve(root: Path, port: int) -> None:
         port: Port to listen at; 0 for any free port.
 
     Raises:
-        UserError: If there is no run, or the port cannot be opened.
-        KeyboardInterrupt: At Ctrl-C.
+        UserError: There is no run, or the port cannot be opened.
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
     found = len(find_runs(root))
     with listen(port) as listening:
@@ -44,15 +45,15 @@ def listen(port: int) -> socket.socket:
     """Listen at a port of the loopback address.
 
     Raises:
-        UserError: If it is no port, in use, or not permitted.
+        UserError: The number is out of range, or the port is in use or not permitted.
     """
     if not 0 <= port <= 65535:
         raise UserError(f"--port {port} is out of range: give a number from 1024 to 65535, or 0 for any free port")
     try:
         return socket.create_server((ADDRESS, port))
+    except PermissionError as error:
+        raise UserError(f"--port {port} is not permitted: give one above 1023, or 0 for any free port") from error
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
-        raise UserError(
-            f"--port {port} cannot be opened ({reason}): give another, or 0 for any free port, or end the program that "
-            "uses it"
-        ) from error
+        fault = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({reason})"
+        raise UserError(f"--port {port} {fault}: give another, or 0 for any free port") from error

@@ -15,7 +15,7 @@ async def read_upload(request: Request, name: str) -> bytes:
         name: Name of the image in an error.
 
     Raises:
-        HTTPException: 413 if it is larger than ``MAX_UPLOAD``.
+        HTTPException: The body is larger than ``MAX_UPLOAD`` (413).
     """
     announced = int(request.headers.get("content-length", 0))  # digits: the server has refused anything else
     if announced > MAX_UPLOAD:
