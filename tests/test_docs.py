@@ -74,6 +74,7 @@ def run_all(words: list[list[str]]) -> None:
         assert maeseg(command, *options, *SMALLER.get(command, [])) == 0, f"maeseg {command} {shlex.join(options)}"
 
 
+@pytest.mark.slow
 def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path)
@@ -86,6 +87,7 @@ def test_the_tutorials_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "suggested" / "contact_sheet.png").exists()
 
 
+@pytest.mark.slow
 def test_the_commands_for_classes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "labeled")

@@ -50,6 +50,7 @@ def assert_goes_on(run: Path, unbroken: Path) -> list[str]:
     return done.errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("event", "said"),
     [
@@ -74,6 +75,7 @@ def test_a_fault_in_the_middle_of_a_run(event: str, said: str, unbroken: Path, t
     assert_goes_on(run, unbroken)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_within_an_epoch(
     killed: Path, unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +95,7 @@ def damage(checkpoint: Path) -> None:
     checkpoint.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_not_used(killed: Path, unbroken: Path, tmp_path: Path) -> None:
     run = shutil.copytree(killed, tmp_path / "run")
     last = run / "checkpoints" / "last.ckpt"
@@ -133,6 +136,7 @@ def test_damaged_weights_are_not_used(
     assert f"{last} is damaged: going on from previous.ckpt, the one before" in caplog.messages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "steps"), [("train", 2), ("val", STEPS)])
 def test_an_image_that_breaks_on_the_way_loses_nothing_before_it(part: str, steps: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
@@ -162,6 +166,7 @@ def test_an_image_that_breaks_on_the_way_loses_nothing_before_it(part: str, step
 # --- numbers that go wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])
 def test_a_gradient_that_is_not_finite_stops_the_run_at_that_step(verb: str, tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -173,6 +173,7 @@ def test_a_comparison_reads_no_run_outside_of_it(tmp_path: Path, where: str) -> 
         report(run=str(comparison))
 
 
+@pytest.mark.slow
 def test_an_init_far_away_is_not_shown(tmp_path: Path) -> None:
     comparison = fake_compare(tmp_path / "downloads" / "comparison")
     secret = fake_finetune(tmp_path / "secret")

@@ -192,6 +192,7 @@ def test_first_convolutions_are_adapted_as_smp_does(channels: int) -> None:
     assert keys == {"0.weight": channels} and back["0.weight"].shape == offered["0.weight"].shape
 
 
+@pytest.mark.slow
 def test_every_command_takes_images_of_five_channels(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

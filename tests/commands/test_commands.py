@@ -322,6 +322,7 @@ def test_a_stopped_finetune_goes_on_as_if_nothing_had_been(
     assert read_json(run / "metrics.json") == read_json(finetuned / "metrics.json")
 
 
+@pytest.mark.slow
 def test_a_pretrain_on_a_full_disk_keeps_its_checkpoint_and_goes_on(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -575,6 +576,7 @@ def test_labels_by_name_are_those_by_number(pretrained: Path, tmp_path: Path) ->
     assert same_weights(tmp_path / "number", tmp_path / "names")
 
 
+@pytest.mark.slow
 def test_compare_resumes_where_it_stopped(comparison: Path, pretrained: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     shutil.copytree(comparison, out)
@@ -598,6 +600,7 @@ def test_compare_resumes_where_it_stopped(comparison: Path, pretrained: Path, tm
     assert again == first
 
 
+@pytest.mark.slow
 def test_a_comparison_grows_by_inits_labels_and_seeds(comparison: Path, pretrained: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     shutil.copytree(comparison, out)

@@ -561,6 +561,7 @@ def test_predict_with_pytorch_and_onnx(run: Path, folder: Path, tmp_path: Path) 
     assert set(np.unique(label)) <= set(VALUES)
 
 
+@pytest.mark.slow
 def test_other_libraries_and_another_run_take_it(run: Path, folder: Path, tmp_path: Path) -> None:
     assert maeseg("export", "--run", run, "--format", "smp", "--out", tmp_path / "smp") == 0
     assert maeseg("export", "--run", run, "--format", "safetensors", "--out", tmp_path / "unet.safetensors") == 0

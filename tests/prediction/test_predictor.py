@@ -272,6 +272,7 @@ def test_an_exported_network_predicts_the_same(pictures: Path, tmp_path: Path) -
     assert len(files_in(tmp_path / "out")) == 20 + 1
 
 
+@pytest.mark.slow
 def test_a_run_and_its_export_predict_the_same(finetuned: Path, pictures: Path, tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="ONNX needs maeseg[onnx]")

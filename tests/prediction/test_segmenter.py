@@ -151,6 +151,7 @@ def exported(finetuned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_and_its_exports_give_the_same_class_map(finetuned: Path, exported: Path, tmp_path: Path) -> None:
     run = load(finetuned)
     expected = run.predict(exported / "a.png")

@@ -238,9 +238,9 @@ class TestErrors:
         with pytest.raises(UserError, match=rf"{tmp_path} holds no run\.json.*: give"):
             write_report(tmp_path)
 
-    def test_a_verb_without_report(self, tmp_path: Path) -> None:
+    def test_a_command_without_report(self, tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text(json.dumps({"verb": "export", "status": "finished"}))
-        with pytest.raises(UserError, match=r"folder of export.*pretrain, finetune, compare"):
+        with pytest.raises(UserError, match=r"export.*pretrain, finetune, compare"):
             write_report(tmp_path)
 
     @pytest.mark.parametrize(

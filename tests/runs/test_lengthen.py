@@ -82,6 +82,7 @@ def test_resume_alone_repeats_the_options(finetuned: Path, tmp_path: Path, capsy
     assert "missing: --data" in said(capsys)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_without_its_options(pretrained: Path, finetuned: Path, tmp_path: Path) -> None:
     words = (*NETWORK, *TRAINING, "--epochs", 2)
     run = tmp_path / "run"

@@ -150,6 +150,7 @@ def test_a_signal_ends_a_run_when_its_state_is_saved(
     assert_same_run(run, unbroken[verb])
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_a_run_at_once(
     verbs: dict[str, tuple[object, ...]], unbroken: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_second_interrupt_ends_a_run_at_once(
     assert_same_run(run, unbroken["pretrain"])
 
 
+@pytest.mark.slow
 def test_within_an_epoch_it_is_saved_by_the_clock_alone(verbs: dict[str, tuple[object, ...]], tmp_path: Path) -> None:
     words = (*verbs["pretrain"], "--out", tmp_path / "run", "--workers", 0)
     assert suffer(Mishap("kill", "step", 4), *words, "--save_every", 10).code == -9
@@ -213,6 +215,7 @@ def test_a_comparison_killed_in_several_runs(pretrained: Path, tmp_path: Path) -
     assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 def test_seconds_add_up_over_a_kill(verbs: dict[str, tuple[object, ...]], tmp_path: Path) -> None:
     run, words = tmp_path / "run", (*verbs["pretrain"], "--out", tmp_path / "run", "--workers", 0)
     assert suffer(Mishap("kill", "step", STEPS + 2), *words).code == -9

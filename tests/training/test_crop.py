@@ -283,6 +283,7 @@ def test_an_exported_network_keeps_to_its_crops(tmp_path: Path, refused: Callabl
     assert "was trained on crops of 32 x 32 pixels" in said
 
 
+@pytest.mark.slow
 def test_a_run_on_crops_goes_on_with_the_same_bits(run: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ("finetune", "--data", data, "--out", out, *NETWORK, *HOW)
@@ -321,6 +322,7 @@ def test_another_crop_of_a_resumed_run_is_refused_by_its_name(run: Path, capsys:
     assert "--crop [64, 64], not [96, 96]" in said and "--image_size" not in said
 
 
+@pytest.mark.slow
 def test_a_comparison_on_crops(data: Path, tmp_path: Path) -> None:
     words = ("--labels", "[4]", "--inits", "[scratch]", "--seeds", 1, "--steps_per_epoch", 2, *NETWORK, *HOW)
     assert maeseg("compare", "--data", data, "--out", tmp_path / "cmp", *words) == 0

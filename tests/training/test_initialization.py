@@ -77,6 +77,7 @@ def test_finetune_and_pretrain_start_from_a_file(outside: Path, tmp_path: Path) 
     assert "new (decoder, densify, head), 2 skipped (fc)" in json.loads((pre / "run.json").read_text())["transfer"]
 
 
+@pytest.mark.slow
 def test_a_run_that_started_outside_is_a_start_like_any_other(outside: Path, tmp_path: Path) -> None:
     continued = tmp_path / "imagenet-then-pretrained"
     assert pretrain(continued, "--weights", outside, "--epochs", 1) == 0
@@ -104,6 +105,7 @@ def test_loading_does_not_change_what_is_drawn_after_it(outside: Path, pretraine
         assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["finetune", "pretrain"])
 def test_a_file_of_another_encoder(
     verb: str, outside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -120,6 +122,7 @@ def test_weights_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"{tmp_path / 'none.pth'} does not exist" in one_line(capsys)
 
 
+@pytest.mark.slow
 def test_fine_tuning_forgets_the_running_statistics_it_starts_from(outside: Path, tmp_path: Path) -> None:
     # Pre-training leaves those of visible positions, which are not a dense network's: nothing learned depends on them.
     state = torch.load(outside, weights_only=True)["state_dict"]

@@ -93,6 +93,7 @@ def latin_1(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 def test_names_of_images_that_are_not_utf_8(latin_1: Path, finetuned: Path, pretrained: Path, tmp_path: Path) -> None:
     words = ("--data", latin_1, *TRAINING[2:], "--val", 2, "--batch_size", 4, "--epochs", 1)
     inits = f"[scratch, {pretrained}]"

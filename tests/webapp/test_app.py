@@ -154,6 +154,7 @@ def test_the_share_and_the_seed_change_what_is_hidden(client: Any) -> None:
     assert [visible(mask_ratio=ratio)[0] for ratio in (0.01, 0.5, 0.99)] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_report_is_the_one_that_is_written_and_nothing_is_written(runs: Path) -> None:
     before = files_in(runs)
     answer = client_of(runs).get("/report", params={"run": "comparison"})
@@ -474,6 +475,7 @@ def test_without_the_extra(refused: Callable[..., str], finetuned: Path, monkeyp
 # --- several classes
 
 
+@pytest.mark.slow
 def test_several_classes_are_tinted_and_counted(tmp_path: Path) -> None:
     folder, run = write_folder(tmp_path / "data"), tmp_path / "run"
     words = ("finetune", "--data", folder, "--classes", folder / "classes.yaml", "--out", run, *NETWORK, *TRAINING)

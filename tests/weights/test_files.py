@@ -192,6 +192,7 @@ def test_an_encoder_that_is_not_named_is_found_and_logged(caplog: pytest.LogCapt
         start_unet(without_values("resnet18"), deeper)
 
 
+@pytest.mark.slow
 def test_a_family_of_other_names_is_found() -> None:
     with torch.device("meta"), LeaveUnset():
         features = timm.create_model("convnext_tiny", features_only=True).state_dict()

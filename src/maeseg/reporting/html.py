@@ -44,8 +44,8 @@ def report_page(run: Path) -> str:
     """
     folder = open_run(run)
     if folder.verb not in _PAGES:
-        kind = f"a {folder.verb} run" if folder.verb else "a run of an unknown command"
-        raise UserError(f"{run} is {kind}, which has no report: give the folder of a {', '.join(_PAGES)} run")
+        command = folder.verb or "an unknown command"
+        raise UserError(f"{run} is a run of {command}, which has no report: give a run of {', '.join(_PAGES)}")
     template, page = _PAGES[folder.verb]
     try:
         return render(template, page(folder))
