@@ -8,6 +8,8 @@ crops), and evaluation at each label's own size.
 Axes: B batch, K maps or classes, H W pixels.
 """
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -59,9 +61,9 @@ class PixelMetric(Metric):
         value = self.figure(self.confusion_KK.cpu().numpy().astype(float))
         return torch.tensor(float(value), device=self.confusion_KK.device)
 
+    @abstractmethod
     def figure(self, confusion_KK: Floats) -> Floats:
         """The figure of a confusion."""
-        raise NotImplementedError
 
 
 class PixelAccuracy(PixelMetric):
