@@ -104,6 +104,7 @@ def test_a_damaged_checkpoint_is_not_used(killed: Path, unbroken: Path, tmp_path
     assert f"{last} is damaged: going on from previous.ckpt, the one before" in said
 
 
+@pytest.mark.slow
 def test_no_checkpoint_is_whole(killed: Path, tmp_path: Path) -> None:
     run = shutil.copytree(killed, tmp_path / "run")
     for checkpoint in (run / "checkpoints").iterdir():
@@ -119,6 +120,7 @@ def test_no_checkpoint_is_whole(killed: Path, tmp_path: Path) -> None:
     assert files_in(run) == before
 
 
+@pytest.mark.slow
 def test_damaged_weights_are_not_used(
     killed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -189,6 +191,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_at_that_step(verb: str, tmp
     assert steps_in(run / "checkpoints" / "last.ckpt") == 2 * STEPS
 
 
+@pytest.mark.slow
 def test_a_step_that_is_passed_over_changes_nothing(tmp_path: Path) -> None:
     """The epoch's last step is poisoned: what is there after it is what was there before it."""
     run = tmp_path / "run"

@@ -201,6 +201,7 @@ def test_figures_are_not_written_through_a_link(tmp_path: Path, name: str) -> No
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"), [("seconds", "long"), ("started", 7), ("versions", 3), ("hardware", []), ("inits", 5)]
 )

@@ -177,12 +177,14 @@ def test_an_example_is_what_was_measured(finetuned: Path) -> None:
 # --- repeating a run
 
 
+@pytest.mark.slow
 def test_its_config_repeats_a_pretrain_run(pretrained: Path, tmp_path: Path) -> None:
     assert maeseg("pretrain", "--config", pretrained / "config.yaml", "--out", tmp_path / "again") == 0
     assert curves(tmp_path / "again") == curves(pretrained)
     assert same_weights(tmp_path / "again", pretrained)
 
 
+@pytest.mark.slow
 def test_its_config_repeats_a_finetune_run(finetuned: Path, tmp_path: Path) -> None:
     assert maeseg("finetune", "--config", finetuned / "config.yaml", "--out", tmp_path / "again") == 0
     assert curves(tmp_path / "again") == curves(finetuned)
@@ -221,6 +223,7 @@ def test_layer_decay_0_pretrains_the_decoder_alone(pretrained: Path, tmp_path: P
     assert any(key.startswith("decoder") and key.endswith("conv1.0.weight") for key in moved)
 
 
+@pytest.mark.slow
 def test_non_square_images(tmp_path: Path) -> None:
     assert pretrain(tmp_path / "wide", "--image_size", "[32, 96]", "--epochs", 1) == 0
     assert finetune(tmp_path / "fine", tmp_path / "wide", "--epochs", 1, "--labels", 8) == 0
@@ -307,6 +310,7 @@ def test_resuming_a_finished_run_changes_nothing(finetuned: Path, pretrained: Pa
     assert read_json(pretrained / "run.json")["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_stopped_finetune_goes_on_as_if_nothing_had_been(
     finetuned: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,6 +351,7 @@ def test_a_full_disk_from_the_start(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"--out {tmp_path / 'run'} cannot be written (File too large)" in one_line(capsys)
 
 
+@pytest.mark.slow
 def test_the_best_epoch_before_a_stop_stays_the_best(finetuned: Path, tmp_path: Path) -> None:
     options = (*TRAINING, "--weights", finetuned, "--epochs", 3, "--labels", 8)
     with stopped_at("epoch 1/3"):
@@ -464,6 +469,7 @@ def test_reconstruct_some_images_evenly_spread(
         assert f"--count {count}: {tmp_path / 'in'} has 7 images; give 1 to 7" in one_line(capsys)
 
 
+@pytest.mark.slow
 def test_reconstruct_is_repeatable(pretrained: Path, pictures: Path, tmp_path: Path) -> None:
     for out in ("one", "two"):
         assert maeseg("reconstruct", "--run", pretrained, "--images", pictures, "--out", tmp_path / out) == 0
@@ -513,6 +519,7 @@ def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path, pretrain
                                                    "started_from": None}}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_final_figures_are_from_the_test_images_if_there_are_any(pretrained: Path, tmp_path: Path) -> None:
     split, out = split_of(Synthetic(24), 3, test=2), tmp_path / "comparison"
     few = ("--labels", "[4]", "--seeds", 1, "--epochs", 1, "--steps_per_epoch", 1, "--batch_size", 4, *TRAINING[:2])
@@ -567,6 +574,7 @@ def test_labels_are_nested_and_a_comparison_uses_them() -> None:
     assert not every & set(VALIDATION)
 
 
+@pytest.mark.slow
 def test_labels_by_name_are_those_by_number(pretrained: Path, tmp_path: Path) -> None:
     chosen = label_subset(SPLIT.train, contents(Synthetic(24)), 4, seed=0)
     listing = tmp_path / "listing.txt"

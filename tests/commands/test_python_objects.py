@@ -38,6 +38,7 @@ def pixel_loss(logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(logits_BKHW[:, 0], (label_BHW == 1).float())
 
 
+@pytest.mark.slow
 def test_datasets_and_a_loss_through_every_stage(tmp_path: Path, refused: Callable[..., str]) -> None:
     pretrained, finetuned = str(tmp_path / "pretrained"), str(tmp_path / "finetuned")
     maeseg.pretrain(data=Creatures(20), val=4, out=pretrained, epochs=1, **NETWORK, **TRAINING)

@@ -250,6 +250,7 @@ def test_bad_images_in_shards(tmp_path: Path) -> None:
     assert list(messages) == [1] and f"{tmp_path}/a.tar/two.jpg cannot be read" in messages[1]
 
 
+@pytest.mark.slow
 def test_pretrain_skips_lists_and_resumes_with_the_same(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -275,6 +276,7 @@ def test_pretrain_skips_lists_and_resumes_with_the_same(
     assert f"{trained} of {data} has changed" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_compare_skips_in_every_run(tmp_path: Path) -> None:
     data = pictures(tmp_path / "data" / "images", 12, (4,)).parent
     (data / "masks").mkdir()

@@ -307,6 +307,7 @@ def test_broken_label_is_named_by_the_check(tmp_path: Path) -> None:
         open_source(str(tmp_path), labeled=True).check(3)
 
 
+@pytest.mark.slow
 def test_real_nuclei() -> None:
     source = open_source(str(real_data("nuclei")), labeled=True)
     assert len(source) == 538

@@ -620,6 +620,7 @@ def _encoder() -> dict[str, Tensor]:
     return dict(build_unet("test_resnet", [16, 8, 8, 8, 8]).encoder.model.state_dict())
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_with_the_same_classes(run: Path, folder: Path, tmp_path: Path, capsys: Any) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["classes"] == str(folder / "classes.yaml")

@@ -30,7 +30,13 @@ def test_sizes_that_work_leave_no_trace(channels: int) -> None:
     [
         ("swin_tiny_patch4_window7_224", (64, 64), "Input height (64) doesn't match model (224)", [224, 224]),
         ("maxvit_tiny_tf_224", (64, 64), "height (16) must be divisible by window (7)", [224, 224]),
-        ("maxvit_tiny_tf_224", (448, 256), "width (64) must be divisible by window (7)", [448, 224]),
+        pytest.param(
+            "maxvit_tiny_tf_224",
+            (448, 256),
+            "width (64) must be divisible by window (7)",
+            [448, 224],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_size_that_an_encoder_refuses(encoder: str, size: tuple[int, int], reason: str, works: list[int]) -> None:

@@ -41,6 +41,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_labels_over_their_images_with_a_legend(folder: Path) -> None:
     source = ImageFolder(folder, labeled=True, classes=FOUR)
     without, bordered = (

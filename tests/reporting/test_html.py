@@ -153,6 +153,7 @@ class TestOtherPages:
         assert "Difference: b \u2212 a" in page.headings
         assert "from a (paired difference" in page.text
 
+    @pytest.mark.slow
     def test_weights_from_outside_are_a_yardstick(self, tmp_path: Path) -> None:
         gain = {"scratch": 0.0, "here": 0.1, "imagenet": 0.2, "both": 0.25}
         compare = fake_compare(
@@ -268,6 +269,7 @@ class TestErrors:
             write_report(run)
 
 
+@pytest.mark.slow
 def test_pyplot_is_left_alone() -> None:
     code = "import maeseg.reporting.html, sys; assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

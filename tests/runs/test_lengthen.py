@@ -119,6 +119,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_epochs_without_validation_have_empty_cells(few: Path) -> None:
     with (few / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -133,6 +134,7 @@ def test_epochs_without_validation_have_empty_cells(few: Path) -> None:
     (few / "report.html").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "number"),
     [
@@ -153,6 +155,7 @@ def test_a_run_that_validates_some_epochs_goes_on_with_the_same_bits(
 # --- augmentations
 
 
+@pytest.mark.slow
 def test_augmentations_change_what_is_trained_on(pretrained: Path, finetuned: Path, tmp_path: Path) -> None:
     assert pretrain(tmp_path / "pre", "--augment", "[vflip, rotate]", "--epochs", 1) == 0
     assert finetune(tmp_path / "fine", pretrained, "--augment", "[rotate]") == 0

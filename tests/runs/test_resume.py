@@ -70,9 +70,9 @@ def steps_saved(run: Path) -> int:
     [
         pytest.param("pretrain", "step", 3, 2, (0, 0), marks=pytest.mark.slow),
         pytest.param("finetune", "step", STEPS + 1, STEPS, (1, 0), marks=pytest.mark.slow),
-        ("pretrain", "step", STEPS + 3, STEPS + 2, (0, 1)),
+        pytest.param("pretrain", "step", STEPS + 3, STEPS + 2, (0, 1), marks=pytest.mark.slow),
         ("finetune", "step", STEPS + 3, STEPS + 2, (0, 2)),
-        ("finetune", "validation", 1, STEPS, (0, 0)),
+        pytest.param("finetune", "validation", 1, STEPS, (0, 0), marks=pytest.mark.slow),
         pytest.param("pretrain", "validation", 4, 2 * STEPS, (1, 1), marks=pytest.mark.slow),
     ],
 )
@@ -128,10 +128,10 @@ def test_a_run_killed_again_and_again(
     [
         ("pretrain", "interrupt", "step", 3, 130, 3),
         pytest.param("finetune", "terminate", "step", STEPS, 143, STEPS, marks=pytest.mark.slow),
-        ("finetune", "terminate", "step", STEPS + 2, 143, STEPS + 2),
+        pytest.param("finetune", "terminate", "step", STEPS + 2, 143, STEPS + 2, marks=pytest.mark.slow),
         pytest.param("pretrain", "interrupt", "validation", 1, 130, STEPS, marks=pytest.mark.slow),
         pytest.param("pretrain", "terminate", "validation", 2, 143, STEPS, marks=pytest.mark.slow),
-        ("finetune", "interrupt", "validation", 4, 130, 2 * STEPS),
+        pytest.param("finetune", "interrupt", "validation", 4, 130, 2 * STEPS, marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_ends_a_run_when_its_state_is_saved(

@@ -296,6 +296,7 @@ def test_a_run_on_crops_goes_on_with_the_same_bits(run: Path, data: Path, tmp_pa
     assert "crop: training on random crops of 64 x 64 pixels at native resolution; " in said
 
 
+@pytest.mark.slow
 def test_a_crop_larger_than_every_image_and_a_run_that_begins_with_it(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

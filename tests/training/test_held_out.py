@@ -238,6 +238,7 @@ def test_a_chain_of_weights_is_remembered(tmp_path: Path, caplog: pytest.LogCapt
     assert f"it is not known which images {first} was trained on" in caplog.text
 
 
+@pytest.mark.slow
 def test_pretrain_holds_out_what_a_folder_or_the_labeled_images_hold(tmp_path: Path) -> None:
     data = labeled(tmp_path / "labeled", range(6))
     pre = pretrain(photos(tmp_path / "photos", range(16)), tmp_path / "pre", val=str(data))

@@ -55,6 +55,7 @@ def train_with_dropout(out: Path, resume: bool = False, broken_at: int | None = 
     return task
 
 
+@pytest.mark.slow
 def test_dropout_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     expected = train_with_dropout(tmp_path / "unbroken")
     with pytest.raises(ZeroDivisionError):

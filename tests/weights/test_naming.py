@@ -69,7 +69,16 @@ def assert_same(encoder: torch.nn.Module, network: Any) -> None:
 
 
 @pytest.mark.parametrize("file", ["weights.pth", "weights.bin", "weights.safetensors"])
-@pytest.mark.parametrize("name", [ENCODER, "test_efficientnet", "test_convnext", "test_byobnet", "densenet121"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ENCODER,
+        "test_efficientnet",
+        "test_convnext",
+        "test_byobnet",
+        pytest.param("densenet121", marks=pytest.mark.slow),
+    ],
+)
 def test_a_plain_and_a_features_state_dict_of_timm(name: str, file: str, tmp_path: Path) -> None:
     network = random_network(name)
     unet = loaded_from(network.state_dict(), name, tmp_path, file)
@@ -229,6 +238,7 @@ def test_a_unet_of_smp_in_part() -> None:
 # --- what does not fit
 
 
+@pytest.mark.slow
 def test_weights_of_another_encoder_are_refused() -> None:
     plain = timm.create_model("resnet18").state_dict()
     with pytest.raises(UserError, match=r"there \(timm layout\) does not fit the encoder resnet34: it lacks \d+ of"):
