@@ -49,9 +49,11 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     Data = str | Dataset[Any]
+    DataList = str | Dataset[Any] | list[str | Dataset[Any]]
     Held = int | float | str | Dataset[Any]
     Loss = LossName | Callable[[Tensor, Tensor], Tensor]
 else:
     Data = str
+    DataList = list[str] | str
     Held = int | float | str
     Loss = LossName

@@ -147,7 +147,7 @@ def open_run(config: CompareConfig, plan: Plan, images: RunImages) -> Run:
         interim_looks = [*interim_looks, len(read_results(table))]
     weights = {init.name: init.weights for init in plan.inits}
     with run.writing(), others_wait():
-        images.write(run.path, images.split.train)
+        images.write(run.path, images.listed(images.split.train))
         run.write_lasting(**images.source.classes.facts)
         run.write_facts(
             inits=weights,

@@ -1,14 +1,17 @@
 """Checks of the ``data`` option that need not open the data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from maeseg.data.sources.registry import DATASET, find_opener, source_names
 from maeseg.errors import UserError, nearest
-from maeseg.types import CUSTOM_LOSS
+from maeseg.types import CUSTOM_LOSS, Data, DataList
 
-_OF_DATA = ("data", "val", "test")  # options that take a dataset object
+_OF_DATA = ("data", "val", "test", "unlabeled")  # options that take a dataset object
+
+REST = "rest"
+"""Value of ``--unlabeled`` for the training images of ``--data`` whose labels are not used."""
 
 
 def is_named(data: object) -> bool:
@@ -41,8 +44,27 @@ def check_data(data: object, option: str = "data") -> None:
     )
 
 
+def unlabeled_names(unlabeled: DataList | None) -> list[Data]:
+    """Convert the value of ``--unlabeled`` to a list of data sets, in which :data:`REST` occurs at most once.
+
+    Raises:
+        UserError: A name is empty, or given twice.
+    """
+    if isinstance(unlabeled, str):
+        unlabeled = list(unlabeled.split(","))
+    names: list[Data] = list(unlabeled) if isinstance(unlabeled, list | tuple) else [] if unlabeled is None else [unlabeled]
+    if any(isinstance(name, str) and not name for name in names):
+        raise UserError(f"--unlabeled {unlabeled} has an empty name: give rest, PATH or PATH,PATH")
+    twice = [name for name in names if isinstance(name, str) and names.count(name) > 1]
+    if twice:
+        raise UserError(f"--unlabeled names {twice[0]} twice: give it once")
+    return names
+
+
 def describe(data: Any) -> Any:
     """Describe data for config.yaml and checkpoints: a text or number stays, an object becomes ``dataset:CLASS``."""
+    if data is None or isinstance(data, list | tuple):
+        return data and [describe(each) for each in data]
     return data if isinstance(data, str | int | float) else f"{DATASET}:{type(data).__name__}"
 
 

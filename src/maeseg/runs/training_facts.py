@@ -53,7 +53,7 @@ class TrainingData:
         data: Data set.
         val: Validation images.
         test: Test images; 0 in pre-training.
-        extra: Further images of pre-training.
+        extra: Further images of pre-training, or unlabeled ones of fine-tuning.
         border: Meaning of a border pixel in fine-tuning.
     """
 

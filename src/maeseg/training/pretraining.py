@@ -251,7 +251,8 @@ def open_run(config: PretrainConfig) -> Run:
 def begin(run: Run, images: Images) -> None:
     """Write the files that are known before training."""
     with run.writing(), others_wait():
-        images.chosen.write(run.path, images.chosen.split.train, images.inherited)
+        chosen = images.chosen
+        chosen.write(run.path, chosen.listed(chosen.split.train, images.inherited))
         run.write_facts(split=images.chosen.counts)
 
 
