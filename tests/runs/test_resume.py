@@ -29,6 +29,10 @@ def verbs(pretrained: Path) -> dict[str, tuple[object, ...]]:
     return {
         "pretrain": ("pretrain", *NETWORK, *COMMON, "--decoder_window", 1),
         "finetune": ("finetune", "--weights", pretrained, *COMMON, "--labels", 17),
+        "unlabeled": (
+            "finetune", "--weights", pretrained, *COMMON, "--labels", 8, "--steps_per_epoch", STEPS, "--unlabeled",
+            "rest", "--confidence", 0.5,
+        ),
     }
 
 
@@ -73,6 +77,8 @@ def steps_saved(run: Path) -> int:
         ("pretrain", "step", STEPS + 3, STEPS + 2, (0, 1)),
         ("finetune", "step", STEPS + 3, STEPS + 2, (0, 2)),
         ("finetune", "validation", 1, STEPS, (0, 0)),
+        ("unlabeled", "step", STEPS + 3, STEPS + 2, (0, 2)),
+        pytest.param("unlabeled", "step", 2, 1, (1, 0), marks=pytest.mark.slow),
         pytest.param("pretrain", "validation", 4, 2 * STEPS, (1, 1), marks=pytest.mark.slow),
     ],
 )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maeseg.config import CompareConfig, FinetuneConfig, PretrainConfig, UnlabeledOptions
-from maeseg.data.data_option import REST, check_data, unlabeled_names
+from maeseg.data.data_option import check_data, is_rest, unlabeled_names
 from maeseg.errors import UserError
 from maeseg.runs.output_folder import check_out
 from maeseg.utils.distributed import first_process
@@ -44,7 +44,7 @@ def check_unlabeled(options: UnlabeledOptions) -> None:
         UserError: One is missing, or has no effect.
     """
     for name in unlabeled_names(options.unlabeled):
-        if name != REST:
+        if not is_rest(name):
             check_data(name, "unlabeled")
     if options.unlabeled is None:
         for each in dataclasses.fields(UnlabeledOptions):

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from maeseg.data.sources.registry import DATASET, find_opener, source_names
 from maeseg.errors import UserError, nearest
 from maeseg.types import CUSTOM_LOSS, Data, DataList
 
-_OF_DATA = ("data", "val", "test", "unlabeled")  # options that take a dataset object
+_OF_DATA = ("data", "val", "test")  # options that take a dataset object
 
 REST = "rest"
 """Value of ``--unlabeled`` for the training images of ``--data`` whose labels are not used."""
@@ -51,26 +51,48 @@ def unlabeled_names(unlabeled: DataList | None) -> list[Data]:
         UserError: A name is empty, or given twice.
     """
     if isinstance(unlabeled, str):
-        unlabeled = list(unlabeled.split(","))
-    names: list[Data] = list(unlabeled) if isinstance(unlabeled, list | tuple) else [] if unlabeled is None else [unlabeled]
-    if any(isinstance(name, str) and not name for name in names):
-        raise UserError(f"--unlabeled {unlabeled} has an empty name: give rest, PATH or PATH,PATH")
-    twice = [name for name in names if isinstance(name, str) and names.count(name) > 1]
-    if twice:
+        names: list[Data] = [*unlabeled.split(",")]
+    elif _is_list_of_data(unlabeled):
+        names = [*unlabeled]
+    else:
+        names = [] if unlabeled is None else [unlabeled]
+    texts = [name for name in names if isinstance(name, str)]
+    if "" in texts or (not names and unlabeled is not None):
+        raise UserError(f"--unlabeled {unlabeled or []} lacks a name: give rest, PATH or PATH,PATH")
+    if twice := [name for name in texts if texts.count(name) > 1]:
         raise UserError(f"--unlabeled names {twice[0]} twice: give it once")
     return names
 
 
+def _is_list_of_data(unlabeled: Any) -> TypeGuard[Sequence[Data]]:
+    """Tell a list of data sets from a list of images, which is a data set itself."""
+    if not isinstance(unlabeled, list | tuple):
+        return False
+    return not any(isinstance(each, tuple) or hasattr(each, "shape") or hasattr(each, "getbands") for each in unlabeled)
+
+
+def is_rest(name: Data) -> bool:
+    """Test a data set of ``--unlabeled`` for :data:`REST`."""
+    return isinstance(name, str) and name == REST
+
+
+def describe_unlabeled(unlabeled: DataList | None) -> Any:
+    """Describe the value of ``--unlabeled`` for config.yaml and messages: a list by its data sets."""
+    if unlabeled is None or isinstance(unlabeled, str):
+        return unlabeled
+    return [describe(name) for name in unlabeled_names(unlabeled)]
+
+
 def describe(data: Any) -> Any:
     """Describe data for config.yaml and checkpoints: a text or number stays, an object becomes ``dataset:CLASS``."""
-    if data is None or isinstance(data, list | tuple):
-        return data and [describe(each) for each in data]
     return data if isinstance(data, str | int | float) else f"{DATASET}:{type(data).__name__}"
 
 
 def describe_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Describe options for config.yaml: datasets by :func:`describe`, a custom loss as ``custom:NAME``."""
     found = {name: describe(value) if name in _OF_DATA else value for name, value in options.items()}
+    if "unlabeled" in found:
+        found["unlabeled"] = describe_unlabeled(found["unlabeled"])
     if callable(loss := found.get("loss")):
         found["loss"] = f"{CUSTOM_LOSS}{getattr(loss, '__name__', type(loss).__name__)}"
     return found

@@ -18,7 +18,7 @@ from maeseg.config import FinetuneConfig
 from maeseg.data.bad_images import refuse_one_class, warn_of_one_class
 from maeseg.data.crops import describe_crops
 from maeseg.data.data_option import describe as describe_data
-from maeseg.data.data_option import REST, describe_options, unlabeled_names
+from maeseg.data.data_option import describe_options, describe_unlabeled, is_rest, unlabeled_names
 from maeseg.data.loaders import NativeCrops, SegmentData, TrainData
 from maeseg.data.normalization import Normalization
 from maeseg.data.sources.base import Source, typical_size
@@ -205,7 +205,7 @@ def add_unlabeled(
     batch = config.unlabeled_ratio * labeled.batch_size
     if len(unlabeled) < batch:
         raise UserError(
-            f"--unlabeled {describe_data(config.unlabeled)}: {len(unlabeled)} images are fewer than the {batch} of a "
+            f"--unlabeled {describe_unlabeled(config.unlabeled)}: {len(unlabeled)} images are fewer than the {batch} of a "
             f"step (--batch_size {labeled.batch_size} times --unlabeled_ratio {config.unlabeled_ratio}): give more of "
             "them, or smaller batches"
         )
@@ -223,7 +223,7 @@ def describe(config: FinetuneConfig, setup: Setup, images: Images, normalization
         median_image_size=typical_size(images.source, images.chosen.split.train),
     )  # fmt: skip
     data, val, test = map(describe_data, (config.data, config.val, config.test))
-    extra = tuple(describe_data(name) for name in unlabeled_names(config.unlabeled) if name != REST)
+    extra = tuple(describe_data(name) for name in unlabeled_names(config.unlabeled) if not is_rest(name))
     return TrainingFacts(spec, TrainingData(data, val, test, extra, border=config.border))
 
 

@@ -20,6 +20,7 @@ from torchmetrics import MeanMetric
 
 from maeseg.data.unlabeled import Views
 from maeseg.labels.class_map import predicted_classes, to_probabilities
+from maeseg.metrics.pixels import PixelAccuracy
 from maeseg.runs.training_facts import TrainingFacts
 from maeseg.training.collapse import CollapseWatch, LargestClass, largest_share
 from maeseg.training.cutmix import CutMix
@@ -76,6 +77,7 @@ class SemiSupervisedTask(SegmentationTask):
     """
 
     network: smp.Unet
+    teacher: nn.Module
 
     def __init__(self, network: smp.Unet, facts: TrainingFacts, teaching: Teaching, **options: Any) -> None:
         maps = int(network.segmentation_head[0].out_channels)
@@ -99,9 +101,10 @@ class SemiSupervisedTask(SegmentationTask):
         self.teacher.eval()
         return self
 
-    def forward(self, batch: tuple[tuple[Tensor, Tensor], Views], step: int, rank: int) -> Tensor:
-        """Compute the loss of a batch: images (B, C, H, W) with labels (B, H, W), and unlabeled views."""
-        (images_BCHW, label_BHW), views = batch
+    def forward(self, batch: Any, step: int, rank: int) -> Tensor:
+        """Compute the loss of a batch: images (B, C, H, W) with labels (B, H, W), and ``Views`` of unlabeled ones."""
+        images_BCHW, label_BHW = batch[0]
+        views: Views = batch[1]
         strong_BCHW, targets = self.mix(views.strong_BCHW, self.teach(views), step, rank)
         # One pass: batch normalization then has one set of statistics for labeled images and strong views. In passes of
         # their own the running statistics, which the teacher averages, would be those of a mixture that it never sees.
@@ -152,7 +155,9 @@ class SemiSupervisedTask(SegmentationTask):
     def see_epoch(self, figures: Mapping[str, float], step: int) -> None:
         """Check the figures of an epoch for a loss that does not fall, and for a collapse."""
         super().see_epoch(figures, step)
-        in_labels = largest_share(self.train_figures["accuracy"].confusion_KK.sum(1))
+        accuracy = self.train_figures["accuracy"]
+        assert isinstance(accuracy, PixelAccuracy)
+        in_labels = largest_share(accuracy.confusion_KK.sum(1))
         self.collapse.see_epoch(
             figures["train_confident"], figures["train_largest_class"], in_labels, step, self.steps
         )  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from maeseg.config import FinetuneConfig
 from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_bad
-from maeseg.data.data_option import REST, describe, unlabeled_names
+from maeseg.data.data_option import REST, describe_unlabeled, is_rest, unlabeled_names
 from maeseg.data.pixel_facts import refuse_mixed
 from maeseg.data.sources.base import Source, open_source, refuse_inside
 from maeseg.data.sources.joined import Joined
@@ -21,6 +21,7 @@ from maeseg.data.unlabeled import Part
 from maeseg.errors import UserError
 from maeseg.runs.image_list import Listed
 from maeseg.training.run_images import RunImages, refuse_missing
+from maeseg.types import Data
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +74,9 @@ def choose_unlabeled(config: FinetuneConfig, chosen: RunImages, train: Sequence[
     names = unlabeled_names(config.unlabeled)
     if not names:
         return None
-    source = _open(config, [name for name in names if name != REST], chosen.source)
+    source = _open(config, [name for name in names if not is_rest(name)], chosen.source)
     labeled = set(train)
-    rest = [index for index in chosen.split.train if index not in labeled] if REST in names else []
+    rest = [index for index in chosen.split.train if index not in labeled] if any(map(is_rest, names)) else []
     found = survey(source) if source else Survey({}, {})
     contents = contents_of(source, found) if source else ()
     if chosen.unlabeled is not None:
@@ -93,12 +94,12 @@ def choose_unlabeled(config: FinetuneConfig, chosen: RunImages, train: Sequence[
     return Unlabeled(chosen.source, tuple(rest), source, tuple(others), _rows(source, others, contents), skipped)
 
 
-def _open(config: FinetuneConfig, names: Sequence[object], labeled: Source) -> Source | None:
+def _open(config: FinetuneConfig, names: Sequence[Data], labeled: Source) -> Source | None:
     """Open the data sets of ``--unlabeled``, joined if there are several."""
     sources = []
     for name in names:
-        refuse_inside(config.out, name, "unlabeled")  # type: ignore[arg-type]
-        sources.append(open_source(name, labeled=False, option="unlabeled", channels=labeled.channels))  # type: ignore[arg-type]
+        refuse_inside(config.out, name, "unlabeled")
+        sources.append(open_source(name, labeled=False, option="unlabeled", channels=labeled.channels))
     return Joined(sources) if len(sources) > 1 else next(iter(sources), None)
 
 
@@ -148,7 +149,7 @@ def _nothing_left(config: FinetuneConfig, chosen: RunImages, labels: int) -> str
             "is left: give fewer --labels, or other images"
         )
     return (
-        f"--unlabeled {describe(config.unlabeled)}: every image in it is held out, or trained on with its label: give "
+        f"--unlabeled {describe_unlabeled(config.unlabeled)}: every image in it is held out, or trained on with its label: give "
         "other images"
     )
 
