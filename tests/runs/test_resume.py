@@ -30,9 +30,19 @@ def verbs(pretrained: Path) -> dict[str, tuple[object, ...]]:
         "pretrain": ("pretrain", *NETWORK, *COMMON, "--decoder_window", 1),
         "finetune": ("finetune", "--weights", pretrained, *COMMON, "--labels", 17),
         "unlabeled": (
-            "finetune", "--weights", pretrained, *COMMON, "--labels", 8, "--steps_per_epoch", STEPS, "--unlabeled",
-            "rest", "--confidence", 0.5,
-        ),
+            "finetune",
+            "--weights",
+            pretrained,
+            *COMMON,
+            "--labels",
+            8,
+            "--steps_per_epoch",
+            STEPS,
+            "--unlabeled",
+            "rest",
+            "--confidence",
+            0.5,
+        ),  # fmt: skip
     }
 
 

@@ -29,7 +29,10 @@ def unet(maps: int = 1) -> smp.Unet:
     return build_unet("test_resnet", WIDTHS, 3, maps)
 
 
-def task_of(teaching: Teaching = Teaching(confidence=0.5), maps: int = 1, **more: Any) -> SemiSupervisedTask:
+HALF = Teaching(confidence=0.5)
+
+
+def task_of(teaching: Teaching = HALF, maps: int = 1, **more: Any) -> SemiSupervisedTask:
     options: dict[str, Any] = {"border": "ignore", "seed": 0} | more
     return SemiSupervisedTask(unet(maps), finetuning_facts(), teaching, **options)
 
@@ -231,7 +234,8 @@ def test_rare_foreground_is_no_collapse() -> None:
 def test_a_run_writes_its_figures(tmp_path: Path) -> None:
     words = ["finetune", "--out", tmp_path / "run", "--encoder", "test_resnet", "--decoder_channels", WIDTHS]
     words += ["--data", "synthetic:24", "--val", 5, "--crop", 32, "--labels", 6, "--batch_size", 2, "--epochs", 2]
-    words += ["--workers", 0, "--accelerator", "cpu", "--unlabeled", "rest", "--confidence", 0.5, "--augment", "[vflip]"]
+    words += ["--workers", 0, "--accelerator", "cpu", "--unlabeled", "rest", "--confidence", 0.5]
+    words += ["--augment", "[vflip]"]
     assert main([str(word) for word in words]) == 0
     header, first, second = curves(tmp_path / "run")
     for row in (first, second):

@@ -75,7 +75,7 @@ def test_rest_is_the_training_images_whose_labels_are_not_used(data: str) -> Non
     assert images.unlabeled and set(images.unlabeled.rest) == set(split.train) - set(images.train)
     assert len(images.unlabeled) == 5
     listed = images.listed()
-    assert [len(listed.of(each)) for each in ("train", "unlabeled", "unused", "val")] == [3, 5, 0, 4]  # type: ignore[arg-type]
+    assert [len(listed.of(each)) for each in ("train", "unlabeled", "unused", "val")] == [3, 5, 0, 4]
 
 
 @pytest.mark.parametrize("both", [False, True])
@@ -175,7 +175,7 @@ def test_an_option_without_unlabeled_images_is_refused(data: str) -> None:
     for name, value in (("confidence", 0.8), ("ema", 0.9), ("unlabeled_ratio", 1), ("unlabeled_weight", 2.0)):
         with pytest.raises(UserError, match=f"--{name} {value} has no effect without --unlabeled"):
             library.finetune(config_of(data, None, **{name: value}))
-    with pytest.raises(UserError, match="--unlabeled .*nowhere"):
+    with pytest.raises(UserError, match=r"--unlabeled .*nowhere"):
         library.finetune(config_of(data, f"{data}/nowhere"))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 from maeseg.data.sources.registry import DATASET, find_opener, source_names
 from maeseg.errors import UserError, nearest
@@ -55,7 +55,7 @@ def unlabeled_names(unlabeled: DataList | None) -> list[Data]:
     elif _is_list_of_data(unlabeled):
         names = [*unlabeled]
     else:
-        names = [] if unlabeled is None else [unlabeled]
+        names = [] if unlabeled is None else [cast("Data", unlabeled)]
     texts = [name for name in names if isinstance(name, str)]
     if "" in texts or (not names and unlabeled is not None):
         raise UserError(f"--unlabeled {unlabeled or []} lacks a name: give rest, PATH or PATH,PATH")

@@ -57,7 +57,9 @@ class TrainData:
 
     def train_loader(self, sampler: EpochSampler) -> DataLoader[Any]:
         """Full batches of the sampler's draws."""
-        return DataLoader(self.train_set, self.batch_size, sampler=sampler, drop_last=True, **loader_options(self.workers))
+        return DataLoader(
+            self.train_set, self.batch_size, sampler=sampler, drop_last=True, **loader_options(self.workers)
+        )
 
     def val_loader(self, rank: int = 0, world: int = 1) -> DataLoader[Any]:
         """Every ``world``-th batch, from number ``rank`` on: together every validation image exactly once, in order."""

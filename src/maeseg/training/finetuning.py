@@ -205,8 +205,8 @@ def add_unlabeled(
     batch = config.unlabeled_ratio * labeled.batch_size
     if len(unlabeled) < batch:
         raise UserError(
-            f"--unlabeled {describe_unlabeled(config.unlabeled)}: {len(unlabeled)} images are fewer than the {batch} of a "
-            f"step (--batch_size {labeled.batch_size} times --unlabeled_ratio {config.unlabeled_ratio}): give more of "
+            f"--unlabeled {describe_unlabeled(config.unlabeled)}: {len(unlabeled)} images are fewer than the {batch} "
+            f"of a step (--batch_size {labeled.batch_size} times --unlabeled_ratio {config.unlabeled_ratio}): give more of "
             "them, or smaller batches"
         )
     views = UnlabeledViews(

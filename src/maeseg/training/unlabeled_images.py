@@ -90,7 +90,9 @@ def choose_unlabeled(config: FinetuneConfig, chosen: RunImages, train: Sequence[
         _refuse_mixed(chosen, source, others, found)
     if not rest and not others:
         raise UserError(_nothing_left(config, chosen, len(train)))
-    log.info("unlabeled: %d images%s", len(rest) + len(others), f", {len(rest)} of them {REST}" if rest and others else "")
+    log.info(
+        "unlabeled: %d images%s", len(rest) + len(others), f", {len(rest)} of them {REST}" if rest and others else ""
+    )
     return Unlabeled(chosen.source, tuple(rest), source, tuple(others), _rows(source, others, contents), skipped)
 
 
@@ -149,8 +151,8 @@ def _nothing_left(config: FinetuneConfig, chosen: RunImages, labels: int) -> str
             "is left: give fewer --labels, or other images"
         )
     return (
-        f"--unlabeled {describe_unlabeled(config.unlabeled)}: every image in it is held out, or trained on with its label: give "
-        "other images"
+        f"--unlabeled {describe_unlabeled(config.unlabeled)}: every image in it is held out, or trained on with its "
+        "label: give other images"
     )
 
 
