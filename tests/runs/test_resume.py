@@ -17,6 +17,7 @@ from maeseg.data.sources.synthetic import Synthetic
 
 COMMON = ("--data", DATA, "--val", VAL, "--batch_size", 4, "--epochs", 2, "--accelerator", "cpu", "--save_every", 0)
 STEPS = 4  # in an epoch: 19 images, batches of 4
+UNLABELED = ("--labels", 8, "--steps_per_epoch", STEPS, "--unlabeled", "rest", "--confidence", 0.5)
 
 
 def read_json(path: Path) -> dict[str, object]:
@@ -29,20 +30,7 @@ def verbs(pretrained: Path) -> dict[str, tuple[object, ...]]:
     return {
         "pretrain": ("pretrain", *NETWORK, *COMMON, "--decoder_window", 1),
         "finetune": ("finetune", "--weights", pretrained, *COMMON, "--labels", 17),
-        "unlabeled": (
-            "finetune",
-            "--weights",
-            pretrained,
-            *COMMON,
-            "--labels",
-            8,
-            "--steps_per_epoch",
-            STEPS,
-            "--unlabeled",
-            "rest",
-            "--confidence",
-            0.5,
-        ),  # fmt: skip
+        "unlabeled": ("finetune", "--weights", pretrained, *COMMON, *UNLABELED),
     }
 
 

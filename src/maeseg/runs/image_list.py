@@ -20,8 +20,8 @@ _COLUMNS = ("split", "file", "content")
 _SKIPPED_COLUMNS = ("file", "reason")
 
 ListedSplit = ProvidedSplit | Literal["unlabeled", "unused", "left out", "inherited"]
-"""Split of a run: an ``unlabeled`` image was trained on without its label; the label of an ``unused`` one was not used; an
-image ``left out`` cannot be used, or is a copy of another; an ``inherited`` one was trained on by the run's initial
+"""Split of a run: an ``unlabeled`` image was trained on without its label; the label of an ``unused`` one was not used;
+an image ``left out`` cannot be used, or is a copy of another; an ``inherited`` one was trained on by the run's initial
 weights."""
 
 _SPLITS = ("train", "val", "test", "unlabeled", "unused", "left out", "inherited")

@@ -79,6 +79,6 @@ class CollapseWatch:
         if kind:
             self.found = {"kind": kind, "step": step}
             log.warning(
-                "unlabeled images: after %d steps the teacher has %s (%.4g of the pixels confident, %.4g in one class): "
+                "unlabeled images: after %d steps the teacher has %s (%.4g of the pixels confident, %.4g one class): "
                 "it has collapsed and teaches nothing; %s", step, kind, confident, largest, advice,
             )  # fmt: skip

@@ -206,8 +206,8 @@ def add_unlabeled(
     if len(unlabeled) < batch:
         raise UserError(
             f"--unlabeled {describe_unlabeled(config.unlabeled)}: {len(unlabeled)} images are fewer than the {batch} "
-            f"of a step (--batch_size {labeled.batch_size} times --unlabeled_ratio {config.unlabeled_ratio}): give more of "
-            "them, or smaller batches"
+            f"of a step (--batch_size {labeled.batch_size} times --unlabeled_ratio {config.unlabeled_ratio}): give "
+            "more of them, or smaller batches"
         )
     views = UnlabeledViews(
         unlabeled.parts(), setup.size, normalization, config.border, config.augment or (), native=setup.crop is not None
