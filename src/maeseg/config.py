@@ -228,6 +228,12 @@ class ReconstructionOptions(Options):
     )
     mask_ratio: float = option("Share of masked patches, between 0 and 1.", 0.6)
     normalize_target: bool = option("Normalize the target of each patch to mean 0 and standard deviation 1.", True)
+    target: str = option(
+        "Target at masked patches: ``pixels``; or, beside these, the features of an encoder that sees the complete "
+        "image: ``ema`` for the average of the trained one, ``teacher:WEIGHTS`` for another network, given as in "
+        "``weights`` (``teacher:timm`` for timm's weights of the same encoder).",
+        "pixels",
+    )
     decoder_window: int | None = option(
         "Side, in patches, of a random window of each image that the decoder reconstructs in a training step, which is "
         "faster; by default all of the image.",

@@ -117,7 +117,7 @@ class TrainingLoop:
         trained = self.steps_per_epoch * data.batch_size * fabric.world_size
         self.validate_every = validation_interval(trained, len(data.val_set), options.epochs, data.unit)
 
-        self.optimizer = adamw(task.network, options.lr, options.weight_decay, options.layer_decay)
+        self.optimizer = adamw(task.trained, options.lr, options.weight_decay, options.layer_decay)
         task.steps = steps
         self.schedule = RateSchedule(steps, options.warmup, options.schedule)
         self.model = place(task, fabric)

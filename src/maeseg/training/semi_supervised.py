@@ -22,6 +22,7 @@ from maeseg.data.unlabeled import Views
 from maeseg.labels.class_map import predicted_classes, to_probabilities
 from maeseg.metrics.pixels import PixelAccuracy
 from maeseg.runs.training_facts import TrainingFacts
+from maeseg.training.averaging import average, ramped_decay
 from maeseg.training.collapse import CollapseWatch, LargestClass, largest_share
 from maeseg.training.cutmix import CutMix
 from maeseg.training.segmentation import SegmentationTask
@@ -144,13 +145,9 @@ class SemiSupervisedTask(SegmentationTask):
         """Weight of the unlabeled images' loss at a step, from 0."""
         return self.teaching.weight * min(1.0, step / max(1, round(RAMP * self.steps)))
 
-    def decay(self, step: int) -> float:
-        """Decay of the teacher after a step, from 0: small at first, so that it forgets the initial weights."""
-        return min(self.teaching.ema, (step + 1) / (step + 10))
-
     def after_step(self, step: int) -> None:
         """Average the student into the teacher."""
-        average(self.teacher, self.network, self.decay(step))
+        average(self.teacher, self.network, ramped_decay(step, self.teaching.ema))
 
     def see_epoch(self, figures: Mapping[str, float], step: int) -> None:
         """Check the figures of an epoch for a loss that does not fall, and for a collapse."""
@@ -193,16 +190,6 @@ def unlabeled_loss(logits_BKHW: Tensor, targets: Targets) -> Tensor:
         each_BHW = F.cross_entropy(logits_BKHW, targets.classes_BHW.long(), reduction="none")
     learned_BHW = targets.confident_BHW & targets.counted_BHW
     return (each_BHW * learned_BHW).sum() / targets.counted_BHW.sum().clamp(min=1)
-
-
-@torch.no_grad()
-def average(teacher: nn.Module, student: nn.Module, decay: float) -> None:
-    """Move a network's weights and running statistics to ``decay`` of theirs plus the rest of another's."""
-    for mean, value in zip(teacher.state_dict().values(), student.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:  # the number of batches seen
-            mean.copy_(value)
 
 
 def _update_share(metric: Any, chosen: Tensor, among: Tensor) -> None:

@@ -54,6 +54,11 @@ class Task(nn.Module, ABC):
         """Count a validation batch, the ``index``-th of all, into the validation figures."""
 
     @property
+    def trained(self) -> nn.Module:
+        """Module with all that the optimizer trains; its ``encoder`` may have rates of its own."""
+        return self.network
+
+    @property
     def kept(self) -> nn.Module:
         """Network that is validated and saved: the trained one, unless a task keeps another."""
         return self.network
