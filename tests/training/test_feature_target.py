@@ -51,8 +51,8 @@ def expected_loss(task: PretrainTask, images_BCHW: Tensor, visible_BYX: Tensor) 
             side = each.shape[2] // visible_BYX.shape[1]
             cell = each[image, :, row * side : (row + 1) * side, column * side : (column + 1) * side]
             parts.append(cell.mean(dim=(1, 2)))
-        weight = task.features.predictor.weight[:, :, 0, 0]
-        predicted = weight @ torch.cat(parts) + task.features.predictor.bias
+        weight, bias = task.features.predictor.parameters()
+        predicted = weight[:, :, 0, 0] @ torch.cat(parts) + bias
         target = deepest[image, :, row, column]
         target = (target - target.mean()) / (target.var(correction=0) + 1e-5).sqrt()
         errors.append((predicted - target).square().mean())
@@ -123,7 +123,7 @@ def test_counts_of_batches_are_copied() -> None:
     network(torch.randn(2, 2, 3, 3))
     average(mean, network, 0.5)
     assert mean.num_batches_tracked == 1
-    torch.testing.assert_close(mean.running_mean, network.running_mean / 2)
+    torch.testing.assert_close(mean.get_buffer("running_mean"), network.get_buffer("running_mean") / 2)
 
 
 def test_the_deepest_stride_that_fits() -> None:

@@ -16,9 +16,10 @@ from helpers.tiny_runs import WIDTHS, curves
 from maeseg.cli import main
 from maeseg.data.unlabeled import Views
 from maeseg.models.unet import build_unet
+from maeseg.training.averaging import average, ramped_decay
 from maeseg.training.collapse import CollapseWatch
 from maeseg.training.segmentation import SegmentationTask
-from maeseg.training.semi_supervised import SemiSupervisedTask, Targets, Teaching, average, unlabeled_loss
+from maeseg.training.semi_supervised import SemiSupervisedTask, Targets, Teaching, unlabeled_loss
 from maeseg.types import BORDER
 
 SIDE = 32
@@ -97,7 +98,7 @@ def test_the_teacher_is_the_exponential_average_of_weights_and_running_statistic
     assert any("running_var" in name for name in teacher) and task.kept is task.teacher
     for name, value in teacher.items():
         assert torch.allclose(value.double(), expected[name], rtol=1e-4, atol=1e-6), name
-    assert {task.decay(step) for step in (10**3, 10**6)} == {0.7}
+    assert {ramped_decay(step, 0.7) for step in (10**3, 10**6)} == {0.7}
 
 
 def test_average_with_extreme_decays() -> None:

@@ -53,7 +53,8 @@ class FeatureTarget(nn.Module):
     def features(self, images_BCHW: Tensor, grid: tuple[int, int]) -> Tensor:
         """Features (B, D, Y, X) of each patch, at mean 0 and variance 1 over the channels."""
         features_BDYX = F.adaptive_avg_pool2d(self.encoder(images_BCHW)[self.level].float(), grid)
-        return F.layer_norm(features_BDYX.movedim(1, -1), features_BDYX.shape[1:2]).movedim(-1, 1)
+        normalized_BDYX: Tensor = F.layer_norm(features_BDYX.movedim(1, -1), features_BDYX.shape[1:2]).movedim(-1, 1)
+        return normalized_BDYX
 
     def loss(
         self, maps: Sequence[Tensor], images_BCHW: Tensor, visible_BYX: Tensor, window: GridWindow | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from maeseg.masking.visible import GridWindow, random_visible, random_window
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
@@ -46,7 +46,8 @@ class PretrainTask(Task):
         # A network that predicts each patch's mean has the loss 1 on normalized targets.
         watch = LossWatch(start=1.0 if normalize_target and not features else None, may_vanish=False)
         figures = ("loss", "pixel_loss", "feature_loss") if features else ("loss",)
-        train, val = ({name: MeanMetric() for name in figures} for _ in range(2))
+        train: dict[str, Metric] = {name: MeanMetric() for name in figures}
+        val: dict[str, Metric] = {name: MeanMetric() for name in figures}
         super().__init__(network, facts, seed, train, val, watch)
         self.mask_ratio, self.normalize_target = mask_ratio, normalize_target
         self.decoder_window, self.features = decoder_window, features
