@@ -17,6 +17,7 @@ from maeseg.types import (
     BorderRule,
     ClassWeights,
     Data,
+    DataList,
     Held,
     Loss,
     OnBadImage,
@@ -227,6 +228,12 @@ class ReconstructionOptions(Options):
     )
     mask_ratio: float = option("Share of masked patches, between 0 and 1.", 0.6)
     normalize_target: bool = option("Normalize the target of each patch to mean 0 and standard deviation 1.", True)
+    target: str = option(
+        "Target at masked patches: ``pixels``; or, beside these, the features of an encoder that sees the complete "
+        "image: ``ema`` for the average of the trained one, ``teacher:WEIGHTS`` for another network, given as in "
+        "``weights`` (``teacher:timm`` for timm's weights of the same encoder).",
+        "pixels",
+    )
     decoder_window: int | None = option(
         "Side, in patches, of a random window of each image that the decoder reconstructs in a training step, which is "
         "faster; by default all of the image.",
@@ -320,7 +327,35 @@ class TransferOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(SegmentationOptions, TransferOptions, StartOptions, DataOptions):
+class UnlabeledOptions(Options):
+    """Unlabeled images in fine-tuning."""
+
+    unlabeled: DataList | None = option(
+        "Unlabeled images to learn from while fine-tuning, by a teacher network: ``rest`` for the training images of "
+        "``data`` whose labels are not used, ``PATH`` as in ``data``, or several: ``rest,PATH`` or a list. Copies of "
+        "held-out images are left out, and an image counts once. The teacher is saved. By default none.",
+        None,
+    )
+    unlabeled_ratio: int = option("Unlabeled images per step for each labeled one.", 2, at_least=1, at_most=64)
+    unlabeled_weight: float = option(
+        "Weight of the unlabeled images' loss, reached after a tenth of the steps.", 1.0, at_least=0
+    )
+    confidence: float = option(
+        "Smallest probability of the teacher's class at which a pixel of an unlabeled image counts.",
+        0.9,
+        at_least=0,
+        at_most=1,
+    )
+    ema: float = option(
+        "Largest decay of the teacher, an exponential moving average of the trained network.",
+        0.996,
+        at_least=0,
+        at_most=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(SegmentationOptions, UnlabeledOptions, TransferOptions, StartOptions, DataOptions):
     """Options of ``finetune``."""
 
     epochs: int = 50

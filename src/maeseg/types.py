@@ -8,6 +8,15 @@ BORDER = 255
 BorderRule = Literal["background", "ignore", "foreground"]
 """Class that a border pixel counts as, in the loss and in every metric, or ``ignore``."""
 
+PIXELS = "pixels"
+"""Target of pre-training: the pixels of masked patches alone."""
+
+OWN_AVERAGE = "ema"
+"""Target of pre-training: pixels, and the features of the trained encoder's average."""
+
+TEACHER = "teacher:"
+"""Prefix of a target of pre-training: pixels, and the features of the network with these weights."""
+
 Augmentation = Literal["vflip", "rotate"]
 """Optional augmentation of training images: vertical flip; rotation by 90, 180 or 270 degrees."""
 
@@ -49,9 +58,11 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     Data = str | Dataset[Any]
+    DataList = str | Dataset[Any] | list[str | Dataset[Any]]
     Held = int | float | str | Dataset[Any]
     Loss = LossName | Callable[[Tensor, Tensor], Tensor]
 else:
     Data = str
+    DataList = list[str] | str
     Held = int | float | str
     Loss = LossName

@@ -34,10 +34,11 @@ OPTIONS = {
     "check": ["data", "add", "classes", "channels", "write", "sheet", "overwrite"],
     "pretrain": [
         "data", "out", "channels", "val", "weights", "seed", "encoder", "decoder_channels", "image_size", "extra",
-        "patch_size", "mask_ratio", "normalize_target", "decoder_window", *TRAINING_OPTIONS, *RUN_OPTIONS,
+        "patch_size", "mask_ratio", "normalize_target", "target", "decoder_window", *TRAINING_OPTIONS, *RUN_OPTIONS,
     ],
     "finetune": [
-        "data", "out", "channels", "val", "weights", "seed", "transfer", "labels", *SEGMENTATION_OPTIONS,
+        "data", "out", "channels", "val", "weights", "seed", "transfer", "labels", "unlabeled", "unlabeled_ratio",
+        "unlabeled_weight", "confidence", "ema", *SEGMENTATION_OPTIONS,
     ],
     "evaluate": ["run", "data", "split", "border", "checkpoint", "out", "overwrite"],
     "predict": [

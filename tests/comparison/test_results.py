@@ -10,7 +10,7 @@ import pytest
 
 from helpers.fake_runs import IMAGES, fake_compare, fake_scores, result_row
 from maeseg.comparison.contrasts import choose_contrasts, read_list, write_list
-from maeseg.comparison.reader import read_comparison, trace_pretraining
+from maeseg.comparison.reader import read_comparison, teachers_left_out, trace_pretraining
 from maeseg.comparison.results import RESULT_COLUMNS, append_result, read_results
 from maeseg.errors import UserError
 from maeseg.metrics.scores import BINS, ImageScores, Reliability
@@ -172,14 +172,25 @@ class TestLineage:
         last = self.run(tmp_path / "last", 3, between)
         inits = {"scratch": None, "imagenet": str(file), "first": first, "last": last, "timm": "timm"}
         assert trace_pretraining(inits) == {
-            "first": {"seconds": 100, "started_from": "imagenet"},
-            "last": {"seconds": 123, "started_from": "first"},
+            "first": {"seconds": 100, "started_from": "imagenet", "teachers": []},
+            "last": {"seconds": 123, "started_from": "first", "teachers": []},
         }
 
     def test_a_checkpoint_stands_for_its_run(self, tmp_path: Path) -> None:
         run = self.run(tmp_path / "run", 7)
         inits = {"a": f"{run}/checkpoints/last.ckpt"}
-        assert trace_pretraining(inits) == {"a": {"seconds": 7, "started_from": None}}
+        assert trace_pretraining(inits) == {"a": {"seconds": 7, "started_from": None, "teachers": []}}
+
+    def test_teachers_are_those_of_every_run_before(self, tmp_path: Path) -> None:
+        file = tmp_path / "imagenet.pth"
+        file.write_text("")
+        first = self.run(tmp_path / "first", 1)
+        with (tmp_path / "first" / "config.yaml").open("a") as options:
+            options.write(f"target: teacher:{file}\n")
+        inits = {"scratch": None, "last": self.run(tmp_path / "last", 2, first)}
+        assert trace_pretraining(inits)["last"]["teachers"] == [str(file)]
+        assert teachers_left_out(inits) == [("last", str(file))]
+        assert teachers_left_out({**inits, "imagenet": str(file)}) == []
 
     def test_runs_that_name_each_other_end(self, tmp_path: Path) -> None:
         one = self.run(tmp_path / "one", 1, tmp_path / "two")

@@ -253,7 +253,7 @@ def test_a_run_that_goes_on_has_the_images_that_it_began_with(tmp_path: Path) ->
         source = open_source(str(photos), labeled=False)
         images = choose_images(source, str(out), val=6, labeled=False, resume=resume)
         train = images.choose_labels(10, seed=3)
-        images.write(out, train)
+        images.write(out, images.listed(train))
         return tuple([source.file(index) for index in part] for part in (images.split.train, images.split.val, train))  # type: ignore[return-value]
 
     first = chosen(resume=False)

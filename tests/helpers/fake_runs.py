@@ -136,8 +136,8 @@ def fake_compare(
         "seeds": seeds,
         "border": "ignore",
     }
-    pretraining = {
-        init: {"seconds": 4350.0, "started_from": (started_from or {}).get(init)}
+    pretraining: dict[str, dict[str, Any]] = {
+        init: {"seconds": 4350.0, "started_from": (started_from or {}).get(init), "teachers": []}
         for init in inits
         if init not in ("scratch", *outside)
     }

@@ -17,6 +17,7 @@ from maeseg.data.sources.synthetic import Synthetic
 
 COMMON = ("--data", DATA, "--val", VAL, "--batch_size", 4, "--epochs", 2, "--accelerator", "cpu", "--save_every", 0)
 STEPS = 4  # in an epoch: 19 images, batches of 4
+UNLABELED = ("--labels", 8, "--steps_per_epoch", STEPS, "--unlabeled", "rest", "--confidence", 0.5)
 
 
 def read_json(path: Path) -> dict[str, object]:
@@ -29,6 +30,7 @@ def verbs(pretrained: Path) -> dict[str, tuple[object, ...]]:
     return {
         "pretrain": ("pretrain", *NETWORK, *COMMON, "--decoder_window", 1),
         "finetune": ("finetune", "--weights", pretrained, *COMMON, "--labels", 17),
+        "unlabeled": ("finetune", "--weights", pretrained, *COMMON, *UNLABELED),
     }
 
 
@@ -73,6 +75,8 @@ def steps_saved(run: Path) -> int:
         pytest.param("pretrain", "step", STEPS + 3, STEPS + 2, (0, 1), marks=pytest.mark.slow),
         ("finetune", "step", STEPS + 3, STEPS + 2, (0, 2)),
         pytest.param("finetune", "validation", 1, STEPS, (0, 0), marks=pytest.mark.slow),
+        ("unlabeled", "step", STEPS + 3, STEPS + 2, (0, 2)),
+        pytest.param("unlabeled", "step", 2, 1, (1, 0), marks=pytest.mark.slow),
         pytest.param("pretrain", "validation", 4, 2 * STEPS, (1, 1), marks=pytest.mark.slow),
     ],
 )

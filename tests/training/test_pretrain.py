@@ -32,7 +32,7 @@ def test_pretraining_learns_a_fixed_batch(images_BCHW: Tensor) -> None:
     optimizer = torch.optim.AdamW(task.network.parameters(), lr=3e-3)
     losses = []
     for _ in range(25):
-        loss = task.loss(images_BCHW, 0)  # the same visible grids at every step
+        loss = task.losses(images_BCHW, 0)["loss"]  # the same visible grids at every step
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -48,7 +48,8 @@ def test_the_loss_of_a_window_is_that_of_its_patches(images_BCHW: Tensor) -> Non
     visible_BYX = task.draw_visible(4, (SIDE, SIDE), 0)
     predicted = task.network(images_BCHW, visible_BYX, window)
     expected = reconstruction_loss(predicted.float(), images_BCHW[..., 32:], visible_BYX[..., 1:], 32)
-    torch.testing.assert_close(task.loss(images_BCHW, 0, window=window), expected)
+    loss = task.losses(images_BCHW, 0, window=window)["loss"]
+    torch.testing.assert_close(loss, expected)
 
 
 # --- visible grids

@@ -1,10 +1,11 @@
 """Early checks of options, before the import of PyTorch and Lightning, which takes seconds."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from maeseg.config import CompareConfig, FinetuneConfig, PretrainConfig
-from maeseg.data.data_option import check_data
+from maeseg.config import CompareConfig, FinetuneConfig, PretrainConfig, UnlabeledOptions
+from maeseg.data.data_option import check_data, is_rest, unlabeled_names
 from maeseg.errors import UserError
 from maeseg.runs.output_folder import check_out
 from maeseg.utils.distributed import first_process
@@ -27,8 +28,28 @@ def check_early(
     if first_process():  # the others may find the folder as the first one has begun to fill it
         check_out(Path(config.out), resume=config.resume, overwrite=config.overwrite)
     check_data(config.data)
+    if isinstance(config, UnlabeledOptions):
+        check_unlabeled(config)
     for each in weights:
         if each != TIMM:
             check_weights(Path(each))
     if classes and not Path(classes).exists():
         raise UserError(f"--classes {classes} cannot be read (No such file or directory): give a YAML list of classes")
+
+
+def check_unlabeled(options: UnlabeledOptions) -> None:
+    """Check that the unlabeled images exist, and that no option about them is given without them.
+
+    Raises:
+        UserError: One is missing, or has no effect.
+    """
+    for name in unlabeled_names(options.unlabeled):
+        if not is_rest(name):
+            check_data(name, "unlabeled")
+    if options.unlabeled is None:
+        for each in dataclasses.fields(UnlabeledOptions):
+            if (value := getattr(options, each.name)) != each.default:
+                raise UserError(
+                    f"--{each.name} {value} has no effect without --unlabeled: give unlabeled images, such as "
+                    "--unlabeled rest"
+                )

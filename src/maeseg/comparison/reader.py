@@ -13,6 +13,7 @@ from maeseg.metrics.scores import Floats, ImageScores
 from maeseg.runs.layout import RESULTS, has_run, run_of
 from maeseg.runs.reader import Curves, open_run, own_file, read_curves
 from maeseg.runs.validation import Validation, read_validation
+from maeseg.types import TEACHER
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,12 @@ class Pretraining:
     Attributes:
         seconds: Wall time of that run and of the runs whose weights it was initialized from.
         started_from: Name of the init of the same comparison whose weights it was initialized from, if any.
+        teachers: Weights of the networks whose features it learned from, as ``--target`` named them.
     """
 
     seconds: float
     started_from: str | None = None
+    teachers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def read_comparison(folder: Path) -> Comparison:
         validations={run: each for run, each in validations.items() if each},
         curves={row.run: read_curves(folder / row.run) for row in rows},
         pretrainings={
-            str(init): Pretraining(each["seconds"], each["started_from"])
+            str(init): Pretraining(each["seconds"], each["started_from"], tuple(each["teachers"]))
             for init, each in (facts.items() if isinstance(facts, dict) else ())
         },
         interim_looks=read_interim_counts(info),
@@ -158,7 +161,7 @@ def read_interim_counts(info: Mapping[str, Any]) -> list[int]:
     return counts if isinstance(counts, list) else []
 
 
-def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, float | str | None]]:
+def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
     """Trace the cost and origin of a comparison's inits, for its run.json.
 
     Args:
@@ -167,26 +170,40 @@ def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, fl
     Returns:
         Facts of each init that is a training run of maeseg. ``seconds``: its wall time and that of the runs whose
         weights it was initialized from, as far as they exist. ``started_from``: the nearest of these runs, or of the
-        weights from outside, that is another init; or None.
+        weights from outside, that is another init; or None. ``teachers``: weights of the networks whose features these
+        runs learned from.
     """
     origins = {name: Path(weights).resolve() for name, weights in inits.items() if weights}
     names = {origin: name for name, origin in reversed(origins.items())}  # the first, where two share their weights
-    traced: dict[str, dict[str, float | str | None]] = {}
+    traced: dict[str, dict[str, Any]] = {}
     for name, weights in origins.items():
-        started_from, seconds = None, 0.0
+        started_from, seconds, teachers = None, 0.0, []
         seen: set[Path] = set()
         while (run := _run_of(weights)) and run not in seen:
             seen.add(run)
             folder = open_run(run)
             more = folder.info.get("seconds")
             seconds += more if isinstance(more, int | float) else 0.0
+            target = str(folder.options.get("target"))
+            teachers += [target.removeprefix(TEACHER)] if target.startswith(TEACHER) else []
             if not folder.options.get("weights"):
                 break
             weights = Path(str(folder.options["weights"])).resolve()
             started_from = started_from or names.get(weights)
         if seen:
-            traced[name] = {"seconds": seconds, "started_from": started_from}
+            traced[name] = {"seconds": seconds, "started_from": started_from, "teachers": teachers}
     return traced
+
+
+def teachers_left_out(inits: Mapping[str, str | None]) -> list[tuple[str, str]]:
+    """Inits that learned from the features of a network, and its weights, as far as these are no init themselves."""
+    known = {Path(weights).resolve() for weights in inits.values() if weights}
+    return [
+        (name, teacher)
+        for name, facts in trace_pretraining(inits).items()
+        for teacher in facts["teachers"]
+        if Path(teacher).resolve() not in known
+    ]
 
 
 def _run_of(weights: Path) -> Path | None:

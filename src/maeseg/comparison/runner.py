@@ -18,7 +18,7 @@ from maeseg.comparison.plan import (
     planned_before,
     refuse_fewer,
 )
-from maeseg.comparison.reader import read_interim_counts, trace_pretraining
+from maeseg.comparison.reader import read_interim_counts, teachers_left_out, trace_pretraining
 from maeseg.comparison.results import RESULT_COLUMNS, ResultRow, append_result, read_results
 from maeseg.comparison.wording import plan_sentence
 from maeseg.config import CompareConfig
@@ -147,7 +147,7 @@ def open_run(config: CompareConfig, plan: Plan, images: RunImages) -> Run:
         interim_looks = [*interim_looks, len(read_results(table))]
     weights = {init.name: init.weights for init in plan.inits}
     with run.writing(), others_wait():
-        images.write(run.path, images.split.train)
+        images.write(run.path, images.listed(images.split.train))
         run.write_lasting(**images.source.classes.facts)
         run.write_facts(
             inits=weights,
@@ -155,6 +155,10 @@ def open_run(config: CompareConfig, plan: Plan, images: RunImages) -> Run:
             planned=len(plan.cells),
             interim_looks=interim_looks,
             split=images.counts,
+        )
+    for name, teacher in teachers_left_out(weights):
+        log.info(
+            "%s learned from the features of %s: give it as one of --inits, for its own fine-tuning", name, teacher
         )
     if len(plan.inits) > 1:
         log.info("%s", plan_sentence({plan.label_counts[cell.labels]: cell.seed + 1 for cell in plan.cells}))

@@ -171,7 +171,9 @@ def _cost(init: str, comparison: Comparison) -> str:
 def _labels_for_time(init: str, comparison: Comparison, helped: Sequence[int]) -> str:
     """Wall time of a pre-training and the labels that it saved where it helped."""
     subject = "Pre-training" if _single(comparison) else f"The pre-training of {init}"
-    took = f"{subject} took {duration(comparison.pretrainings[init].seconds)}"
+    teachers = comparison.pretrainings[init].teachers
+    taught = f", with the features of {_series(teachers)} as a target," if teachers else ""
+    took = f"{subject}{taught} took {duration(comparison.pretrainings[init].seconds)}"
     saved = [_amount(each) for each in labels_saved(comparison) if each.init == init and each.label_count in helped]
     return f"{took} and saved {_series(saved)}." if saved else f"{took}."
 

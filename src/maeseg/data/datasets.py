@@ -43,7 +43,7 @@ class UnlabeledImages(Dataset[Tensor]):
     def __getitem__(self, key: Key) -> Tensor:
         index, seed = _read_key(key, self.indices)
         image_CHW = tv_tensors.Image(self.source.pixels(index))
-        with _seeded(seed):
+        with seeded(seed):
             result: Tensor = self.transform(image_CHW)
         return result
 
@@ -76,7 +76,7 @@ class LabeledImages(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         index, seed = _read_key(key, self.indices)
         pixels_CHW, label_1HW = read_labeled(self.source, index)
-        with _seeded(seed):
+        with seeded(seed):
             image_CHW, label_1HW = self.transform(tv_tensors.Image(pixels_CHW), tv_tensors.Mask(label_1HW))
         return image_CHW, label_1HW[0]
 
@@ -107,7 +107,8 @@ def _check_size(file: str, image_CHW: Tensor, label_1HW: Tensor) -> None:
 
 
 @contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
+def seeded(seed: int | None) -> Iterator[None]:
+    """Draw random numbers from a seed inside, and leave the generator as it was; None draws as usual."""
     if seed is None:
         yield
         return

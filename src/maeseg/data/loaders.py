@@ -57,13 +57,15 @@ class TrainData:
 
     def train_loader(self, sampler: EpochSampler) -> DataLoader[Any]:
         """Full batches of the sampler's draws."""
-        return DataLoader(self.train_set, self.batch_size, sampler=sampler, drop_last=True, **_common(self.workers))
+        return DataLoader(
+            self.train_set, self.batch_size, sampler=sampler, drop_last=True, **loader_options(self.workers)
+        )
 
     def val_loader(self, rank: int = 0, world: int = 1) -> DataLoader[Any]:
         """Every ``world``-th batch, from number ``rank`` on: together every validation image exactly once, in order."""
         count, size = len(self.val_set), self.val_batch_size
         batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
-        return DataLoader(self.val_set, batch_sampler=batches[rank::world], **_common(self.workers))
+        return DataLoader(self.val_set, batch_sampler=batches[rank::world], **loader_options(self.workers))
 
     def images_of(self, sampler: EpochSampler, epoch: int, batch: int) -> list[dict[str, str | int]]:
         """List the images of a batch of all processes, epoch and batch from 0: file, index in the source, draw seed."""
@@ -200,7 +202,8 @@ def _killed_reader(error: BaseException) -> RuntimeError | None:
     return None
 
 
-def _common(workers: int) -> dict[str, Any]:
+def loader_options(workers: int) -> dict[str, Any]:
+    """Options of a loader: processes that persist, draw nothing from the run's generator and ignore Ctrl-C."""
     return {
         "num_workers": workers,
         "persistent_workers": workers > 0,

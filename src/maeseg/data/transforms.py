@@ -99,6 +99,24 @@ def crop_transform(
     return v2.Compose([*_crop_and_flip(crop, more), *_vary_colors(by), *_normalize(by)])
 
 
+def unlabeled_transform(
+    size: tuple[int, int], more: Sequence[Augmentation] = (), *, native: bool = False
+) -> v2.Transform:
+    """Build the mild augmentation of unlabeled images: that of labeled ones without color jitter and normalization.
+
+    Args:
+        size: Height and width of the result.
+        more: Additional augmentations.
+        native: True for crops at native resolution, as in :func:`crop_transform`.
+    """
+    return v2.Compose(_crop_and_flip(RandomCrop(size, "ignore") if native else _resized_crop(size), more))
+
+
+def normalize_transform(by: Normalization = IMAGENET) -> v2.Transform:
+    """Build the normalization alone."""
+    return v2.Compose(_normalize(by))
+
+
 def _vary_colors(by: Normalization) -> list[nn.Module]:
     return [v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)] if by.channels == RGB else []
 

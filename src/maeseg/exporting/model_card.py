@@ -149,6 +149,8 @@ def _data(run: RunFolder, saved: Checkpoint) -> list[Row]:
         rows.append(("Labeled training images", str(info["label_count"])))
     if saved.verb == "pretrain" and _is_number(info.get("images")):
         rows.append(("Unlabeled training images", str(info["images"])))
+    if saved.verb == "finetune" and _is_number(info.get("unlabeled")):
+        rows.append(("Unlabeled training images", str(info["unlabeled"])))
     rows.append(("Held out", _held_out(info.get("split"))))
     if saved.verb == "finetune":
         rows.append(("Border pixels of labels in training", str(data.border)))

@@ -19,12 +19,13 @@ from maeseg.utils.distributed import first_process
 _COLUMNS = ("split", "file", "content")
 _SKIPPED_COLUMNS = ("file", "reason")
 
-ListedSplit = ProvidedSplit | Literal["unused", "left out", "inherited"]
-"""Split of a run: the label of an ``unused`` image was not used; an image ``left out`` cannot be used, or is a copy of
-another; an ``inherited`` one was trained on by the run's initial weights."""
+ListedSplit = ProvidedSplit | Literal["unlabeled", "unused", "left out", "inherited"]
+"""Split of a run: an ``unlabeled`` image was trained on without its label; the label of an ``unused`` one was not used;
+an image ``left out`` cannot be used, or is a copy of another; an ``inherited`` one was trained on by the run's initial
+weights."""
 
-_SPLITS = ("train", "val", "test", "unused", "left out", "inherited")
-TRAINED: tuple[ListedSplit, ...] = ("train", "inherited")
+_SPLITS = ("train", "val", "test", "unlabeled", "unused", "left out", "inherited")
+TRAINED: tuple[ListedSplit, ...] = ("train", "unlabeled", "inherited")
 """Splits that the run's weights were trained on."""
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from maeseg.models.network_spec import NetworkSpec
-from maeseg.types import BorderRule
+from maeseg.types import PIXELS, BorderRule
 from maeseg.utils.plain_values import entry, flag, integer, number, text, texts, word
 
 MAX_PATCH = 8192
@@ -22,16 +22,19 @@ class Pretraining:
         patch_size: Side of a patch in pixels.
         mask_ratio: Share of patches that are masked.
         normalize_target: True if targets are normalized per patch.
+        target: ``pixels``, ``ema`` or ``teacher:`` and the teacher's weights.
     """
 
     patch_size: int
     mask_ratio: float
     normalize_target: bool
+    target: str = PIXELS
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
         return {
-            "patch_size": self.patch_size, "mask_ratio": self.mask_ratio, "normalize_target": self.normalize_target
+            "patch_size": self.patch_size, "mask_ratio": self.mask_ratio, "normalize_target": self.normalize_target,
+            "target": self.target,
         }  # fmt: skip
 
     @classmethod
@@ -42,7 +45,8 @@ class Pretraining:
             ValueError: A value is missing, of another kind or out of range.
         """
         patch_size = integer(values, "patch_size", MAX_PATCH)
-        return cls(patch_size, number(values, "mask_ratio"), flag(values, "normalize_target"))
+        ratio, normalize = number(values, "mask_ratio"), flag(values, "normalize_target")
+        return cls(patch_size, ratio, normalize, text(values, "target"))
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class TrainingData:
         data: Data set.
         val: Validation images.
         test: Test images; 0 in pre-training.
-        extra: Further images of pre-training.
+        extra: Further images of pre-training, or unlabeled ones of fine-tuning.
         border: Meaning of a border pixel in fine-tuning.
     """
 

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ def last_epoch(path: Path, columns: tuple[str, ...]) -> dict[str, float]:
     """Read some columns of the last row of a metrics.csv."""
     with path.open(newline="") as file:
         *_, row = csv.DictReader(file)
-    return {name: float(row[name]) for name in columns}
+    return {name: float(row[name] or math.nan) for name in columns}
 
 
 class EpochTable:
@@ -30,7 +31,7 @@ class EpochTable:
         columns: Metric columns of the file.
 
     Attributes:
-        rows: The rows, from column to cell; the cells of an epoch without validation are empty.
+        rows: The rows, from column to cell; a figure that was not measured has an empty one.
         seconds_before: Seconds of training before this process.
     """
 
@@ -53,7 +54,8 @@ class EpochTable:
 
     def add(self, step: int, rate: float, figures: Mapping[str, float]) -> None:
         """Add the epoch that ends with a step."""
-        cells = {name: f"{figures[name]:.6g}" if name in figures else "" for name in self.columns}
+        known = {name: value for name, value in figures.items() if not math.isnan(value)}
+        cells = {name: f"{known[name]:.6g}" if name in known else "" for name in self.columns}
         self.rows.append(
             {
                 "epoch": str(len(self.rows) + 1), "step": str(step), "seconds": f"{self.seconds():.1f}",

@@ -18,10 +18,12 @@ from maeseg.config import FinetuneConfig
 from maeseg.data.bad_images import refuse_one_class, warn_of_one_class
 from maeseg.data.crops import describe_crops
 from maeseg.data.data_option import describe as describe_data
-from maeseg.data.data_option import describe_options
-from maeseg.data.loaders import NativeCrops, SegmentData
+from maeseg.data.data_option import describe_options, describe_unlabeled, is_rest, unlabeled_names
+from maeseg.data.loaders import NativeCrops, SegmentData, TrainData
 from maeseg.data.normalization import Normalization
 from maeseg.data.sources.base import Source, typical_size
+from maeseg.data.unlabeled import SemiSupervisedData, UnlabeledViews
+from maeseg.errors import UserError
 from maeseg.labels.class_map import class_map
 from maeseg.labels.classes import BINARY
 from maeseg.metrics.segmentation import SegmentationMetrics
@@ -32,7 +34,7 @@ from maeseg.prediction.evaluation import evaluate_segmenter
 from maeseg.prediction.examples import choose_examples, write_predictions
 from maeseg.prediction.segmenter import segmenter_of
 from maeseg.runs.checkpoint import read_checkpoint
-from maeseg.runs.image_list import Listed
+from maeseg.runs.image_list import ImageList, Listed
 from maeseg.runs.lengthen import may_lengthen
 from maeseg.runs.reader import read_finished
 from maeseg.runs.training_facts import TrainingData, TrainingFacts
@@ -46,7 +48,9 @@ from maeseg.training.initialization import choose_normalization, log_loaded, rea
 from maeseg.training.loop import LoopOptions, train
 from maeseg.training.run_images import RunImages, choose_images
 from maeseg.training.segmentation import SegmentationTask
+from maeseg.training.semi_supervised import SemiSupervisedTask, Teaching
 from maeseg.training.setup import Setup, open_labeled, settle
+from maeseg.training.unlabeled_images import Unlabeled, choose_unlabeled
 from maeseg.utils.distributed import first_process, from_first, others_wait
 from maeseg.weights.transfer import TransferReport
 
@@ -61,16 +65,23 @@ class Images:
         chosen: All images of the run, with their splits.
         train: Indices of the training images whose labels are used.
         inherited: Images that the initial weights were trained on.
+        unlabeled: Unlabeled images; None without ``--unlabeled``.
     """
 
     chosen: RunImages
     train: tuple[int, ...]
     inherited: list[Listed]
+    unlabeled: Unlabeled | None = None
 
     @property
     def source(self) -> Source:
         """Source of the images, opened with labels."""
         return self.chosen.source
+
+    def listed(self) -> ImageList:
+        """List every image with its split."""
+        rest, rows = (self.unlabeled.rest, self.unlabeled.rows) if self.unlabeled else ((), ())
+        return self.chosen.listed(self.train, self.inherited, rest=rest, unlabeled=rows)
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ class Training:
     """
 
     task: SegmentationTask
-    data: SegmentData
+    data: TrainData
     normalization: Normalization
     loaded: TransferReport | None
 
@@ -128,7 +139,7 @@ def run_finetuning(config: FinetuneConfig) -> dict[str, Any]:
     begin(run, images)
     steps = train(training.task, training.data, loop_options(config), fabric, run)
     measured = measure(run.path, config, images)
-    write(run, images, measured, training.loaded, steps)
+    write(run, images, measured, training, steps)
     return measured.figures
 
 
@@ -146,7 +157,7 @@ def choose_labeled(config: FinetuneConfig, setup: Setup) -> Images:
     refuse_one_class(chosen.source, chosen.split.train)
     train = chosen.choose_labels(config.labels, config.seed)
     warn_of_one_class(chosen.source, train)
-    return Images(chosen, train, inherited)
+    return Images(chosen, train, inherited, choose_unlabeled(config, chosen, train))
 
 
 def build(config: FinetuneConfig, setup: Setup, images: Images) -> Training:
@@ -165,12 +176,13 @@ def build(config: FinetuneConfig, setup: Setup, images: Images) -> Training:
     log_loaded(config.weights, loaded)
     task = make_task(config, setup, images, network, describe(config, setup, images, normalization))
     one_image = torch.zeros(1, source.channels, *setup.size)
-    check_batch_statistics(data.batch_size, network, one_image, option=setup.sized_by)
+    step = data.batch_size * (1 + (config.unlabeled_ratio if images.unlabeled else 0))
+    check_batch_statistics(step, network, one_image, option=setup.sized_by)
     return Training(task, data, normalization, loaded)
 
 
-def make_data(config: FinetuneConfig, setup: Setup, images: Images, normalization: Normalization) -> SegmentData:
-    """Batches of images and labels."""
+def make_data(config: FinetuneConfig, setup: Setup, images: Images, normalization: Normalization) -> TrainData:
+    """Batches of images and labels, and of unlabeled images if there are any."""
     sizes = images.chosen.sizes
     data = SegmentData(
         images.source, images.train, images.chosen.split.val, setup.size, config.batch_size, config.workers,
@@ -179,7 +191,28 @@ def make_data(config: FinetuneConfig, setup: Setup, images: Images, normalizatio
     )  # fmt: skip
     if setup.crop:
         log.info("%s", describe_crops(setup.crop, [sizes[index] for index in images.train], len(data.val_set)))
-    return data
+    return add_unlabeled(config, setup, images.unlabeled, data, normalization) if images.unlabeled else data
+
+
+def add_unlabeled(
+    config: FinetuneConfig, setup: Setup, unlabeled: Unlabeled, labeled: SegmentData, normalization: Normalization
+) -> SemiSupervisedData:
+    """Batches of labeled images and of unlabeled ones.
+
+    Raises:
+        UserError: There are fewer unlabeled images than a step has.
+    """
+    batch = config.unlabeled_ratio * labeled.batch_size
+    if len(unlabeled) < batch:
+        raise UserError(
+            f"--unlabeled {describe_unlabeled(config.unlabeled)}: {len(unlabeled)} images are fewer than the {batch} "
+            f"of a step (--batch_size {labeled.batch_size} times --unlabeled_ratio {config.unlabeled_ratio}): give "
+            "more of them, or smaller batches"
+        )
+    views = UnlabeledViews(
+        unlabeled.parts(), setup.size, normalization, config.border, config.augment or (), native=setup.crop is not None
+    )
+    return SemiSupervisedData(labeled, views, config.unlabeled_ratio)
 
 
 def describe(config: FinetuneConfig, setup: Setup, images: Images, normalization: Normalization) -> TrainingFacts:
@@ -190,22 +223,25 @@ def describe(config: FinetuneConfig, setup: Setup, images: Images, normalization
         median_image_size=typical_size(images.source, images.chosen.split.train),
     )  # fmt: skip
     data, val, test = map(describe_data, (config.data, config.val, config.test))
-    return TrainingFacts(spec, TrainingData(data, val, test, border=config.border))
+    extra = tuple(describe_data(name) for name in unlabeled_names(config.unlabeled) if not is_rest(name))
+    return TrainingFacts(spec, TrainingData(data, val, test, extra, border=config.border))
 
 
 def make_task(
     config: FinetuneConfig, setup: Setup, images: Images, network: smp.Unet, facts: TrainingFacts
 ) -> SegmentationTask:
     """Network with its losses and figures."""
-    return SegmentationTask(
-        network,
-        facts,
-        border="ignore" if setup.crop else config.border,  # crops have given border pixels their meaning already
-        seed=config.seed,
-        loss=config.loss,
-        class_weights=choose_class_weights(config.class_weights, images.source, images.train, config.border),
-        padded=setup.crop is not None,
-    )
+    options: dict[str, Any] = {
+        "border": "ignore" if setup.crop else config.border,  # crops have given border pixels their meaning already
+        "seed": config.seed,
+        "loss": config.loss,
+        "class_weights": choose_class_weights(config.class_weights, images.source, images.train, config.border),
+        "padded": setup.crop is not None,
+    }
+    if not images.unlabeled:
+        return SegmentationTask(network, facts, **options)
+    teaching = Teaching(config.confidence, config.unlabeled_weight, config.ema)
+    return SemiSupervisedTask(network, facts, teaching, **options)
 
 
 def loop_options(config: FinetuneConfig) -> LoopOptions:
@@ -236,9 +272,11 @@ def open_run(config: FinetuneConfig) -> Run:
 def begin(run: Run, images: Images) -> None:
     """Write the files that are known before training."""
     with run.writing(), others_wait():
-        images.chosen.write(run.path, images.train, images.inherited)
+        images.chosen.write(run.path, images.listed(), images.unlabeled.skipped if images.unlabeled else None)
         run.write_lasting(**images.source.classes.facts)
         run.write_facts(split=images.chosen.counts)
+        if images.unlabeled:
+            run.write_facts(unlabeled=len(images.unlabeled))
 
 
 def measure(run: Path, config: FinetuneConfig, images: Images) -> Measured:
@@ -259,7 +297,7 @@ def measure(run: Path, config: FinetuneConfig, images: Images) -> Measured:
     return Measured(metrics, figures, count_parameters(segmenter.network), predicted)
 
 
-def write(run: Run, images: Images, measured: Measured, loaded: TransferReport | None, steps: int) -> None:
+def write(run: Run, images: Images, measured: Measured, training: Training, steps: int) -> None:
     """Write the results, and mark the run as finished."""
     source, metrics = images.source, measured.metrics
     files = [source.file(index) for index in images.chosen.split.measured]
@@ -275,5 +313,11 @@ def write(run: Run, images: Images, measured: Measured, loaded: TransferReport |
             label_count=len(images.train),
             steps=steps,
             parameters=measured.parameters,
-            transfer=str(loaded) if loaded else None,
+            transfer=str(training.loaded) if training.loaded else None,
+            **_teacher_facts(training.task),
         )
+
+
+def _teacher_facts(task: SegmentationTask) -> dict[str, Any]:
+    """Collapse of the teacher, for run.json; None for none, and nothing without a teacher."""
+    return {"collapse": task.collapse.found or None} if isinstance(task, SemiSupervisedTask) else {}

@@ -117,7 +117,8 @@ class TrainingLoop:
         trained = self.steps_per_epoch * data.batch_size * fabric.world_size
         self.validate_every = validation_interval(trained, len(data.val_set), options.epochs, data.unit)
 
-        self.optimizer = adamw(task.network, options.lr, options.weight_decay, options.layer_decay)
+        self.optimizer = adamw(task.trained, options.lr, options.weight_decay, options.layer_decay)
+        task.steps = steps
         self.schedule = RateSchedule(steps, options.warmup, options.schedule)
         self.model = place(task, fabric)
 
@@ -178,6 +179,7 @@ class TrainingLoop:
         )
         if self.is_finite(loss := loss.detach(), norm):
             fabric.strategy.optimizer_step(self.optimizer)
+            task.after_step(self.step)
         self.task.watch.see_step(float(loss))
         self.step += 1
         self.schedule.set_rates(self.optimizer, self.step)
@@ -230,7 +232,7 @@ class TrainingLoop:
     def take_running_statistics(self) -> None:
         """Copy the running statistics of the first process to all, as the checkpoint has them."""
         if self.fabric.world_size > 1:
-            for buffer in self.task.network.buffers():
+            for buffer in self.task.kept.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
     def end_epoch(self, figures: dict[str, float]) -> None:
@@ -241,7 +243,7 @@ class TrainingLoop:
                 self.table.write()
                 self.events.add(self.step, {"epoch": self.epoch, **figures})
                 self.progress.end_epoch(self.step)
-                self.task.watch.see_epoch(figures["train_loss"], self.step, self.schedule.steps)
+                self.task.see_epoch(figures, self.step)
         score = figures.get(self.task.best_by or "")
         if score is not None and (self.best is None or score > self.best):
             self.best = score
@@ -290,7 +292,7 @@ class TrainingLoop:
         done = self.step == self.epoch * self.steps_per_epoch
         return {
             FACTS: self.task.facts.to_dict(),
-            "state_dict": self.task.network.state_dict(),
+            "state_dict": self.task.kept.state_dict(),
             "epoch": self.epoch - (1 if done and self.epoch else 0),
             "global_step": self.step,
             "optimizer": self.optimizer.state_dict(),
@@ -298,14 +300,14 @@ class TrainingLoop:
             "train_figures": _totals(self.task.train_figures),
             "table": self.table.state_dict(),
             "best": self.best,
-            "watch": self.task.watch.state_dict(),
             "nonfinite": self.guard.state_dict(),
+            **self.task.resume_state(),
         }
 
     def restore(self, path: Path) -> None:
         """Restore the state of a checkpoint."""
         content = torch.load(path, map_location="cpu", weights_only=True)
-        self.task.network.load_state_dict(content["state_dict"])
+        self.task.restore(content)
         self.step = content["global_step"]
         self.optimizer.load_state_dict(content["optimizer"])
         self.fabric.strategy.precision.load_state_dict(content["precision"])
@@ -313,7 +315,6 @@ class TrainingLoop:
             self.task.train_figures.load_state_dict(content["train_figures"])
         self.table.load_state_dict(content["table"])
         self.best = content["best"]
-        self.task.watch.load_state_dict(content["watch"])
         self.guard.load_state_dict(content["nonfinite"])
 
     @contextmanager

@@ -3,14 +3,18 @@
 Axes: B batch, C channels, H W pixels, Y X patch grid.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
-from torch import Tensor
-from torchmetrics import MeanMetric
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from maeseg.masking.visible import GridWindow, random_visible, random_window
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.runs.training_facts import TrainingFacts
 from maeseg.training.epoch_table import LossWatch
+from maeseg.training.feature_target import FeatureTarget, decoder_maps
 from maeseg.training.task import Task, count_finite
 
 VALIDATION_GRIDS, EXAMPLE_GRIDS = 2**31, 2**31 + 1
@@ -30,19 +34,30 @@ class PretrainTask(Task):
         seed: Seed of visible grids and windows, which depend on (seed, step, process) alone, and of random layers.
         decoder_window: Side in patches of the window that the decoder reconstructs in a training step; all of the image
             if None.
+        features: Features to predict beside the pixels; none by default.
     """
 
     network: MaskedAutoencoder
 
     def __init__(
         self, network: MaskedAutoencoder, facts: TrainingFacts, *, mask_ratio: float, normalize_target: bool,
-       seed: int, decoder_window: int | None = None,
+       seed: int, decoder_window: int | None = None, features: FeatureTarget | None = None,
     ) -> None:  # fmt: skip
         # A network that predicts each patch's mean has the loss 1 on normalized targets.
-        watch = LossWatch(start=1.0 if normalize_target else None, may_vanish=False)
-        super().__init__(network, facts, seed, {"loss": MeanMetric()}, {"loss": MeanMetric()}, watch)
+        watch = LossWatch(start=1.0 if normalize_target and not features else None, may_vanish=False)
+        figures = ("loss", "pixel_loss", "feature_loss") if features else ("loss",)
+        train: dict[str, Metric] = {name: MeanMetric() for name in figures}
+        val: dict[str, Metric] = {name: MeanMetric() for name in figures}
+        super().__init__(network, facts, seed, train, val, watch)
         self.mask_ratio, self.normalize_target = mask_ratio, normalize_target
-        self.decoder_window = decoder_window
+        self.decoder_window, self.features = decoder_window, features
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network, and the layer that predicts features."""
+        if self.features is None:
+            return self.network
+        return nn.ModuleDict({**dict(self.network.named_children()), "predictor": self.features.predictor})
 
     def generator(self, *stream: int) -> torch.Generator:
         """Make a source of randomness that is a function of (seed, stream) alone."""
@@ -56,15 +71,23 @@ class PretrainTask(Task):
         """Number of patches (Y, X) of an image of a size."""
         return size[0] // self.network.patch_size, size[1] // self.network.patch_size
 
-    def loss(self, images_BCHW: Tensor, *stream: int, window: GridWindow | None = None) -> Tensor:
-        """Compute the reconstruction loss of a batch, or of a window of it, under the visible grids of a stream."""
+    def losses(self, images_BCHW: Tensor, *stream: int, window: GridWindow | None = None) -> dict[str, Tensor]:
+        """Compute the losses of a batch, or of a window of it, under the visible grids of a stream.
+
+        Returns:
+            The sum under ``loss``; with a feature target also its parts.
+        """
         images_BCHW = self.prepare(images_BCHW)
         B, _, H, W = images_BCHW.shape
         visible_BYX = self.draw_visible(B, (H, W), *stream).to(images_BCHW.device)
-        loss: Tensor = self.network.loss(
-            images_BCHW, visible=visible_BYX, normalize_target=self.normalize_target, window=window
-        )
-        return loss
+        with decoder_maps(self.network if self.features else None) as maps:
+            pixels: Tensor = self.network.loss(
+                images_BCHW, visible=visible_BYX, normalize_target=self.normalize_target, window=window
+            )
+        if self.features is None:
+            return {"loss": pixels}
+        features = self.features.loss(maps, images_BCHW, visible_BYX, window)
+        return {"loss": pixels + features, "pixel_loss": pixels, "feature_loss": features}
 
     def forward(self, batch: Tensor, step: int, rank: int) -> Tensor:
         """Compute the loss of a batch (B, C, H, W), normalized."""
@@ -72,10 +95,31 @@ class PretrainTask(Task):
         if self.decoder_window:
             grid = self.grid((batch.shape[2], batch.shape[3]))
             window = random_window(grid, self.decoder_window, self.generator(step, rank, WINDOWS))
-        loss = self.loss(batch, step, rank, window=window)
-        count_finite(self.train_figures["loss"], loss.detach(), len(batch))
-        return loss
+        losses = self.losses(batch, step, rank, window=window)
+        _count(self.train_figures, losses, len(batch))
+        return losses["loss"]
 
     def validate(self, batch: Tensor, index: int) -> None:
         """Count a batch, under the same visible grids in every epoch."""
-        count_finite(self.val_figures["loss"], self.loss(batch, VALIDATION_GRIDS, index), len(batch))
+        _count(self.val_figures, self.losses(batch, VALIDATION_GRIDS, index), len(batch))
+
+    def after_step(self, step: int) -> None:
+        """Average the trained encoder into that of the feature target, if it is its average."""
+        if self.features:
+            self.features.follow(self.network, step)
+
+    def resume_state(self) -> dict[str, Any]:
+        """State that a resumed run needs besides the network."""
+        features = self.features.resume_state() if self.features else None
+        return {**super().resume_state(), "features": features}
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Restore the network and the other state from the content of a checkpoint."""
+        super().restore(content)
+        if self.features:
+            self.features.restore(content["features"])
+
+
+def _count(figures: MetricCollection, losses: Mapping[str, Tensor], size: int) -> None:
+    for name, loss in losses.items():
+        count_finite(figures[name], loss.detach(), size)

@@ -34,6 +34,8 @@ from maeseg.runs.writer import Run, begin_run
 from maeseg.training.batch_check import check_batch_statistics
 from maeseg.training.devices import join, open_fabric
 from maeseg.training.epoch_table import last_epoch
+from maeseg.training.feature_target import FeatureTarget
+from maeseg.training.feature_teacher import make_target, read_teacher
 from maeseg.training.held_out import check_held_out
 from maeseg.training.initialization import (
     Start,
@@ -59,6 +61,7 @@ class Masking:
 
     Attributes:
         starts: Initial weights: none or one.
+        teacher: Network whose features are a target; None without one.
         encoder: The timm encoder.
         decoder_channels: Widths of the decoder, coarse to fine.
         size: Height and width of the images.
@@ -66,6 +69,7 @@ class Masking:
     """
 
     starts: tuple[Start, ...]
+    teacher: Start | None
     encoder: str
     decoder_channels: list[int]
     size: tuple[int, int]
@@ -157,7 +161,7 @@ def settle(config: PretrainConfig) -> Masking:
     patch = choose_patch_size(config.patch_size, size, stride)
     check_patch_size(patch, stride)
     check_image_size(size, patch)
-    masking = Masking(starts, encoder, decoder_channels, size, patch)
+    masking = Masking(starts, read_teacher(config.target), encoder, decoder_channels, size, patch)
     check_mask_ratio(config.mask_ratio, masking.grid)
     return masking
 
@@ -173,7 +177,8 @@ def choose_unlabeled(config: PretrainConfig, masking: Masking) -> Images:
         source, config.out, val=config.val, extra=config.extra, labeled=False, on_bad_image=config.on_bad_image,
         resume=config.resume,
     )  # fmt: skip
-    return Images(chosen, [row for start in masking.starts for row in check_held_out(start, chosen)])
+    origins = (*masking.starts, masking.teacher) if masking.teacher else masking.starts
+    return Images(chosen, [row for start in origins for row in check_held_out(start, chosen)])
 
 
 def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
@@ -197,7 +202,8 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     if config.patch_size is None:
         log.info("patches: %d pixels, %d x %d of them in an image (--patch_size)", masking.patch, *masking.grid)
     log_loaded(config.weights, loaded)
-    task = make_task(config, network, describe(config, masking, normalization))
+    features = make_target(config.target, masking.teacher, network, masking.patch, normalization)
+    task = make_task(config, network, describe(config, masking, normalization), features)
     one_image = torch.zeros(1, source.channels, *masking.size)
     check_batch_statistics(config.batch_size, network, one_image, task.draw_visible(1, masking.size, EXAMPLE_GRIDS))
     return Training(network, task, data, normalization, loaded)
@@ -208,11 +214,13 @@ def describe(config: PretrainConfig, masking: Masking, normalization: Normalizat
     return TrainingFacts(
         NetworkSpec("reconstruction", masking.encoder, tuple(masking.decoder_channels), masking.size, normalization),
         TrainingData(describe_data(config.data), describe_data(config.val), extra=tuple(extra_names(config.extra))),
-        Pretraining(masking.patch, config.mask_ratio, config.normalize_target),
+        Pretraining(masking.patch, config.mask_ratio, config.normalize_target, config.target),
     )
 
 
-def make_task(config: PretrainConfig, network: MaskedAutoencoder, facts: TrainingFacts) -> PretrainTask:
+def make_task(
+    config: PretrainConfig, network: MaskedAutoencoder, facts: TrainingFacts, features: FeatureTarget | None
+) -> PretrainTask:
     """Network with its losses and figures."""
     return PretrainTask(
         network,
@@ -221,6 +229,7 @@ def make_task(config: PretrainConfig, network: MaskedAutoencoder, facts: Trainin
         normalize_target=config.normalize_target,
         seed=config.seed,
         decoder_window=config.decoder_window,
+        features=features,
     )
 
 
@@ -251,7 +260,8 @@ def open_run(config: PretrainConfig) -> Run:
 def begin(run: Run, images: Images) -> None:
     """Write the files that are known before training."""
     with run.writing(), others_wait():
-        images.chosen.write(run.path, images.chosen.split.train, images.inherited)
+        chosen = images.chosen
+        chosen.write(run.path, chosen.listed(chosen.split.train, images.inherited))
         run.write_facts(split=images.chosen.counts)
 
 

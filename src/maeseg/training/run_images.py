@@ -46,6 +46,7 @@ class RunImages:
         trained: Training images whose labels the resumed run uses; None for a new run.
         shared: True if the images are those of the comparison that the run belongs to.
         sizes: Height and width of each usable image of the source, by index.
+        unlabeled: Unlabeled images that the resumed run is trained on; None for a new run.
     """
 
     source: Source
@@ -55,6 +56,7 @@ class RunImages:
     trained: tuple[int, ...] | None = None
     shared: bool = False
     sizes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    unlabeled: tuple[Listed, ...] | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -74,31 +76,44 @@ class RunImages:
             return named_subset(train, [self.source.file(index) for index in train], Path(labels))
         return label_subset(train, self.contents, labels, seed)
 
-    def listed(self, train: Iterable[int], inherited: Sequence[Listed] = ()) -> ImageList:
+    def listed(
+        self, train: Iterable[int], inherited: Sequence[Listed] = (), *, rest: Iterable[int] = (),
+        unlabeled: Sequence[Listed] = (),
+    ) -> ImageList:  # fmt: skip
         """List every image with its split.
 
         Args:
             train: Images that are trained on.
             inherited: Images that the initial weights were trained on.
+            rest: Images that are trained on without their labels.
+            unlabeled: Images of other data that are trained on.
         """
         splits: dict[int, ListedSplit] = dict.fromkeys(self.split.train, "unused")
-        chosen: dict[ListedSplit, Iterable[int]] = {"train": train, "val": self.split.val, "test": self.split.test}
+        chosen: dict[ListedSplit, Iterable[int]] = {
+            "train": train, "unlabeled": rest, "val": self.split.val, "test": self.split.test
+        }  # fmt: skip
         for split, indices in chosen.items():
             splits.update(dict.fromkeys(indices, split))
         order = [*splits, *(index for index in range(len(self.source)) if index not in splits)]
         rows = [Listed(splits.get(index, "left out"), self.source.file(index), self.contents[index]) for index in order]
-        ours = {row.content for row in rows if row.split == "train"}
+        rows += unlabeled
+        ours = {row.content for row in rows if row.split in ("train", "unlabeled")}
         return ImageList((*rows, *(row for row in inherited if row.content not in ours)))
 
-    def write(self, run: Path, train: Iterable[int], inherited: Sequence[Listed] = ()) -> None:
+    def write(self, run: Path, listed: ImageList, skipped: Skipped | None = None) -> None:
         """Write the lists of images and of those left out into a run folder, unless it has them already.
+
+        Args:
+            run: The run folder.
+            listed: Images of the run.
+            skipped: Images of other data that cannot be used.
 
         Raises:
             WriteError: A file cannot be written.
         """
         if first_process() and not (run / IMAGES).exists():
-            write_skipped(run, self.skipped)
-            write_image_list(run, self.listed(train, inherited))
+            write_skipped(run, {**self.skipped, **(skipped or {})})
+            write_image_list(run, listed)
 
 
 def choose_images(
@@ -203,12 +218,12 @@ def _again(
     for row in stored.listed.rows:
         if indices := there.get((row.file, row.content)):
             found.append((row.split, indices.pop(0)))
-        elif row.split not in ("left out", "inherited"):
+        elif row.split not in ("left out", "unlabeled", "inherited"):  # unlabeled ones may be of other data
             missing.append(row.file)
-    _refuse_missing(source, missing, out)
+    refuse_missing(source, missing, out)
     train, val, test = (
         tuple(index for split, index in found if split in splits)
-        for splits in (("train", "unused"), ("val",), ("test",))
+        for splits in (("train", "unlabeled", "unused"), ("val",), ("test",))
     )
     refuse_bad(faults, (*train, *val, *test))
     more = len(source) - len({index for _, index in found} | set(faults))
@@ -216,10 +231,12 @@ def _again(
         log.info("%s has %d more image%s than when %s was begun: not used", source.name, more, "s" * (more > 1), out)
     trained = tuple(index for split, index in found if split == "train") if stored.own else None
     skipped = {source.file(index): faults[index] for split, index in found if split == "left out" and index in faults}
-    return RunImages(source, Split(train, val, test), contents, skipped, trained, stored.shared)
+    unlabeled = tuple(stored.listed.of("unlabeled")) if stored.own else None
+    return RunImages(source, Split(train, val, test), contents, skipped, trained, stored.shared, unlabeled=unlabeled)
 
 
-def _refuse_missing(source: Source, missing: Sequence[str], out: str) -> None:
+def refuse_missing(source: Source, missing: Sequence[str], out: str) -> None:
+    """Raise a UserError if images that a resumed run was begun with are missing from a source, or have changed."""
     if not missing:
         return
     changed = missing[0] in {source.file(index) for index in range(len(source))}

@@ -3,11 +3,12 @@
 Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import segmentation_models_pytorch as smp
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from maeseg.metrics.pixels import PixelAccuracy, PixelIoU
@@ -29,6 +30,7 @@ class SegmentationTask(Task):
         loss: Loss to minimize.
         class_weights: Weight of each class in the loss of its pixels, background first.
         padded: See ``SegmentationLoss``.
+        more_figures: Further training figures, by their columns.
     """
 
     best_by = "val_iou"
@@ -36,18 +38,19 @@ class SegmentationTask(Task):
     def __init__(
         self, network: smp.Unet, facts: TrainingFacts, *, border: BorderRule, seed: int, loss: Loss = "dice+ce",
         class_weights: Sequence[float] | None = None, padded: bool = False,
+        more_figures: Mapping[str, Metric] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         maps = int(network.segmentation_head[0].out_channels)
         super().__init__(
-            network, facts, seed, {"loss": MeanMetric(), **_pixel_metrics(maps, border)},
+            network, facts, seed, {"loss": MeanMetric(), **_pixel_metrics(maps, border), **more_figures},
             {"loss": MeanMetric(), **_pixel_metrics(maps, border), "dice_loss": MeanMetric()},
             LossWatch(start=None, may_vanish=True),
         )  # fmt: skip
         self.loss = choose_loss(loss, border, maps, class_weights, padded)
 
-    def logits(self, images_BCHW: Tensor) -> Tensor:
-        """Images (B, C, H, W), normalized -> logits (B, K, H, W) in single precision."""
-        logits_BKHW: Tensor = self.network(self.prepare(images_BCHW))
+    def logits(self, network: nn.Module, images_BCHW: Tensor) -> Tensor:
+        """Images (B, C, H, W), normalized -> logits (B, K, H, W) of a network in single precision."""
+        logits_BKHW: Tensor = network(self.prepare(images_BCHW))
         return logits_BKHW.float()
 
     def measure(self, figures: MetricCollection, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
@@ -59,13 +62,13 @@ class SegmentationTask(Task):
 
     def forward(self, batch: tuple[Tensor, Tensor], step: int, rank: int) -> Tensor:
         """Compute the loss of a batch of images (B, C, H, W) and labels (B, H, W)."""
-        loss = self.measure(self.train_figures, self.logits(batch[0]), batch[1])
+        loss = self.measure(self.train_figures, self.logits(self.network, batch[0]), batch[1])
         count_finite(self.train_figures["loss"], loss.detach(), len(batch[0]))
         return loss
 
     def validate(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         """Count a batch; its soft Dice loss is the mean over images."""
-        logits_BKHW, label_BHW = self.logits(batch[0]), batch[1]
+        logits_BKHW, label_BHW = self.logits(self.kept, batch[0]), batch[1]
         size = len(label_BHW)
         count_finite(self.val_figures["loss"], self.measure(self.val_figures, logits_BKHW, label_BHW), size)
         dice = torch.stack([self.loss.soft_dice(*pair) for pair in zip(logits_BKHW, label_BHW, strict=True)]).mean()

@@ -1,6 +1,7 @@
 """Subject of the training loop: a network, the loss of a batch, and the figures of an epoch."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +26,7 @@ class Task(nn.Module, ABC):
 
     Attributes:
         columns: Metric columns of metrics.csv.
+        steps: Steps of the run; the loop sets them before the first.
     """
 
     best_by: ClassVar[str | None] = None
@@ -37,6 +39,7 @@ class Task(nn.Module, ABC):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.facts, self.seed, self.watch = facts, seed, watch
+        self.steps = 1
         self.columns = (*(f"train_{name}" for name in train_figures), *(f"val_{name}" for name in val_figures))
         self.train_figures = _collection(train_figures, "train_")
         self.val_figures = _collection(val_figures, "val_")
@@ -49,6 +52,32 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def validate(self, batch: Any, index: int) -> None:
         """Count a validation batch, the ``index``-th of all, into the validation figures."""
+
+    @property
+    def trained(self) -> nn.Module:
+        """Module with all that the optimizer trains; its ``encoder`` may have rates of its own."""
+        return self.network
+
+    @property
+    def kept(self) -> nn.Module:
+        """Network that is validated and saved: the trained one, unless a task keeps another."""
+        return self.network
+
+    def after_step(self, step: int) -> None:
+        """Follow the optimizer's step, counted from 0."""
+
+    def see_epoch(self, figures: Mapping[str, float], step: int) -> None:
+        """Check the figures of an epoch that ends with a step; only in the first of several processes."""
+        self.watch.see_epoch(figures["train_loss"], step, self.steps)
+
+    def resume_state(self) -> dict[str, Any]:
+        """State that a resumed run needs besides the kept network."""
+        return {"watch": self.watch.state_dict()}
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Restore the kept network and the other state from the content of a checkpoint."""
+        self.kept.load_state_dict(content["state_dict"])
+        self.watch.load_state_dict(content["watch"])
 
     def draw_seed(self, *stream: int) -> int:
         """Draw a seed (63 bits) that is a function of (seed, stream) alone."""

@@ -156,14 +156,14 @@ def is_shards(data: str, channels: int) -> bool:
     return path.exists() and bool(find_shards(path)) and not (path.is_dir() and list_files(path, suffixes(channels)))
 
 
-def refuse_inside(out: str, data: Data) -> None:
+def refuse_inside(out: str, data: Data, option: str = "data") -> None:
     """Raise a UserError if ``out`` lies in the folder of the images: what is written would be taken for images."""
     if not isinstance(data, str) or is_named(data):
         return
     folder = (read_description(Path(data)).path if is_description(data) else Path(data)).resolve()
     if folder.is_dir() and Path(out).resolve().is_relative_to(folder):
         raise UserError(
-            f"--out {out} lies in --data {data}, so its pictures would be taken for images: give a folder outside"
+            f"--out {out} lies in --{option} {data}, so its pictures would be taken for images: give a folder outside"
         )
 
 

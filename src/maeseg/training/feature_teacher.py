@@ -1,0 +1,90 @@
+"""The encoder behind a feature target of pre-training: published, from a run, or the average of the trained one."""
+
+import copy
+import logging
+from typing import Any
+
+from maeseg.data.normalization import IMAGENET, Normalization
+from maeseg.errors import UserError
+from maeseg.models.channels import image_channels
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.unet import build_unet
+from maeseg.training.feature_target import FeatureTarget
+from maeseg.training.initialization import Start, choose_network, read_start, start_unet
+from maeseg.types import OWN_AVERAGE, PIXELS, TEACHER
+from maeseg.weights.weights_option import TIMM
+
+log = logging.getLogger(__name__)
+
+
+def read_teacher(target: str) -> Start | None:
+    """Read the weights that ``--target teacher:WEIGHTS`` names; None for the other targets.
+
+    Raises:
+        UserError: The target is not known, or the weights cannot be read.
+    """
+    if target in (PIXELS, OWN_AVERAGE):
+        return None
+    weights = target.removeprefix(TEACHER)
+    if weights == target or not weights:
+        raise UserError(f"--target {target} is not known: give {PIXELS}, {OWN_AVERAGE} or {TEACHER}WEIGHTS")
+    return read_start(weights, "encoder")
+
+
+def make_target(
+    target: str, teacher: Start | None, network: MaskedAutoencoder, patch: int, normalization: Normalization
+) -> FeatureTarget | None:
+    """Build the feature target of a network.
+
+    Args:
+        target: Value of ``--target``.
+        teacher: Weights that it names.
+        network: Network to train.
+        patch: Side of a patch in pixels.
+        normalization: Normalization of the images.
+
+    Raises:
+        UserError: The teacher's weights do not fit, or it reads other images, or no map has a stride that fits.
+    """
+    if target == PIXELS:
+        return None
+    encoder = load_teacher(teacher, network, normalization) if teacher else copy.deepcopy(network.encoder)
+    stride = deepest_stride(encoder, patch)
+    if not stride:
+        raise UserError(
+            f"--target {target}: no map has a stride that divides --patch_size {patch}: give a multiple of 2"
+        )
+    log.info("target: pixels, and features of %s at stride %d", teacher.origin if teacher else "the average", stride)
+    return FeatureTarget(encoder, stride, network, follows=teacher is None)
+
+
+def load_teacher(teacher: Start, network: MaskedAutoencoder, normalization: Normalization) -> Any:
+    """Build a teacher's encoder with its weights.
+
+    Raises:
+        UserError: The weights do not fit, or the images have other channels or another normalization than it expects.
+    """
+    expected = teacher.run.spec.normalization if teacher.run else IMAGENET
+    channels = image_channels(network.encoder)
+    if expected.channels != channels:
+        raise UserError(
+            f"--target {TEACHER}{teacher.origin} reads images of {expected.channels} channels, not {channels}: give "
+            f"another teacher, or --target {OWN_AVERAGE}"
+        )
+    if (expected.mean, expected.std) != (normalization.mean, normalization.std):
+        raise UserError(
+            f"--target {TEACHER}{teacher.origin} expects images of mean {list(expected.mean)} and standard deviation "
+            f"{list(expected.std)}, not {list(normalization.mean)} and {list(normalization.std)}: give another teacher"
+        )
+    own: Any = network.encoder
+    named = own.name if teacher.origin == TIMM else None
+    encoder, _ = choose_network([teacher], named, None)
+    unet = build_unet(encoder, in_channels=channels)
+    start_unet(unet, teacher)
+    return unet.encoder
+
+
+def deepest_stride(encoder: Any, patch: int) -> int:
+    """Largest stride of an encoder's maps that divides a patch side; 0 if none does."""
+    strides = [2**level for level in range(1, len(encoder.out_channels)) if encoder.out_channels[level]]
+    return max((stride for stride in strides if patch % stride == 0), default=0)

@@ -1,0 +1,181 @@
+"""Unlabeled images of a fine-tuning run: chosen at its beginning and fixed from then on.
+
+Held-out images and copies of them are left out, not refused: a folder of everything that was ever collected holds them
+as a matter of course, and nothing is trained on that must not be. ``pretrain --extra`` does the same.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from maeseg.config import FinetuneConfig
+from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_bad
+from maeseg.data.data_option import REST, describe_unlabeled, is_rest, unlabeled_names
+from maeseg.data.pixel_facts import refuse_mixed
+from maeseg.data.sources.base import Source, open_source, refuse_inside
+from maeseg.data.sources.joined import Joined
+from maeseg.data.splits import Split
+from maeseg.data.survey import Survey, survey
+from maeseg.data.unlabeled import Part
+from maeseg.errors import UserError
+from maeseg.runs.image_list import Listed
+from maeseg.training.run_images import RunImages, refuse_missing
+from maeseg.types import Data
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unlabeled:
+    """Unlabeled images of a run.
+
+    Attributes:
+        labeled: Source of the labeled images.
+        rest: Training images in it whose labels are not used.
+        source: Source of the other images; None if there are none.
+        others: Indices in it of the images to use.
+        rows: The same images, for the list of the run.
+        skipped: Images of it that cannot be used.
+    """
+
+    labeled: Source
+    rest: tuple[int, ...]
+    source: Source | None = None
+    others: tuple[int, ...] = ()
+    rows: tuple[Listed, ...] = ()
+    skipped: Skipped = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rest) + len(self.others)
+
+    def parts(self) -> list[Part]:
+        """Images by source, those of other data at the scale of the labeled ones."""
+        if self.source is None:
+            return [Part(self.labeled, self.rest)]
+        self.source.largest = self.labeled.largest
+        return [Part(self.labeled, self.rest), Part(self.source, self.others)]
+
+
+def choose_unlabeled(config: FinetuneConfig, chosen: RunImages, train: Sequence[int]) -> Unlabeled | None:
+    """Choose the unlabeled images of a new run, or find those of a resumed run. Checks every image.
+
+    Args:
+        config: Options of the run.
+        chosen: Images of the run that have labels, or validate or test.
+        train: Training images among them whose labels are used.
+
+    Returns:
+        The images; None without ``--unlabeled``.
+
+    Raises:
+        UserError: There is no image, one cannot be used, or images of the resumed run are missing.
+    """
+    names = unlabeled_names(config.unlabeled)
+    if not names:
+        return None
+    source = _open(config, [name for name in names if not is_rest(name)], chosen.source)
+    labeled = set(train)
+    rest = [index for index in chosen.split.train if index not in labeled] if any(map(is_rest, names)) else []
+    found = survey(source) if source else Survey({}, {})
+    contents = contents_of(source, found) if source else ()
+    if chosen.unlabeled is not None:
+        return _again(chosen, rest, source, contents, found, config.out)
+    rest = _once(rest, chosen.contents, {chosen.contents[index] for index in labeled})
+    others = _others(chosen, (*train, *rest), source, contents) if source else []
+    skipped: Skipped = {}
+    if source:
+        kept, skipped = leave_out_bad(source, Split(tuple(others), (), ()), found.faults, config.on_bad_image)
+        others = list(kept.train)
+        _refuse_mixed(chosen, source, others, found)
+    if not rest and not others:
+        raise UserError(_nothing_left(config, chosen, len(train)))
+    log.info(
+        "unlabeled: %d images%s", len(rest) + len(others), f", {len(rest)} of them {REST}" if rest and others else ""
+    )
+    return Unlabeled(chosen.source, tuple(rest), source, tuple(others), _rows(source, others, contents), skipped)
+
+
+def _open(config: FinetuneConfig, names: Sequence[Data], labeled: Source) -> Source | None:
+    """Open the data sets of ``--unlabeled``, joined if there are several."""
+    sources = []
+    for name in names:
+        refuse_inside(config.out, name, "unlabeled")
+        sources.append(open_source(name, labeled=False, option="unlabeled", channels=labeled.channels))
+    return Joined(sources) if len(sources) > 1 else next(iter(sources), None)
+
+
+def _others(chosen: RunImages, ours: Sequence[int], source: Source, contents: Sequence[str]) -> list[int]:
+    """Choose the images of other data, without held-out images, and without those that the run is trained on anyway."""
+    held = {chosen.contents[index] for index in (*chosen.split.val, *chosen.split.test)}
+    held |= {contents[index] for index in range(len(source)) if source.split(index) in ("val", "test")}
+    left_out = [index for index in range(len(source)) if contents[index] in held]
+    if left_out:
+        log.info(
+            "unlabeled: %d images of %s left out, %s the first: copies of held-out images", len(left_out), source.name,
+            source.file(left_out[0]),
+        )  # fmt: skip
+    others = _once(range(len(source)), contents, held | {chosen.contents[index] for index in ours})
+    if known := len(source) - len(others) - len(left_out):
+        log.info("unlabeled: %d images of %s are copies of others: they count once", known, source.name)
+    return others
+
+
+def _once(indices: Sequence[int], contents: Sequence[str], known: set[str]) -> list[int]:
+    """Choose the first image of each content that is not known."""
+    seen, found = set(known), []
+    for index in indices:
+        if contents[index] not in seen:
+            seen.add(contents[index])
+            found.append(index)
+    return found
+
+
+def _refuse_mixed(chosen: RunImages, source: Source, others: Sequence[int], found: Survey) -> None:
+    """Refuse images of another value type than that of the labeled ones, which are all scaled or all not."""
+    facts = {source.file(index): pixels for index in others if (pixels := found.facts[index].pixels)}
+    first = chosen.split.train[0]
+    if own := survey(chosen.source, [first]).facts[first].pixels:
+        facts[chosen.source.file(first)] = own
+    refuse_mixed(facts, source.channels)
+
+
+def _rows(source: Source | None, others: Sequence[int], contents: Sequence[str]) -> tuple[Listed, ...]:
+    return tuple(Listed("unlabeled", source.file(index), contents[index]) for index in others) if source else ()
+
+
+def _nothing_left(config: FinetuneConfig, chosen: RunImages, labels: int) -> str:
+    if config.unlabeled == REST:
+        return (
+            f"--unlabeled {REST}: the labels of all {labels} training images of {chosen.source.name} are used, so none "
+            "is left: give fewer --labels, or other images"
+        )
+    return (
+        f"--unlabeled {describe_unlabeled(config.unlabeled)}: every image in it is held out, or trained on with its "
+        "label: give other images"
+    )
+
+
+def _again(
+    chosen: RunImages, rest: Sequence[int], source: Source | None, contents: Sequence[str], found: Survey, out: str
+) -> Unlabeled:
+    """Find the images of a resumed run, in their order."""
+    there: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index in rest:
+        there[chosen.source.file(index), chosen.contents[index]].append(index)
+    count = len(chosen.source)  # images of other data come after those of the labeled source
+    for index, content in enumerate(contents):
+        there[source.file(index) if source else "", content].append(count + index)
+    missing, ours = [], []
+    for row in chosen.unlabeled or ():
+        if indices := there[row.file, row.content]:
+            ours.append(indices.pop(0))
+        else:
+            missing.append(row.file)
+    refuse_missing(source or chosen.source, missing, out)
+    others = [index - count for index in ours if index >= count]
+    refuse_bad(found.faults, others)
+    return Unlabeled(
+        chosen.source, tuple(index for index in ours if index < count), source, tuple(others),
+        _rows(source, others, contents),
+    )  # fmt: skip
