@@ -78,7 +78,9 @@ def test_closed_and_full_streams(redirection: str, code: int, lines: int) -> Non
         ("pretrain", "--data", "synthetic:99999999999"),
     ],
 )
-def test_absurd_sizes_are_refused(words: tuple[object, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_absurd_sizes_are_refused(
+    words: tuple[object, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert maeseg(*words, "--out", tmp_path / "out") == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("maeseg: ") and str(words[-1]).removeprefix("synthetic:") in line

@@ -95,7 +95,9 @@ def as_size(image_size: int | Sequence[int], option: str = "image_size") -> tupl
     if len(sides) != 2:
         raise UserError(f"--{option} {sides} must be one side or [height, width], such as 224 or [192, 256]")
     if max(sides) > MAX_SIDE:
-        raise UserError(f"--{option} {list(sides)} has more than {MAX_SIDE} pixels on a side: give a smaller one, as 256")
+        raise UserError(
+            f"--{option} {list(sides)} has more than {MAX_SIDE} pixels on a side: give a smaller one, as 256"
+        )
     return sides[0], sides[1]
 
 
