@@ -73,6 +73,7 @@ def say(text: str, code: int = 2) -> Callable[[list[str]], int]:
         (hog, "MB"),
         (say("maeseg: no\nreally\n"), "not one line"),
         (say("Traceback\n"), "not one line"),
+        (say("maeseg: \x1b[2J\n"), "control characters"),
         (say("", 1), "exit code 1"),
         (say("maeseg: no\n"), ""),
         (say("anything\n", 0), ""),

@@ -2,6 +2,17 @@
 
 import sys
 
-from maeseg.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Import and run the command line; its import, too, ends at Ctrl-C with one line."""
+    try:
+        from maeseg.cli import main
+
+        return main()
+    except KeyboardInterrupt:
+        print("maeseg: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,24 +2,32 @@
 
 import contextlib
 import inspect
-import io
 import itertools
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import maeseg
 from maeseg.commands.printing import print_result
 from maeseg.commands.registry import COMMANDS
-from maeseg.errors import Terminated, UserError, in_one_line, nearest
+from maeseg.errors import Terminated, UserError, nearest
 from maeseg.runs.layout import CONFIG
 from maeseg.types import CUSTOM_LOSS
+from maeseg.utils.failures import failure_line
 from maeseg.utils.parsing import add_options, check_values, one_line, options_of, typed_options
+from maeseg.utils.streams import (
+    LineFormatter,
+    OutputClosed,
+    prepare_streams,
+    print_line,
+    printing,
+    warnings_in_one_line,
+)
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -34,39 +42,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after the program's name; those of the process if None.
 
     Returns:
-        Exit code: 0, 2 for an error that the user can correct (one line on standard error names it), 130 for Ctrl-C,
-        143 for SIGTERM.
+        Exit code: 0, 2 for an error that the user can correct, and for one of memory, a disk or a path (one line on
+        standard error names it), 130 for Ctrl-C, 143 for SIGTERM, 141 if the reader of the output has ended.
     """
     options: dict[str, Any] = {}
-    print_anything()
-    reports = os.environ.get("LOCAL_RANK", "0") == "0"  # one of several processes
-    # One line for errors of the user; any other exception is a bug and keeps its traceback.
+    prepare_streams()
     try:
-        with terminable():
+        with warnings_in_one_line(), terminable():
             command, options = parse(list(sys.argv[1:] if argv is None else argv))
-            logging.basicConfig(format="%(message)s", stream=sys.stderr)
-            # Of other libraries, warnings alone.
-            logging.getLogger("maeseg").setLevel(logging.INFO if reports else logging.WARNING)
-            logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the reader of the file reports what matters
-            tune_allocator()
-            result = COMMANDS[command](**options)
-            if reports:
-                print_result(command, options, result)
+            run(command, options)
     except UserError as error:
-        line = in_one_line(error)  # a file's name may have several
-        print(f"maeseg: {line}", file=sys.stderr)
+        print_line(f"maeseg: {error}")
         return EXIT_USER_ERROR
+    except OutputClosed as error:
+        return int(str(error))
     except (KeyboardInterrupt, Terminated) as error:
-        print(f"maeseg: stopped{'; go on with --resume' if 'resume' in options else ''}", file=sys.stderr)
+        print_line(f"maeseg: stopped{'; go on with --resume' if 'resume' in options else ''}")
         return EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
+    except Exception as error:  # a failure of the machine is one line; any other is a bug and keeps its traceback
+        if not (line := failure_line(error, options)):
+            raise
+        print_line(f"maeseg: {line}")
+        return EXIT_USER_ERROR
     return 0
 
 
-def print_anything() -> None:
-    """Make standard streams escape characters that the terminal's encoding lacks, such as bytes that are not UTF-8."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+def run(command: str, options: Mapping[str, Any]) -> None:
+    """Run a command and print its result."""
+    reports = os.environ.get("LOCAL_RANK", "0") == "0"  # one of several processes
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(handlers=[handler])
+    # Of other libraries, warnings alone.
+    logging.getLogger("maeseg").setLevel(logging.INFO if reports else logging.WARNING)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the reader of the file reports what matters
+    tune_allocator()
+    result = COMMANDS[command](**options)
+    if reports:
+        with printing():
+            print_result(command, options, result)
 
 
 @contextlib.contextmanager
@@ -102,7 +116,8 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
     own_words = normalize(COMMANDS[given], argv[1:]) if given in COMMANDS else []
     words = [given, *resumed_config(given, own_words), *own_words]
     try:
-        found = parser.parse_args(words)
+        with printing():  # help and the version
+            found = parser.parse_args(words)
     except ArgumentError as error:
         raise UserError(one_line(error, COMMANDS[given])) from error
     except (RecursionError, ValueError, TypeError, KeyError, AttributeError) as error:  # of a --config that is no text

@@ -1,7 +1,14 @@
 """Exceptions of the package, and suggestions for misspelled names."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories that a terminal obeys or hides: control, format (of direction too), surrogates, line ends."""
+
+JOINERS = frozenset("\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
+"""Format characters that some scripts and emoji need."""
 
 
 class UserError(Exception):
@@ -33,15 +40,37 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {', '.join(matches)}?" if matches else ""
 
 
+def printable(text: str, keep: str = "") -> str:
+    r"""Text for a terminal: names of files may hold characters that move its cursor, clear it or reorder a line.
+
+    Args:
+        text: Any text.
+        keep: Characters to keep, such as the line ends of a text of several lines.
+
+    Returns:
+        The text with each unprintable character as Python's escape sequence, such as ``\x1b`` or ``\n``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode() if _unprintable(character) and character not in keep else character
+        for character in text
+    )
+
+
+def _unprintable(character: str) -> bool:
+    return unicodedata.category(character) in UNPRINTABLE and character not in JOINERS
+
+
 def in_one_line(error: BaseException) -> str:
-    """The message of an error in one line; the name of its type if it has no message."""
-    return " ".join(filter(None, map(str.strip, str(error).splitlines()))) or type(error).__name__
+    """The message of an error, often of another library, in one printable line; its type if it has no message."""
+    return printable(" ".join(filter(None, map(str.strip, str(error).splitlines())))) or type(error).__name__
 
 
 def first_line(error: BaseException, limit: int = 160) -> str:
     """The first line of a long message, such as PyTorch's, shortened; the name of its type if it has no message."""
     lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:limit]
+    return printable(lines[0] if lines else type(error).__name__)[:limit]
 
 
 def reason(error: OSError) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maeseg.cli import main
+from maeseg.errors import printable
 
 SECONDS = 10
 MEGABYTES = 1024
@@ -75,6 +76,8 @@ def run(words: Sequence[object], leaves: Path) -> Ending:
 def _judge(code: int | None, said: str, leaves: Path, megabytes: float) -> str:
     if megabytes > MEGABYTES:
         return f"took {megabytes:.0f} MB"
+    if printable(said, keep="\n") != said:
+        return f"control characters: {said!r}"
     if code == 0:
         return ""
     if code != 2:

@@ -11,8 +11,9 @@ from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes, default_colors
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
-from maeseg.models.network_spec import MAX_SIDE, MAX_WIDTH, NetworkSpec, build
+from maeseg.models.network_spec import MAX_WIDTH, NetworkSpec, build
 from maeseg.models.spec_metadata import NETWORK_SPEC, read_spec, spec_metadata
+from maeseg.models.unet import MAX_SIDE
 
 RANGED = Classes(("a", "b"), (0, 7), default_colors(2), members=(((0, 3),), ((7, 9),)), ignored=((4, 4),))
 PLAIN = NetworkSpec("segmentation", "test_resnet", (8, 8, 8, 8, 8), (64, 96))

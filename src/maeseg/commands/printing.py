@@ -20,28 +20,37 @@ def print_result(command: str, options: Mapping[str, Any], result: Any) -> None:
     Raises:
         UserError: The question that ``check`` ends with.
     """
-    from rich.console import Console
+    from maeseg.utils.terminal import ResultConsole
 
     if command in PRINTERS:
-        PRINTERS[command](Console(), options, result)
+        PRINTERS[command](ResultConsole(), options, result)
+
+
+def print_line(console: "Console", line: str) -> None:
+    """Print a line that may hold names of files, without wrapping."""
+    from maeseg.utils.terminal import shown
+
+    console.print(shown(line), soft_wrap=True)
 
 
 def print_figures(console: "Console", options: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
     """Print the figures of ``finetune`` and ``evaluate`` as a table."""
     from rich.table import Table
 
+    from maeseg.utils.terminal import shown
+
     heading = f"evaluate {options['run']}" if "run" in options else f"finetune {options['out']}"
     measured = f": {figures['measured']}" if "measured" in figures else ""
-    console.print(f"{heading}{measured}", soft_wrap=True, markup=False)
+    print_line(console, f"{heading}{measured}")
     table = Table()
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in figures.items():
         if name not in ("classes", "measured"):
-            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+            table.add_row(shown(name), shown(f"{value:.4f}" if isinstance(value, float) else str(value)))
     for name, of_class in figures.get("classes", {}).items():
         iou = of_class["iou"]
-        table.add_row(f"iou of {name}", "not there" if iou is None else f"{iou:.4f}")
+        table.add_row(shown(f"iou of {name}"), "not there" if iou is None else f"{iou:.4f}")
     console.print(table)
 
 
@@ -52,14 +61,15 @@ def print_summary_of_data(console: "Console", options: Mapping[str, Any], found:
         UserError: The question to settle before the data can be used.
     """
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table(title=Text(f"check {options['data']}"), show_header=False)
+    from maeseg.utils.terminal import shown
+
+    table = Table(title=shown(f"check {options['data']}"), show_header=False)
     for heading, line in found.lines.items():
-        table.add_row(heading, Text(line))
+        table.add_row(shown(heading), shown(line))
     console.print(table)
     for fault in found.faults:
-        console.print(fault, soft_wrap=True, markup=False, highlight=False)
+        print_line(console, str(fault))
     if found.question:
         raise found.question
 
@@ -81,7 +91,7 @@ def print_demo(console: "Console", options: Mapping[str, Any], report: Path) -> 
 
 def print_report(console: "Console", options: Mapping[str, Any], report: Path) -> None:
     """Print the place of a report."""
-    console.print(f"report: {report}", soft_wrap=True)
+    print_line(console, f"report: {report}")
 
 
 def print_recipe(console: "Console", options: Mapping[str, Any], reports: Sequence[Path]) -> None:
@@ -89,39 +99,39 @@ def print_recipe(console: "Console", options: Mapping[str, Any], reports: Sequen
     for report in reports:
         print_report(console, options, report)
     if options["dry_run"]:
-        console.print(f"{options['file']}: every step can be run")
+        print_line(console, f"{options['file']}: every step can be run")
 
 
 def print_encoders(console: "Console", options: Mapping[str, Any], found: "Sequence[Support]") -> None:
     """Print a line for each encoder, and totals."""
     for each in found:
         size = f"stride {each.stride or '?'}, {(each.parameters or 0) / 1e6:.1f} M parameters"
-        console.print(f"{each.name}: {each.refusal or 'works'} ({size})", soft_wrap=True, markup=False, highlight=False)
+        print_line(console, f"{each.name}: {each.refusal or 'works'} ({size})")
     works = sum(not each.refusal for each in found)
-    console.print(f"{works} of {len(found)} work, {len(found) - works} are refused")
+    print_line(console, f"{works} of {len(found)} work, {len(found) - works} are refused")
 
 
 def print_export(console: "Console", options: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     """Print the files of ``export``, and the largest difference from PyTorch."""
-    console.print(f"written: {result['out']}, and its card {result['card']}", soft_wrap=True)
+    print_line(console, f"written: {result['out']}, and its card {result['card']}")
     if "largest_difference" in result:
-        console.print(f"largest difference from PyTorch: {result['largest_difference']:.1e} of a probability")
+        print_line(console, f"largest difference from PyTorch: {result['largest_difference']:.1e} of a probability")
 
 
 def print_suggestion(console: "Console", options: Mapping[str, Any], images: Sequence[Path]) -> None:
     """Print the number of suggested images and the place of their contact sheet."""
     sheet = Path(options["out"]) / "contact_sheet.png"
-    console.print(f"{len(images)} images to label next: {sheet}", soft_wrap=True)
+    print_line(console, f"{len(images)} images to label next: {sheet}")
 
 
 def print_images(console: "Console", options: Mapping[str, Any], count: int) -> None:
     """Print the number of images that ``predict`` or ``reconstruct`` wrote."""
-    console.print(f"{count} images written to {options['out']}", soft_wrap=True)
+    print_line(console, f"{count} images written to {options['out']}")
 
 
 def print_run_folder(console: "Console", options: Mapping[str, Any], result: None) -> None:
     """Print the place of a run folder."""
-    console.print(f"run folder: {options['out']}", soft_wrap=True)
+    print_line(console, f"run folder: {options['out']}")
 
 
 PRINTERS: Mapping[str, Printer] = {

@@ -21,6 +21,7 @@ from maeseg.comparison.wording import (
     scope_sentence,
     time_sentence,
 )
+from maeseg.utils.terminal import shown
 
 
 def print_summary(folder: Path, console: Console) -> None:
@@ -29,9 +30,10 @@ def print_summary(folder: Path, console: Console) -> None:
     console.print(_table(comparison))
     for heading, sentences in _sentences(comparison).items():
         if sentences:
-            console.print(f"\n{heading}", style="bold", markup=False)
+            console.print()
+            console.print(shown(heading, "bold"))
         for sentence in sentences:
-            console.print(sentence, markup=False, highlight=False)
+            console.print(shown(sentence))
 
 
 def _table(comparison: Comparison) -> Table:
@@ -49,7 +51,7 @@ def _table(comparison: Comparison) -> Table:
         for init in comparison.inits:
             if (init, count) in means["iou"]:
                 cells = [_spread(means[metric][init, count]) for metric in METRICS]
-                table.add_row(str(count), init, str(means["iou"][init, count].n), *cells)
+                table.add_row(str(count), shown(init), str(means["iou"][init, count].n), *cells)
     return table
 
 

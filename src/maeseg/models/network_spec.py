@@ -13,7 +13,7 @@ from torch import nn
 from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
-from maeseg.models.unet import build_unet, largest_stride
+from maeseg.models.unet import MAX_SIDE, build_unet, largest_stride
 from maeseg.utils.plain_values import entry, flag, integers, text, word
 
 Architecture = Literal["unet"]
@@ -22,8 +22,8 @@ Architecture = Literal["unet"]
 Task = Literal["reconstruction", "segmentation"]
 """Output of a network: pixels of masked patches (pre-training), or logits of classes."""
 
-MAX_WIDTH, MAX_SIDE = 4096, 8192
-"""Largest decoder width and image side that a file may ask for."""
+MAX_WIDTH = 4096
+"""Largest decoder width that a file may ask for."""
 
 MAX_VALUES = 2**28
 """Largest number of values of an input image that a file may ask for: 1 GiB in single precision."""

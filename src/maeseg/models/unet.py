@@ -11,6 +11,10 @@ from maeseg.errors import UserError, first_line, nearest
 
 DEFAULT_ENCODER = "resnet18"
 DEFAULT_IMAGE_SIZE = 224
+
+MAX_SIDE = 8192
+"""Most pixels on a side of a network's input."""
+
 MIN_PATCHES = 6
 """Patches along a side of an image that pre-training has at the least, unless another patch side is asked for."""
 
@@ -85,11 +89,15 @@ def as_size(image_size: int | Sequence[int], option: str = "image_size") -> tupl
     """A side or [height, width], as an option has it, as (height, width).
 
     Raises:
-        UserError: It is neither.
+        UserError: It is neither, or too large.
     """
     sides = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
     if len(sides) != 2:
         raise UserError(f"--{option} {sides} must be one side or [height, width], such as 224 or [192, 256]")
+    if max(sides) > MAX_SIDE:
+        raise UserError(
+            f"--{option} {list(sides)} has more than {MAX_SIDE} pixels on a side: give a smaller one, as 256"
+        )
     return sides[0], sides[1]
 
 

@@ -26,7 +26,8 @@ Photographs of one data set differ that much: the largest of Oxford-IIIT Pet are
 UNTILED_PIXELS = 32 * 2**20
 """Largest image that is predicted without tiles unless asked: it takes some 25 bytes a pixel."""
 
-SMALLEST = 32
+SMALLEST, LARGEST = 32, 16384
+"""Range of a tile's side in pixels; larger images without tiles are ``--tile 0``."""
 
 OVERLAP = 0.25
 """Share of a tile that its neighbor covers too, unless another is asked for."""
@@ -36,8 +37,10 @@ _ROWS = 32  # blended at a time
 
 def check_tile(tile: int | Literal["auto"], overlap: float) -> None:
     """Raise a UserError unless tiles can have this side and overlap."""
-    if tile != "auto" and tile != 0 and tile < SMALLEST:
-        raise UserError(f"--tile {tile} must be auto, 0 (no tiles) or a side of at least {SMALLEST} pixels")
+    if tile != "auto" and tile != 0 and not SMALLEST <= tile <= LARGEST:
+        raise UserError(
+            f"--tile {tile} must be auto, 0 (no tiles) or a side of at least {SMALLEST} pixels and at most {LARGEST}"
+        )
     if not 0 <= overlap <= 0.75:
         raise UserError(f"--overlap {overlap} must be a share of the tile's side, from 0 to 0.75")
 

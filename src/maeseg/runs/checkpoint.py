@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maeseg.errors import UserError
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
-from maeseg.models.network_spec import MAX_SIDE, NetworkSpec, build
+from maeseg.models.network_spec import NetworkSpec, build
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size
 from maeseg.runs.checkpoint_files import check_folder_name, is_intact, newest_intact
 from maeseg.runs.layout import CHECKPOINTS, LAST
@@ -189,6 +189,4 @@ def choose_crop(
             f"--crop {list(size)} is the size that the network runs at, and --image_size {list(as_size(image_size))} "
             "says another: leave out --image_size, or --crop to resize images"
         )
-    if max(size) > MAX_SIDE:
-        raise UserError(f"--crop {list(size)} has more than {MAX_SIDE} pixels on a side: give a smaller one, as 256")
     return size

@@ -1,11 +1,13 @@
 """Progress bar on standard error, for terminals."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from maeseg.errors import printable
 
 Item = TypeVar("Item")
 
@@ -18,6 +20,11 @@ def show_progress(items: Iterable[Item], description: str, total: int | None = N
         description: Text before the bar.
         total: Number of items, if ``items`` has no length.
     """
-    if not sys.stderr.isatty():
-        return items
-    return track(items, description=description, total=total, console=Console(stderr=True), transient=True)
+    return _tracked(items, description, total) if sys.stderr.isatty() else items
+
+
+def _tracked(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
+    text = TextColumn("{task.description}", markup=False)  # a name of a file may look like markup
+    columns = (text, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield from bar.track(items, total, description=printable(description))

@@ -17,6 +17,9 @@ ENTRY_POINTS = "maeseg.sources"
 DATASET = "dataset"
 """Prefix by which config.yaml and checkpoints name a dataset object that was passed from Python."""
 
+MOST_SYNTHETIC = 1_000_000
+"""Most images of ``synthetic:COUNT``: each is painted when it is checked."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]+")
 
 
@@ -95,8 +98,10 @@ def _open_synthetic(root: str, *, labeled: bool, test: bool, download: bool) -> 
 
     if not root:
         return Synthetic(test=test)
-    if not (root.isascii() and root.isdigit() and int(root) > 0):
+    if not (root.isascii() and root.isdigit() and root.strip("0")):
         raise ValueError(f"{root!r} is not a number of images; write synthetic:700")
+    if len(root) > len(str(MOST_SYNTHETIC)) or int(root) > MOST_SYNTHETIC:
+        raise ValueError(f"{root} is more than {MOST_SYNTHETIC} images; write synthetic:700")
     return Synthetic(int(root), test=test)
 
 
