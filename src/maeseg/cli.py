@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maeseg.utils.regular_files import NotRegularError, check_regular, read_text
 import maeseg
 from maeseg.commands.printing import print_result
 from maeseg.commands.registry import COMMANDS
@@ -100,6 +101,7 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
         raise UserError(f"{given!r} is not a command{nearest(given, COMMANDS)} (all of them: maeseg --help)")
     parser = make_parser(given, version() if "--version" in argv else "")
     own_words = normalize(COMMANDS[given], argv[1:]) if given in COMMANDS else []
+    check_config(own_words)
     words = [given, *resumed_config(given, own_words), *own_words]
     try:
         found = parser.parse_args(words)
@@ -159,6 +161,23 @@ def normalize(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     return result
 
 
+def values_of(words: Sequence[str]) -> dict[str, str]:
+    """Values of options by name, ``--out RUN`` or ``--out=RUN``, before they are parsed."""
+    return dict(itertools.pairwise(words)) | dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def check_config(words: Sequence[str]) -> None:
+    """Raise a UserError for a ``--config`` that is a pipe or device: the parser would wait for its end."""
+    config = values_of(words).get("--config")
+    try:
+        if config is not None:
+            check_regular(Path(config))
+    except NotRegularError as error:
+        raise UserError(f"--config {config} cannot be read: {error.strerror}; give a YAML file of options") from error
+    except (OSError, ValueError):  # the parser's error says more
+        return
+
+
 def resumed_config(command: str, words: Sequence[str]) -> list[str]:
     """Words that read the options of a resumed run, so that ``--out RUN --resume`` is enough.
 
@@ -169,12 +188,12 @@ def resumed_config(command: str, words: Sequence[str]) -> list[str]:
     """
     import yaml
 
-    values = dict(itertools.pairwise(words)) | dict(word.split("=", 1) for word in words if "=" in word)
+    values = values_of(words)
     config = Path(values.get("--out", "")) / CONFIG
     if values.get("--resume") != "true" or "--out" not in values or "--config" in values or not config.is_file():
         return []
     try:
-        options = yaml.safe_load(config.read_text(encoding="utf-8"))
+        options = yaml.safe_load(read_text(config))
         custom = custom_loss(options)
         typed_options(COMMANDS[command], {**options, "loss": "dice"} if custom else options)
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError, UserError):
