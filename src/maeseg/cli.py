@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maeseg.utils.regular_files import NotRegularError, check_regular, read_text
 import maeseg
 from maeseg.commands.printing import print_result
 from maeseg.commands.registry import COMMANDS
@@ -21,11 +20,13 @@ from maeseg.errors import Terminated, UserError, in_one_line, nearest
 from maeseg.runs.layout import CONFIG
 from maeseg.types import CUSTOM_LOSS
 from maeseg.utils.parsing import add_options, check_values, one_line, options_of, typed_options
+from maeseg.utils.regular_files import NotRegularError, check_regular, read_text
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+AGAIN_SECONDS = 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,19 +73,39 @@ def print_anything() -> None:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Make SIGTERM end the command by an exception, as Ctrl-C does; training saves its state first."""
+    """Make SIGTERM end the command by an exception, as Ctrl-C does; training saves its state first.
+
+    Python drops an exception that a signal raises inside a destructor or a callback; then it is raised again.
+
+    Raises:
+        Terminated: SIGTERM was received, even if the command came to its end all the same.
+    """
+    asked = False
 
     def end(signum: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
         raise Terminated
+
+    def raise_again(dropped: "sys.UnraisableHookArgs") -> None:
+        if isinstance(dropped.exc_value, Terminated) and hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, end)
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        else:
+            hook(dropped)
 
     if threading.current_thread() is not threading.main_thread():  # where Python allows no handler
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before, hook = signal.signal(signal.SIGTERM, end), sys.unraisablehook
+    sys.unraisablehook = raise_again
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook
+    if asked:
+        raise Terminated
 
 
 def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:

@@ -80,11 +80,11 @@ def test_deep_metadata(depth: int, tmp_path: Path) -> None:
     deep = "[" * depth + "]" * depth
     for content in (deep, json.dumps({"task": 0}).replace("0", deep)):
         file = write_red_onnx(tmp_path / "red.onnx", metadata={NETWORK_SPEC: content})
-        with pytest.raises(UserError, match="red.onnx does not describe its network"):
+        with pytest.raises(UserError, match=r"red.onnx does not describe its network"):
             open_onnx(file, "red.onnx")
 
 
 def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.onnx")
-    with pytest.raises(UserError, match="pipe.onnx cannot be read .it is a pipe"):
+    with pytest.raises(UserError, match=r"pipe.onnx cannot be read .it is a pipe"):
         open_onnx(tmp_path / "pipe.onnx", "pipe.onnx")

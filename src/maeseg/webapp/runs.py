@@ -100,7 +100,7 @@ def _run_folders(root: Path) -> Iterator[Path]:
 
 
 def _name(root: Path, path: Path) -> str:
-    """A name that can be sent and asked for; bytes that are not UTF-8 are escaped, as ``\\xff``."""
+    r"""A name that can be sent and asked for; bytes that are not UTF-8 are escaped, as ``\xff``."""
     name = path.relative_to(root).as_posix() if path != root else path.resolve().name
     return os.fsencode(name).decode(errors="backslashreplace")
 

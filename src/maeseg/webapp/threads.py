@@ -47,7 +47,7 @@ async def in_thread(seconds: float, function: Callable[..., Result], *arguments:
     threading.Thread(target=call, daemon=True).start()
     try:
         return await asyncio.wait_for(future, seconds)
-    except asyncio.TimeoutError as error:
+    except TimeoutError as error:
         if future.done() and not future.cancelled():  # the function's own
             raise
         raise HTTPException(504, f"no answer after {seconds:g} seconds: is the drive of the runs connected?") from error
