@@ -354,17 +354,8 @@ def run_folders(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
 def special_files(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     """A case of another kind, one of whose files is a pipe, a socket, an endless device or a folder."""
     makers = (
-        images,
-        training_images,
-        labels,
-        descriptions,
-        annotations,
-        checkpoints,
-        weights,
-        shards,
-        configs,
-        recipes,
-    )
+        images, training_images, labels, descriptions, annotations, checkpoints, weights, shards, configs, recipes,
+    )  # fmt: skip
     case: Case = draw(draw(st.sampled_from((*makers, run_folders)))(seeds, root))
     file = draw(st.sampled_from(sorted(path for path in root.rglob("*") if path.is_file())))
     file.unlink()

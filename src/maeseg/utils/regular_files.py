@@ -7,9 +7,9 @@ is an ``OSError``, so that a reader reports it as any other file that cannot be 
 
 import os
 import stat
-from io import BufferedReader, TextIOWrapper
+from io import TextIOWrapper
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"),
@@ -28,7 +28,7 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: It cannot be opened, or is not a regular file.
     """
-    return cast(BufferedReader, open(path, "rb", opener=_open))
+    return open(path, "rb", opener=_open)
 
 
 def open_text(
@@ -39,7 +39,7 @@ def open_text(
     Raises:
         OSError: It cannot be opened, or is not a regular file.
     """
-    return cast(TextIOWrapper, open(path, encoding=encoding, errors=errors, newline=newline, opener=_open))
+    return open(path, encoding=encoding, errors=errors, newline=newline, opener=_open)
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
