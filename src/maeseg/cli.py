@@ -20,6 +20,7 @@ from maeseg.runs.layout import CONFIG
 from maeseg.types import CUSTOM_LOSS
 from maeseg.utils.failures import failure_line
 from maeseg.utils.parsing import add_options, check_values, one_line, options_of, typed_options
+from maeseg.utils.regular_files import NotRegularError, check_regular, read_text
 from maeseg.utils.streams import (
     LineFormatter,
     OutputClosed,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+AGAIN_SECONDS = 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,19 +87,39 @@ def run(command: str, options: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Make SIGTERM end the command by an exception, as Ctrl-C does; training saves its state first."""
+    """Make SIGTERM end the command by an exception, as Ctrl-C does; training saves its state first.
+
+    Python drops an exception that a signal raises inside a destructor or a callback; then it is raised again.
+
+    Raises:
+        Terminated: SIGTERM was received, even if the command came to its end all the same.
+    """
+    asked = False
 
     def end(signum: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
         raise Terminated
+
+    def raise_again(dropped: "sys.UnraisableHookArgs") -> None:
+        if isinstance(dropped.exc_value, Terminated) and hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, end)
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        else:
+            hook(dropped)
 
     if threading.current_thread() is not threading.main_thread():  # where Python allows no handler
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before, hook = signal.signal(signal.SIGTERM, end), sys.unraisablehook
+    sys.unraisablehook = raise_again
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook
+    if asked:
+        raise Terminated
 
 
 def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
@@ -114,6 +136,7 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
         raise UserError(f"{given!r} is not a command{nearest(given, COMMANDS)} (all of them: maeseg --help)")
     parser = make_parser(given, version() if "--version" in argv else "")
     own_words = normalize(COMMANDS[given], argv[1:]) if given in COMMANDS else []
+    check_config(own_words)
     words = [given, *resumed_config(given, own_words), *own_words]
     try:
         with printing():  # help and the version
@@ -174,6 +197,23 @@ def normalize(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     return result
 
 
+def values_of(words: Sequence[str]) -> dict[str, str]:
+    """Values of options by name, ``--out RUN`` or ``--out=RUN``, before they are parsed."""
+    return dict(itertools.pairwise(words)) | dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def check_config(words: Sequence[str]) -> None:
+    """Raise a UserError for a ``--config`` that is a pipe or device: the parser would wait for its end."""
+    config = values_of(words).get("--config")
+    try:
+        if config is not None:
+            check_regular(Path(config))
+    except NotRegularError as error:
+        raise UserError(f"--config {config} cannot be read: {error.strerror}; give a YAML file of options") from error
+    except (OSError, ValueError):  # the parser's error says more
+        return
+
+
 def resumed_config(command: str, words: Sequence[str]) -> list[str]:
     """Words that read the options of a resumed run, so that ``--out RUN --resume`` is enough.
 
@@ -184,12 +224,12 @@ def resumed_config(command: str, words: Sequence[str]) -> list[str]:
     """
     import yaml
 
-    values = dict(itertools.pairwise(words)) | dict(word.split("=", 1) for word in words if "=" in word)
+    values = values_of(words)
     config = Path(values.get("--out", "")) / CONFIG
     if values.get("--resume") != "true" or "--out" not in values or "--config" in values or not config.is_file():
         return []
     try:
-        options = yaml.safe_load(config.read_text(encoding="utf-8"))
+        options = yaml.safe_load(read_text(config))
         custom = custom_loss(options)
         typed_options(COMMANDS[command], {**options, "loss": "dice"} if custom else options)
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError, UserError):

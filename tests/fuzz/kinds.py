@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import shutil
+import stat
 import string
 import warnings
 from collections.abc import Callable
@@ -348,6 +350,25 @@ def run_folders(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     return ("report", "--run", run), run / "report.html"
 
 
+@st.composite
+def special_files(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """A case of another kind, one of whose files is a pipe, a socket, an endless device or a folder."""
+    makers = (
+        images, training_images, labels, descriptions, annotations, checkpoints, weights, shards, configs, recipes,
+    )  # fmt: skip
+    case: Case = draw(draw(st.sampled_from((*makers, run_folders)))(seeds, root))
+    file = draw(st.sampled_from(sorted(path for path in root.rglob("*") if path.is_file())))
+    file.unlink()
+    kind = draw(st.sampled_from(["pipe", "socket", "device", "folder"]))
+    if kind == "device":
+        file.symlink_to("/dev/zero")
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        os.mknod(file, 0o600 | (stat.S_IFIFO if kind == "pipe" else stat.S_IFSOCK))
+    return case
+
+
 KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] = {
     "images": (images, 900),
     "images in training": (training_images, 100),
@@ -362,5 +383,6 @@ KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] =
     "configs": (configs, 150),
     "recipes": (recipes, 200),
     "run folders": (run_folders, 130),
+    "special files": (special_files, 200),
 }
-"""Every kind, with how many of it a whole campaign tries: 3,050 in all."""
+"""Every kind, with how many of it a whole campaign tries: 3,250 in all."""

@@ -103,7 +103,7 @@ def read_list(compare: Path) -> list[Contrast]:
         UserError: It lacks a column, or holds a value of the wrong kind or a picture outside of its folder.
     """
     file = compare / CONTRASTS / CONTRAST_LIST
-    return read_table(file, _COLUMNS, "compare", _parse) if file.is_file() else []
+    return read_table(file, _COLUMNS, "compare", _parse) if file.exists() else []
 
 
 def _parse(cells: dict[str, str]) -> Contrast:

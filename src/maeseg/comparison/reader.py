@@ -139,7 +139,7 @@ def read_comparison(folder: Path) -> Comparison:
     """
     info = open_run(folder).info
     facts = info.get("pretraining")
-    rows = read_results(folder / RESULTS) if own_file(folder, RESULTS).is_file() else []
+    rows = read_results(folder / RESULTS) if own_file(folder, RESULTS).exists() else []
     for row in rows:
         own_file(folder, row.run)
     validations = {row.run: read_validation(folder / row.run) for row in rows}

@@ -32,6 +32,7 @@ from maeseg.models.unet import (
     largest_stride,
 )
 from maeseg.utils.parsing import options_of, typed_options
+from maeseg.utils.regular_files import read_text
 
 READS_A_STEP = ("weights", "run", "inits")
 """Options that may name what an earlier step wrote."""
@@ -105,7 +106,7 @@ def _checked(command: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(file))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"--file {file} cannot be read as YAML ({in_one_line(error)}): correct it") from error
     if not isinstance(content, dict) or not isinstance(content.get("steps"), list) or not content["steps"]:

@@ -46,7 +46,7 @@ def _stored_content(source: Source, index: int) -> str:
     """Hash the bytes of an image's file, or its name if the file cannot be read or holds other images too."""
     path, offset = (source.places(index) or [(Path(), 1)])[0]
     try:
-        if not offset and path.is_file():  # reading a pipe could block forever
+        if not offset:
             return digest_file(path)
     except OSError:  # the check has reported it already
         pass

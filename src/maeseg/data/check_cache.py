@@ -19,6 +19,7 @@ from maeseg.data.image_files import DataError
 from maeseg.errors import UserError
 from maeseg.utils.distributed import usable_cores
 from maeseg.utils.progress import show_progress
+from maeseg.utils.regular_files import read_text
 from maeseg.utils.system import cache_folder
 
 log = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ def _cache_file(name: str) -> Path:
 
 def _read_cache(file: Path, restore: Callable[[dict[str, Any]], Found]) -> dict[str, Found]:
     try:
-        form, *lines = file.read_text(encoding="ascii").split("\n")
+        form, *lines = read_text(file, "ascii").split("\n")
         if form != _FORMAT:
             return {}
         return {mark: restore(json.loads(facts)) for mark, facts in (line.split(" ", 1) for line in lines)}

@@ -13,6 +13,7 @@ from maeseg.errors import UserError, in_one_line, reason
 from maeseg.labels.classes import BINARY, MOST, Classes, Range, default_colors, one, pack
 from maeseg.labels.colors import with_distinct_colors
 from maeseg.types import BORDER, BorderRule
+from maeseg.utils.regular_files import open_regular
 
 FORMS = (
     "a YAML list of names in the order of the labels' values ([background, road, car]), names with values (road: 1) or "
@@ -34,7 +35,7 @@ def read_classes(file: Path) -> Classes:
         UserError: The file cannot be read or is not a list of classes.
     """
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             content = stream.read(_LONGEST + 1)
     except OSError as error:
         raise UserError(f"--classes {file} cannot be read ({reason(error)}): give {FORMS}") from error

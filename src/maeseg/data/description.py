@@ -33,6 +33,7 @@ from maeseg.data.label_files import Reading
 from maeseg.data.label_rules import LabelRule, Orientation, write_range
 from maeseg.errors import UserError, in_one_line, nearest, reason
 from maeseg.labels.classes import BINARY, Classes, Codes, Range, unpack
+from maeseg.utils.regular_files import open_regular
 
 SUFFIXES = (".yaml", ".yml")
 _OF_YOLO = ("names", "nc")  # YOLO's classes exclude the background; the reader of its annotations uses them
@@ -105,7 +106,7 @@ def read_description_lines(file: Path) -> dict[Any, Any]:
         UserError: The file cannot be read, or is not a YAML mapping.
     """
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             content = stream.read(_LONGEST + 1)
         if len(content) > _LONGEST:
             raise UserError(f"--data {file} is not a description of a data set: it is larger than 1 MB")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from maeseg.data.pixel_facts import PixelFacts
+from maeseg.utils.regular_files import open_regular
 
 ProvidedSplit = Literal["train", "val", "test"]
 """Split that a data set itself assigns to an image."""
@@ -56,7 +57,7 @@ def digest_file(path: Path) -> str:
         OSError: The file cannot be read.
     """
     hasher = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_BLOCK):
             hasher.update(block)
     return hasher.hexdigest()

@@ -2,7 +2,6 @@
 
 import io
 import os
-import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from maeseg.data.png import without_long_texts
 from maeseg.errors import UserError, in_one_line
+from maeseg.utils.regular_files import NotRegularError, open_regular
 
 SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif",
@@ -117,9 +117,7 @@ def open_bytes(file: Path | io.BytesIO, name: str) -> Iterator[BinaryIO]:
                 raise _empty(name)
             yield file
             return
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise DataError(f"{name} is not a regular file: remove it")  # reading a pipe could block forever
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             if not os.fstat(stream.fileno()).st_size:
                 raise _empty(name)
             yield stream
@@ -127,6 +125,8 @@ def open_bytes(file: Path | io.BytesIO, name: str) -> Iterator[BinaryIO]:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{name} does not exist: restore it or correct the path") from error
+    except NotRegularError as error:
+        raise DataError(f"{name} cannot be read: {error.strerror}; remove it") from error
     except PermissionError as error:
         raise DataError(f"{name} cannot be read: permission denied; allow reading it") from error
     # for a damaged file decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from maeseg.data.annotations.mat import read_mat_label
 from maeseg.data.image_files import MAX_PIXELS, DataError, opened
 from maeseg.errors import in_one_line
+from maeseg.utils.regular_files import check_regular, open_regular
 
 Reading = Literal["values", "shown", "alpha", "colors"]
 """Values of a label file that encode the classes: gray levels or palette indices as stored (``values``); gray levels
@@ -124,6 +125,7 @@ def plain_label(values_HW: NDArray[np.generic]) -> DecodedLabel:
 
 def _load_array(path: Path) -> NDArray[np.generic]:
     try:
+        check_regular(path)
         mapped: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
         if mapped.ndim != 2 or mapped.size > MAX_PIXELS or mapped.dtype.kind not in "buif":
             raise DataError(
@@ -139,7 +141,7 @@ def _load_array(path: Path) -> NDArray[np.generic]:
 
 def _decode_tiff(path: Path) -> DecodedLabel | None:
     try:
-        with warnings.catch_warnings(action="ignore"), tifffile.TiffFile(path) as tiff:
+        with warnings.catch_warnings(action="ignore"), open_regular(path) as file, tifffile.TiffFile(file) as tiff:
             page = tiff.pages.first
             if len(tiff.pages) > 1:
                 raise DataError(f"{path} has {len(tiff.pages)} pages: export a label with one page for each image")

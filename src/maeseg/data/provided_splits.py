@@ -11,6 +11,7 @@ from maeseg.data.image_files import DataError
 from maeseg.data.layouts import Pair, plain
 from maeseg.data.splits import read_names
 from maeseg.errors import UserError
+from maeseg.utils.regular_files import open_text
 
 
 def read_splits(description: DataDescription, pairs: Sequence[Pair]) -> list[ProvidedSplit | None]:
@@ -106,7 +107,7 @@ def _group_of(match: "re.Match[str] | None") -> str | None:
 def _listed_groups(file: Path) -> Mapping[str, str]:
     """Read groups by name from a CSV file whose first two columns are name and group."""
     try:
-        with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as lines:
+        with open_text(file, "utf-8-sig", "surrogateescape", newline="") as lines:
             return {plain(row[0].strip()): row[1].strip() for row in csv.reader(lines) if len(row) > 1}
     except (OSError, csv.Error) as error:
         raise DataError(f"groups: {file} cannot be read ({error}): give a CSV file of names and groups") from error

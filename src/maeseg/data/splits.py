@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from maeseg.errors import UserError
 from maeseg.types import Held
+from maeseg.utils.regular_files import read_text
 
 Item = TypeVar("Item")
 
@@ -181,7 +182,7 @@ def read_names(file: Path, origin: str, alternatives: str = "") -> list[str]:
         UserError: The file cannot be read, or is empty.
     """
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_text(file, "utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{origin} {file} is not a readable text file: give {alternatives}a file that lists images, one per line"

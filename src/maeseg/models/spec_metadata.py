@@ -51,4 +51,7 @@ def read_spec(metadata: Mapping[str, str], origin: str) -> NetworkSpec | None:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{NETWORK_SPEC} is not JSON") from error
-    return NetworkSpec.from_dict(values, origin)
+    try:
+        return NetworkSpec.from_dict(values, origin)
+    except RecursionError as error:  # of printing a value that was shallow enough to be read
+        raise ValueError(f"{NETWORK_SPEC} is nested too deeply") from error

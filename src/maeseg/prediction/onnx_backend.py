@@ -5,6 +5,7 @@
 Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from maeseg.errors import UserError
+from maeseg.errors import UserError, reason
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.spec_metadata import NETWORK_SPEC, read_spec
+from maeseg.prediction.onnx_graph import LARGEST, check_graph
+from maeseg.utils.regular_files import open_regular
 
 NOT_OURS = "give a file of maeseg export --format onnx"
 
@@ -54,9 +57,7 @@ def open_onnx(file: Path | bytes, name: str) -> OnnxBackend:
     Raises:
         UserError: ONNX Runtime is not installed, or the file is missing, damaged or of another kind.
     """
-    if isinstance(file, Path) and not file.is_file():
-        raise UserError(f"{name} does not exist: {NOT_OURS}")
-    session = _session(file, name)
+    session = _session(file if isinstance(file, bytes) else _read(file, name), name)
     try:
         spec = read_spec(session.get_modelmeta().custom_metadata_map, name)
     except ValueError as error:
@@ -67,15 +68,32 @@ def open_onnx(file: Path | bytes, name: str) -> OnnxBackend:
     return OnnxBackend(session, spec)
 
 
-def _session(file: Path | bytes, name: str) -> Any:
+def _read(file: Path, name: str) -> bytes:
+    """Content of a file; ONNX Runtime gets no path, so that it opens nothing itself."""
     try:
+        with open_regular(file) as stream:
+            if os.fstat(stream.fileno()).st_size > LARGEST:
+                raise UserError(f"{name} is larger than 2 GB: {NOT_OURS}")
+            return stream.read(LARGEST)
+    except FileNotFoundError as error:
+        raise UserError(f"{name} does not exist: {NOT_OURS}") from error
+    except OSError as error:
+        raise UserError(f"{name} cannot be read ({reason(error)}): {NOT_OURS}") from error
+
+
+def _session(content: bytes, name: str) -> Any:
+    try:
+        import onnx  # noqa: F401
         import onnxruntime
     except ImportError as error:
         raise UserError(f"{name} needs ONNX Runtime: pip install 'maeseg[onnx]'") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # each of our threads runs a batch of its own
     options.log_severity_level = 4  # errors are raised, too
-    content = file if isinstance(file, bytes) else str(file)
+    try:
+        check_graph(content)
+    except ValueError as error:
+        raise UserError(f"{name} is not a network that ONNX Runtime can read ({error}): {NOT_OURS}") from error
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has a dozen kinds of its own, without a common one

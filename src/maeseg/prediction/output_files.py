@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maeseg.errors import UserError, reason
+from maeseg.utils.regular_files import read_text
 
 
 @contextmanager
@@ -65,6 +66,6 @@ def free_file(folder: Path, name: str, content: Mapping[str, Any]) -> Path:
 
 def _holds(path: Path, content: Mapping[str, Any]) -> bool:
     try:
-        return json.dumps(json.loads(path.read_text(encoding="utf-8"))) == json.dumps(content)
+        return json.dumps(json.loads(read_text(path))) == json.dumps(content)
     except (OSError, ValueError, RecursionError):  # a damaged file is another one
         return False

@@ -19,6 +19,7 @@ from maeseg.labels.classes import BINARY, Classes
 from maeseg.labels.colors import BORDER_COLOR, Color
 from maeseg.reporting.figures import INK
 from maeseg.types import BORDER
+from maeseg.utils.regular_files import NotRegularError, open_regular
 
 BACKGROUND_COLOR = (38, 43, 51)
 FOREGROUND_COLOR = (240, 240, 236)
@@ -125,8 +126,10 @@ def _address(kind: str, buffer: io.BytesIO) -> str:
 
 def _open(file: Path) -> Image.Image:
     try:
-        picture = Image.open(file, formats=("PNG",))  # Pillow runs other programs for some formats
-        picture.load()
+        with open_regular(file) as stream, Image.open(stream, formats=("PNG",)) as picture:
+            picture.load()  # of PNG alone: Pillow runs other programs for some formats
+    except NotRegularError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}; remove it, or repeat the run") from error
     except Exception as error:  # for a broken file Pillow's reader raises OSError, SyntaxError, ValueError and more
         raise UserError(f"{file} is not a readable picture: remove it, or repeat the run") from error
     return picture

@@ -117,7 +117,7 @@ def _checkpoint(run: Path, path: Path, content: Any) -> Checkpoint:
         ) from error
     try:
         known = TrainingFacts.from_dict(facts, str(run))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: of printing a value that is nested deeply
         raise UserError(f"{path} does not describe its network ({error}): give an undamaged run folder") from error
     if not isinstance(state, Mapping):
         raise UserError(f"{path} has no weights: give an undamaged run folder")

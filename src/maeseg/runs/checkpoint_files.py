@@ -11,6 +11,7 @@ import torch
 from maeseg.errors import UserError
 from maeseg.runs.layout import LAST, PREVIOUS
 from maeseg.utils.atomic_io import atomic_write
+from maeseg.utils.regular_files import open_regular
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def is_intact(path: Path) -> bool:
     Raises:
         OSError: The file cannot be opened.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         try:
             with zipfile.ZipFile(file) as archive, warnings.catch_warnings(action="ignore"):
                 if archive.testzip() is not None:

@@ -15,6 +15,7 @@ from maeseg.runs.layout import IMAGES, SKIPPED
 from maeseg.runs.reader import own_file
 from maeseg.utils.atomic_io import write_csv
 from maeseg.utils.distributed import first_process
+from maeseg.utils.regular_files import open_text
 
 _COLUMNS = ("split", "file", "content")
 _SKIPPED_COLUMNS = ("file", "reason")
@@ -90,10 +91,10 @@ def read_image_list(run: Path) -> ImageList | None:
         UserError: It is damaged, or a link to outside of the run.
     """
     file = own_file(run, IMAGES)
-    if not file.is_file():
+    if not file.exists():
         return None
     try:
-        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+        with open_text(file, errors="surrogateescape", newline="") as lines:
             head, *rows = list(csv.reader(lines))
     except (OSError, ValueError, csv.Error) as error:
         raise _damaged(file) from error

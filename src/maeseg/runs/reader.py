@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from maeseg.errors import UserError, in_one_line, reason
 from maeseg.runs.layout import CONFIG, EPOCHS, EXAMPLES, FACTS, FIGURES, has_run
+from maeseg.utils.regular_files import open_text, read_text
 
 Curves = dict[str, NDArray[np.float64]]
 """Columns of a metrics.csv by name, one value per epoch; ``nan`` where a cell is empty."""
@@ -105,7 +106,7 @@ def read_final(run: Path) -> dict[str, Any]:
         UserError: The file is broken.
     """
     file = own_file(run, FIGURES)
-    return _read_json(file) if file.is_file() else {}
+    return _read_json(file) if file.exists() else {}
 
 
 def read_finished(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -133,10 +134,10 @@ def read_curves(run: Path) -> Curves:
         UserError: It cannot be read, or a cell is no number.
     """
     file = own_file(run, EPOCHS)
-    if not file.is_file():
+    if not file.exists():
         return {}
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
+        with open_text(file, newline="") as lines:
             reader = csv.DictReader(lines, restval="")
             rows = list(reader)
         return {
@@ -192,7 +193,7 @@ def _read_config(run: Path) -> tuple[str, dict[str, Any]]:
     """The text of config.yaml and the options in it, both empty if it is missing."""
     file = own_file(run, CONFIG)
     try:
-        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        text = read_text(file) if file.exists() else ""
         options = yaml.safe_load(text)
     except OSError as error:
         raise _unreadable(file, error) from error
@@ -203,7 +204,7 @@ def _read_config(run: Path) -> tuple[str, dict[str, Any]]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
     except OSError as error:
         raise _unreadable(file, error) from error
     except (ValueError, RecursionError) as error:

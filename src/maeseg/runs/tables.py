@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from maeseg.errors import UserError, reason
 from maeseg.utils.atomic_io import write_csv
+from maeseg.utils.regular_files import open_text
 
 Row = TypeVar("Row")
 
@@ -37,7 +38,7 @@ def read_table(path: Path, columns: Sequence[str], author: str, parse: Callable[
     """
     rows = []
     try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with open_text(path, errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file, restval="")
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:

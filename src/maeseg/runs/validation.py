@@ -15,6 +15,7 @@ from maeseg.metrics.scores import BINS, Floats, ImageScores, Reliability
 from maeseg.runs.layout import CALIBRATION, CONFUSION, VALIDATION
 from maeseg.runs.reader import own_file
 from maeseg.runs.tables import read_table, write_table
+from maeseg.utils.regular_files import open_text
 
 _OF_FOREGROUND, _OF_A_CLASS = ("tp", "fp", "fn", "tn"), ("tp", "fp", "fn")
 _MEANS = ("dice_loss", "boundary_f1")
@@ -85,7 +86,7 @@ def read_validation(run: Path) -> Validation | None:
     Raises:
         UserError: It lacks a column or a row, or holds a value that is no number.
     """
-    if not own_file(run, VALIDATION).is_file():
+    if not own_file(run, VALIDATION).exists():
         return None
     names = [column.removeprefix("tp ") for column in _header(run / VALIDATION) if column.startswith("tp ")]
     columns = (*(_class_columns(names) or _OF_FOREGROUND), *_MEANS)
@@ -112,7 +113,7 @@ def read_confusion(run: Path) -> Confusion | None:
     Raises:
         UserError: It is not square, or holds a value that is no number.
     """
-    if not own_file(run, CONFUSION).is_file():
+    if not own_file(run, CONFUSION).exists():
         return None
     names = tuple(_header(run / CONFUSION)[1:])
     rows = read_table(run / CONFUSION, names, "finetune", lambda cells: [float(cells[name]) for name in names])
@@ -129,7 +130,7 @@ def read_reliability(run: Path) -> Reliability | None:
     Raises:
         UserError: It lacks a column or a row, or holds a value that is no number.
     """
-    if not own_file(run, CALIBRATION).is_file():
+    if not own_file(run, CALIBRATION).exists():
         return None
     rows = read_table(
         run / CALIBRATION, CALIBRATION_COLUMNS, "finetune", lambda cells: [float(cells[name]) for name in _COUNTED]
@@ -145,7 +146,7 @@ def _class_columns(names: Sequence[str]) -> tuple[str, ...]:
 
 def _header(file: Path) -> list[str]:
     try:
-        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+        with open_text(file, errors="surrogateescape", newline="") as lines:
             return next(csv.reader(lines), [])
     except (OSError, csv.Error):  # reading the table says what is wrong
         return []

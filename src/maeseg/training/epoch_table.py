@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from maeseg.utils.atomic_io import write_csv
+from maeseg.utils.regular_files import open_text
 
 log = logging.getLogger(__name__)
 
 
 def last_epoch(path: Path, columns: tuple[str, ...]) -> dict[str, float]:
     """Read some columns of the last row of a metrics.csv."""
-    with path.open(newline="") as file:
+    with open_text(path, newline="") as file:
         *_, row = csv.DictReader(file)
     return {name: float(row[name] or math.nan) for name in columns}
 

@@ -12,6 +12,7 @@ from maeseg.errors import UserError
 from maeseg.runs.layout import NONFINITE
 from maeseg.types import OnNonfinite
 from maeseg.utils.atomic_io import write_json
+from maeseg.utils.regular_files import read_text
 
 log = logging.getLogger(__name__)
 
@@ -73,5 +74,5 @@ class GradientGuard:
 
     def write(self, entry: dict[str, Any]) -> None:
         """Add a step to the report; a repeated step is listed once."""
-        steps = json.loads(self.report.read_text()) if self.report.exists() else []
+        steps = json.loads(read_text(self.report)) if self.report.exists() else []
         write_json(self.report, [each for each in steps if each["step"] != entry["step"]] + [entry])

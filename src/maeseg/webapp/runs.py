@@ -41,10 +41,13 @@ class FoundRun:
     def examples(self) -> dict[str, Path]:
         """The images of its examples, by number.
 
+        An image whose name is not UTF-8 cannot be asked for, and is left out.
+
         Raises:
             UserError: One is a link to outside of the run.
         """
-        return {number: files["image"] for number, files in read_examples(self.path).items() if "image" in files}
+        found = read_examples(self.path)
+        return {number: files["image"] for number, files in found.items() if "image" in files and number.isprintable()}
 
 
 class NoSuchRun(UserError):
@@ -97,7 +100,9 @@ def _run_folders(root: Path) -> Iterator[Path]:
 
 
 def _name(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix() if path != root else path.resolve().name
+    r"""A name that can be sent and asked for; bytes that are not UTF-8 are escaped, as ``\xff``."""
+    name = path.relative_to(root).as_posix() if path != root else path.resolve().name
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _look(root: Path, path: Path) -> FoundRun | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import uvicorn
 
 from maeseg.errors import UserError
+from maeseg.webapp.connections import BoundedConnection
 from maeseg.webapp.guard import LOOPBACK
 from maeseg.webapp.runs import find_runs
 from maeseg.webapp.site import make_site
@@ -34,11 +35,17 @@ def serve(root: Path, port: int) -> None:
     with listen(port) as listening:
         address = f"http://{ADDRESS}:{listening.getsockname()[1]}"
         log.info("%d run%s of %s at %s (Ctrl-C ends it)", found, "s" if found > 1 else "", root, address)
-        config = uvicorn.Config(
-            make_site(root), lifespan="off", ws="none", log_config=None, log_level="warning", access_log=False,
-            server_header=False, proxy_headers=False, limit_concurrency=_AT_ONCE, timeout_graceful_shutdown=1,
-        )  # fmt: skip
-        uvicorn.Server(config).run([listening])
+        make_server(root).run([listening])
+
+
+def make_server(root: Path) -> uvicorn.Server:
+    """Server of the page of the runs in a folder, with its limits."""
+    config = uvicorn.Config(
+        make_site(root), lifespan="off", http=BoundedConnection, ws="none", log_config=None, log_level="warning",
+        access_log=False, server_header=False, proxy_headers=False, limit_concurrency=_AT_ONCE,
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    return uvicorn.Server(config)
 
 
 def listen(port: int) -> socket.socket:

@@ -4,6 +4,8 @@ import re
 import zipfile
 from pathlib import Path
 
+from maeseg.utils.regular_files import open_regular
+
 CONVERT = "convert it to a PyTorch state dict"
 
 BEGINNINGS = (
@@ -36,7 +38,7 @@ MEMBERS = (
 
 def other_kind(path: Path) -> str:
     """Kind of a file that is not PyTorch weights, with advice; empty if the kind is not recognized."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         first = file.read(512)
     if not first:
         return "it is empty: copy or download it again"
@@ -62,6 +64,6 @@ def archive_kind(path: Path) -> str:
 
 def is_safetensors(path: Path) -> bool:
     """Return True if a file begins as safetensors: with the length of a JSON header, and the header."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         length, brace = int.from_bytes(file.read(8), "little"), file.read(1)
     return brace == b"{" and length <= path.stat().st_size - 8

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from maeseg.errors import UserError
 from maeseg.models.spec_metadata import read_spec
+from maeseg.utils.regular_files import open_regular, read_text
 from maeseg.weights.file_kinds import is_safetensors, other_kind
 from maeseg.weights.matching import USUAL
 from maeseg.weights.safe_pickle import Inert, read_inertly
@@ -49,7 +50,7 @@ def read_weights_file(path: Path) -> Any:
         if not kind:
             with (
                 warnings.catch_warnings(action="ignore"),
-                path.open("rb") as file,
+                open_regular(path) as file,
             ):  # not the path: its suffix counts
                 return torch.load(file, map_location="cpu", weights_only=True)
     except safetensors.SafetensorError as error:
@@ -125,7 +126,7 @@ def weights_in_folder(folder: Path) -> tuple[Path, str | None] | None:
     if not files:
         return None
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads(read_text(folder / "config.json"))
         encoder = str(config.get("encoder_name") or config.get("architecture")).removeprefix("tu-")
     except (OSError, ValueError, AttributeError):
         return files[0], None

@@ -21,6 +21,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from maeseg.utils.regular_files import open_regular
+
 REBUILD = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 """Functions in files that create a tensor from a storage, an offset, a size and strides."""
 PARAMETER = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
@@ -151,7 +153,7 @@ def read_archive(path: Path, names: dict[str, type[Inert]], storages: dict[str, 
 
 def read_sequence(path: Path, names: dict[str, type[Inert]], storages: dict[str, Storage]) -> Any:
     """Read the pickle in a file before PyTorch 1.6, and its storages: a count and the values of each."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         magic, _, system, content, keys = (Reader(file, names, storages).load() for _ in range(5))
         if magic != MAGIC or not system["little_endian"]:
             raise ValueError("not from torch.save, or big-endian")

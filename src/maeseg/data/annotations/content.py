@@ -1,7 +1,7 @@
 """Reading of untrusted annotation files: bounded in size, with one-line errors that name the file."""
 
 import json
-import stat
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from maeseg.data.image_files import DataError
 from maeseg.errors import reason
+from maeseg.utils.regular_files import NotRegularError, open_regular
 
 REMEDY = "correct it, or export it again"
 
@@ -25,12 +26,11 @@ def read_content(path: Path, most: int) -> bytes:
         DataError: The file is missing, too large, not readable, or a pipe or device.
     """
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
-            raise DataError(f"{path} is not a regular file: remove it")  # reading a pipe could block forever
-        if about.st_size > most:
-            raise DataError(f"{path} has {about.st_size >> 20} MB, and the maximum is {most >> 20} MB: split it")
-        return path.read_bytes()
+        with open_regular(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > most:
+                raise DataError(f"{path} has {size >> 20} MB, and the maximum is {most >> 20} MB: split it")
+            return stream.read(most)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}") from error
 
@@ -42,10 +42,10 @@ def read_start(path: Path, count: int) -> bytes:
         DataError: The file is not readable.
     """
     try:
-        if not path.is_file():
-            return b""
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return stream.read(count)
+    except NotRegularError:
+        return b""
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}") from error
 

@@ -22,6 +22,7 @@ from maeseg.data.pixel_conversion import FULL
 from maeseg.data.pixel_facts import check_pixels
 from maeseg.errors import UserError, reason
 from maeseg.labels.classes import BINARY
+from maeseg.utils.regular_files import open_regular
 
 SHARD_SUFFIX = ".tar"
 
@@ -118,7 +119,7 @@ class TarShards:
         number, offset, size, name = self._members[index]
         shard = self._shards[number]
         try:
-            with shard.open("rb") as file:
+            with open_regular(shard) as file:
                 file.seek(offset)
                 return file.read(size), f"{shard}/{name}"
         except OSError as error:
@@ -154,7 +155,7 @@ def _images_in(shard: Path, wanted: tuple[str, ...]) -> list[tuple[int, int, str
 def _scan(shard: Path) -> Iterator[tarfile.TarInfo]:
     end = -1
     try:
-        with tarfile.open(shard, "r:") as archive:
+        with open_regular(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 if member.offset_data <= end or member.size < 0:
                     raise tarfile.ReadError(f"the header of {member.name!r} points backwards")  # it would never end
