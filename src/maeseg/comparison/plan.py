@@ -117,14 +117,15 @@ def planned_before(options: Mapping[str, Any]) -> list[Cell]:
 
 
 def refuse_fewer(before: Sequence[Cell], now: Sequence[Cell]) -> None:
-    """Refuse to resume a comparison without one of its runs, or with other weights under the same name.
+    """Refuse to resume a comparison without one of its runs.
 
     Raises:
-        UserError: A run is missing or has other weights; the message names it.
+        UserError: A run is missing; the message names it.
     """
     kept = {cell.folder: cell.init for cell in now}
     for cell in before:
-        if kept.get(cell.folder) != cell.init:
+        there = kept.get(cell.folder)  # the content of the weights is compared by itself
+        if there is None or (there.name, there.transfer) != (cell.init.name, cell.init.transfer):
             init = cell.init.weights or cell.init.name
             raise UserError(
                 f"--resume: this comparison has labels {cell.labels}, seed {cell.seed} from {init}: give all of its "
@@ -134,5 +135,5 @@ def refuse_fewer(before: Sequence[Cell], now: Sequence[Cell]) -> None:
 
 def adds_seeds(before: Sequence[Cell], now: Sequence[Cell]) -> bool:
     """True if an init gets more seeds at a number of labels that it already has."""
-    folders, tried = {cell.folder for cell in before}, {(cell.init, cell.labels) for cell in before}
-    return any((cell.init, cell.labels) in tried and cell.folder not in folders for cell in now)
+    folders, tried = {cell.folder for cell in before}, {(cell.init.name, cell.labels) for cell in before}
+    return any((cell.init.name, cell.labels) in tried and cell.folder not in folders for cell in now)

@@ -13,6 +13,7 @@ from maeseg.metrics.scores import Floats, ImageScores
 from maeseg.runs.layout import RESULTS, has_run, run_of
 from maeseg.runs.reader import Curves, open_run, own_file, read_curves
 from maeseg.runs.validation import Validation, read_validation
+from maeseg.runs.working_folder import resolve
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, fl
             seconds += more if isinstance(more, int | float) else 0.0
             if not folder.options.get("weights"):
                 break
-            weights = Path(str(folder.options["weights"])).resolve()
+            weights = Path(resolve(str(folder.options["weights"]), folder.info)).resolve()
             started_from = started_from or names.get(weights)
         if seen:
             traced[name] = {"seconds": seconds, "started_from": started_from}

@@ -1,7 +1,8 @@
 """Check of many files in several processes, with a cache of the results in the user's cache folder.
 
-A file is identified by path, size and the times of its last modification and last change of status: the latter cannot
-be set, so that a file that was replaced by one of the same size and date is read again. Files with faults are not cached: they may have been repaired.
+A file is identified by path, size, and the times of its last modification and last change of status. The latter cannot
+be set: a file that was replaced by one of the same size and date is read again. Files with faults are not cached: they
+may have been repaired.
 """
 
 import hashlib

@@ -1,6 +1,7 @@
 """Masked pre-training from its options to its run folder: resolve options, choose images, build, train, write."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +43,7 @@ from maeseg.training.initialization import (
     log_loaded,
     read_start,
     start_autoencoder,
+    weights_input,
 )
 from maeseg.training.loop import LoopOptions, train
 from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainTask
@@ -135,7 +137,7 @@ def run_pretraining(config: PretrainConfig) -> None:
     training = build(config, masking, images)
     fabric = open_fabric(config.accelerator, config.devices, config.precision)
     join(fabric)  # from here on the first of several processes writes
-    run = open_run(replace(config, **masking.options(images.source)))
+    run = open_run(replace(config, **masking.options(images.source)), masking.starts, images)
     if run.complete:
         log.info("%s is finished already", config.out)
         return
@@ -157,7 +159,7 @@ def settle(config: PretrainConfig) -> Masking:
     patch = choose_patch_size(config.patch_size, size, stride)
     check_patch_size(patch, stride)
     check_image_size(size, patch)
-    masking = Masking(starts, encoder, decoder_channels, size, patch)
+    masking = Masking(tuple(start.resolved(encoder) for start in starts), encoder, decoder_channels, size, patch)
     check_mask_ratio(config.mask_ratio, masking.grid)
     return masking
 
@@ -171,7 +173,7 @@ def choose_unlabeled(config: PretrainConfig, masking: Masking) -> Images:
     source = open_images(config, masking.starts, labeled=False)
     chosen = choose_images(
         source, config.out, val=config.val, extra=config.extra, labeled=False, on_bad_image=config.on_bad_image,
-        resume=config.resume,
+        resume=config.resume, accept_changes=config.accept_changes,
     )  # fmt: skip
     return Images(chosen, [row for start in masking.starts for row in check_held_out(start, chosen)])
 
@@ -238,14 +240,16 @@ def loop_options(config: PretrainConfig) -> LoopOptions:
     )
 
 
-def open_run(config: PretrainConfig) -> Run:
+def open_run(config: PretrainConfig, starts: Sequence[Start], images: Images) -> Run:
     """Open the run folder.
 
     Raises:
-        UserError: The folder is in use, or its run has other options.
+        UserError: The folder is in use, or its run has other options or inputs.
     """
     options = describe_options(config.as_dict())
-    return from_first(lambda: begin_run("pretrain", options, may_lengthen(config.out, config.epochs)))
+    weights = {"weights": weights_input(config.weights, starts[0])} if starts else {}
+    inputs = images.chosen.inputs(options, weights)
+    return from_first(lambda: begin_run("pretrain", options, may_lengthen(config.out, config.epochs), inputs))
 
 
 def begin(run: Run, images: Images) -> None:

@@ -84,9 +84,7 @@ class DatasetSource:
         values_HWC = stored_in_memory(self._image(index), self._name(index)).values_HWC
         largest = int(values_HWC.max()) if values_HWC.dtype == np.uint16 else None
         facts = PixelFacts(height, width, values_HWC.shape[2], str(values_HWC.dtype), largest)
-        return ImageFacts(
-            self._content(index), height, width, facts, digest_values(np.asarray(label)) if label else ""
-        )
+        return ImageFacts(self._content(index), height, width, facts, digest_values(np.asarray(label)) if label else "")
 
     def image(self, index: int) -> Image.Image:
         """Return the image as an RGB picture."""
