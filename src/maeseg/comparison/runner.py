@@ -114,9 +114,8 @@ def choose_shared(config: CompareConfig, starts: Sequence[Start], source: Source
         UserError: Options or images cannot be used, or weights have seen images that are held out.
     """
     chosen = choose_images(
-        source, config.out, val=config.val, test=config.test, on_bad_image=config.on_bad_image, resume=config.resume,
-        accept_changes=config.accept_changes,
-    )  # fmt: skip
+        source, config.out, val=config.val, test=config.test, on_bad_image=config.on_bad_image, resume=config.resume
+    )
     for start in starts:
         check_held_out(start, chosen)
     refuse_one_class(chosen.source, chosen.split.train)

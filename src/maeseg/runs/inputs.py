@@ -38,7 +38,7 @@ class Inputs:
 
     Attributes:
         given: Inputs by name: ``weights``, ``classes``, ``labels``, ``val``, ``test``, ``splits``, ``inits NAME``.
-        changes: Changes of labels that were found already, and accepted.
+        changes: Changes of labels since the run, or its comparison, was begun.
     """
 
     given: Mapping[str, Input] = field(default_factory=dict)

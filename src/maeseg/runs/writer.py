@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,9 @@ def begin_run(
     out = Path(options["out"])
     check_folder_name("--out ", out)
     found = _find_run(verb, out, options, may_differ, inputs)
+    changes = found.inputs.changes if found else inputs.changes
+    if changes and not options.get("accept_changes"):
+        raise refuse_changes(out, changes)
     with explain_write_errors(out):
         if found is None:
             return _start(verb, out, options, inputs)
@@ -195,11 +198,9 @@ def _find_run(verb: str, out: Path, options: Mapping[str, Any], may_differ: MayD
         return None
     seconds, status = _check_facts(out, facts)
     lengthened = _compare_options(out, options, may_differ)
-    changes = find_changes(out, facts, inputs)
-    if changes and not options.get("accept_changes"):
-        raise refuse_changes(out, changes)
     return Run(
-        out, options, Inputs(inputs.given, (*inputs.changes, *changes)), before=facts, resumed=True,
+        out, options, replace(inputs, changes=(*find_changes(out, facts, inputs), *inputs.changes)), before=facts,
+        resumed=True,
         complete=status == "finished" and not lengthened, seconds_before=seconds,
     )  # fmt: skip
 

@@ -140,9 +140,8 @@ def choose_labeled(config: FinetuneConfig, setup: Setup) -> Images:
     """
     source = open_labeled(config, setup.starts)
     chosen = choose_images(
-        source, config.out, val=config.val, test=config.test, on_bad_image=config.on_bad_image, resume=config.resume,
-        accept_changes=config.accept_changes,
-    )  # fmt: skip
+        source, config.out, val=config.val, test=config.test, on_bad_image=config.on_bad_image, resume=config.resume
+    )
     inherited = [row for start in setup.starts for row in check_held_out(start, chosen)]
     refuse_one_class(chosen.source, chosen.split.train)
     train = chosen.choose_labels(config.labels, config.seed)

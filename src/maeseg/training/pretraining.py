@@ -173,7 +173,7 @@ def choose_unlabeled(config: PretrainConfig, masking: Masking) -> Images:
     source = open_images(config, masking.starts, labeled=False)
     chosen = choose_images(
         source, config.out, val=config.val, extra=config.extra, labeled=False, on_bad_image=config.on_bad_image,
-        resume=config.resume, accept_changes=config.accept_changes,
+        resume=config.resume,
     )  # fmt: skip
     return Images(chosen, [row for start in masking.starts for row in check_held_out(start, chosen)])
 

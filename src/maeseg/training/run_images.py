@@ -29,7 +29,7 @@ from maeseg.runs.image_list import (
     write_image_list,
     write_skipped,
 )
-from maeseg.runs.inputs import Input, Inputs, lists_of_names, refuse_changes
+from maeseg.runs.inputs import Input, Inputs, lists_of_names
 from maeseg.runs.layout import CHECKPOINTS, IMAGES, RUNS, has_run
 from maeseg.runs.reader import read_facts
 from maeseg.types import Held, OnBadImage
@@ -52,7 +52,7 @@ class RunImages:
         sizes: Height and width of each usable image of the source, by index.
         labels: Digest of the label of each usable image of the source, by index.
         kept: List of the resumed run, with the labels as they are now; None for a new run.
-        changes: Changes of labels since the run, or its comparison, was begun; accepted.
+        changes: Changes of labels since the run, or its comparison, was begun.
     """
 
     source: Source
@@ -143,7 +143,7 @@ class RunImages:
 
 def choose_images(
     data: Source, out: str, *, val: Held, test: Held = 0, extra: str | Sequence[str] | None = None,
-    labeled: bool = True, on_bad_image: OnBadImage = "fail", resume: bool = False, accept_changes: bool = False,
+    labeled: bool = True, on_bad_image: OnBadImage = "fail", resume: bool = False,
 ) -> RunImages:  # fmt: skip
     """Choose the images of a new run, or find the images of a resumed run or of its comparison. Checks every image.
 
@@ -156,10 +156,9 @@ def choose_images(
         labeled: True if labels are needed.
         on_bad_image: Policy for images that cannot be used.
         resume: True to resume the run.
-        accept_changes: True to resume it with labels that have changed.
 
     Raises:
-        UserError: Options or images cannot be used, images of the resumed run are missing, or labels have changed.
+        UserError: Options or images cannot be used, or images of the resumed run are missing.
     """
     images = gather(data, val, test, extra, labeled=labeled)
     stored = _stored(Path(out), resume)
@@ -169,7 +168,7 @@ def choose_images(
     labels = {index: facts.label for index, facts in found.facts.items()}
     if stored:
         again = _again(images.source, contents, found.faults, stored, out)
-        again = _compare_labels(replace(again, sizes=sizes, labels=labels), stored, accept_changes)
+        again = _compare_labels(replace(again, sizes=sizes, labels=labels), stored)
         _settle(images.source, data, found, again.split, loud=not stored.shared)
         return again
     split = assign(images, contents, val, test)
@@ -266,12 +265,8 @@ def _again(
     return RunImages(source, Split(train, val, test), contents, skipped, trained, stored.shared)
 
 
-def _compare_labels(images: RunImages, stored: _Stored, accept_changes: bool) -> RunImages:
-    """Compare the labels of a list with those that the images have now; the list gets these.
-
-    Raises:
-        UserError: Labels have changed, and that is not accepted.
-    """
+def _compare_labels(images: RunImages, stored: _Stored) -> RunImages:
+    """Compare the labels of a list with those that the images have now; the list gets these."""
     used = (*images.split.train, *images.split.val, *images.split.test)
     now = {(images.source.file(index), images.contents[index]): images.labels.get(index, "") for index in used}
     rows = tuple(
@@ -281,8 +276,6 @@ def _compare_labels(images: RunImages, stored: _Stored, accept_changes: bool) ->
     pairs = zip(stored.listed.rows, rows, strict=True)
     changed = [row.file for row, new in pairs if row.label != new.label and (row.split != "unused" or not stored.own)]
     changes = (f"the label{'s' * (len(changed) > 1)} of {some(changed)}",) if changed else ()
-    if changes and not accept_changes:
-        raise refuse_changes(stored.folder, changes)
     return replace(images, kept=ImageList(rows) if stored.own else None, changes=changes)
 
 
