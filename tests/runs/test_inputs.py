@@ -173,3 +173,19 @@ def test_a_changed_network_is_not_gone_on_with(project: Path, capsys: pytest.Cap
 def test_accepting_without_resuming_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert maeseg("finetune", "--data", "data", "--out", "new", "--accept_changes") == 2
     assert "--accept_changes true has no effect without --resume" in last_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("config.yaml", "[1]"), ("config.yaml", "epochs: []"), ("config.yaml", "null: 1"), ("run.json", "[]"),
+        ("images.csv", "split,file,content,label\n"), ("images.csv", "split,file,content,label\ntrain,a\0,b,c\n"),
+    ],
+)  # fmt: skip
+def test_an_odd_file_of_the_run_is_refused_in_one_line(
+    file: str, text: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "run" / file).write_text(text)
+    assert maeseg("finetune", "--out", "run", "--resume") == 2
+    assert "run" in last_line(capsys)
+    assert (project / "run" / file).read_text() == text

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from maeseg.types import Transfer
 
 ENCODER_ONLY = ":encoder"
 """Suffix of an initialization of which the encoder alone is transferred."""
+MOST_CELLS = 10**6
+"""Largest number of runs that a config.yaml may name."""
 GROWS = ("inits", "labels", "seeds")
 """Options that may be extended when a comparison is resumed."""
 
@@ -109,8 +112,9 @@ def planned_before(options: Mapping[str, Any]) -> list[Cell]:
         UserError: The options are not those of a comparison.
     """
     try:
-        return list(plan_cells(name_inits(options["inits"]), options["labels"], options["seeds"]))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        cells = plan_cells(name_inits(options["inits"]), options["labels"], options["seeds"])
+        return list(islice(cells, MOST_CELLS))
+    except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise UserError(
             f"--resume: config.yaml there lacks {', '.join(GROWS)}: restore it, or give another --out"
         ) from error

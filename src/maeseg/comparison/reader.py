@@ -156,7 +156,7 @@ def read_comparison(folder: Path) -> Comparison:
 def read_interim_counts(info: Mapping[str, Any]) -> list[int]:
     """Number of finished runs at each interim look, from a comparison's run.json."""
     counts = info.get("interim_looks")
-    return counts if isinstance(counts, list) else []
+    return [each for each in counts if type(each) is int] if isinstance(counts, list) else []
 
 
 def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, float | str | None]]:

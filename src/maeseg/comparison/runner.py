@@ -26,6 +26,7 @@ from maeseg.data.bad_images import refuse_one_class
 from maeseg.data.data_option import describe_options
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import label_subset
+from maeseg.errors import UserError
 from maeseg.models.trial_pass import trial_pass
 from maeseg.runs.inputs import INIT, Input
 from maeseg.runs.layout import RESULTS
@@ -39,8 +40,12 @@ from maeseg.training.initialization import Start, read_start, start_unet, weight
 from maeseg.training.run_images import RunImages, choose_images
 from maeseg.training.setup import Setup, classes_input, open_labeled, settle
 from maeseg.utils.distributed import first_process, from_first, others_wait
+from maeseg.utils.plain_values import integer, number
 
 log = logging.getLogger(__name__)
+
+MOST_STEPS = 2**53
+"""Largest number of steps that a run's run.json may have."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,8 @@ def run_comparison(config: CompareConfig) -> list[ResultRow]:
         for init, start in zip(weighted, setup.starts, strict=True)
     }
     run = open_run(config, plan, images, weights)
-    for number, cell in enumerate(plan.cells, start=1):
-        finetune_cell(config, run, cell, f"run {number} of {len(plan.cells)}")
+    for order, cell in enumerate(plan.cells, start=1):
+        finetune_cell(config, run, cell, f"run {order} of {len(plan.cells)}")
         if first_process():  # of several processes the first one writes
             append_row(run, cell, plan, config.epochs)
     with run.writing(), others_wait():
@@ -203,16 +208,22 @@ def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str) -> No
 def append_row(run: Run, cell: Cell, plan: Plan, epochs: int) -> None:
     """Append the figures of a finished run to results.csv."""
     figures, facts = read_finished(run.path / cell.folder)
-    row = ResultRow(
-        init=cell.init.name,
-        labels=cell.labels,
-        label_count=plan.label_counts[cell.labels],
-        seed=cell.seed,
-        epochs=epochs,
-        steps=facts["steps"],
-        seconds=facts["seconds"],
-        run=cell.folder,
-        **{name: value for name, value in figures.items() if name in RESULT_COLUMNS},
-    )
+    try:
+        row = ResultRow(
+            init=cell.init.name,
+            labels=cell.labels,
+            label_count=plan.label_counts[cell.labels],
+            seed=cell.seed,
+            epochs=epochs,
+            steps=integer(facts, "steps", MOST_STEPS),
+            seconds=number(facts, "seconds"),
+            run=cell.folder,
+            **{name: value for name, value in figures.items() if name in RESULT_COLUMNS},
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{run.path / cell.folder} is finished, but its figures are not complete ({error}): remove that folder and "
+            "continue with --resume"
+        ) from error
     with run.writing():
         append_result(run.path / RESULTS, row)
