@@ -189,3 +189,32 @@ def test_an_odd_file_of_the_run_is_refused_in_one_line(
     assert maeseg("finetune", "--out", "run", "--resume") == 2
     assert "run" in last_line(capsys)
     assert (project / "run" / file).read_text() == text
+
+
+@pytest.mark.slow
+def test_a_comparison_compares_its_inputs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (
+        "compare",
+        "--data",
+        "data",
+        "--inits",
+        "[scratch, pre]",
+        "--labels",
+        "[3]",
+        "--seeds",
+        1,
+        "--val",
+        "val.txt",
+    )
+    assert maeseg(*words, "--steps_per_epoch", 1, *WORDS, "--out", "cmp") == 0
+    retrain(project)
+    change_label(project, 2)
+    assert maeseg("compare", "--out", "cmp", "--resume") == 2
+    assert "--resume: --inits pre, the label of images/2.bmp changed since cmp was begun" in last_line(capsys)
+    assert maeseg("compare", "--out", "cmp", "--resume", "--accept_changes", "--seeds", 2) == 0
+    assert [each["changed"] for each in facts(project / "cmp")["changes"]] == [
+        ["--inits pre", "the label of images/2.bmp"]
+    ]
+    assert "changes" not in facts(project / "cmp" / "runs" / "pre-3-seed1")
+    assert maeseg("report", "--run", "cmp") == 0
+    assert "changed inputs: --inits pre" in (project / "cmp" / "report.html").read_text()

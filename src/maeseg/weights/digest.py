@@ -13,5 +13,5 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
         hasher.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode(errors="surrogateescape"))
-        hasher.update(value.reshape(-1).view(torch.uint8).numpy())
+        hasher.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest()
