@@ -125,9 +125,12 @@ def test_inputs_are_compared_by_name(tmp_path: Path) -> None:
     assert begin("two", resume=True).facts["inputs"] == {"weights": "two"}
 
 
+ODD: tuple[Any, ...] = (None, "x", [], float("nan"), float("inf"), True, 10**400)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("seconds", each) for each in (None, "x", [], float("nan"), float("inf"), True, 10**400)]
+    [("seconds", each) for each in ODD]
     + [("started", 5), ("status", {}), ("inputs", None), ("inputs", []), ("inputs", {"weights": 5})],
 )
 def test_odd_facts_are_refused_in_one_line(name: str, value: Any, tmp_path: Path) -> None:
