@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import maeseg
 from maeseg.commands.printing import print_result
 from maeseg.commands.registry import COMMANDS
-from maeseg.errors import Terminated, UserError, nearest
+from maeseg.errors import Terminated, UserError, in_one_line, nearest
 from maeseg.runs.layout import CONFIG
 from maeseg.types import CUSTOM_LOSS
 from maeseg.utils.failures import failure_line
@@ -220,7 +220,7 @@ def resumed_config(command: str, words: Sequence[str]) -> list[str]:
     Options that are given as well take precedence; the run refuses those that must not differ.
 
     Raises:
-        UserError: The run has a custom loss.
+        UserError: The run has a custom loss, or its config.yaml is damaged or of another command.
     """
     import yaml
 
@@ -232,8 +232,13 @@ def resumed_config(command: str, words: Sequence[str]) -> list[str]:
         options = yaml.safe_load(read_text(config))
         custom = custom_loss(options)
         typed_options(COMMANDS[command], {**options, "loss": "dice"} if custom else options)
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError, UserError):
-        return []  # damaged, or of another command: the error comes from the run itself
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError, UserError) as error:
+        if "--data" in values:
+            return []  # damaged, or of another command: the error comes from the run itself
+        raise UserError(
+            f"--resume: the options in {config} cannot be used ({in_one_line(error)}): restore it, or give the options "
+            "of the run"
+        ) from error
     if custom:
         raise UserError(
             f"--resume: {config.parent} was trained with the custom loss {custom}, which only Python can pass: "

@@ -209,6 +209,11 @@ class RunOptions(Options):
         "those of the run. With more ``epochs`` the learning rate continues as in a run of that length.",
         False,
     )
+    accept_changes: bool = option(
+        "With ``resume``, go on although labels, class list, lists of names or initial weights have changed since the "
+        "run was begun. The run keeps its images; ``run.json`` and the report state the changes.",
+        False,
+    )
     overwrite: bool = option("Replace the content of ``out``.", False)
 
 

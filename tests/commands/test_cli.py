@@ -24,7 +24,7 @@ HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentatio
 TRAINING_OPTIONS = ["epochs", "batch_size", "augment", "lr", "layer_decay", "weight_decay", "warmup", "clip"]
 RUN_OPTIONS = [
     "workers", "precision", "accelerator", "devices", "save_every", "on_nonfinite", "on_bad_image", "download",
-    "resume", "overwrite",
+    "resume", "accept_changes", "overwrite",
 ]  # fmt: skip
 SEGMENTATION_OPTIONS = [
     "encoder", "decoder_channels", "image_size", "classes", "border", "crop", "test", *TRAINING_OPTIONS,
@@ -51,7 +51,7 @@ OPTIONS = {
     "app": ["runs", "port"],
     "compare": ["data", "out", "channels", "val", "inits", "labels", "seeds", *SEGMENTATION_OPTIONS],
     "report": ["run"],
-    "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "overwrite"],
+    "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "accept_changes", "overwrite"],
     "demo": ["out", "seed", "overwrite"],
     "encoders": ["names", "family", "out", "overwrite"],
 }  # fmt: skip

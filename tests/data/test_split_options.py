@@ -235,10 +235,10 @@ def test_a_list_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_image_list(tmp_path / "nowhere") is None
 
 
-HEAD = "split,file,content\n"
+HEAD = "split,file,content,label\n"
 
 
-@pytest.mark.parametrize("text", ["", "split,file\n", f"{HEAD}train,a.bmp\n", f"{HEAD}x,a,b\n"])
+@pytest.mark.parametrize("text", ["", "split,file\n", f"{HEAD}train,a.bmp\n", f"{HEAD}x,a,b,c\n"])
 def test_a_damaged_list_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "images.csv").write_text(text)
     with pytest.raises(UserError, match=r"images.csv is damaged"):

@@ -27,15 +27,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
+
+from maeseg.data.sources.synthetic import Synthetic
 
 MARKS = ("<!-- faults: begin -->", "<!-- faults: end -->")
 NETWORK = "--encoder test_resnet --image_size 64 --decoder_channels [32,16,16,8,8]"
 DATA = "--data synthetic:60 --accelerator cpu --batch_size 4 --save_every 0.01 --val 12"
 WORKERS = ("0", "1", "2")
+TRAINING = "--accelerator cpu --batch_size 4 --save_every 0.001 --epochs 12"
+PROJECT = "--data {project}/data --labels {project}/list.txt --val {project}/val.txt --weights {project}/weights"
 
 
 @dataclass
@@ -162,7 +167,7 @@ class Trial:
     code: str = ""
     said: str = ""
     after: str = ""
-    rows: list[str] = field(default_factory=list)
+    verb: str = ""
 
 
 def wait_for_steps(out: Path, process: "subprocess.Popen[str]", least: int = 4) -> None:
@@ -320,6 +325,59 @@ def asked(signum: signal.Signals) -> Callable[[Command, Path, bool], Trial]:
     return run
 
 
+def changed_input(name: str, options: str, change: Callable[[Path], None]) -> Callable[[Command, Path, bool], Trial]:
+    """Something that a killed run rests on changes, and is restored."""
+
+    def run(command: Command, folder: Path, mounts: bool) -> Trial:
+        place = folder / "project"
+        write_project(place, command.folder.parent / "pretrain" / "unbroken")
+        out = folder / "run"
+        own = Command("finetune", f"{options.format(project=place)} {TRAINING}", folder)
+        own.measure()  # what it ends with if nothing happens
+        process = own.start(out)
+        wait_for_steps(out, process)
+        kill(process)
+        kept = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+        change(place)
+        code, said = ended(own.start(out), {str(out): "RUN", f"{place}/": ""})
+        for path, content in kept.items():
+            path.write_bytes(content)
+        after = own.finish(out)
+        return Trial(name, code, said, command.result if after == own.result else after, own.verb)
+
+    return run
+
+
+def write_project(place: Path, weights: Path) -> None:
+    """Labeled images, a list of some of them, and a copy of weights."""
+    images = Synthetic(24)
+    for kind in ("images", "masks"):
+        (place / "data" / kind).mkdir(parents=True)
+    for number in range(len(images)):
+        images.image(number).save(place / "data" / "images" / f"{number:02d}.png")
+        images.label(number).save(place / "data" / "masks" / f"{number:02d}.png")
+    (place / "list.txt").write_text("".join(f"images/{number:02d}.png\n" for number in range(12)))
+    (place / "val.txt").write_text("".join(f"images/{number:02d}.png\n" for number in range(16, 24)))
+    shutil.copytree(weights, place / "weights")
+
+
+def change_label(place: Path) -> None:
+    file = place / "data" / "masks" / "03.png"
+    with Image.open(file) as label:
+        label.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file)
+
+
+def change_list(place: Path) -> None:
+    (place / "list.txt").write_text("images/00.png\nimages/01.png\n")
+
+
+def change_weights(place: Path) -> None:
+    last = place / "weights" / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    next(iter(content["state_dict"].values())).mul_(2)
+    torch.save(content, last)
+
+
 FAULTS = (
     full_disk,
     read_only,
@@ -329,6 +387,9 @@ FAULTS = (
     cut_short,
     asked(signal.SIGTERM),
     asked(signal.SIGINT),
+    changed_input("a label changed", PROJECT, change_label),
+    changed_input("`--labels` list edited", PROJECT, change_list),
+    changed_input("weights retrained in place", PROJECT, change_weights),
 )
 
 
@@ -381,7 +442,9 @@ def main() -> int:
             (root / f"fault{number}").mkdir()
             trial = fault(command, root / f"fault{number}", mounts)
             after = "the same bits" if trial.after == command.result else f"**{trial.after}**"
-            trials.append([trial.fault, f"`{command.verb}`", trial.code, trial.said.replace("|", "\\|"), after])
+            trials.append(
+                [trial.fault, f"`{trial.verb or command.verb}`", trial.code, trial.said.replace("|", "\\|"), after]
+            )
             print("  ", *trials[-1], sep=" | ", flush=True)
 
     call = f"`python tests/faults/campaign.py --kills {given.kills} --seed {given.seed}`"

@@ -77,7 +77,7 @@ def test_resume_alone_repeats_the_options(finetuned: Path, tmp_path: Path, capsy
     assert maeseg("finetune", "--out", run, "--resume", "--lr", 0.25) == 2
     assert "--lr 0.0015, not 0.25" in said(capsys)
     assert maeseg("pretrain", "--out", run, "--resume") == 2
-    assert "missing: --data" in said(capsys)
+    assert f"the options in {run / 'config.yaml'} cannot be used (pretrain has no option" in said(capsys)
     assert maeseg("finetune", "--out", tmp_path / "new", "--resume") == 2
     assert "missing: --data" in said(capsys)
 

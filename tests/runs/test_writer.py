@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from maeseg.errors import UserError
+from maeseg.runs.inputs import Input, Inputs
 from maeseg.runs.layout import CONFIG, FIGURES
 from maeseg.runs.reader import is_finished, open_run, read_finished
-from maeseg.runs.writer import begin_run
+from maeseg.runs.writer import Run, begin_run
 from maeseg.utils.atomic_io import WriteError
 
 
@@ -104,10 +105,38 @@ def test_only_a_failure_to_write_is_called_one(tmp_path: Path) -> None:
         raise OSError(errno.EIO, "an image")
 
 
-def test_facts_that_last_are_compared(tmp_path: Path) -> None:
-    run = begin_run("pretrain", options(tmp_path))
-    run.write_lasting(classes=["a"])
-    again = begin_run("pretrain", options(tmp_path, resume=True))
-    again.write_lasting(classes=["a"])
-    with pytest.raises(UserError, match="other classes"):
-        again.write_lasting(classes=["b"])
+def test_what_was_recorded_outlasts_a_kill_before_it_is_written_again(tmp_path: Path) -> None:
+    begin_run("pretrain", options(tmp_path)).write_facts(classes=["a"])
+    begin_run("pretrain", options(tmp_path, resume=True))  # ends here
+    assert read_json(tmp_path / "run.json")["classes"] == ["a"]
+
+
+def test_inputs_are_compared_by_name(tmp_path: Path) -> None:
+    def begin(weights: str, **more: Any) -> Run:
+        inputs = Inputs({"weights": Input("--weights pre", weights)})
+        return begin_run("pretrain", options(tmp_path, **more), inputs=inputs)
+
+    begin("one").begin_training("cpu")
+    assert begin("one", resume=True).resumed
+    with pytest.raises(UserError, match="--weights pre changed since"):
+        begin("two", resume=True)
+    begin("two", resume=True, accept_changes=True)
+    assert [each["changed"] for each in read_json(tmp_path / "run.json")["changes"]] == [["--weights pre"]]
+    assert begin("two", resume=True).facts["inputs"] == {"weights": "two"}
+
+
+ODD: tuple[Any, ...] = (None, "x", [], float("nan"), float("inf"), True, 10**400)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seconds", each) for each in ODD]
+    + [("started", 5), ("status", {}), ("inputs", None), ("inputs", []), ("inputs", {"weights": 5})],
+)
+def test_odd_facts_are_refused_in_one_line(name: str, value: Any, tmp_path: Path) -> None:
+    begin_run("pretrain", options(tmp_path)).begin_training("cpu")
+    facts = read_json(tmp_path / "run.json") | {name: value}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=rf"run\.json.*{name}"):
+        begin_run("pretrain", options(tmp_path, resume=True))
+    assert read_json(tmp_path / "run.json").keys() == facts.keys()

@@ -6,6 +6,7 @@ from maeseg.commands.configured import configured
 from maeseg.commands.early import check_early
 from maeseg.comparison.plan import name_inits
 from maeseg.config import CompareConfig
+from maeseg.runs.working_folder import locate
 
 if TYPE_CHECKING:
     from maeseg.comparison.results import ResultRow
@@ -25,6 +26,7 @@ def compare(config: CompareConfig) -> "list[ResultRow]":
     Raises:
         UserError: An option, a file or a folder cannot be used; checked for every run before the first begins.
     """
+    config = locate(config)
     check_early(config, [init.weights for init in name_inits(config.inits) if init.weights], config.classes)
     from maeseg.comparison.runner import run_comparison
 

@@ -25,6 +25,8 @@ def check_early(
     Raises:
         UserError: A file or folder is missing or taken; the message names the option, its value and what to do.
     """
+    if config.accept_changes and not config.resume:
+        raise UserError("--accept_changes true has no effect without --resume: give both, or neither")
     if first_process():  # the others may find the folder as the first one has begun to fill it
         check_out(Path(config.out), resume=config.resume, overwrite=config.overwrite)
     check_data(config.data)

@@ -5,6 +5,7 @@ from typing import Any
 from maeseg.commands.configured import configured
 from maeseg.commands.early import check_early
 from maeseg.config import FinetuneConfig
+from maeseg.runs.working_folder import locate
 
 
 @configured(FinetuneConfig)
@@ -21,6 +22,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     Raises:
         UserError: An option, a file or the folder cannot be used.
     """
+    config = locate(config)
     check_early(config, [config.weights] if config.weights else [], config.classes)
     from maeseg.training.finetuning import run_finetuning
 

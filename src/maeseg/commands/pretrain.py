@@ -3,6 +3,7 @@
 from maeseg.commands.configured import configured
 from maeseg.commands.early import check_early
 from maeseg.config import PretrainConfig
+from maeseg.runs.working_folder import locate
 
 
 @configured(PretrainConfig)
@@ -15,6 +16,7 @@ def pretrain(config: PretrainConfig) -> None:
     Raises:
         UserError: An option, a file or the folder cannot be used.
     """
+    config = locate(config)
     check_early(config, [config.weights] if config.weights else [])
     from maeseg.training.pretraining import run_pretraining
 

@@ -27,6 +27,7 @@ def recipe(
     variables: dict[str, int | float | str] | None = None,
     dry_run: bool = False,
     resume: bool = False,
+    accept_changes: bool = False,
     overwrite: bool = False,
 ) -> list[Path]:
     """Follow a recipe: pre-train, compare and report in one go, from a YAML file.
@@ -40,6 +41,7 @@ def recipe(
         variables: Values for the variables that the recipe names, such as ``{imagenet: weights.pth, epochs: 9}``.
         dry_run: Check everything, run nothing.
         resume: Skip finished steps, and resume the one that was stopped.
+        accept_changes: With ``resume``, go on although labels, class lists, lists of names or weights have changed.
         overwrite: Replace earlier results of the steps in ``out``.
 
     Returns:
@@ -51,7 +53,7 @@ def recipe(
     from maeseg.comparison.recipes import read_recipe
     from maeseg.utils.distributed import first_process
 
-    switches = {"resume": resume, "overwrite": overwrite}
+    switches = {"resume": resume, "accept_changes": accept_changes, "overwrite": overwrite}
     steps = read_recipe(Path(file), STEPS, data, Path(out), variables or {}, switches)
     if dry_run:
         return []

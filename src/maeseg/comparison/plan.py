@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from maeseg.types import Transfer
 
 ENCODER_ONLY = ":encoder"
 """Suffix of an initialization of which the encoder alone is transferred."""
+MOST_CELLS = 10**6
+"""Largest number of runs that a config.yaml may name."""
 GROWS = ("inits", "labels", "seeds")
 """Options that may be extended when a comparison is resumed."""
 
@@ -109,22 +112,24 @@ def planned_before(options: Mapping[str, Any]) -> list[Cell]:
         UserError: The options are not those of a comparison.
     """
     try:
-        return list(plan_cells(name_inits(options["inits"]), options["labels"], options["seeds"]))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        cells = plan_cells(name_inits(options["inits"]), options["labels"], options["seeds"])
+        return list(islice(cells, MOST_CELLS))
+    except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise UserError(
             f"--resume: config.yaml there lacks {', '.join(GROWS)}: restore it, or give another --out"
         ) from error
 
 
 def refuse_fewer(before: Sequence[Cell], now: Sequence[Cell]) -> None:
-    """Refuse to resume a comparison without one of its runs, or with other weights under the same name.
+    """Refuse to resume a comparison without one of its runs.
 
     Raises:
-        UserError: A run is missing or has other weights; the message names it.
+        UserError: A run is missing; the message names it.
     """
     kept = {cell.folder: cell.init for cell in now}
     for cell in before:
-        if kept.get(cell.folder) != cell.init:
+        there = kept.get(cell.folder)  # the content of the weights is compared by itself
+        if there is None or (there.name, there.transfer) != (cell.init.name, cell.init.transfer):
             init = cell.init.weights or cell.init.name
             raise UserError(
                 f"--resume: this comparison has labels {cell.labels}, seed {cell.seed} from {init}: give all of its "
@@ -134,5 +139,5 @@ def refuse_fewer(before: Sequence[Cell], now: Sequence[Cell]) -> None:
 
 def adds_seeds(before: Sequence[Cell], now: Sequence[Cell]) -> bool:
     """True if an init gets more seeds at a number of labels that it already has."""
-    folders, tried = {cell.folder for cell in before}, {(cell.init, cell.labels) for cell in before}
-    return any((cell.init, cell.labels) in tried and cell.folder not in folders for cell in now)
+    folders, tried = {cell.folder for cell in before}, {(cell.init.name, cell.labels) for cell in before}
+    return any((cell.init.name, cell.labels) in tried and cell.folder not in folders for cell in now)

@@ -13,6 +13,7 @@ from maeseg.metrics.scores import Floats, ImageScores
 from maeseg.runs.layout import RESULTS, has_run, run_of
 from maeseg.runs.reader import Curves, open_run, own_file, read_curves
 from maeseg.runs.validation import Validation, read_validation
+from maeseg.runs.working_folder import resolve
 from maeseg.types import TEACHER
 
 
@@ -158,7 +159,7 @@ def read_comparison(folder: Path) -> Comparison:
 def read_interim_counts(info: Mapping[str, Any]) -> list[int]:
     """Number of finished runs at each interim look, from a comparison's run.json."""
     counts = info.get("interim_looks")
-    return counts if isinstance(counts, list) else []
+    return [each for each in counts if type(each) is int] if isinstance(counts, list) else []
 
 
 def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
@@ -188,7 +189,7 @@ def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, An
             teachers += [target.removeprefix(TEACHER)] if target.startswith(TEACHER) else []
             if not folder.options.get("weights"):
                 break
-            weights = Path(str(folder.options["weights"])).resolve()
+            weights = Path(resolve(str(folder.options["weights"]), folder.info)).resolve()
             started_from = started_from or names.get(weights)
         if seen:
             traced[name] = {"seconds": seconds, "started_from": started_from, "teachers": teachers}

@@ -26,7 +26,9 @@ from maeseg.data.bad_images import refuse_one_class
 from maeseg.data.data_option import describe_options
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import label_subset
+from maeseg.errors import UserError
 from maeseg.models.trial_pass import trial_pass
+from maeseg.runs.inputs import INIT, Input
 from maeseg.runs.layout import RESULTS
 from maeseg.runs.reader import is_finished, read_finished
 from maeseg.runs.writer import Run, begin_run
@@ -34,12 +36,16 @@ from maeseg.training.batch_check import check_batch_statistics
 from maeseg.training.devices import join, open_fabric
 from maeseg.training.finetuning import run_finetuning
 from maeseg.training.held_out import check_held_out
-from maeseg.training.initialization import Start, read_start, start_unet
+from maeseg.training.initialization import Start, read_start, start_unet, weights_input
 from maeseg.training.run_images import RunImages, choose_images
-from maeseg.training.setup import Setup, open_labeled, settle
+from maeseg.training.setup import Setup, classes_input, open_labeled, settle
 from maeseg.utils.distributed import first_process, from_first, others_wait
+from maeseg.utils.plain_values import integer, number
 
 log = logging.getLogger(__name__)
+
+MOST_STEPS = 2**53
+"""Largest number of steps that a run's run.json may have."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +74,21 @@ def run_comparison(config: CompareConfig) -> list[ResultRow]:
     """
     fabric = open_fabric(config.accelerator, config.devices, config.precision)
     inits = name_inits(config.inits)
-    setup = settle(config, [read_start(init.weights, init.transfer) for init in inits if init.weights])
+    weighted = [init for init in inits if init.weights]
+    setup = settle(config, [read_start(str(init.weights), init.transfer) for init in weighted])
     source = open_labeled(config, setup.starts)
     check_network(config, setup, source)
     images = choose_shared(config, setup.starts, source)
     plan = plan_runs(config, inits, images)
     config = replace(config, **setup.options(images.source))
     join(fabric)  # from here on the first of several processes writes
-    run = open_run(config, plan, images)
-    for number, cell in enumerate(plan.cells, start=1):
-        finetune_cell(config, run, cell, f"run {number} of {len(plan.cells)}")
+    weights = {
+        f"{INIT}{init.name}": weights_input(init.weights, start, "inits")
+        for init, start in zip(weighted, setup.starts, strict=True)
+    }
+    run = open_run(config, plan, images, weights)
+    for order, cell in enumerate(plan.cells, start=1):
+        finetune_cell(config, run, cell, f"run {order} of {len(plan.cells)}")
         if first_process():  # of several processes the first one writes
             append_row(run, cell, plan, config.epochs)
     with run.writing(), others_wait():
@@ -128,12 +139,20 @@ def plan_runs(config: CompareConfig, inits: Sequence[Init], images: RunImages) -
     return Plan(inits, cells, counts)
 
 
-def open_run(config: CompareConfig, plan: Plan, images: RunImages) -> Run:
+def open_run(config: CompareConfig, plan: Plan, images: RunImages, weights: Mapping[str, Input]) -> Run:
     """Open the comparison's folder and write the facts that are known before its runs.
 
+    Args:
+        config: Options of the comparison, as they were settled.
+        plan: Its runs.
+        images: Images that they share.
+        weights: Weights that they start from, as inputs.
+
     Raises:
-        UserError: It is taken, or it has other options or more runs.
+        UserError: It is taken, or it has other options or inputs, or more runs.
     """
+    options = describe_options(config.as_dict())
+    inputs = images.inputs({**options, "labels": None}, {**weights, "classes": classes_input(config, images.source)})
     cells_before: list[Cell] = []
 
     def may_differ(options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -141,22 +160,22 @@ def open_run(config: CompareConfig, plan: Plan, images: RunImages) -> Run:
         refuse_fewer(cells_before, plan.cells)
         return GROWS
 
-    run = from_first(lambda: begin_run("compare", describe_options(config.as_dict()), may_differ))
+    run = from_first(lambda: begin_run("compare", options, may_differ, inputs))
     interim_looks, table = read_interim_counts(run.before), run.path / RESULTS
     if adds_seeds(cells_before, plan.cells) and table.exists():
         interim_looks = [*interim_looks, len(read_results(table))]
-    weights = {init.name: init.weights for init in plan.inits}
+    named = {init.name: init.weights for init in plan.inits}
     with run.writing(), others_wait():
         images.write(run.path, images.listed(images.split.train))
-        run.write_lasting(**images.source.classes.facts)
         run.write_facts(
-            inits=weights,
-            pretraining=trace_pretraining(weights),
+            **images.source.classes.facts,
+            inits=named,
+            pretraining=trace_pretraining(named),
             planned=len(plan.cells),
             interim_looks=interim_looks,
             split=images.counts,
         )
-    for name, teacher in teachers_left_out(weights):
+    for name, teacher in teachers_left_out(named):
         log.info(
             "%s learned from the features of %s: give it as one of --inits, for its own fine-tuning", name, teacher
         )
@@ -193,16 +212,22 @@ def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str) -> No
 def append_row(run: Run, cell: Cell, plan: Plan, epochs: int) -> None:
     """Append the figures of a finished run to results.csv."""
     figures, facts = read_finished(run.path / cell.folder)
-    row = ResultRow(
-        init=cell.init.name,
-        labels=cell.labels,
-        label_count=plan.label_counts[cell.labels],
-        seed=cell.seed,
-        epochs=epochs,
-        steps=facts["steps"],
-        seconds=facts["seconds"],
-        run=cell.folder,
-        **{name: value for name, value in figures.items() if name in RESULT_COLUMNS},
-    )
+    try:
+        row = ResultRow(
+            init=cell.init.name,
+            labels=cell.labels,
+            label_count=plan.label_counts[cell.labels],
+            seed=cell.seed,
+            epochs=epochs,
+            steps=integer(facts, "steps", MOST_STEPS),
+            seconds=number(facts, "seconds"),
+            run=cell.folder,
+            **{name: value for name, value in figures.items() if name in RESULT_COLUMNS},
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{run.path / cell.folder} is finished, but its figures are not complete ({error}): remove that folder and "
+            "continue with --resume"
+        ) from error
     with run.writing():
         append_result(run.path / RESULTS, row)

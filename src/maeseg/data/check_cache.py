@@ -1,6 +1,8 @@
 """Check of many files in several processes, with a cache of the results in the user's cache folder.
 
-A file is identified by path, size and modification time. Files with faults are not cached: they may have been repaired.
+A file is identified by path, size, and the times of its last modification and last change of status. The latter cannot
+be set: a file that was replaced by one of the same size and date is read again. Files with faults are not cached: they
+may have been repaired.
 """
 
 import hashlib
@@ -25,7 +27,7 @@ from maeseg.utils.system import cache_folder
 log = logging.getLogger(__name__)
 
 _FEW = 64  # files; for so few, starting processes takes longer than the check
-_FORMAT = f"maeseg 2, Pillow {PIL.__version__}"  # another version may find other faults
+_FORMAT = f"maeseg 3, Pillow {PIL.__version__}"  # another version may find other faults
 
 
 class Facts(Protocol):
@@ -115,7 +117,7 @@ def _check(
 
 
 def fingerprint(places: Places) -> str | None:
-    """Hash the paths, sizes and modification times of files; None for no file."""
+    """Hash the paths, sizes and times of files; None for no file."""
     if not places:
         return None
     parts: list[object] = []
@@ -125,7 +127,7 @@ def fingerprint(places: Places) -> str | None:
         except OSError:  # the check will report it
             parts.append(path)
         else:
-            parts += [path.absolute(), offset, status.st_size, status.st_mtime_ns]
+            parts += [path.absolute(), offset, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 

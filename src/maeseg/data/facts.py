@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from maeseg.data.pixel_facts import PixelFacts
 from maeseg.utils.regular_files import open_regular
 
@@ -23,12 +26,14 @@ class ImageFacts:
         height: Height in pixels, orientation applied.
         width: Width in pixels, orientation applied.
         pixels: Facts about the stored values; None for a generated image.
+        label: Digest of the label as it is read; empty without a label, and for one that is generated.
     """
 
     content: str
     height: int
     width: int
     pixels: PixelFacts | None = None
+    label: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Convert to plain values, for the cache."""
@@ -48,6 +53,13 @@ def facts_from(values: dict[str, Any]) -> ImageFacts:
 def digest(content: bytes) -> str:
     """Hash an image's stored bytes (BLAKE2b): 32 hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def digest_values(values: NDArray[Any]) -> str:
+    """Hash an array's shape and values: integers give the same digest in any type that holds them."""
+    if values.dtype.kind in "ui" and values.size:
+        values = values.astype(np.promote_types(np.min_scalar_type(values.min()), np.min_scalar_type(values.max())))
+    return digest(f"{values.dtype} {values.shape} ".encode() + np.ascontiguousarray(values).tobytes())
 
 
 def digest_file(path: Path) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from maeseg.data.annotations.mat import read_mat_label
+from maeseg.data.facts import digest_values
 from maeseg.data.image_files import MAX_PIXELS, DataError, opened
 from maeseg.errors import in_one_line
 from maeseg.utils.regular_files import check_regular, open_regular
@@ -215,6 +216,7 @@ class ValueCounts:
         high: Largest finite value.
         distinct: Number of distinct values.
         fractional: True if some value is not an integer.
+        content: Digest of the values with their places.
     """
 
     counts: Mapping[float, int]
@@ -222,6 +224,7 @@ class ValueCounts:
     high: float
     distinct: int
     fractional: bool = False
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -338,7 +341,7 @@ def count_values(values_HW: NDArray[Any] | None) -> ValueCounts | None:
     plain = float if fractional else int
     listed = {plain(v): int(n) for v, n in zip(values, counts, strict=True)} if _few(values, known) else {}
     low, high = (plain(known.min()), plain(known.max())) if known.size else (0, 0)
-    return ValueCounts(listed, low, high, len(values), fractional)
+    return ValueCounts(listed, low, high, len(values), fractional, digest_values(values_HW))
 
 
 def _few(values: NDArray[Any], known: NDArray[Any]) -> bool:

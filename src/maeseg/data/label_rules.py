@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from maeseg.data.facts import digest
 from maeseg.data.image_files import DataError, some
 from maeseg.data.label_files import READINGS, DecodedLabel, LabelFacts, Reading, ValueCounts
 from maeseg.data.stored_image import apply_orientation
@@ -102,6 +103,12 @@ class LabelRule:
         spans = [span for each in (*self.codes, self.border) for span in each]
         return all(any(low <= value <= high for low, high in spans) for value in found.counts)
 
+    def content(self, facts: LabelFacts) -> str:
+        """Digest of a label as the rule reads it: of the values that encode the classes, and of their meaning."""
+        found = _counts(facts, self.reading)
+        meaning = (self.reading, self.codes, self.border, self.threshold, self.orientation)
+        return digest(f"{meaning} {facts.height} {facts.width} {found.content if found else ''}".encode())
+
     def shares(self, facts: LabelFacts) -> Counter[int]:
         """Count the pixels of each class, and of the border (255), in a label that fits."""
         pixels: Counter[int] = Counter()
@@ -159,7 +166,7 @@ def _gray_as_colors(values: ValueCounts | None) -> ValueCounts | None:
     if values is None or values.fractional or not values.counts or not 0 <= values.low <= values.high <= 255:
         return None
     gray: dict[float, int] = {int(value) * 0x010101: count for value, count in values.counts.items()}
-    return ValueCounts(gray, min(gray), max(gray), len(gray))
+    return ValueCounts(gray, min(gray), max(gray), len(gray), content=values.content)
 
 
 class AmbiguousLabels(UserError):

@@ -207,4 +207,9 @@ def open_annotations(root: Path, given: str | None, origin: str) -> tuple[Annota
     if found is None:
         return None
     files = [where / file for file in list_files(where, _SUFFIXES)] if where.is_dir() else [where]
-    return found, max(files, key=lambda file: file.stat().st_mtime_ns)
+    return found, max(files, key=_changed)
+
+
+def _changed(file: Path) -> int:
+    status = file.stat()
+    return max(status.st_mtime_ns, status.st_ctime_ns)

@@ -1,7 +1,9 @@
 """Normalization of images by the mean and standard deviation of each channel."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,6 +41,12 @@ class Normalization:
     def channels(self) -> int:
         """Number of channels."""
         return len(self.mean)
+
+    def is_close(self, other: "Normalization") -> bool:
+        """True if the statistics are the same but for rounding, which differs between processors."""
+        ours, theirs = (*self.mean, *self.std), (*other.mean, *other.std)
+        same = len(ours) == len(theirs) and self.largest == other.largest
+        return same and all(map(partial(math.isclose, rel_tol=1e-4, abs_tol=1e-5), ours, theirs))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint or JSON."""

@@ -61,8 +61,8 @@ def gather(data: Source, val: Held, test: Held, extra: str | Sequence[str] | Non
     """
     check_held_out_part(val, test)
     more: list[tuple[_Role, Data]] = []
-    more += [("val", val)] if not isinstance(val, int | float) and not _is_list(val) else []
-    more += [("test", test)] if not isinstance(test, int | float) and not _is_list(test) else []
+    more += [("val", val)] if not isinstance(val, int | float) and not is_list(val) else []
+    more += [("test", test)] if not isinstance(test, int | float) and not is_list(test) else []
     more += [("extra", name) for name in extra_names(extra)]
     roles: list[_Role] = ["data"] * len(data)
     if not more:
@@ -78,7 +78,7 @@ def gather(data: Source, val: Held, test: Held, extra: str | Sequence[str] | Non
     return Gathered(Joined([data, *sources]), tuple(roles))
 
 
-def _is_list(path: Data) -> bool:
+def is_list(path: Data) -> bool:
     """Test a path for a list of names: any file other than a description of a data set or a shard."""
     if not isinstance(path, str):
         return False
@@ -162,7 +162,7 @@ def _provided_splits(images: Gathered, val: Held, test: Held) -> dict[ProvidedSp
 
 def _given(images: Gathered, split: Literal["val", "test"], option: Held) -> list[int]:
     """Return the images that a data set or a list of names assigns to a split; none for a share or a number."""
-    if not isinstance(option, str) or not _is_list(option):
+    if not isinstance(option, str) or not is_list(option):
         return images.of(split)
     names = {images.source.file(index): index for index in images.of("data")}
     wanted = set(read_names(Path(option), f"--{split}", SHARE_OR_NUMBER))

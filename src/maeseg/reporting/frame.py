@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maeseg.comparison.wording import duration
+from maeseg.runs.inputs import accepted_changes
 from maeseg.runs.reader import RunFolder
 
 
@@ -18,6 +19,7 @@ class Frame:
         about: One line below it: data, start, wall time.
         facts: Names and values of run.json.
         options: Text of config.yaml.
+        changes: Sentences on inputs that changed before the run was resumed.
     """
 
     kicker: str
@@ -25,6 +27,7 @@ class Frame:
     about: str
     facts: list[tuple[str, str]]
     options: str
+    changes: list[str]
 
 
 def make_frame(folder: RunFolder, kicker: str, heading: str) -> Frame:
@@ -33,8 +36,9 @@ def make_frame(folder: RunFolder, kicker: str, heading: str) -> Frame:
         kicker=kicker,
         heading=heading,
         about=_about(folder),
-        facts=[("folder", folder.name), *_flat(folder.info)],
+        facts=[("folder", folder.name), *_flat({**folder.info, "changes": None})],
         options=folder.options_text or "The run has no config.yaml.",
+        changes=accepted_changes(folder.info),
     )
 
 

@@ -127,6 +127,24 @@ def _checkpoint(run: Path, path: Path, content: Any) -> Checkpoint:
     return Checkpoint(run, path, known, weights, epoch)
 
 
+def check_same_network(stored: Any, spec: NetworkSpec) -> None:
+    """Compare the description in a checkpoint with the network that is to go on from it.
+
+    Measured statistics may differ in their last digits, on another machine; names of classes may be corrected.
+
+    Raises:
+        ValueError: The description differs, or is none.
+    """
+    then, now = NetworkSpec.from_dict(stored), spec
+    for name in ("task", "encoder", "decoder_channels", "image_size", "native_resolution"):
+        if getattr(then, name) != getattr(now, name):
+            raise ValueError(f"its {name} is {getattr(then, name)}, not {getattr(now, name)}")
+    if len(then.classes.names) != len(now.classes.names):
+        raise ValueError(f"it has {len(then.classes.names)} classes, not {len(now.classes.names)}")
+    if not then.normalization.is_close(now.normalization):
+        raise ValueError("its images were normalized by other statistics than those of the weights or images now")
+
+
 def restore(checkpoint: Checkpoint) -> nn.Module:
     """Build the trained network of any checkpoint.
 

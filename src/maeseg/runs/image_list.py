@@ -1,4 +1,4 @@
-"""List of a run's images, ``images.csv``: file and content of each, and its split.
+"""List of a run's images, ``images.csv``: file and content of each, its label's content, and its split.
 
 Later commands use this list, not the options: folders grow, and copies have other names.
 """
@@ -17,7 +17,7 @@ from maeseg.utils.atomic_io import write_csv
 from maeseg.utils.distributed import first_process
 from maeseg.utils.regular_files import open_text
 
-_COLUMNS = ("split", "file", "content")
+_COLUMNS = ("split", "file", "content", "label")
 _SKIPPED_COLUMNS = ("file", "reason")
 
 ListedSplit = ProvidedSplit | Literal["unlabeled", "unused", "left out", "inherited"]
@@ -38,11 +38,13 @@ class Listed:
         split: Split that it is in.
         file: Its name in its data set.
         content: Digest of its content; empty for initial weights whose images are unknown: ``file`` then names them.
+        label: Digest of its label as it is read; empty without one.
     """
 
     split: ListedSplit
     file: str
     content: str
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,14 @@ def read_image_list(run: Path) -> ImageList | None:
             head, *rows = list(csv.reader(lines))
     except (OSError, ValueError, csv.Error) as error:
         raise _damaged(file) from error
-    if tuple(head) != _COLUMNS or any(len(row) != 3 or row[0] not in _SPLITS for row in rows):
+    if tuple(head) != _COLUMNS or any(len(row) != len(_COLUMNS) or row[0] not in _SPLITS for row in rows):
         raise _damaged(file)
     return ImageList(tuple(_listed(row) for row in rows))
 
 
 def _listed(row: Sequence[str]) -> Listed:
-    split, file, content = row
-    return Listed(split, file, content)  # type: ignore[arg-type]  # its values were compared
+    split, file, content, label = row
+    return Listed(split, file, content, label)  # type: ignore[arg-type]  # its values were compared
 
 
 def _damaged(file: Path) -> UserError:

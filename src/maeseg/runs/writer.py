@@ -5,11 +5,12 @@ Of several processes that train together only the first one writes.
 
 import errno
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import yaml
 
 from maeseg.errors import UserError, reason
 from maeseg.runs.checkpoint_files import check_folder_name, is_intact
+from maeseg.runs.inputs import NONE, Inputs, find_changes, refuse_changes, with_change
 from maeseg.runs.layout import (
     CHECKPOINTS,
     CONFIG,
@@ -32,12 +34,20 @@ from maeseg.runs.layout import (
 )
 from maeseg.runs.output_folder import check_out
 from maeseg.runs.provenance import provenance, repeats, warn_of_other_machine
-from maeseg.runs.reader import is_finished, read_facts, read_options
+from maeseg.runs.reader import read_facts, read_options
+from maeseg.runs.working_folder import PATHS, WORKING_FOLDER, is_path
 from maeseg.utils.atomic_io import WriteError, write_json, write_text, writing_to
 from maeseg.utils.distributed import first_process
+from maeseg.utils.plain_values import number, text, word
 
-ABOUT_THIS_CALL = ("out", "resume", "overwrite", "workers", "download", "save_every", "on_nonfinite", "on_bad_image")
+log = logging.getLogger(__name__)
+
+ABOUT_THIS_CALL = (
+    "out", "resume", "accept_changes", "overwrite", "workers", "download", "save_every", "on_nonfinite", "on_bad_image",
+)  # fmt: skip
 """Options that may differ when a run is resumed: they do not change its result, or are needed to continue."""
+
+_NOT_STORED = ("resume", "accept_changes", "overwrite")
 
 MayDiffer = Callable[[Mapping[str, Any]], tuple[str, ...]]
 """Function from the original options of a run to the names of those that may differ now; it may refuse new values."""
@@ -50,6 +60,7 @@ class Run:
     Attributes:
         path: The folder.
         config: Every option of the command, plain values.
+        inputs: Content that the run rests on.
         before: Its run.json before this call; empty if there was none.
         resumed: True if the folder held this run already.
         complete: True if that run is finished with the current options.
@@ -60,6 +71,7 @@ class Run:
 
     path: Path
     config: Mapping[str, Any]
+    inputs: Inputs = NONE
     before: Mapping[str, Any] = field(default_factory=dict)
     resumed: bool = False
     complete: bool = False
@@ -109,21 +121,6 @@ class Run:
         self.facts.update(more, seconds=round(self.seconds_before + time.monotonic() - self.started, 1))
         write_json(self.path / FACTS, self.facts)
 
-    def write_lasting(self, **facts: Any) -> None:
-        """Add facts to run.json that a run keeps from its beginning to its end.
-
-        Raises:
-            UserError: The resumed run was started with others.
-            WriteError: It cannot be written.
-        """
-        for name, value in facts.items():
-            if self.before.get(name, value) != value:
-                raise UserError(
-                    f"--resume: {self.path} was started with other {name} than --{name} {self.config.get(name)}: "
-                    "restore that file, or give another --out"
-                )
-        self.write_facts(**facts)
-
     def finish(self, figures: Mapping[str, Any], **more: Any) -> None:
         """Write the final figures, remove the checkpoint before the last, and mark the run as finished.
 
@@ -138,25 +135,31 @@ class Run:
         self.write_facts(status="finished", **more)
 
 
-def begin_run(verb: str, config: Mapping[str, Any], may_differ: MayDiffer = lambda before: ()) -> Run:
+def begin_run(
+    verb: str, config: Mapping[str, Any], may_differ: MayDiffer = lambda before: (), inputs: Inputs = NONE
+) -> Run:
     """Begin a run in the folder ``out``, or resume the one in it.
 
     Args:
         verb: Command that writes the folder.
         config: Every option of the command, plain values; ``out``, ``resume`` and ``overwrite`` among them.
         may_differ: Function that names the options that may differ when the run is resumed; it may refuse new values.
+        inputs: Content that the run rests on; recorded, and compared when the run is resumed.
 
     Raises:
         UserError: The folder holds something and neither ``resume`` nor ``overwrite`` is set, it is no run folder, it
-            has a run of other options, or it cannot be written.
+            has a run of other options or inputs, or it cannot be written.
     """
     options: dict[str, Any] = json.loads(json.dumps(config))
     out = Path(options["out"])
     check_folder_name("--out ", out)
-    found = _find_run(verb, out, options, may_differ)
+    found = _find_run(verb, out, options, may_differ, inputs)
+    changes = found.inputs.changes if found else inputs.changes
+    if changes and not options.get("accept_changes"):
+        raise refuse_changes(out, changes)
     with explain_write_errors(out):
         if found is None:
-            return _start(verb, out, options)
+            return _start(verb, out, options, inputs)
         return _resume(found)
 
 
@@ -182,7 +185,7 @@ def explain_write_errors(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _find_run(verb: str, out: Path, options: Mapping[str, Any], may_differ: MayDiffer) -> Run | None:
+def _find_run(verb: str, out: Path, options: Mapping[str, Any], may_differ: MayDiffer, inputs: Inputs) -> Run | None:
     """Run to resume; None if there is none, or if it is to be replaced."""
     there = check_out(out, resume=options["resume"], overwrite=options["overwrite"])
     if not there or (options["resume"] and there == {CONFIG}):  # nothing, or killed before run.json was written
@@ -193,11 +196,22 @@ def _find_run(verb: str, out: Path, options: Mapping[str, Any], may_differ: MayD
     if options["overwrite"]:
         _refuse_foreign_files(out)
         return None
+    seconds, status = _check_facts(out, facts)
     lengthened = _compare_options(out, options, may_differ)
     return Run(
-        out, options, before=facts, resumed=True, complete=is_finished(out) and not lengthened,
-        seconds_before=float(facts.get("seconds", 0.0)),
+        out, options, replace(inputs, changes=(*find_changes(out, facts, inputs), *inputs.changes)), before=facts,
+        resumed=True,
+        complete=status == "finished" and not lengthened, seconds_before=seconds,
     )  # fmt: skip
+
+
+def _check_facts(out: Path, facts: Mapping[str, Any]) -> tuple[float, str]:
+    """Seconds and status of the run to resume; what else run.json must have is checked too."""
+    try:
+        text(facts, "started")
+        return number(facts, "seconds"), word(facts, "status", ("running", "finished"))
+    except ValueError as error:
+        raise UserError(f"{out / FACTS}: {error}: restore it, or start again with --overwrite") from error
 
 
 def _refuse_foreign_files(out: Path) -> None:
@@ -211,7 +225,7 @@ def _compare_options(out: Path, options: Mapping[str, Any], may_differ: MayDiffe
     before = read_options(out)
     if not before:
         raise UserError(f"--resume: {out / CONFIG} holds no options: restore it, or give another --out")
-    changed = [name for name, value in options.items() if before.get(name) != value]
+    changed = [name for name, value in options.items() if _differ(name, before.get(name), value)]
     allowed = may_differ(before)
     for name in changed:
         if name not in (*ABOUT_THIS_CALL, *allowed):
@@ -222,13 +236,18 @@ def _compare_options(out: Path, options: Mapping[str, Any], may_differ: MayDiffe
     return any(name in allowed for name in changed)
 
 
-def _start(verb: str, out: Path, options: Mapping[str, Any]) -> Run:
+def _differ(name: str, before: Any, now: Any) -> bool:
+    """True if an option has another value; two paths are the same if their content is, which is compared by itself."""
+    return bool(before != now) and not (name in PATHS and is_path(before) and is_path(now))
+
+
+def _start(verb: str, out: Path, options: Mapping[str, Any], inputs: Inputs) -> Run:
     """A new run, in place of one that is to be replaced."""
     with writing_to(out):
         if options["overwrite"] and has_run(out):
             shutil.rmtree(out)
         out.mkdir(parents=True, exist_ok=True)
-    run = Run(out, options)
+    run = Run(out, options, inputs)
     _note_beginning(run, verb)
     _write_config(run)
     _forget_figures(run)
@@ -248,15 +267,19 @@ def _resume(run: Run) -> Run:
 
 def _note_beginning(run: Run, verb: str) -> None:
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    run.facts = {
-        "verb": verb, "status": "running", "started": run.before.get("started", now), "seconds": run.seconds_before,
-        **provenance(),
+    run.facts = {  # what was recorded at the beginning outlasts a kill before it is written again
+        **run.before, "verb": verb, "status": "running", "started": run.before.get("started", now),
+        "seconds": run.seconds_before, **provenance(), WORKING_FOLDER: str(Path.cwd()), "inputs": run.inputs.contents,
     }  # fmt: skip
+    if changes := with_change(run.before.get("changes"), run.inputs.changes, now):
+        run.facts["changes"] = changes
+    if run.inputs.changes and not run.complete:
+        log.warning("%s goes on with changed inputs: %s", run.path, ", ".join(run.inputs.changes))
 
 
 def _write_config(run: Run) -> None:
     # Whoever runs the file again must not thereby replace this folder.
-    options = {name: value for name, value in run.config.items() if name not in ("resume", "overwrite")}
+    options = {name: value for name, value in run.config.items() if name not in _NOT_STORED}
     write_text(run.path / CONFIG, yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from dataclasses import replace
 from typing import Any
 
 from maeseg.data.normalization import IMAGENET, Normalization
@@ -17,8 +18,12 @@ from maeseg.weights.weights_option import TIMM
 log = logging.getLogger(__name__)
 
 
-def read_teacher(target: str) -> Start | None:
+def read_teacher(target: str, encoder: str) -> Start | None:
     """Read the weights that ``--target teacher:WEIGHTS`` names; None for the other targets.
+
+    Args:
+        target: Value of ``--target``.
+        encoder: Encoder that is trained; ``teacher:timm`` stands for its published weights.
 
     Raises:
         UserError: The target is not known, or the weights cannot be read.
@@ -28,7 +33,8 @@ def read_teacher(target: str) -> Start | None:
     weights = target.removeprefix(TEACHER)
     if weights == target or not weights:
         raise UserError(f"--target {target} is not known: give {PIXELS}, {OWN_AVERAGE} or {TEACHER}WEIGHTS")
-    return read_start(weights, "encoder")
+    start = read_start(weights, "encoder")
+    return replace(start.resolved(encoder), encoder=encoder) if weights == TIMM else start
 
 
 def make_target(
@@ -76,9 +82,7 @@ def load_teacher(teacher: Start, network: MaskedAutoencoder, normalization: Norm
             f"--target {TEACHER}{teacher.origin} expects images of mean {list(expected.mean)} and standard deviation "
             f"{list(expected.std)}, not {list(normalization.mean)} and {list(normalization.std)}: give another teacher"
         )
-    own: Any = network.encoder
-    named = own.name if teacher.origin == TIMM else None
-    encoder, _ = choose_network([teacher], named, None)
+    encoder, _ = choose_network([teacher], None, None)
     unet = build_unet(encoder, in_channels=channels)
     start_unet(unet, teacher)
     return unet.encoder

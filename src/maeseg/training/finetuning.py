@@ -44,12 +44,12 @@ from maeseg.training.batch_check import check_batch_statistics
 from maeseg.training.class_weights import choose_class_weights
 from maeseg.training.devices import join, open_fabric
 from maeseg.training.held_out import check_held_out
-from maeseg.training.initialization import choose_normalization, log_loaded, read_start, start_unet
+from maeseg.training.initialization import choose_normalization, log_loaded, read_start, start_unet, weights_input
 from maeseg.training.loop import LoopOptions, train
 from maeseg.training.run_images import RunImages, choose_images
 from maeseg.training.segmentation import SegmentationTask
 from maeseg.training.semi_supervised import SemiSupervisedTask, Teaching
-from maeseg.training.setup import Setup, open_labeled, settle
+from maeseg.training.setup import Setup, classes_input, open_labeled, settle
 from maeseg.training.unlabeled_images import Unlabeled, choose_unlabeled
 from maeseg.utils.distributed import first_process, from_first, others_wait
 from maeseg.weights.transfer import TransferReport
@@ -132,7 +132,7 @@ def run_finetuning(config: FinetuneConfig) -> dict[str, Any]:
     training = build(config, setup, images)
     fabric = open_fabric(config.accelerator, config.devices, config.precision)
     join(fabric)  # from here on the first of several processes writes
-    run = open_run(replace(config, **setup.options(images.source)))
+    run = open_run(replace(config, **setup.options(images.source)), setup, images)
     if run.complete:
         log.info("%s is finished already", config.out)
         return read_finished(run.path)[0]
@@ -259,22 +259,23 @@ def loop_options(config: FinetuneConfig) -> LoopOptions:
     )
 
 
-def open_run(config: FinetuneConfig) -> Run:
+def open_run(config: FinetuneConfig, setup: Setup, images: Images) -> Run:
     """Open the run folder.
 
     Raises:
-        UserError: The folder is in use, or its run has other options.
+        UserError: The folder is in use, or its run has other options or inputs.
     """
     options = describe_options(config.as_dict())
-    return from_first(lambda: begin_run("finetune", options, may_lengthen(config.out, config.epochs)))
+    weights = {"weights": weights_input(config.weights, setup.starts[0])} if setup.starts else {}
+    inputs = images.chosen.inputs(options, {**weights, "classes": classes_input(config, images.source)})
+    return from_first(lambda: begin_run("finetune", options, may_lengthen(config.out, config.epochs), inputs))
 
 
 def begin(run: Run, images: Images) -> None:
     """Write the files that are known before training."""
     with run.writing(), others_wait():
         images.chosen.write(run.path, images.listed(), images.unlabeled.skipped if images.unlabeled else None)
-        run.write_lasting(**images.source.classes.facts)
-        run.write_facts(split=images.chosen.counts)
+        run.write_facts(**images.source.classes.facts, split=images.chosen.counts)
         if images.unlabeled:
             run.write_facts(unlabeled=len(images.unlabeled))
 

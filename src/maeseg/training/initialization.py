@@ -18,7 +18,9 @@ from maeseg.models.channels import adapt_channels, image_channels
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint, restore_masked_autoencoder
+from maeseg.runs.inputs import Input
 from maeseg.types import Transfer
+from maeseg.weights.digest import digest_tensors
 from maeseg.weights.encoder_search import recognize
 from maeseg.weights.files import (
     named_encoder,
@@ -38,7 +40,7 @@ HEAD = "segmentation_head"
 
 @dataclass(frozen=True)
 class Start:
-    """Source of weights: a run, the state dict of a file, or otherwise timm's published weights.
+    """Source of weights: a run, the state dict of a file, or timm's published weights once they are ``resolved``.
 
     Args:
         origin: Name of the source, for messages.
@@ -57,6 +59,21 @@ class Start:
     encoder: str | None = None
     widths: tuple[int, ...] = ()
     exported: bool = False
+
+    @property
+    def content(self) -> str:
+        """Digest of the weights."""
+        return digest_tensors(self.run.weights if self.run else self.tensors or {})
+
+    def resolved(self, encoder: str) -> "Start":
+        """The same source with its tensors: timm's published weights are those of an encoder.
+
+        Raises:
+            UserError: timm publishes none for this encoder, or they cannot be downloaded.
+        """
+        if self.run or self.tensors is not None:
+            return self
+        return replace(self, origin=f"timm's {encoder}", tensors=published_weights(encoder))
 
 
 def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
@@ -168,7 +185,7 @@ def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> Trans
     """
     with torch.random.fork_rng(devices=[]):  # networks built on the way must not change the draws of the run
         if start.run is None:
-            return start_outside(unet, start, decoder=start.transfer != "encoder")
+            return load_outside(unet, start.tensors or {}, start.origin, decoder=start.transfer != "encoder")
         if start.run.verb == "pretrain" and start.transfer != "encoder":
             return transfer_to_unet(restore_masked_autoencoder(start.run), unet, start.origin)
         theirs, others = adapt_channels(unet.state_dict(), start.run.weights, image_channels(unet.encoder))
@@ -194,7 +211,7 @@ def start_autoencoder(network: MaskedAutoencoder, start: Start) -> TransferRepor
     """
     with torch.random.fork_rng(devices=[]):
         if start.run is None:
-            return start_outside(network, start, decoder=False)
+            return load_outside(network, start.tensors or {}, start.origin)
         channels = image_channels(network.encoder)
         theirs, others = adapt_channels(network.state_dict(), start.run.weights, channels)
         if start.run.spec.channels == channels:
@@ -203,12 +220,9 @@ def start_autoencoder(network: MaskedAutoencoder, start: Start) -> TransferRepor
         return load_strictly(network, theirs, start.origin, ("head",), channels=others)
 
 
-def start_outside(network: smp.Unet | MaskedAutoencoder, start: Start, decoder: bool) -> TransferReport:
-    """Load a file's encoder into a network, and its decoder if it is wanted and there is one; the rest stays new."""
-    if start.tensors is not None:
-        return load_outside(network, start.tensors, start.origin, decoder)
-    encoder = str(network.encoder.name)
-    return load_outside(network, published_weights(encoder), f"timm's {encoder}")
+def weights_input(weights: str | None, start: Start, option: str = "weights") -> Input:
+    """Initial weights as an input of a run: the option that names them, and their content."""
+    return Input(f"--{option} {weights}", start.content)
 
 
 def log_loaded(weights: str | None, loaded: TransferReport | None) -> None:

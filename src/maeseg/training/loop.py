@@ -23,8 +23,8 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from maeseg.data.loaders import TrainData, killed_readers_named
-from maeseg.errors import UserError
-from maeseg.runs.checkpoint import FACTS
+from maeseg.errors import UserError, first_line
+from maeseg.runs.checkpoint import FACTS, check_same_network
 from maeseg.runs.checkpoint_files import newest_intact, write_checkpoint
 from maeseg.runs.layout import BEST, LAST, TENSORBOARD
 from maeseg.runs.writer import Run
@@ -307,6 +307,16 @@ class TrainingLoop:
     def restore(self, path: Path) -> None:
         """Restore the state of a checkpoint."""
         content = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            self._restore(content)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(
+                f"{path} is not a checkpoint of this run ({first_line(error)}): restore it, or start again with "
+                "--overwrite"
+            ) from error
+
+    def _restore(self, content: Any) -> None:
+        check_same_network(content[FACTS]["spec"], self.task.facts.spec)
         self.task.restore(content)
         self.step = content["global_step"]
         self.optimizer.load_state_dict(content["optimizer"])

@@ -44,6 +44,7 @@ from maeseg.training.initialization import (
     log_loaded,
     read_start,
     start_autoencoder,
+    weights_input,
 )
 from maeseg.training.loop import LoopOptions, train
 from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainTask
@@ -139,7 +140,7 @@ def run_pretraining(config: PretrainConfig) -> None:
     training = build(config, masking, images)
     fabric = open_fabric(config.accelerator, config.devices, config.precision)
     join(fabric)  # from here on the first of several processes writes
-    run = open_run(replace(config, **masking.options(images.source)))
+    run = open_run(replace(config, **masking.options(images.source)), masking, images)
     if run.complete:
         log.info("%s is finished already", config.out)
         return
@@ -161,7 +162,8 @@ def settle(config: PretrainConfig) -> Masking:
     patch = choose_patch_size(config.patch_size, size, stride)
     check_patch_size(patch, stride)
     check_image_size(size, patch)
-    masking = Masking(starts, read_teacher(config.target), encoder, decoder_channels, size, patch)
+    starts = tuple(start.resolved(encoder) for start in starts)
+    masking = Masking(starts, read_teacher(config.target, encoder), encoder, decoder_channels, size, patch)
     check_mask_ratio(config.mask_ratio, masking.grid)
     return masking
 
@@ -247,14 +249,18 @@ def loop_options(config: PretrainConfig) -> LoopOptions:
     )
 
 
-def open_run(config: PretrainConfig) -> Run:
+def open_run(config: PretrainConfig, masking: Masking, images: Images) -> Run:
     """Open the run folder.
 
     Raises:
-        UserError: The folder is in use, or its run has other options.
+        UserError: The folder is in use, or its run has other options or inputs.
     """
     options = describe_options(config.as_dict())
-    return from_first(lambda: begin_run("pretrain", options, may_lengthen(config.out, config.epochs)))
+    weights = {"weights": weights_input(config.weights, start) for start in masking.starts}
+    if masking.teacher:
+        weights["target"] = weights_input(config.target, masking.teacher, option="target")
+    inputs = images.chosen.inputs(options, weights)
+    return from_first(lambda: begin_run("pretrain", options, may_lengthen(config.out, config.epochs), inputs))
 
 
 def begin(run: Run, images: Images) -> None:

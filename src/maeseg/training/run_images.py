@@ -9,8 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_bad
+from maeseg.data.facts import digest
+from maeseg.data.image_files import some
 from maeseg.data.pixel_facts import assumptions, choose_largest, refuse_mixed
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder, describe_labels
@@ -26,6 +29,7 @@ from maeseg.runs.image_list import (
     write_image_list,
     write_skipped,
 )
+from maeseg.runs.inputs import Input, Inputs, lists_of_names
 from maeseg.runs.layout import CHECKPOINTS, IMAGES, RUNS, has_run
 from maeseg.runs.reader import read_facts
 from maeseg.types import Held, OnBadImage
@@ -46,7 +50,9 @@ class RunImages:
         trained: Training images whose labels the resumed run uses; None for a new run.
         shared: True if the images are those of the comparison that the run belongs to.
         sizes: Height and width of each usable image of the source, by index.
-        unlabeled: Unlabeled images that the resumed run is trained on; None for a new run.
+        labels: Digest of the label of each usable image of the source, by index.
+        kept: List of the resumed run, with the labels as they are now; None for a new run.
+        changes: Changes of labels since the run, or its comparison, was begun.
     """
 
     source: Source
@@ -56,12 +62,35 @@ class RunImages:
     trained: tuple[int, ...] | None = None
     shared: bool = False
     sizes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
-    unlabeled: tuple[Listed, ...] | None = None
+    labels: Mapping[int, str] = field(default_factory=dict)
+    kept: ImageList | None = None
+    changes: tuple[str, ...] = ()
+
+    @property
+    def unlabeled(self) -> tuple[Listed, ...] | None:
+        """Unlabeled images that the resumed run is trained on; None for a new run."""
+        return None if self.kept is None else tuple(self.kept.of("unlabeled"))
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of images in each split, for run.json."""
         return {"train": len(self.split.train), "val": len(self.split.val), "test": len(self.split.test)}
+
+    def inputs(self, options: Mapping[str, Any], more: Mapping[str, Input]) -> Inputs:
+        """Everything that the run rests on: its lists of names, the splits that its data set provides, and more.
+
+        Args:
+            options: Options of the run.
+            more: Its other inputs, by name.
+
+        Raises:
+            UserError: A list of names cannot be read.
+        """
+        used = (*self.split.train, *self.split.val, *self.split.test)
+        provided = sorted(f"{self.source.file(index)} {split}" for index in used if (split := self.source.split(index)))
+        content = digest("\n".join(provided).encode(errors="surrogateescape"))
+        splits = {"splits": Input(f"the splits of {self.source.name}", content)} if provided else {}
+        return Inputs({**more, **splits, **lists_of_names(options)}, self.changes)
 
     def choose_labels(self, labels: int | float | str, seed: int) -> tuple[int, ...]:
         """Choose the training images whose labels are used: those that the run began with, or by the options.
@@ -95,13 +124,18 @@ class RunImages:
         for split, indices in chosen.items():
             splits.update(dict.fromkeys(indices, split))
         order = [*splits, *(index for index in range(len(self.source)) if index not in splits)]
-        rows = [Listed(splits.get(index, "left out"), self.source.file(index), self.contents[index]) for index in order]
+        rows = [
+            Listed(
+                splits.get(index, "left out"), self.source.file(index), self.contents[index], self.labels.get(index, "")
+            )
+            for index in order
+        ]  # fmt: skip
         rows += unlabeled
         ours = {row.content for row in rows if row.split in ("train", "unlabeled")}
         return ImageList((*rows, *(row for row in inherited if row.content not in ours)))
 
     def write(self, run: Path, listed: ImageList, skipped: Skipped | None = None) -> None:
-        """Write the lists of images and of those left out into a run folder, unless it has them already.
+        """Write the lists of images and of those left out into a run folder; of a resumed run only what has changed.
 
         Args:
             run: The run folder.
@@ -111,9 +145,19 @@ class RunImages:
         Raises:
             WriteError: A file cannot be written.
         """
-        if first_process() and not (run / IMAGES).exists():
+        if not first_process():
+            return
+        if not (run / IMAGES).exists():
             write_skipped(run, {**self.skipped, **(skipped or {})})
             write_image_list(run, listed)
+        elif self.kept:
+            known = {(row.file, row.content) for row in self.kept.of("inherited")}
+            ours = {row.content for row in self.kept.of("train", "unlabeled")}
+            inherited = listed.of("inherited")
+            more = [row for row in inherited if row.content not in ours and (row.file, row.content) not in known]
+            kept = ImageList((*self.kept.rows, *more))
+            if kept != read_image_list(run):
+                write_image_list(run, kept)
 
 
 def choose_images(
@@ -140,10 +184,12 @@ def choose_images(
     found = survey(images.source)
     contents = contents_of(images.source, found)
     sizes = {index: (facts.height, facts.width) for index, facts in found.facts.items()}
+    labels = {index: facts.label for index, facts in found.facts.items()}
     if stored:
         again = _again(images.source, contents, found.faults, stored, out)
+        again = _compare_labels(replace(again, sizes=sizes, labels=labels), stored)
         _settle(images.source, data, found, again.split, loud=not stored.shared)
-        return replace(again, sizes=sizes)
+        return again
     split = assign(images, contents, val, test)
     split, skipped = leave_out_bad(images.source, split, found.faults, on_bad_image)
     _settle(images.source, data, found, split, loud=True)
@@ -151,7 +197,7 @@ def choose_images(
         "images of %s: %s", data.name,
         ", ".join(f"{len(images)} {does}" for images, does in _counted(split) if images),
     )  # fmt: skip
-    return RunImages(images.source, split, contents, skipped, sizes=sizes)
+    return RunImages(images.source, split, contents, skipped, sizes=sizes, labels=labels)
 
 
 def _settle(source: Source, data: Source, found: Survey, split: Split, loud: bool) -> None:
@@ -177,6 +223,7 @@ def _counted(split: Split) -> tuple[tuple[tuple[int, ...], str], ...]:
 
 @dataclass(frozen=True)
 class _Stored:
+    folder: Path  # of the run or the comparison
     listed: ImageList
     own: bool  # the run's own list; that of its comparison does not have the labels that a run uses
     shared: bool
@@ -188,14 +235,14 @@ def _stored(out: Path, resume: bool) -> _Stored | None:
     # asked first: another process of the same run writes the list before it makes these folders
     begun = any((out / name).exists() for name in (CHECKPOINTS, RUNS))
     if resume and (found := read_image_list(out)):
-        return _Stored(found, own=True, shared=comparison is not None)
+        return _Stored(out, found, own=True, shared=comparison is not None)
     if resume and begun:
         raise UserError(
             f"--resume: {out} has no {IMAGES}, so it is not known which images it was begun with: start again with "
             "--overwrite, or give another --out"
         )
     found = read_image_list(comparison) if comparison else None
-    return _Stored(found, own=False, shared=True) if found else None
+    return _Stored(comparison, found, own=False, shared=True) if comparison and found else None
 
 
 def _comparison_of(out: Path) -> Path | None:
@@ -221,6 +268,9 @@ def _again(
         elif row.split not in ("left out", "unlabeled", "inherited"):  # unlabeled ones may be of other data
             missing.append(row.file)
     refuse_missing(source, missing, out)
+    for part in ("train", "val"):
+        if part not in (split for split, _ in found):
+            raise UserError(f"{stored.folder / IMAGES} lists no {part} image: restore it, or repeat the run")
     train, val, test = (
         tuple(index for split, index in found if split in splits)
         for splits in (("train", "unlabeled", "unused"), ("val",), ("test",))
@@ -231,8 +281,21 @@ def _again(
         log.info("%s has %d more image%s than when %s was begun: not used", source.name, more, "s" * (more > 1), out)
     trained = tuple(index for split, index in found if split == "train") if stored.own else None
     skipped = {source.file(index): faults[index] for split, index in found if split == "left out" and index in faults}
-    unlabeled = tuple(stored.listed.of("unlabeled")) if stored.own else None
-    return RunImages(source, Split(train, val, test), contents, skipped, trained, stored.shared, unlabeled=unlabeled)
+    return RunImages(source, Split(train, val, test), contents, skipped, trained, stored.shared)
+
+
+def _compare_labels(images: RunImages, stored: _Stored) -> RunImages:
+    """Compare the labels of a list with those that the images have now; the list gets these."""
+    used = (*images.split.train, *images.split.val, *images.split.test)
+    now = {(images.source.file(index), images.contents[index]): images.labels.get(index, "") for index in used}
+    rows = tuple(
+        row if row.split in ("left out", "unlabeled", "inherited") else replace(row, label=now[row.file, row.content])
+        for row in stored.listed.rows
+    )
+    pairs = zip(stored.listed.rows, rows, strict=True)
+    changed = [row.file for row, new in pairs if row.label != new.label and (row.split != "unused" or not stored.own)]
+    changes = (f"the label{'s' * (len(changed) > 1)} of {some(changed)}",) if changed else ()
+    return replace(images, kept=ImageList(rows) if stored.own else None, changes=changes)
 
 
 def refuse_missing(source: Source, missing: Sequence[str], out: str) -> None:

@@ -1,5 +1,6 @@
 """Network, image size and source of images of a run, from its options and initial weights."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +9,12 @@ import segmentation_models_pytorch as smp
 
 from maeseg.config import PretrainConfig, SegmentationOptions
 from maeseg.data.class_labels import check_border, choose_classes
+from maeseg.data.facts import digest
 from maeseg.data.sources.base import Source, described_channels, open_source, refuse_inside
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.models.unet import build_unet, check_image_size, largest_stride
 from maeseg.runs.checkpoint import choose_crop, choose_size
+from maeseg.runs.inputs import Input
 from maeseg.training.class_weights import check_class_weights
 from maeseg.training.initialization import Start, choose_channels, choose_network, first_run
 
@@ -63,7 +66,7 @@ def settle(config: SegmentationOptions, starts: Sequence[Start]) -> Setup:
     encoder, decoder_channels = choose_network(starts, config.encoder, config.decoder_channels)
     crop = choose_crop(first_run(starts), config.image_size, config.crop)
     size = crop or choose_size(first_run(starts), config.image_size)
-    setup = Setup(tuple(starts), encoder, decoder_channels, size, crop)
+    setup = Setup(tuple(start.resolved(encoder) for start in starts), encoder, decoder_channels, size, crop)
     check_image_size(size, largest_stride(decoder_channels), "the network's largest stride", setup.sized_by)
     return setup
 
@@ -97,3 +100,9 @@ def open_images(
     channels = choose_channels(starts, config.channels or described_channels(config.data))
     refuse_inside(config.out, config.data)
     return open_source(config.data, labeled=labeled, download=config.download, channels=channels, classes=classes)
+
+
+def classes_input(config: SegmentationOptions, source: Source) -> Input:
+    """Classes of a run as an input: the class list, or the data whose labels have them."""
+    origin = f"--classes {config.classes}" if config.classes else f"the classes of {source.name}"
+    return Input(origin, digest(json.dumps(source.classes.to_dict()).encode()))

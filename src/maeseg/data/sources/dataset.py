@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maeseg.data.class_labels import parse_classes
 from maeseg.data.data_option import describe
-from maeseg.data.facts import ImageFacts, ProvidedSplit, digest
+from maeseg.data.facts import ImageFacts, ProvidedSplit, digest, digest_values
 from maeseg.data.image_files import DataError
 from maeseg.data.image_reading import RGB, picture_of
 from maeseg.data.memory_images import class_map_in_memory, pixels_in_memory, stored_in_memory
@@ -75,16 +75,16 @@ class DatasetSource:
     def check(self, index: int) -> ImageFacts:
         """Return the image's facts; raise a DataError where image or label cannot be used, or their sizes differ."""
         height, width = self.pixels(index).shape[1:]
-        if self.labeled and self.label(index).size != (width, height):
-            found = self.label(index)
+        label = self.label(index) if self.labeled else None
+        if label and label.size != (width, height):
             raise DataError(
-                f"{self._name(index)} is {width}x{height} but its label is {found.width}x{found.height}: give a label "
+                f"{self._name(index)} is {width}x{height} but its label is {label.width}x{label.height}: give a label "
                 "of the image's size"
             )
         values_HWC = stored_in_memory(self._image(index), self._name(index)).values_HWC
         largest = int(values_HWC.max()) if values_HWC.dtype == np.uint16 else None
         facts = PixelFacts(height, width, values_HWC.shape[2], str(values_HWC.dtype), largest)
-        return ImageFacts(self._content(index), height, width, facts)
+        return ImageFacts(self._content(index), height, width, facts, digest_values(np.asarray(label)) if label else "")
 
     def image(self, index: int) -> Image.Image:
         """Return the image as an RGB picture."""

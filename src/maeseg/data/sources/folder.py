@@ -14,7 +14,7 @@ from maeseg.data.annotations import read_labelmap
 from maeseg.data.check_cache import CheckResult, check_files
 from maeseg.data.class_labels import parse_classes
 from maeseg.data.description import DataDescription
-from maeseg.data.facts import ImageFacts, ProvidedSplit, digest_file
+from maeseg.data.facts import ImageFacts, ProvidedSplit, digest, digest_file
 from maeseg.data.image_files import DataError, list_files, some
 from maeseg.data.image_reading import RGB, nodata_mask, picture_of, read_image, read_pixels, suffixes
 from maeseg.data.label_files import LabelFacts, Reading, label_facts_from
@@ -196,12 +196,18 @@ class ImageFolder:
         facts = check_pixels(image, str(image), self.channels)
         if self._labels:
             self._check_label(self._labels.name(index), index, (facts.height, facts.width))
-        return ImageFacts(digest_file(image), facts.height, facts.width, facts)
+        return ImageFacts(digest_file(image), facts.height, facts.width, facts, self._label_content(index))
 
     def label_shares(self) -> Counter[int]:
         """Count the pixels of each class, and of the border (255), in all labels that fit the rule."""
         fitting = (facts for facts in self.labels.facts.values() if self.rule.fits(facts))
         return sum((self.rule.shares(facts) for facts in fitting), Counter[int]())
+
+    def _label_content(self, index: int) -> str:
+        if not self._labels:
+            return ""
+        content = self.rule.content(self.labels.facts[index])
+        return digest(f"resized {content}".encode()) if self.description.resize_masks else content
 
     def _check_label(self, name: str, index: int, size: tuple[int, int]) -> None:
         if fault := self.labels.faults.get(index):

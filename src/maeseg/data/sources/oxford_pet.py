@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets import OxfordIIITPet
 
-from maeseg.data.facts import ImageFacts, ProvidedSplit, digest_file
+from maeseg.data.facts import ImageFacts, ProvidedSplit, digest_file, digest_values
 from maeseg.data.image_files import DataError, some
 from maeseg.data.image_reading import RGB, pixels_of, read_image
 from maeseg.data.label_files import decode_label, values_of
@@ -100,9 +100,11 @@ class OxfordPets:
         """Return an image's facts; raise a DataError if it or its trimap cannot be used, or their sizes differ."""
         image = self._images[index]
         facts = check_pixels(image, str(image), RGB)
-        if self.labeled and (facts.width, facts.height) != self.label(index).size:
+        label = self.label(index) if self.labeled else None
+        if label and (facts.width, facts.height) != label.size:
             raise DataError(f"{image} and {self._labels[index]} differ in size: unpack both archives again")
-        return ImageFacts(digest_file(image), facts.height, facts.width, facts)
+        content = digest_values(np.asarray(label)) if label else ""
+        return ImageFacts(digest_file(image), facts.height, facts.width, facts, content)
 
     def image(self, index: int) -> Image.Image:
         """Read an image, RGB. Raises DataError if the file is damaged."""

@@ -1,0 +1,91 @@
+"""Relative paths in the options of a run that is resumed in another working directory than it was started in.
+
+A path that exists in the present working directory means that one, as everywhere: its content is compared with what the
+run was begun with. A path that does not is looked for where the run was started.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from maeseg.config import CompareConfig, FinetuneConfig, PretrainConfig
+from maeseg.data.data_option import is_named
+from maeseg.runs.layout import has_run
+from maeseg.runs.reader import read_facts, read_options
+
+WORKING_FOLDER = "working_folder"
+"""Key of the working directory in run.json."""
+
+PATHS = ("data", "val", "test", "extra", "labels", "weights", "classes", "inits")
+"""Options that may be paths; ``out`` is always a path of the present working directory."""
+
+_WORDS = ("timm", "scratch")
+_PETS, _PETS_ROOT = "oxford-pet", "data"
+
+log = logging.getLogger(__name__)
+
+Config = TypeVar("Config", PretrainConfig, FinetuneConfig, CompareConfig)
+
+
+def locate(config: Config) -> Config:
+    """Options of a resumed run, its relative paths as absolute ones where they exist only in the run's working folder.
+
+    Raises:
+        UserError: A file of the run is damaged.
+    """
+    out = Path(config.out)
+    if not config.resume or not has_run(out):
+        return config
+    facts, before = read_facts(out), read_options(out)
+    started_in = facts.get(WORKING_FOLDER)
+    if started_in != str(Path.cwd()):
+        log.info("%s was started in the folder %s: paths that do not exist here are looked for there", out, started_in)
+    found = {name: _located(getattr(config, name, None), before.get(name), facts) for name in PATHS}
+    if isinstance(found["extra"], str):
+        found["extra"] = ",".join(resolve(each, facts) for each in before["extra"].split(","))
+    return replace(config, **{name: value for name, value in found.items() if value is not None})
+
+
+def resolve(path: str, facts: Mapping[str, Any]) -> str:
+    """Resolve a relative path of a run's options.
+
+    Args:
+        path: Value of an option.
+        facts: Content of the run's run.json.
+
+    Returns:
+        The path in the folder that the run was started in, if it exists there and not here; otherwise as it is.
+    """
+    folder = facts.get(WORKING_FOLDER)
+    if not isinstance(folder, str) or os.path.isabs(path):
+        return path
+    plain = path.removesuffix(":encoder")
+    try:
+        there = not Path(plain).exists() and Path(folder, plain).exists()
+        return os.path.join(folder, path) if there else path
+    except (OSError, ValueError):  # a name that no file may have
+        return path
+
+
+def is_path(value: object) -> bool:
+    """Test the value of one of ``PATHS`` for a path, or a list of paths."""
+    if isinstance(value, list):
+        return bool(value) and all(map(is_path, value))
+    return isinstance(value, str) and value not in _WORDS and not is_named(value) and not value.startswith("dataset:")
+
+
+def _located(value: Any, before: Any, facts: Mapping[str, Any]) -> Any:
+    """An option's value with its paths resolved; None if there is none, or if it is not that of the run."""
+    if isinstance(value, list):
+        known = before if isinstance(before, list) else []
+        return [_located(each, each if each in known else None, facts) or each for each in value]
+    if not isinstance(value, str) or value != before:
+        return None
+    name, _, root = value.partition(":")
+    if name == _PETS:
+        found = resolve(root or _PETS_ROOT, facts)
+        return f"{_PETS}:{found}" if os.path.isabs(found) else None
+    return resolve(value, facts) if is_path(value) else None
