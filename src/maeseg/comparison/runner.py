@@ -1,6 +1,7 @@
 """A comparison from its options to its folder: settle, choose images, plan, fine-tune every cell, write."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -189,6 +190,9 @@ def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str) -> No
 def append_row(run: Run, cell: Cell, plan: Plan, epochs: int) -> None:
     """Append the figures of a finished run to results.csv."""
     figures, facts = read_finished(run.path / cell.folder)
+    measured = {name: math.nan if value is None else value for name, value in figures.items() if name in RESULT_COLUMNS}
+    if None in figures.values():
+        log.warning("%s has no figures, as no pixel of its labels counts: it enters no mean", cell.folder)
     row = ResultRow(
         init=cell.init.name,
         labels=cell.labels,
@@ -198,7 +202,7 @@ def append_row(run: Run, cell: Cell, plan: Plan, epochs: int) -> None:
         steps=facts["steps"],
         seconds=facts["seconds"],
         run=cell.folder,
-        **{name: value for name, value in figures.items() if name in RESULT_COLUMNS},
+        **measured,
     )
     with run.writing():
         append_result(run.path / RESULTS, row)

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,8 +53,9 @@ class EpochTable:
         return self.seconds_before + time.monotonic() - self.began
 
     def add(self, step: int, rate: float, figures: Mapping[str, float]) -> None:
-        """Add the epoch that ends with a step."""
-        cells = {name: f"{figures[name]:.6g}" if name in figures else "" for name in self.columns}
+        """Add the epoch that ends with a step; the cell of a figure over no pixel is empty."""
+        known = {name: value for name, value in figures.items() if not math.isnan(value)}
+        cells = {name: f"{known[name]:.6g}" if name in known else "" for name in self.columns}
         self.rows.append(
             {
                 "epoch": str(len(self.rows) + 1), "step": str(step), "seconds": f"{self.seconds():.1f}",
