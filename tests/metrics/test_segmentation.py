@@ -177,9 +177,8 @@ def test_boundary_agrees_with_monai() -> None:
             continue
         pair = (torch.from_numpy(mask)[None, None] for mask in (first, second))
         expected = monai.compute_surface_dice(*pair, class_thresholds=[BOUNDARY_TOLERANCE], include_background=True)
-        scores.append(
-            float(of_one(*(torch.from_numpy(mask.astype(np.uint8)) for mask in (first, second)))["boundary_f1"])
-        )
+        predicted, label = (torch.from_numpy(mask.astype(np.uint8)) for mask in (first, second))
+        scores.append(of_one(predicted, label)["boundary_f1"])
         assert scores[-1] == pytest.approx(float(expected), abs=1e-6)
     assert len(scores) > 30 and min(scores) < 0.9
 

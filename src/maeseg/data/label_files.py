@@ -191,7 +191,9 @@ def colors_of(label: DecodedLabel) -> NDArray[np.int32] | None:
         if label.pixels.max(initial=0) >= len(label.palette):
             return None
         red, green, blue = label.palette.astype(np.int32).T
-        return (red << 16 | green << 8 | blue)[label.pixels]
+        colors: NDArray[np.int32] = red << 16 | green << 8 | blue
+        found_HW: NDArray[np.int32] = colors[label.pixels]
+        return found_HW
     if label.pixels.dtype != np.uint8:
         return None
     channels_HWC = np.atleast_3d(label.pixels)

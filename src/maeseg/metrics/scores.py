@@ -94,8 +94,8 @@ class ImageScores:
 
     def only(self, kept_M: NDArray[np.bool_]) -> "ImageScores":
         """Measurements of some of the images."""
-        arrays = (self.tp, self.fp, self.fn, self.dice_loss, self.boundary_f1)
-        return ImageScores(*(each[kept_M] for each in arrays), self.first)
+        tp, fp, fn = self.tp[kept_M], self.fp[kept_M], self.fn[kept_M]
+        return ImageScores(tp, fp, fn, self.dice_loss[kept_M], self.boundary_f1[kept_M], self.first)
 
     @property
     def iou(self) -> Floats:
