@@ -252,6 +252,21 @@ def checkpoints(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
 
 
 @st.composite
+def broken_networks(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """A run with a tensor of values that make its prediction not finite, or may."""
+    run = shutil.copytree(seeds.finetuned, root / "run", ignore=shutil.ignore_patterns("tensorboard", "examples"))
+    file = run / "checkpoints" / "best.ckpt"
+    content = torch.load(file, weights_only=True)
+    state = content["state_dict"]
+    names = sorted(name for name, values in state.items() if values.is_floating_point())
+    name, value = draw(st.sampled_from(names)), draw(st.sampled_from([np.nan, np.inf, -1.0, 1e35, -1e35]))
+    state[name] = torch.full_like(state[name], value)
+    torch.save(content, file)
+    (root / "x.png").write_bytes(PICTURES["png"])
+    return ("predict", "--run", run, "--images", root / "x.png", "--out", root / "out"), root / "out"
+
+
+@st.composite
 def weights(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     """A damaged file of weights from elsewhere, to be fine-tuned."""
     from safetensors.torch import save_file
@@ -378,6 +393,7 @@ KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] =
     "descriptions": (descriptions, 150),
     "annotations": (annotations, 100),
     "checkpoints": (checkpoints, 300),
+    "broken networks": (broken_networks, 100),
     "weights": (weights, 120),
     "shards": (shards, 150),
     "configs": (configs, 150),

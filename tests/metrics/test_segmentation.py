@@ -1,6 +1,5 @@
 """The metrics against hand-computed values and an independent implementation in numpy."""
 
-import math
 from typing import Any, get_args
 
 import numpy as np
@@ -8,9 +7,13 @@ import numpy.typing as npt
 import pytest
 import torch
 from scipy import ndimage
+from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor
 
-from maeseg.metrics.segmentation import BOUNDARY_TOLERANCE, SegmentationMetrics, surface_dice
+from maeseg.labels.class_map import apply_border, class_map
+from maeseg.labels.classes import BINARY, Classes
+from maeseg.metrics import segmentation
+from maeseg.metrics.segmentation import BOUNDARY_TOLERANCE, SegmentationMetrics
 from maeseg.types import BorderRule
 
 BORDERS: tuple[BorderRule, ...] = get_args(BorderRule)
@@ -19,8 +22,13 @@ Array = npt.NDArray[Any]
 
 def of_one(probability: Tensor, label: Tensor, border: BorderRule = "background") -> dict[str, float]:
     metrics = SegmentationMetrics(border)
-    metrics.update(probability[None], label)
-    return metrics.compute()
+    metrics.update(probability.float()[None], label)
+    return figures_of(metrics)
+
+
+def figures_of(metrics: SegmentationMetrics) -> dict[str, float]:
+    """The figures, none of which is None."""
+    return {name: value for name, value in metrics.compute().items() if value is not None}
 
 
 def square(top: int, left: int, side: int = 20, size: int = 64) -> Tensor:
@@ -57,7 +65,7 @@ def test_dataset_figures_pool_pixels_and_per_image_figures_average_images() -> N
     big, small = square(0, 0, side=40), square(0, 0, side=2, size=8)
     metrics.update(big.float()[None], big)  # right: TP 1600
     metrics.update(torch.zeros(1, 8, 8), small)  # missed: FN 4
-    found = metrics.compute()
+    found = figures_of(metrics)
     assert found["iou"] == pytest.approx(1600 / 1604)
     assert found["iou_per_image"] == pytest.approx(0.5)
     assert found["dice"] == pytest.approx(3200 / 3204)
@@ -133,14 +141,12 @@ def test_agrees_with_the_definitions(border: BorderRule) -> None:
     for probability, label in zip(probabilities, labels, strict=True):
         metrics.update(torch.from_numpy(probability)[None], torch.from_numpy(label))
     expected = by_definition(probabilities, labels, border)
-    assert metrics.compute() == pytest.approx(expected, abs=1e-6)
+    assert figures_of(metrics) == pytest.approx(expected, abs=1e-6)
     assert 0.1 < expected["boundary_f1"] < 0.99  # neither trivially right nor trivially wrong
     assert 0.1 < expected["iou"] < 0.99
 
 
 def test_dice_loss_is_the_one_that_training_uses() -> None:
-    from segmentation_models_pytorch.losses import DiceLoss
-
     logits, label = torch.randn(9, 9), torch.randint(0, 2, (9, 9), dtype=torch.uint8)
     expected = DiceLoss("binary", ignore_index=255)(logits[None, None], label[None, None])
     assert of_one(logits.sigmoid(), label)["dice_loss"] == pytest.approx(float(expected))
@@ -171,7 +177,8 @@ def test_boundary_agrees_with_monai() -> None:
             continue
         pair = (torch.from_numpy(mask)[None, None] for mask in (first, second))
         expected = monai.compute_surface_dice(*pair, class_thresholds=[BOUNDARY_TOLERANCE], include_background=True)
-        scores.append(surface_dice(first, second))
+        predicted, label = (torch.from_numpy(mask.astype(np.uint8)) for mask in (first, second))
+        scores.append(of_one(predicted, label)["boundary_f1"])
         assert scores[-1] == pytest.approx(float(expected), abs=1e-6)
     assert len(scores) > 30 and min(scores) < 0.9
 
@@ -225,18 +232,19 @@ def test_never_nan(border: BorderRule, predicted: float, value: int) -> None:
     metrics = SegmentationMetrics(border)
     metrics.update(torch.full((1, 8, 8), predicted), torch.full((8, 8), value, dtype=torch.uint8))
     for figures in (metrics.compute(), *metrics.per_image()):
-        assert all(math.isfinite(figure) and 0 <= figure <= 1 for figure in figures.values()), figures
+        if (value, border) == (255, "ignore"):
+            assert set(figures.values()) == {None}  # a figure of nothing
+            continue
+        assert all(figure is not None and 0 <= figure <= 1 for figure in figures.values()), figures
 
 
-def test_an_image_of_border_only_changes_no_pixel_count() -> None:
+def test_an_image_of_border_only_changes_no_figure() -> None:
     metrics = SegmentationMetrics("ignore")
     metrics.update(PROBABILITY[None], LABEL)
     before = metrics.compute()
     metrics.update(torch.rand(1, 8, 8), torch.full((8, 8), 255, dtype=torch.uint8))
-    after = metrics.compute()
-    assert [after[name] for name in ("accuracy", "iou", "dice")] == [
-        before[name] for name in ("accuracy", "iou", "dice")
-    ]
+    assert metrics.compute() == before
+    assert metrics.reliability.pixels.sum() == 4
 
 
 # What a caller may get wrong
@@ -246,7 +254,7 @@ def test_refuses_what_is_not_one_image_with_probabilities() -> None:
     metrics, label = SegmentationMetrics("ignore"), square(2, 2, side=3, size=8)
     with pytest.raises(ValueError, match=r"\(1, 4, 8\) and label \(8, 8\)"):
         metrics.update(torch.zeros(1, 4, 8), label)
-    with pytest.raises(ValueError, match="1 maps of one image"):
+    with pytest.raises(ValueError, match="maps of one image"):
         metrics.update(torch.zeros(1, 8, 8), label[None])
     with pytest.raises(ValueError, match="sigmoid"):
         metrics.update(torch.full((1, 8, 8), 3.0), label)
@@ -256,3 +264,47 @@ def test_refuses_what_is_not_one_image_with_probabilities() -> None:
         metrics.update(torch.zeros(1, 8, 8), label * 2)
     with pytest.raises(ValueError, match="no image"):
         metrics.compute()
+
+
+# An image in parts
+
+
+@pytest.mark.parametrize("classes", [BINARY, Classes(("a", "b", "c"), (0, 1, 2), ((0, 0, 0), (1, 0, 0), (2, 0, 0)))])
+@pytest.mark.parametrize("border", BORDERS)
+def test_parts_give_the_figures_of_the_image(
+    border: BorderRule, classes: Classes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random, count = np.random.default_rng(1), len(classes.names)
+    label = random.choice([*range(count), 255], (9, 7)).repeat(5, 0).repeat(6, 1).astype(np.uint8)
+    label[:, :12] = 255  # a band that does not count under ignore
+    logits = torch.from_numpy(random.normal(size=(classes.maps, 5, 8)).astype(np.float32)).repeat_interleave(9, 1)
+    logits = logits.repeat_interleave(6, 2)[..., :42]
+    probability = logits.softmax(0) if classes.maps > 1 else logits.sigmoid()
+    whole, parts = SegmentationMetrics(border, classes), SegmentationMetrics(border, classes)
+    whole.update(probability, torch.from_numpy(label))
+    monkeypatch.setattr(segmentation, "_VALUES_AT_ONCE", 42 * 4)  # bands of four rows
+    image = parts.begin(torch.from_numpy(label))
+    for top, bottom in ((0, 17), (17, 18), (18, 45)):
+        for left, right in ((20, 42), (0, 20)):
+            image.add(top, left, probability[:, top:bottom, left:right])
+    parts.end(image)
+    assert image.classes_HW.equal(class_map(probability))
+    assert np.array_equal(parts.confusion_KK, whole.confusion_KK)
+    assert parts.compute() == pytest.approx(whole.compute(), abs=1e-12)
+    assert parts.compute()["boundary_f1"] == whole.compute()["boundary_f1"]
+    assert 0 < float(whole.compute()["boundary_f1"] or 0) < 1
+    for name in ("pixels", "probability", "foreground"):
+        found, expected = (getattr(each.reliability, name) for each in (parts, whole))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert whole.compute()["dice_loss"] == pytest.approx(smp_dice_loss(probability, label, border, classes), abs=1e-12)
+
+
+def smp_dice_loss(probability: Tensor, label: Array, border: BorderRule, classes: Classes) -> float:
+    loss = DiceLoss("binary" if classes.maps == 1 else "multiclass", from_logits=False, ignore_index=255)
+    return float(loss(probability.double()[None], apply_border(torch.from_numpy(label), border).long()[None]))
+
+
+def test_refuses_a_part_that_lies_outside() -> None:
+    image = SegmentationMetrics("ignore").begin(torch.zeros(4, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="at the label's size"):
+        image.add(2, 0, torch.zeros(1, 3, 4))

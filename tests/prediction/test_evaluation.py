@@ -1,5 +1,8 @@
 """Prediction at an image's own size, evaluation of every image once, and the files that are written."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -258,3 +261,41 @@ def test_refuses_a_path_without_images(tmp_path: Path) -> None:
         find_images(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no images found"):
         find_images(tmp_path)
+
+
+EVALUATE = """
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+from helpers.red_network import Red, segmenter_with, spec_of
+from maeseg.data.sources.folder import ImageFolder
+from maeseg.prediction.evaluation import evaluate_segmenter
+
+def resident(field):
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if field in line)
+
+segmenter = segmenter_with(Red(), spec_of((64, 64), stored=(3000, 3000)))
+for name in sys.argv[1:]:
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    evaluate_segmenter(segmenter, ImageFolder(name, labeled=True), [0], "ignore")
+print((resident("VmHWM") - before) * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux to measure memory")
+def test_evaluating_a_large_image_takes_little_memory(tmp_path: Path) -> None:
+    for side in (100, 3000):
+        for kind, mode in (("images", "RGB"), ("labels", "L")):
+            (tmp_path / f"{side}" / kind).mkdir(parents=True)
+            picture = Image.new(mode, (side, side))
+            picture.paste((255, 0, 0) if mode == "RGB" else 255, (0, 0, side // 2, side // 2))
+            picture.save(tmp_path / f"{side}" / kind / "a.png")
+    done = subprocess.run(
+        [sys.executable, "-c", EVALUATE, tmp_path / "100", tmp_path / "3000"],
+        capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert int(done.stdout.splitlines()[-1]) < 3000 * 3000 * 40  # 76 bytes a pixel if held together

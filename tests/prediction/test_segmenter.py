@@ -1,5 +1,6 @@
 """The one object that runs a network: every form of an image, and every form of a trained network."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,14 @@ from maeseg.data.image_files import DataError
 from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError
 from maeseg.labels.class_map import class_map
+from maeseg.labels.classes import BINARY, Classes
 from maeseg.models.network_spec import NetworkSpec
+from maeseg.prediction import backends
 from maeseg.prediction.exported import open_exported
 from maeseg.prediction.segmenter import load
 
 HEIGHT, WIDTH = 40, 56
+THREE = Classes(("a", "b", "c"), (0, 1, 2), ((0, 0, 0), (1, 0, 0), (2, 0, 0)))
 
 
 def photograph() -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -253,3 +257,48 @@ def test_paths_that_hold_no_segmentation_network(
 def test_bf16_is_refused_for_onnx(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="bf16-mixed is PyTorch's"):
         load(tmp_path / "red.onnx", precision="bf16-mixed")
+
+
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("classes", [BINARY, THREE])
+def test_strips_of_an_image_are_its_probabilities(
+    flips: bool, classes: Classes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, classes.maps, 3, padding=1)
+    image = torch.randint(0, 256, (3, 70, 100), dtype=torch.uint8)
+    segmenter = segmenter_with(network, spec_of((32, 64), classes=classes))
+    expected = segmenter.probabilities(image, flips)
+    monkeypatch.setattr(backends, "_STRIP_VALUES", classes.maps * 70 * 32)
+    strips = list(backends.probability_strips(segmenter.backend, image, "image", flips))
+    assert [left for left, _ in strips] == [0, 32, 64, 96]
+    torch.testing.assert_close(segmenter.probabilities(image, flips), expected, rtol=0, atol=1e-7)
+
+
+class Broken(nn.Module):
+    """Logits that are not finite where the image is white."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        red_B1HW = images_BCHW[:, :1]
+        return torch.where(red_B1HW > 2, self.value, red_B1HW)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("side", [32, 400])
+def test_a_prediction_that_is_not_finite_is_refused_by_name(value: float, side: int, tmp_path: Path) -> None:
+    segmenter = segmenter_with(Broken(value), spec_of((32, 32), stored=(40, 40)))
+    white, black = Image.new("RGB", (side, side), "white"), Image.new("RGB", (side, side))
+    black.save(tmp_path / "black.png")
+    white.save(tmp_path / "white.png")
+    assert segmenter.predict(black).shape == (side, side)
+    for call in (segmenter.predict, segmenter.probabilities):
+        with pytest.raises(UserError, match=r"white.png: the network's prediction is not finite"):
+            call(tmp_path / "white.png")
+        with pytest.raises(UserError, match="image: the network's prediction is not finite"):
+            call(white)
+    with pytest.raises(UserError, match=r"white.png: the network's prediction is not finite"):
+        segmenter.predict_folder(tmp_path, tmp_path.parent / f"{tmp_path.name}_out")

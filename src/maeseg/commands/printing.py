@@ -47,7 +47,8 @@ def print_figures(console: "Console", options: Mapping[str, Any], figures: Mappi
     table.add_column("value", justify="right")
     for name, value in figures.items():
         if name not in ("classes", "measured"):
-            table.add_row(shown(name), shown(f"{value:.4f}" if isinstance(value, float) else str(value)))
+            shown_value = "none" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+            table.add_row(shown(name), shown(shown_value))
     for name, of_class in figures.get("classes", {}).items():
         iou = of_class["iou"]
         table.add_row(shown(f"iou of {name}"), "not there" if iou is None else f"{iou:.4f}")

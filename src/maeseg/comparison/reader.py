@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from maeseg.comparison.bootstrap import resample_images
 from maeseg.comparison.results import SCRATCH, ResultRow, read_results
 from maeseg.metrics.scores import Floats, ImageScores
@@ -123,9 +125,16 @@ class Comparison:
 
     @cached_property
     def _scores(self) -> dict[str, ImageScores]:
-        """Results per image of the runs, as far as they are of the same images as the first one's."""
+        """Results per image of the runs, as far as they are of the same images as the first one's.
+
+        An image in which no pixel counts says nothing of a run, and is left out.
+        """
         every = [(row.run, self.validations[row.run]) for row in self.rows if row.run in self.validations]
-        return {run: each.scores for run, each in every if each.files == every[0][1].files}
+        same = {run: each.scores for run, each in every if each.files == every[0][1].files}
+        if not same:
+            return {}
+        counted_M = np.logical_and.reduce([scores.counted for scores in same.values()])
+        return {run: scores.only(counted_M) for run, scores in same.items()}
 
     @cached_property
     def _deviations(self) -> dict[str, dict[str, Floats]]:

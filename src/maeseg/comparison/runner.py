@@ -1,6 +1,7 @@
 """A comparison from its options to its folder: settle, choose images, plan, fine-tune every cell, write."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -212,6 +213,9 @@ def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str) -> No
 def append_row(run: Run, cell: Cell, plan: Plan, epochs: int) -> None:
     """Append the figures of a finished run to results.csv."""
     figures, facts = read_finished(run.path / cell.folder)
+    measured = {name: math.nan if value is None else value for name, value in figures.items() if name in RESULT_COLUMNS}
+    if None in figures.values():
+        log.warning("%s has no figures, as no pixel of its labels counts: it enters no mean", cell.folder)
     try:
         row = ResultRow(
             init=cell.init.name,
@@ -222,7 +226,7 @@ def append_row(run: Run, cell: Cell, plan: Plan, epochs: int) -> None:
             steps=integer(facts, "steps", MOST_STEPS),
             seconds=number(facts, "seconds"),
             run=cell.folder,
-            **{name: value for name, value in figures.items() if name in RESULT_COLUMNS},
+            **measured,
         )
     except (TypeError, ValueError) as error:
         raise UserError(

@@ -15,7 +15,7 @@ from maeseg.data.splits import Split
 from maeseg.data.survey import Survey
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
-from maeseg.types import BORDER, OnBadImage
+from maeseg.types import BORDER, BorderRule, OnBadImage
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,22 @@ def refuse_other_classes(source: Source, classes: Classes) -> None:
         )
 
 
+def refuse_uncounted(source: Source, indices: Sequence[int], border: BorderRule, kind: str) -> None:
+    """Raise a UserError if no pixel of the labels counts, so that they would give no figure.
+
+    Args:
+        source: Source of the labels.
+        indices: Indices of the images.
+        border: Meaning of a border pixel.
+        kind: Name of their split in the message.
+    """
+    if border == "ignore" and indices and not _classes_in(source, indices, enough=1):
+        raise UserError(
+            f"{source.name}: the labels of the {len(indices)} {kind} images contain border only, so no pixel counts: "
+            "correct the labels, choose other images (--val, --test) or give another --border"
+        )
+
+
 def warn_of_one_class(source: Source, indices: Sequence[int]) -> None:
     """Warn if the selected labels contain background only, or foreground only."""
     found = _classes_in(source, indices)
@@ -132,12 +148,12 @@ def warn_of_one_class(source: Source, indices: Sequence[int]) -> None:
         log.warning("the %d training labels contain %s only: use more labels, or others", len(indices), name)
 
 
-def _classes_in(source: Source, indices: Sequence[int]) -> set[int]:
-    """Collect the classes of labels, without the border; stops after the label that brings the second class."""
+def _classes_in(source: Source, indices: Sequence[int], enough: int = 2) -> set[int]:
+    """Collect the classes of labels, without the border; stops after the label with which there are enough."""
     found: set[int] = set()
     for index in indices:
         found |= {int(value) for value in np.unique(np.asarray(source.label(index)))} - {BORDER}
-        if len(found) > 1:
+        if len(found) >= enough:
             break
     return found
 

@@ -25,6 +25,7 @@ Reading = Literal["values", "shown", "alpha", "colors"]
 of the palette's colors (``shown``); the alpha channel (``alpha``); colors as 0xRRGGBB (``colors``)."""
 
 _ORIENTATION = 0x0112  # the EXIF tag
+_VALUES_AT_ONCE = 2**20
 _MOST_VALUES = 512  # listed for one label; of more, only the number is kept
 _PAGED = ("TIFF", "GIF", "WEBP", "PNG")
 _FEW_BITS = {"L;2": 85, "L;4": 17}  # by Pillow's raw mode: factor that it multiplies the stored values by
@@ -187,20 +188,23 @@ def alpha_of(label: DecodedLabel) -> NDArray[np.uint8] | None:
     return None if (alpha_HW == 255).all() else alpha_HW
 
 
-def colors_of(label: DecodedLabel) -> NDArray[np.int64] | None:
+def colors_of(label: DecodedLabel) -> NDArray[np.int32] | None:
     """Return colors (H, W) as 0xRRGGBB; None for values of other types than uint8."""
     if label.palette is not None:
         if label.pixels.max(initial=0) >= len(label.palette):
             return None
-        rgb_HW3 = label.palette[label.pixels].astype(np.int64)
-    elif label.pixels.dtype != np.uint8:
+        red, green, blue = label.palette.astype(np.int32).T
+        colors: NDArray[np.int32] = red << 16 | green << 8 | blue
+        found_HW: NDArray[np.int32] = colors[label.pixels]
+        return found_HW
+    if label.pixels.dtype != np.uint8:
         return None
-    elif label.pixels.ndim == 2:
-        rgb_HW3 = np.repeat(label.pixels[..., None].astype(np.int64), 3, axis=2)
-    else:
-        rgb_HW3 = label.pixels[..., [0, 1, 2] if label.pixels.shape[2] >= 3 else [0, 0, 0]].astype(np.int64)
-    packed: NDArray[np.int64] = rgb_HW3[..., 0] << 16 | rgb_HW3[..., 1] << 8 | rgb_HW3[..., 2]
-    return packed
+    channels_HWC = np.atleast_3d(label.pixels)
+    packed_HW = np.zeros(channels_HWC.shape[:2], np.int32)
+    for channel in [0, 1, 2] if channels_HWC.shape[2] >= 3 else [0, 0, 0]:
+        packed_HW <<= 8
+        packed_HW |= channels_HWC[..., channel]
+    return packed_HW
 
 
 READINGS = {"values": values_of, "shown": shown_of, "alpha": alpha_of, "colors": colors_of}
@@ -335,13 +339,27 @@ def count_values(values_HW: NDArray[Any] | None) -> ValueCounts | None:
     """Count the pixels of each value of a label (H, W); None for None."""
     if values_HW is None:
         return None
-    values, counts = np.unique(values_HW, return_counts=True)
+    values, counts = _unique(values_HW)
     known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     fractional = values.dtype.kind == "f" and bool((known != np.round(known)).any() or len(known) < len(values))
     plain = float if fractional else int
     listed = {plain(v): int(n) for v, n in zip(values, counts, strict=True)} if _few(values, known) else {}
     low, high = (plain(known.min()), plain(known.max())) if known.size else (0, 0)
     return ValueCounts(listed, low, high, len(values), fractional, digest_values(values_HW))
+
+
+def _unique(values_HW: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Distinct values, sorted, and their counts; in bands of rows, as sorting needs memory."""
+    parts = [np.unique(band_HW, return_counts=True) for band_HW in row_bands(values_HW)]
+    every, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
+    values, place = np.unique(every, return_inverse=True)
+    return values, np.bincount(place.ravel(), counts, len(values)).astype(np.int64)
+
+
+def row_bands(values_HW: NDArray[Any]) -> list[NDArray[Any]]:
+    """Split an array into bands of rows, at least one, of about a million values."""
+    rows = max(1, _VALUES_AT_ONCE // max(1, values_HW[:1].size))
+    return [values_HW[top : top + rows] for top in range(0, max(1, len(values_HW)), rows)]
 
 
 def _few(values: NDArray[Any], known: NDArray[Any]) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from maeseg.data.facts import digest
 from maeseg.data.image_files import DataError, some
-from maeseg.data.label_files import READINGS, DecodedLabel, LabelFacts, Reading, ValueCounts
+from maeseg.data.label_files import READINGS, DecodedLabel, LabelFacts, Reading, ValueCounts, row_bands
 from maeseg.data.stored_image import apply_orientation
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes, Codes, Range, one, unpack
@@ -66,10 +66,12 @@ class LabelRule:
         """
         values_HW = READINGS[self.reading](label)
         if values_HW is None and self.reading in ("shown", "alpha"):
-            values_HW = READINGS["values"](label) if self.reading == "shown" else np.full(label.pixels.shape[:2], 255)
+            values_HW = (
+                READINGS["values"](label) if self.reading == "shown" else np.full(label.pixels.shape[:2], 255, np.uint8)
+            )
         if values_HW is None:
             raise DataError(f"{name} is a color image, not a label of values: export one channel of class values")
-        classes_HW = self._classes(values_HW, name)
+        classes_HW = np.concatenate([self._classes(band_HW, name) for band_HW in row_bands(values_HW)])
         turn = self.orientation == "stored" and label.turned == 1
         return np.ascontiguousarray(apply_orientation(classes_HW, image_turned)) if turn else classes_HW
 

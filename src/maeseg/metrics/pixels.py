@@ -57,7 +57,7 @@ class PixelMetric(Metric):
         self.confusion_KK += count_pixels(predicted_BHW, apply_border(label_BHW, self.border), self.classes)
 
     def compute(self) -> Tensor:
-        """The figure, 0 to 1, as a scalar."""
+        """The figure, 0 to 1, as a scalar; ``nan`` where no pixel counts."""
         value = self.figure(self.confusion_KK.cpu().numpy().astype(float))
         return torch.tensor(float(value), device=self.confusion_KK.device)
 

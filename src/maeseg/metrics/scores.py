@@ -7,6 +7,7 @@ run's results must not load torch.
 Axes: M images, K classes, R replicates.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,27 +33,31 @@ def split_confusion(confusion_KK: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def accuracy(tp_K: Floats, fn_K: Floats) -> Floats:
-    """Share of pixels that are right, of any class: (..., K) to (...); 1 without pixels."""
-    return _share(tp_K.sum(axis=-1), (tp_K + fn_K).sum(axis=-1))
+    """Share of pixels that are right, of any class: (..., K) to (...); ``nan`` where no pixel counts."""
+    return _share(tp_K.sum(axis=-1), (tp_K + fn_K).sum(axis=-1), np.nan)
 
 
 def mean_iou(tp_K: Floats, fp_K: Floats, fn_K: Floats, first: int) -> Floats:
     """Intersection over union, TP / (TP + FP + FN), mean over classes from ``first`` on: (..., K) to (...).
 
     The mean is over the classes that occur, in the labels or in the prediction: a class that is in neither was neither
-    right nor wrong. If none occurs, it is 1.
+    right nor wrong. If none occurs, it is 1; where no pixel counts, ``nan``.
     """
-    return _mean_share(tp_K[..., first:], (tp_K + fp_K + fn_K)[..., first:])
+    shares = _mean_share(tp_K[..., first:], (tp_K + fp_K + fn_K)[..., first:])
+    return _where_counted(shares, tp_K, fn_K)
 
 
 def mean_dice(tp_K: Floats, fp_K: Floats, fn_K: Floats, first: int) -> Floats:
     """Dice score, 2 TP / (2 TP + FP + FN), mean over classes as in ``mean_iou``: (..., K) to (...)."""
-    return _mean_share((2 * tp_K)[..., first:], (2 * tp_K + fp_K + fn_K)[..., first:])
+    shares = _mean_share((2 * tp_K)[..., first:], (2 * tp_K + fp_K + fn_K)[..., first:])
+    return _where_counted(shares, tp_K, fn_K)
 
 
 @dataclass(frozen=True)
 class ImageScores:
     """Measurements of each image of a set, in order: arrays of shape (M, K) and (M,).
+
+    The figures of an image in which no pixel counts are ``nan``, and it enters no mean.
 
     Attributes:
         tp: Pixels of each class that are predicted as such, under the border rule.
@@ -82,6 +87,17 @@ class ImageScores:
         return len(self.tp)
 
     @property
+    def counted(self) -> NDArray[np.bool_]:
+        """True for each image in which at least one pixel counts, (M,)."""
+        counted_M: NDArray[np.bool_] = (self.tp + self.fn).sum(axis=-1) > 0
+        return counted_M
+
+    def only(self, kept_M: NDArray[np.bool_]) -> "ImageScores":
+        """Measurements of some of the images."""
+        tp, fp, fn = self.tp[kept_M], self.fp[kept_M], self.fn[kept_M]
+        return ImageScores(tp, fp, fn, self.dice_loss[kept_M], self.boundary_f1[kept_M], self.first)
+
+    @property
     def iou(self) -> Floats:
         """Intersection over union of each image, mean over classes, (M,)."""
         return mean_iou(self.tp, self.fp, self.fn, self.first)
@@ -106,19 +122,21 @@ class ImageScores:
             times_RM: Number of times that each image counts, (R, M) or (M,); at least one in each row.
 
         Returns:
-            Each figure, 0 to 1, of shape (R,) or ().
+            Each figure, 0 to 1, of shape (R,) or (); ``nan`` where no pixel counts.
         """
-        counted = (self.tp, self.fp, self.fn, self.dice_loss, self.boundary_f1)
-        tp, fp, fn, dice_loss, boundary_f1 = (times_RM @ each for each in counted)
+        counted_M = self.counted
+        means = (np.where(counted_M, each, 0) for each in (self.dice_loss, self.boundary_f1, self.iou))
+        sums = (times_RM @ each for each in (self.tp, self.fp, self.fn, *means))
+        tp, fp, fn, dice_loss, boundary_f1, iou = sums
         pooled = ImageScores(tp, fp, fn, dice_loss, boundary_f1, self.first)
-        images = times_RM.sum(axis=-1)
+        images = times_RM @ counted_M
         return {
             "accuracy": pooled.accuracy,
             "iou": pooled.iou,
-            "iou_per_image": times_RM @ self.iou / images,
+            "iou_per_image": _share(iou, images, np.nan),
             "dice": pooled.dice,
-            "dice_loss": pooled.dice_loss / images,
-            "boundary_f1": pooled.boundary_f1 / images,
+            "dice_loss": _share(dice_loss, images, np.nan),
+            "boundary_f1": _share(boundary_f1, images, np.nan),
         }
 
 
@@ -184,21 +202,27 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error, 0 to 1; 0 without pixels.
+        """Expected calibration error, 0 to 1; ``nan`` without pixels.
 
         The mean over pixels of the difference, in their bin, between mean probability and share of foreground (Naeini
         et al. 2015, Obtaining Well Calibrated Probabilities Using Bayesian Binning, section 4), taken of the
         probability of foreground, not of the winning class, unless there are several classes.
         """
-        return float(np.abs(self.probability - self.foreground).sum() / max(self.pixels.sum(), 1))
+        pixels = self.pixels.sum()
+        return float(np.abs(self.probability - self.foreground).sum() / pixels) if pixels else math.nan
 
 
 def _mean_share(part_K: Floats, total_K: Floats) -> Floats:
     occurs_K = total_K > 0
     shares_K = np.divide(part_K, total_K, out=np.zeros_like(total_K, dtype=np.float64), where=occurs_K)
-    return _share(shares_K.sum(axis=-1), occurs_K.sum(axis=-1))
+    return _share(shares_K.sum(axis=-1), occurs_K.sum(axis=-1), 1)
 
 
-def _share(part: Floats, total: Floats) -> Floats:
-    """``part / total``, and 1 if the total is 0."""
-    return np.divide(part, total, out=np.ones_like(total, dtype=np.float64), where=total > 0)
+def _where_counted(figure: Floats, tp_K: Floats, fn_K: Floats) -> Floats:
+    """The figure where at least one pixel counts, otherwise ``nan``."""
+    return np.where((tp_K + fn_K).sum(axis=-1) > 0, figure, np.nan)
+
+
+def _share(part: Floats, total: Floats, of_nothing: float) -> Floats:
+    """``part / total``, and ``of_nothing`` if the total is 0."""
+    return np.divide(part, total, out=np.full_like(total, of_nothing, dtype=np.float64), where=total > 0)

@@ -3,13 +3,13 @@
 Axes: K maps or classes, H W pixels.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor
 
 from maeseg.labels.class_map import apply_border, class_map
@@ -19,9 +19,18 @@ from maeseg.metrics.scores import Floats, ImageScores, Reliability, class_figure
 from maeseg.types import BORDER, BorderRule
 
 Mask = NDArray[np.bool_]
+ClassMap = NDArray[np.uint8]
 
 BOUNDARY_TOLERANCE = 2.0
 """Distance in pixels within which a boundary counts as correct."""
+
+_REACH = math.floor(BOUNDARY_TOLERANCE)
+_MARGIN = _REACH + 1  # one more, as a boundary depends on the rows beside it
+_OFFSETS = np.arange(-_REACH, _REACH + 1)
+_DISC: Mask = np.hypot(_OFFSETS[:, None], _OFFSETS) <= BOUNDARY_TOLERANCE
+
+_VALUES_AT_ONCE = 2**20  # probabilities that are measured together: some 50 bytes for each
+_SMALLEST = 1e-7  # that the soft Dice loss divides by, as segmentation_models_pytorch does
 
 
 class SegmentationMetrics:
@@ -51,7 +60,8 @@ class SegmentationMetrics:
 
     An image without foreground scores 1 for IoU, Dice and boundary where the prediction is empty too, else 0; a class
     that an image does not have scores 0 where it is predicted all the same, and otherwise is left out of its mean.
-    No figure is ever NaN.
+    Where no pixel counts, as in an image whose label is all border under ``ignore``, there is no figure: None. Such an
+    image enters no mean over images.
 
     Under the rule ``ignore`` the border pixels are left out of every count and sum. A boundary cannot be left
     out that way: where a label has a border all around, that is where its boundary lies. So ignored pixels
@@ -73,44 +83,39 @@ class SegmentationMetrics:
         self.confusion_KK: Floats = np.zeros((count, count))
         self._images: list[tuple[Floats, float, float]] = []
         self.reliability = Reliability.of(np.empty(0), np.empty(0, dtype=np.bool_))
-        mode = "binary" if classes.maps == 1 else "multiclass"
-        self._dice_loss = DiceLoss(mode, from_logits=False, ignore_index=BORDER)
+
+    def begin(self, label_HW: Tensor) -> "MeasuredImage":
+        """Begin an image, whose prediction is then added in parts.
+
+        Args:
+            label_HW: Label, uint8: 0 background, 1 foreground or the other classes, 255 border.
+
+        Raises:
+            ValueError: The label has another shape, or a value is out of range.
+        """
+        return MeasuredImage(label_HW, self.border, self.classes)
+
+    def end(self, image: "MeasuredImage") -> None:
+        """Add an image whose prediction is complete."""
+        self._images.append((image.confusion_KK, image.dice_loss(), image.boundary_f1()))
+        self.confusion_KK += image.confusion_KK
+        self.reliability += image.reliability
 
     def update(self, probability_KHW: Tensor, label_HW: Tensor) -> None:
-        """Add one image.
+        """Add one image with its prediction.
 
         Args:
             probability_KHW: Probability of foreground, or of each class, 0..1, floating point.
-            label_HW: Label, uint8: 0 background, 1 foreground or the other classes, 255 border.
+            label_HW: Label; see ``begin``.
 
         Raises:
             ValueError: The shapes differ or a value is out of range.
         """
-        count = len(self.classes.names)
-        if probability_KHW.shape != (self.classes.maps, *label_HW.shape) or label_HW.ndim != 2:
-            raise ValueError(
-                f"probability is {tuple(probability_KHW.shape)} and label {tuple(label_HW.shape)}: pass the"
-                f" {self.classes.maps} maps of one image (K, H, W) at the label's size"
-            )
-        if not (probability_KHW.is_floating_point() and ((probability_KHW >= 0) & (probability_KHW <= 1)).all()):
-            raise ValueError("probability is not within 0..1: pass sigmoid or softmax of logits")
-        if not ((label_HW < count) | (label_HW == BORDER)).all():
-            values = sorted(set(label_HW.flatten().tolist()))
-            raise ValueError(f"label holds {values}: only 0 to {count - 1} and {BORDER} are known")
-
-        # double, on the CPU: a float32 sum over a large image loses digits
-        probability = probability_KHW.detach().cpu().double()
-        label = apply_border(label_HW.cpu(), self.border).long()
-        predicted = class_map(probability).long()
-        confusion_KK = count_pixels(predicted, label, count).numpy()
-        dice_loss = float(self._dice_loss(probability[None], label[None]))
-        shown = torch.where(label == BORDER, predicted, label)
-        boundary_f1 = _boundary_f1(predicted.numpy(), shown.numpy(), self.classes.measured)
-        self._images.append((confusion_KK.astype(np.float64), dice_loss, boundary_f1))
-        self.confusion_KK += confusion_KK
-        counted = label != BORDER
-        right = label == (1 if self.classes.maps == 1 else predicted)
-        self.reliability += Reliability.of(probability.amax(0)[counted].numpy(), right[counted].numpy())
+        image = self.begin(label_HW)
+        if probability_KHW.shape[1:] != label_HW.shape:
+            raise ValueError(f"{_shapes(probability_KHW, label_HW)}: pass the maps of one image at the label's size")
+        image.add(0, 0, probability_KHW)
+        self.end(image)
 
     @property
     def images(self) -> ImageScores:
@@ -126,17 +131,18 @@ class SegmentationMetrics:
         dice_loss, boundary_f1 = np.array([means for _, *means in self._images]).T
         return ImageScores(tp_MK, fp_MK, fn_MK, dice_loss, boundary_f1, first=self.classes.measured[0])
 
-    def compute(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float | None]:
         """Compute the figures over all images so far.
 
         Returns:
-            ``accuracy``, ``iou``, ``iou_per_image``, ``dice``, ``dice_loss``, ``boundary_f1``; each 0..1.
+            ``accuracy``, ``iou``, ``iou_per_image``, ``dice``, ``dice_loss``, ``boundary_f1``; each 0..1, or None where
+            no pixel counts.
 
         Raises:
             ValueError: There was no image.
         """
         images = self.images
-        return {name: float(value) for name, value in images.over_set(np.ones(len(images))).items()}
+        return {name: _or_none(float(value)) for name, value in images.over_set(np.ones(len(images))).items()}
 
     def per_class(self) -> dict[str, dict[str, float | int | None]]:
         """Figures of each class by its name, as ``scores.class_figures`` has them; empty for foreground alone."""
@@ -144,42 +150,155 @@ class SegmentationMetrics:
             return {}
         return dict(zip(self.classes.names, class_figures(self.confusion_KK), strict=True))
 
-    def per_image(self) -> list[dict[str, float]]:
-        """Figures of each image, in order: accuracy, iou, dice, dice_loss, boundary_f1; each 0..1."""
+    def per_image(self) -> list[dict[str, float | None]]:
+        """Figures of each image, in order: accuracy, iou, dice, dice_loss, boundary_f1; each 0..1 or None."""
         images, names = self.images, ("accuracy", "iou", "dice", "dice_loss", "boundary_f1")
         columns = [getattr(images, name).tolist() for name in names]
-        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+        return [dict(zip(names, map(_or_none, values), strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _boundary_f1(predicted_HW: NDArray[np.int64], label_HW: NDArray[np.int64], measured: Iterable[int]) -> float:
-    """Mean over classes that occur in either map; 1 if none does."""
-    pairs = ((predicted_HW == number, label_HW == number) for number in measured)
-    scores = [surface_dice(*pair) for pair in pairs if pair[0].any() or pair[1].any()]
-    return float(np.mean(scores)) if scores else 1.0
+class MeasuredImage:
+    """Comparison of one image's prediction with its label; the prediction is added in parts, which are not kept.
 
-
-def surface_dice(first_HW: Mask, second_HW: Mask) -> float:
-    """Normalized surface Dice of two masks (arXiv 2111.05408) at ``BOUNDARY_TOLERANCE``.
+    Beside label and class map, memory holds one band of pixels.
 
     Args:
-        first_HW: A mask (H, W).
-        second_HW: Another of the same size.
+        label_HW: Label, uint8: 0 background, 1 foreground or the other classes, 255 border.
+        border: Meaning of a border pixel of the label.
+        classes: Classes of the label.
 
-    Returns:
-        Share of boundary pixels of both that lie within the tolerance of the other's boundary, 0 to 1; 0 where one of
-        the masks is empty.
+    Attributes:
+        classes_HW: The predicted classes so far, uint8.
+        confusion_KK: Pixels by true class (rows) and predicted class (columns).
+        reliability: Predicted probabilities against the label.
     """
-    if not (first_HW.any() and second_HW.any()):
-        return 0.0
-    area = _bounding_box(first_HW | second_HW)  # no boundary pixel, and no nearest one, lies outside
-    first_HW, second_HW = _boundary(first_HW[area]), _boundary(second_HW[area])
-    right = _near(second_HW)[first_HW].sum() + _near(first_HW)[second_HW].sum()
-    return float(right / (first_HW.sum() + second_HW.sum()))
+
+    def __init__(self, label_HW: Tensor, border: BorderRule, classes: Classes) -> None:
+        if label_HW.ndim != 2:
+            raise ValueError(f"label is {tuple(label_HW.shape)}: pass the label and maps of one image")
+        self.label_HW, self.border, self.classes = label_HW.cpu(), border, classes
+        self._refuse_unknown_values()
+        count = len(classes.names)
+        self.classes_HW = torch.zeros(label_HW.shape, dtype=torch.uint8)
+        self.confusion_KK: Floats = np.zeros((count, count))
+        self.reliability = Reliability.of(np.empty(0), np.empty(0, dtype=np.bool_))
+        self._probability_K, self._overlap_K = np.zeros(classes.maps), np.zeros(classes.maps)
+
+    def add(self, top: int, left: int, probability_KHW: Tensor) -> None:
+        """Add a part of the prediction; each pixel must be added once.
+
+        Args:
+            top: First row of the part.
+            left: First column.
+            probability_KHW: Probability of foreground, or of each class, 0..1, floating point.
+
+        Raises:
+            ValueError: The part does not lie in the image, or a value is out of range.
+        """
+        maps, height, width = probability_KHW.shape
+        (whole_height, whole_width), fits = self.label_HW.shape, maps == self.classes.maps
+        if not (fits and 0 <= top <= whole_height - height and 0 <= left <= whole_width - width):
+            raise ValueError(
+                f"{_shapes(probability_KHW, self.label_HW)}: pass the {self.classes.maps} maps of one image (K, H, W) "
+                "at the label's size"
+            )
+        rows = max(1, _VALUES_AT_ONCE // (maps * width))
+        for first in range(0, height, rows):
+            self._add_band(top + first, left, probability_KHW[:, first : first + rows])
+
+    def _add_band(self, top: int, left: int, probability_KHW: Tensor) -> None:
+        if not (probability_KHW.is_floating_point() and ((probability_KHW >= 0) & (probability_KHW <= 1)).all()):
+            raise ValueError("probability is not within 0..1: pass sigmoid or softmax of logits")
+        _, height, width = probability_KHW.shape
+        here = slice(top, top + height), slice(left, left + width)
+        # double, on the CPU: a float32 sum over a large image loses digits
+        probability_KHW = probability_KHW.detach().cpu().double()
+        label_HW = apply_border(self.label_HW[here], self.border)
+        predicted_HW = class_map(probability_KHW)
+        self.classes_HW[here] = predicted_HW
+        self.confusion_KK += count_pixels(predicted_HW, label_HW, len(self.classes.names)).numpy()
+        counted_HW = label_HW != BORDER
+        self._probability_K += (probability_KHW * counted_HW).sum((1, 2)).numpy()
+        for place, number in enumerate(self._mapped):
+            self._overlap_K[place] += float(probability_KHW[place][label_HW == number].sum())
+        right_HW = label_HW == (1 if self.classes.maps == 1 else predicted_HW)
+        self.reliability += Reliability.of(probability_KHW.amax(0)[counted_HW].numpy(), right_HW[counted_HW].numpy())
+
+    @property
+    def _mapped(self) -> Sequence[int]:
+        """Classes that the maps are of."""
+        return (1,) if self.classes.maps == 1 else range(self.classes.maps)
+
+    def dice_loss(self) -> float:
+        """Soft Dice loss; ``nan`` where no pixel counts."""
+        label_K = self.confusion_KK.sum(axis=1)
+        if not label_K.sum():
+            return math.nan
+        label_K = label_K[list(self._mapped)]
+        share_K = self._overlap_K / np.maximum((self._probability_K + label_K) / 2, _SMALLEST)
+        return float(np.where(label_K > 0, 1 - share_K, 0).mean())
+
+    def boundary_f1(self) -> float:
+        """Normalized surface Dice, mean over classes that occur in either map; ``nan`` where no pixel counts."""
+        if not self.confusion_KK.sum():
+            return math.nan
+        measured = self.classes.measured
+        right_K, there_K = np.zeros(len(measured)), np.zeros(len(measured))
+        for predicted_HW, shown_HW, inside in self._bands():
+            for place, number in enumerate(measured):
+                right, there = _boundary_pixels(predicted_HW == number, shown_HW == number, inside)
+                right_K[place] += right
+                there_K[place] += there
+        occurs_K = there_K > 0
+        return float(np.mean(right_K[occurs_K] / there_K[occurs_K])) if occurs_K.any() else 1.0
+
+    def _bands(self) -> Iterator[tuple[ClassMap, ClassMap, slice]]:
+        """Bands of rows of prediction and label, with the rows beside them that their boundary depends on."""
+        height, width = self.label_HW.shape
+        rows = max(1, _VALUES_AT_ONCE // width)
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            first, last = max(top - _MARGIN, 0), min(bottom + _MARGIN, height)
+            predicted_HW = self.classes_HW[first:last]
+            label_HW = apply_border(self.label_HW[first:last], self.border)
+            shown_HW = torch.where(label_HW == BORDER, predicted_HW, label_HW)
+            yield predicted_HW.numpy(), shown_HW.numpy(), slice(top - first, bottom - first)
+
+    def _refuse_unknown_values(self) -> None:
+        there = np.zeros(256, dtype=np.int64)
+        for row_W in self.label_HW.numpy():
+            there += np.bincount(row_W, minlength=256)
+        values = np.flatnonzero(there).tolist()
+        count = len(self.classes.names)
+        if any(value >= count and value != BORDER for value in values):
+            raise ValueError(f"label holds {values}: only 0 to {count - 1} and {BORDER} are known")
+
+
+def _or_none(figure: float) -> float | None:
+    return None if math.isnan(figure) else figure
+
+
+def _shapes(probability_KHW: Tensor, label_HW: Tensor) -> str:
+    return f"probability is {tuple(probability_KHW.shape)} and label {tuple(label_HW.shape)}"
+
+
+def _boundary_pixels(first_HW: Mask, second_HW: Mask, inside: slice) -> tuple[int, int]:
+    """Number of boundary pixels of two masks that lie near the other's boundary, and of all, in rows of them.
+
+    See arXiv 2111.05408 for normalized surface Dice, the share of the two numbers.
+    """
+    if not (first_HW.any() or second_HW.any()):
+        return 0, 0
+    rows, columns = _bounding_box(first_HW | second_HW)  # no boundary pixel, and no nearest one, lies outside
+    first_HW, second_HW = _boundary(first_HW[rows, columns]), _boundary(second_HW[rows, columns])
+    here = slice(max(inside.start - rows.start, 0), max(inside.stop - rows.start, 0))
+    right_HW = (first_HW & _near(second_HW)), (second_HW & _near(first_HW))
+    return sum(int(mask[here].sum()) for mask in right_HW), sum(int(mask[here].sum()) for mask in (first_HW, second_HW))
 
 
 def _bounding_box(mask_HW: Mask) -> tuple[slice, slice]:
     rows, columns = (np.flatnonzero(mask_HW.any(axis=axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _boundary(mask_HW: Mask) -> Mask:
@@ -189,5 +308,6 @@ def _boundary(mask_HW: Mask) -> Mask:
 
 
 def _near(boundary_HW: Mask) -> Mask:
-    near_HW: Mask = ndimage.distance_transform_edt(~boundary_HW) <= BOUNDARY_TOLERANCE
+    """Pixels within the tolerance of a boundary."""
+    near_HW: Mask = ndimage.binary_dilation(boundary_HW, _DISC)
     return near_HW

@@ -12,8 +12,12 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 
 from maeseg.data.transforms import eval_transform
+from maeseg.errors import UserError
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.types import PredictPrecision
+
+_STRIP_VALUES = 2**23
+"""Probabilities of an image that are computed together where strips of it are asked for."""
 
 
 class Backend(Protocol):
@@ -60,33 +64,97 @@ class TorchBackend:
         return logits.float().cpu()
 
 
-def probability_maps(backend: Backend, images: Sequence[Tensor], flips: bool = False) -> list[Iterator[Tensor]]:
+def probability_maps(
+    backend: Backend, images: Sequence[Tensor], names: Sequence[str], flips: bool = False
+) -> list[Iterator[Tensor]]:
     """Segment images, each resized to the network's size, in one batch.
 
     Args:
         backend: The network.
         images: (C, H, W), uint8 or float32, of any sizes.
+        names: Name of each image in messages.
         flips: Take the mean of the probabilities of an image and of its mirror image, left and right exchanged.
             Training flips so; it never turns an image upside down unless asked.
 
     Returns:
         Maps of each image one after the other, (H, W), float32, 0..1: the probability of foreground, or of each
         class, at the image's own size. A map is computed when it is taken, so that one of many is in memory at a time.
+
+    Raises:
+        UserError: A prediction is not finite.
     """
+    views = _logits(backend, images, names, flips)
+    return [
+        _maps([logits_BKHW[number] for logits_BKHW in views], image.shape[1:]) for number, image in enumerate(images)
+    ]
+
+
+def probability_strips(
+    backend: Backend, image_CHW: Tensor, name: str, flips: bool = False
+) -> Iterator[tuple[int, Tensor]]:
+    """Segment an image, resized to the network's size; all of its probabilities may be too many for the memory.
+
+    Args:
+        backend: The network.
+        image_CHW: The image, uint8 or float32.
+        name: Its name in messages.
+        flips: See ``probability_maps``.
+
+    Yields:
+        First column and probabilities (K, H, W) of strips of columns: those of ``probability_maps``.
+
+    Raises:
+        UserError: The prediction is not finite.
+    """
+    height, width = image_CHW.shape[1:]
+    views = [logits_BKHW[0] for logits_BKHW in _logits(backend, [image_CHW], [name], flips)]
+    # in sixteens, as PyTorch rounds the end of an array that fills no vector register otherwise
+    columns = max(1, _STRIP_VALUES // (len(views[0]) * height) // 16) * 16
+    if columns >= width:
+        yield 0, torch.stack(list(_maps(views, (height, width))))
+        return
+    # interpolation takes rows first and then columns: a strip of what it has after the rows needs the columns alone
+    wide = [_resized(logits_KHW[None], (logits_KHW.shape[1], width))[0] for logits_KHW in views]
+    for left in range(0, width, columns):
+        strips = [wide_KHW[..., left : left + columns] for wide_KHW in wide]
+        yield left, torch.stack(list(_maps(strips, (height, strips[0].shape[2]))))
+
+
+def refuse_nonfinite(values_B: Tensor, names: Sequence[str]) -> None:
+    """Raise a UserError if one of the images has a value that is not finite.
+
+    Args:
+        values_B: Values of each image, (B, ...).
+        names: Name of each image.
+    """
+    for values, name in zip(values_B, names, strict=True):
+        if not torch.isfinite(values).all():
+            raise UserError(
+                f"{name}: the network's prediction is not finite (NaN or infinite): check the image's values, or give "
+                "a network whose training ended with finite figures"
+            )
+
+
+def _logits(backend: Backend, images: Sequence[Tensor], names: Sequence[str], flips: bool) -> list[Tensor]:
+    """Logits (B, K, H, W) of images, and of their mirror images, mirrored back."""
     prepared_BCHW = torch.stack([backend.preprocess(image) for image in images])
     views = [backend.logits(prepared_BCHW)]
     if flips:
         views.append(backend.logits(prepared_BCHW.flip(-1)).flip(-1))
-    return [
-        _maps([logits_BKHW[number] for logits_BKHW in views], image.shape[1:]) for number, image in enumerate(images)
-    ]
+    for logits_BKHW in views:
+        refuse_nonfinite(logits_BKHW, names)
+    return views
+
+
+def _resized(logits_BKHW: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(logits_BKHW, size, mode="bilinear", antialias=True)
 
 
 def _maps(views: Sequence[Tensor], size: Sequence[int]) -> Iterator[Tensor]:
     """Mean probabilities of several views' logits (K, H, W), map by map, at a size."""
 
     def at_size(logits_HW: Tensor) -> Tensor:
-        return F.interpolate(logits_HW[None, None], tuple(size), mode="bilinear", antialias=True)[0, 0]
+        return _resized(logits_HW[None, None], (size[0], size[1]))[0, 0]
 
     if len(views[0]) == 1:
         yield _mean([at_size(logits_KHW[0]).sigmoid() for logits_KHW in views])

@@ -19,7 +19,7 @@ from torch import Tensor
 from maeseg.data.image_files import MAX_PIXELS_ALONE
 from maeseg.data.image_reading import LargeArray, LargePicture, open_large, picture_of, read_pixels
 from maeseg.prediction.areas import ImageAreas
-from maeseg.prediction.backends import Backend, probability_maps
+from maeseg.prediction.backends import Backend, probability_maps, probability_strips
 from maeseg.prediction.geotiff import read_georeference, square_meters
 from maeseg.prediction.inputs import Images
 from maeseg.prediction.sliding_window import OVERLAP, Tiling, choose_tile
@@ -38,6 +38,8 @@ TILE_VALUES = 2**27
 _BATCH_PIXELS = 8 * 2**20
 
 Batch = list[Path]
+Part = tuple[int, int, Tensor]
+"""First row, first column and probabilities (K, H, W) of a part of an image."""
 Measured = tuple[Path, ImageAreas]
 """An image that is segmented, and the areas of its classes."""
 
@@ -109,27 +111,50 @@ class Predictor:
         prediction = Prediction(image.size, self.backend.spec.classes.maps, keep=None)
         tile = self._choose_tile(image.size)
         if tile is None:
-            prediction.fill(0, probability_maps(self.backend, [image.cut(0, 0, *image.size)], self.flips)[0])
+            prediction.fill(0, self._maps(image.cut(0, 0, *image.size), name))
             return prediction.classes_HW
         with open_workers(share_out(self.backend.spec.size)[0]) as pool:
             self._fill_from_tiles(prediction, image, name, tile, pool)
         return prediction.classes_HW
 
-    def probabilities(self, image: LargePicture | LargeArray) -> Tensor:
+    def probabilities(self, image: LargePicture | LargeArray, name: str) -> Tensor:
         """Segment an image in memory; its tiles go through the network one by one, independent of the number of cores.
+
+        Args:
+            image: The image.
+            name: Its name in messages.
 
         Returns:
             Probability of foreground, or of each class, (K, H, W), float32, 0..1.
         """
+        found_KHW = torch.empty(self.backend.spec.classes.maps, *image.size)
+        for top, left, part_KHW in self.parts(image, name):
+            found_KHW[:, top : top + part_KHW.shape[1], left : left + part_KHW.shape[2]] = part_KHW
+        return found_KHW
+
+    def parts(self, image: LargePicture | LargeArray, name: str) -> Iterator[Part]:
+        """Segment an image in memory part by part: rows from tiles, or strips of columns without tiles.
+
+        Args:
+            image: The image.
+            name: Its name in messages.
+
+        Yields:
+            The parts of what ``probabilities`` returns.
+        """
         tile = self._choose_tile(image.size)
         if tile is None:
-            return self._maps(image.cut(0, 0, *image.size))
-        tiling = Tiling(image.size, tile, self.overlap)
-        tiles = (self._maps(tiling.fill(image.cut(*tiling.box(corner)))) for corner in tiling.corners)
-        return torch.cat(list(tiling.blend(tiles, self.backend.spec.classes.maps)), dim=1)
+            strips = probability_strips(self.backend, image.cut(0, 0, *image.size), name, self.flips)
+            yield from ((0, left, strip_KHW) for left, strip_KHW in strips)
+            return
+        tiling, top = Tiling(image.size, tile, self.overlap), 0
+        tiles = (self._maps(tiling.fill(image.cut(*tiling.box(corner))), name) for corner in tiling.corners)
+        for rows_KHW in tiling.blend(tiles, self.backend.spec.classes.maps):
+            yield top, 0, rows_KHW
+            top += rows_KHW.shape[1]
 
-    def _maps(self, pixels_CHW: Tensor) -> Tensor:
-        return torch.stack(list(probability_maps(self.backend, [pixels_CHW], self.flips)[0]))
+    def _maps(self, pixels_CHW: Tensor, name: str) -> Tensor:
+        return torch.stack(list(probability_maps(self.backend, [pixels_CHW], [name], self.flips)[0]))
 
     def _choose_tile(self, image: tuple[int, int]) -> tuple[int, int] | None:
         return choose_tile(self.tile, image, self.backend.spec.stored_size, self.backend.spec.crop)
@@ -145,7 +170,7 @@ class Predictor:
 
     def _segment_batch(self, images: Images, writer: PredictionWriter, batch: Batch) -> list[Measured]:
         read, measured = [self._read(images.folder / name) for name in batch], []
-        found = probability_maps(self.backend, read, self.flips)
+        found = probability_maps(self.backend, read, [str(images.folder / name) for name in batch], self.flips)
         for name, pixels_CHW, maps in zip(batch, read, found, strict=True):
             georeference = read_georeference(images.folder / name, images.sizes[name])
             with writer.predicting(images.sizes[name]) as prediction:
@@ -177,7 +202,8 @@ class Predictor:
 
         def segment(corners: Sequence[tuple[int, int]]) -> list[Tensor]:
             tiles = [tiling.fill(image.cut(*tiling.box(corner))) for corner in corners]
-            return [torch.stack(list(maps)) for maps in probability_maps(self.backend, tiles, self.flips)]
+            found = probability_maps(self.backend, tiles, [name] * len(tiles), self.flips)
+            return [torch.stack(list(maps)) for maps in found]
 
         predicted = in_order(pool, segment, corners, lambda each: max(share, len(each) * values), TILE_VALUES)
         shown = show_progress(predicted, f"{name} in tiles", len(corners))

@@ -3,6 +3,7 @@
 Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,7 @@ from maeseg.prediction.inputs import find_images
 from maeseg.prediction.memory_images import AnyImage, open_image
 from maeseg.prediction.onnx_backend import open_onnx
 from maeseg.prediction.output_files import open_output
-from maeseg.prediction.predictor import Predictor
+from maeseg.prediction.predictor import Part, Predictor
 from maeseg.prediction.sliding_window import OVERLAP, check_tile, refuse_untiled
 from maeseg.prediction.writer import PredictionWriter
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint, restore_unet
@@ -93,8 +94,26 @@ class Segmenter:
 
         Raises:
             DataError: The image cannot be read, or its channels or values do not suit the network.
+            UserError: The prediction is not finite.
         """
-        return Predictor(self.backend, flips=flips).probabilities(open_image(image, self.spec))
+        name = str(image) if isinstance(image, str | Path) else "image"
+        return Predictor(self.backend, flips=flips).probabilities(open_image(image, self.spec), name)
+
+    def probability_parts(self, image: AnyImage, name: str) -> Iterator[Part]:
+        """Segment one image, of which the probabilities of all pixels may be too many for the memory.
+
+        Args:
+            image: As ``probabilities`` takes it.
+            name: Its name in messages.
+
+        Yields:
+            First row, first column and probabilities (K, H, W) of parts that make up what ``probabilities`` returns.
+
+        Raises:
+            DataError: See ``probabilities``.
+            UserError: A prediction is not finite.
+        """
+        return Predictor(self.backend).parts(open_image(image, self.spec), name)
 
     def predict(self, image: AnyImage, flips: bool = False) -> NDArray[np.uint8]:
         """Segment one image into classes; a large one takes little memory beside itself.
@@ -108,6 +127,7 @@ class Segmenter:
 
         Raises:
             DataError: The image cannot be read, or its channels or values do not suit the network.
+            UserError: The prediction is not finite.
         """
         name = str(image) if isinstance(image, str | Path) else "image"
         return Predictor(self.backend, flips=flips).class_map(open_image(image, self.spec), name)

@@ -78,7 +78,8 @@ def choose_tile(
         return None if image == crop else crop
     height, width = image
     small = height <= LARGER * trained_on[0] and width <= LARGER * trained_on[1] and height * width <= UNTILED_PIXELS
-    return None if small else (min(height, trained_on[0]), min(width, trained_on[1]))
+    fitted = (min(height, trained_on[0]), min(width, trained_on[1]))
+    return None if small or fitted == image else fitted
 
 
 class Tiling:

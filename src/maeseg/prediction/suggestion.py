@@ -19,6 +19,7 @@ from torch import Tensor
 
 from maeseg.data.image_reading import read_pixels
 from maeseg.labels.class_map import to_probabilities
+from maeseg.prediction.backends import refuse_nonfinite
 from maeseg.prediction.inputs import Images
 from maeseg.prediction.segmenter import Segmenter
 from maeseg.prediction.sliding_window import Tiling
@@ -39,6 +40,9 @@ def score_images(segmenter: Segmenter, images: Images) -> tuple[Tensor, Tensor]:
     Returns:
         Mean of the encoder's deepest map of each image, scaled to length 1, (N, C), and the mean entropy of its
         pixels, 0..1, (N,); in tiles their mean.
+
+    Raises:
+        UserError: A prediction is not finite.
     """
     names = list(images.sizes)
     spec, network = segmenter.spec, segmenter.network
@@ -47,12 +51,17 @@ def score_images(segmenter: Segmenter, images: Images) -> tuple[Tensor, Tensor]:
 
     def score(batch: Sequence[Path]) -> tuple[Tensor, Tensor]:
         files = [images.folder / name for name in batch]
+        names = [str(file) for file in files]
         read = (read_pixels(file, str(file), spec.channels, largest=spec.normalization.largest) for file in files)
         if spec.crop:
             each = [score_tiles(segmenter, pixels_CHW, spec.crop, at_once) for pixels_CHW in read]
-            return torch.stack([feature_C for feature_C, _ in each]), torch.stack([unsure for _, unsure in each])
-        prepared = [segmenter.preprocess(pixels_CHW) for pixels_CHW in read]
-        return score_batch(network, torch.stack(prepared))
+            found = torch.stack([feature_C for feature_C, _ in each]), torch.stack([unsure for _, unsure in each])
+        else:
+            prepared = [segmenter.preprocess(pixels_CHW) for pixels_CHW in read]
+            found = score_batch(network, torch.stack(prepared))
+        for values_B in found:
+            refuse_nonfinite(values_B, names)
+        return found
 
     with open_workers(workers) as pool:
         done = in_order(pool, score, batches, len, 2 * workers * at_once)

@@ -267,7 +267,7 @@ def _calibration(compare: Path, comparison: Comparison, binary: bool) -> Calibra
             found = [each for each in read if each]
             if found:
                 bins[init] = sum(found[1:], found[0])
-                errors = Estimate(tuple(each.error for each in found))
+                errors = Estimate(tuple(each.error for each in found if each.pixels.any()))
                 rows.append(["" if len(bins) > 1 else str(count), init, str(errors.n), spread(errors)])
         if bins:
             caption = f"{labels(count).capitalize()}: share of {share} against predicted probability."

@@ -132,10 +132,12 @@ def confusion_drawing(confusion: Confusion, name: str = "") -> Drawing:
 
 def _tiles(folder: RunFolder, names: Mapping[str, str]) -> Tiles:
     final = read_final(folder.path)
-    return [(words, _short(final[name])) for name, words in names.items() if final.get(name) is not None]
+    return [(words, _short(final[name])) for name, words in names.items() if name in final]
 
 
 def _short(value: Any) -> str:
+    if value is None:  # no pixel of the label counted
+        return "none"
     if not isinstance(value, float):
         return str(value)
     return "not measured" if math.isnan(value) else f"{value:.3f}"
@@ -171,5 +173,6 @@ def _calibration(folder: RunFolder, binary: bool) -> Drawing | None:
     if not bins:
         return None
     share = "foreground" if binary else "correct pixels"
-    caption = f"Share of {share} against predicted probability. Expected calibration error {bins.error:.3f}."
+    error = "none" if math.isnan(bins.error) else f"{bins.error:.3f}"
+    caption = f"Share of {share} against predicted probability. Expected calibration error {error}."
     return draw(reliability_diagram({"": bins}, not binary), caption, "square")

@@ -4,6 +4,7 @@ With a class list also confusion.csv, a row per class. This module alone defines
 """
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -73,7 +74,8 @@ def write_validation(
         counts_MKC = np.stack([scores.tp[:, 1], scores.fp[:, 1], scores.fn[:, 1], scores.tp[:, 0]], axis=-1)
     counted = counts_MKC.reshape(len(files), -1).astype(int).tolist()
     means = zip(scores.dice_loss.tolist(), scores.boundary_f1.tolist(), strict=True)
-    lines = ([file, *row, *pair] for file, row, pair in zip(files, counted, means, strict=True))
+    cells = (["" if math.isnan(mean) else mean for mean in pair] for pair in means)
+    lines = ([file, *row, *pair] for file, row, pair in zip(files, counted, cells, strict=True))
     write_table(run / VALIDATION, ("file", *columns, *_MEANS), lines)
     edges = [bin / BINS for bin in range(BINS + 1)]
     counts = [_plain(name, getattr(reliability, name)) for name in _COUNTED]
@@ -94,7 +96,7 @@ def read_validation(run: Path) -> Validation | None:
         run / VALIDATION,
         ("file", *columns),
         "finetune",
-        lambda cells: (cells["file"], [float(cells[name]) for name in columns]),
+        lambda cells: (cells["file"], [_number(name, cells[name]) for name in columns]),
     )
     if not rows:
         raise UserError(f"{run / VALIDATION} has no row: remove it, or repeat the run")
@@ -138,6 +140,10 @@ def read_reliability(run: Path) -> Reliability | None:
     if len(rows) != BINS:
         raise UserError(f"{run / CALIBRATION} has {len(rows)} rows, not {BINS}: remove it, or repeat the run")
     return Reliability(*np.array(rows).T)
+
+
+def _number(column: str, cell: str) -> float:
+    return math.nan if column in _MEANS and not cell else float(cell)  # no pixel of the image counts
 
 
 def _class_columns(names: Sequence[str]) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ class EpochTable:
         return self.seconds_before + time.monotonic() - self.began
 
     def add(self, step: int, rate: float, figures: Mapping[str, float]) -> None:
-        """Add the epoch that ends with a step."""
+        """Add the epoch that ends with a step; the cell of a figure over no pixel is empty."""
         known = {name: value for name, value in figures.items() if not math.isnan(value)}
         cells = {name: f"{known[name]:.6g}" if name in known else "" for name in self.columns}
         self.rows.append(

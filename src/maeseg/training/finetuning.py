@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from maeseg.config import FinetuneConfig
-from maeseg.data.bad_images import refuse_one_class, warn_of_one_class
+from maeseg.data.bad_images import refuse_one_class, refuse_uncounted, warn_of_one_class
 from maeseg.data.crops import describe_crops
 from maeseg.data.data_option import describe as describe_data
 from maeseg.data.data_option import describe_options, describe_unlabeled, is_rest, unlabeled_names
@@ -24,7 +24,6 @@ from maeseg.data.normalization import Normalization
 from maeseg.data.sources.base import Source, typical_size
 from maeseg.data.unlabeled import SemiSupervisedData, UnlabeledViews
 from maeseg.errors import UserError
-from maeseg.labels.class_map import class_map
 from maeseg.labels.classes import BINARY
 from maeseg.metrics.segmentation import SegmentationMetrics
 from maeseg.models.network_spec import NetworkSpec
@@ -155,6 +154,8 @@ def choose_labeled(config: FinetuneConfig, setup: Setup) -> Images:
     )
     inherited = [row for start in setup.starts for row in check_held_out(start, chosen)]
     refuse_one_class(chosen.source, chosen.split.train)
+    refuse_uncounted(chosen.source, chosen.split.val, config.border, "validation")
+    refuse_uncounted(chosen.source, chosen.split.test, config.border, "test")
     train = chosen.choose_labels(config.labels, config.seed)
     warn_of_one_class(chosen.source, train)
     return Images(chosen, train, inherited, choose_unlabeled(config, chosen, train))
@@ -287,9 +288,9 @@ def measure(run: Path, config: FinetuneConfig, images: Images) -> Measured:
     examples: Collection[int] = choose_examples(measured)
     predicted: dict[int, Tensor] = {}
 
-    def keep(index: int, probability_KHW: Tensor) -> None:  # every image is predicted once
+    def keep(index: int, classes_HW: Tensor) -> None:  # every image is predicted once
         if index in examples:
-            predicted[index] = class_map(probability_KHW)
+            predicted[index] = classes_HW
 
     metrics = evaluate_segmenter(segmenter, images.source, measured, config.border, see=keep)
     figures: dict[str, Any] = {**metrics.compute(), "border": config.border, "best_epoch": best.epoch + 1}

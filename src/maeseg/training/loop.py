@@ -245,7 +245,7 @@ class TrainingLoop:
                 self.progress.end_epoch(self.step)
                 self.task.see_epoch(figures, self.step)
         score = figures.get(self.task.best_by or "")
-        if score is not None and (self.best is None or score > self.best):
+        if score is not None and (self.best is None or math.isnan(self.best) or score > self.best):
             self.best = score
             self.save(BEST)  # the best first: a last.ckpt that holds its score is the proof that it is there
         self.save_or_stop(True)

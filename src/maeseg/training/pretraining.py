@@ -256,7 +256,7 @@ def open_run(config: PretrainConfig, masking: Masking, images: Images) -> Run:
         UserError: The folder is in use, or its run has other options or inputs.
     """
     options = describe_options(config.as_dict())
-    weights = {"weights": weights_input(config.weights, start) for start in masking.starts}
+    weights = {"weights": weights_input(config.weights, masking.starts[0])} if masking.starts else {}
     if masking.teacher:
         weights["target"] = weights_input(config.target, masking.teacher, option="target")
     inputs = images.chosen.inputs(options, weights)
