@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from maeseg.errors import UserError, in_one_line, reason
 from maeseg.runs.layout import CONFIG, EPOCHS, EXAMPLES, FACTS, FIGURES, has_run
+from maeseg.utils.plain_yaml import read_yaml
 
 Curves = dict[str, NDArray[np.float64]]
 """Columns of a metrics.csv by name, one value per epoch; ``nan`` where a cell is empty."""
@@ -193,10 +193,10 @@ def _read_config(run: Path) -> tuple[str, dict[str, Any]]:
     file = own_file(run, CONFIG)
     try:
         text = file.read_text(encoding="utf-8") if file.is_file() else ""
-        options = yaml.safe_load(text)
+        options = read_yaml(text)
     except OSError as error:
         raise _unreadable(file, error) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{file} is not YAML: restore it, or remove it") from error
     return text, options if isinstance(options, dict) else {}
 
