@@ -1,11 +1,13 @@
 """Small files that claim or unpack to gigabytes, each with the command line that reads it."""
 
+import copy
 import io
 import json
 import lzma
 import shutil
 import struct
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -112,7 +114,11 @@ def reported_config(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
 def exported_config(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
     run = shutil.copytree(finetuned, root / "run")
     file = write(run / "config.yaml", doubling("1") + "data: *a29\nencoder: *a29\nborder: *a29\n")
-    return Bomb(("export", "--run", run, "--format", "safetensors", "--out", root / "out.safetensors"), root / "out.safetensors", file)
+    return Bomb(
+        ("export", "--run", run, "--format", "safetensors", "--out", root / "out.safetensors"),
+        root / "out.safetensors",
+        file,
+    )
 
 
 def yolo_names(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
@@ -379,6 +385,41 @@ def expanded(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
     return described_network(finetuned, root, {"decoder_channels": [4096] * 5}, views)
 
 
+def shared_lists(levels: int = 30) -> list[Any]:
+    """Lists that contain the previous one twice: a pickle stores each once."""
+    value: list[Any] = ["x"]
+    for _ in range(levels):
+        value = [value, value]
+    return value
+
+
+def doubling_checkpoint(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
+    return described_network(finetuned, root, {"encoder": shared_lists()})
+
+
+def doubling_weights(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
+    file, value = root / "w.pth", {"weight": torch.zeros(2)}
+    for _ in range(5):
+        value = {f"{number}": value for number in range(60)}  # type: ignore[misc]
+    torch.save(value, file)
+    words = ("finetune", "--weights", file, "--data", "synthetic:6", "--out", root / "out", *tiny_runs.NETWORK, *ALONE)
+    return Bomb(words, root / "out", file)
+
+
+def overlapping_checkpoint(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
+    """An archive whose members lie in the same bytes."""
+    run = shutil.copytree(finetuned, root / "run", ignore=shutil.ignore_patterns("tensorboard", "examples"))
+    file = run / "checkpoints" / "best.ckpt"
+    with zipfile.ZipFile(file, "a") as archive:
+        largest = max(archive.infolist(), key=lambda info: info.file_size)
+        for number in range(1000):
+            twin = copy.copy(largest)
+            twin.filename = f"archive/data/{10_000 + number}"
+            archive.filelist.append(twin)
+        archive._didModify = True  # type: ignore[attr-defined]
+    return predicted(run, root, "a.png", encoded(1, "PNG"), file)
+
+
 def compressed_checkpoint(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
     run = shutil.copytree(finetuned, root / "run", ignore=shutil.ignore_patterns("tensorboard", "examples"))
     file = run / "checkpoints" / "best.ckpt"
@@ -396,8 +437,6 @@ def compressed_weights(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
 
 def compress_archive(file: Path, size: int) -> None:
     """Replace the first storage of PyTorch's archive by compressed zeros."""
-    import zipfile
-
     with zipfile.ZipFile(file) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
     with zipfile.ZipFile(file, "w") as archive:
@@ -441,7 +480,9 @@ def large_member(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
     with file.open("wb") as stream:
         stream.write(info.tobuf() + png(64, 64))
         stream.truncate(512 + info.size + 1024)
-    return Bomb(("pretrain", "--data", root / "in", "--out", root / "out", *tiny_runs.NETWORK, *ALONE), root / "out", file)
+    return Bomb(
+        ("pretrain", "--data", root / "in", "--out", root / "out", *tiny_runs.NETWORK, *ALONE), root / "out", file
+    )
 
 
 def large_file(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
@@ -532,6 +573,9 @@ BOMBS: dict[str, Make] = {
     "checkpoint, wide network": wide,
     "checkpoint, huge encoder": huge_encoder,
     "checkpoint, expanded tensors": expanded,
+    "checkpoint, shared lists": doubling_checkpoint,
+    "weights, shared mappings": doubling_weights,
+    "checkpoint, overlapping members": overlapping_checkpoint,
     "checkpoint, compressed": compressed_checkpoint,
     "weights, compressed": compressed_weights,
     "safetensors, wide network": exported_wide,

@@ -83,7 +83,9 @@ def _segment_bytes(page: Any) -> int:
     width, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
     depth = page.tiledepth if page.is_tiled else 1
-    return depth * min(rows, max(page.imagelength, page.tilelength)) * math.ceil(width * samples * page.bitspersample / 8)
+    return (
+        depth * min(rows, max(page.imagelength, page.tilelength)) * math.ceil(width * samples * page.bitspersample / 8)
+    )
 
 
 def unpack(codec: int, data: bytes, size: int) -> bytes:

@@ -7,9 +7,32 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+MOST_VALUES = 3_000_000
+"""Maximum number of values in a file's lists and mappings, each counted as often as it is named."""
+
 Word = TypeVar("Word", bound=str)
 
+_DEEPEST = 200
 _LARGEST = 1e30  # beyond all that is stored, and within the range of floats
+
+
+def check_extent(content: Any) -> None:
+    """Raise a ValueError for more than ``MOST_VALUES`` values.
+
+    A pickle may name one list several times. Thirty lists, each of the previous one twice, are a few hundred bytes, and
+    the first traversal or message takes all memory.
+    """
+    count, left = 0, [iter((content,))]
+    while left:
+        for value in left[-1]:
+            count += 1
+            if isinstance(value, Mapping | list | tuple | set):
+                left.append(iter(value.values() if isinstance(value, Mapping) else value))
+                break
+        else:
+            left.pop()
+        if count > MOST_VALUES or len(left) > _DEEPEST:
+            raise ValueError(f"more than {MOST_VALUES} values, or more than {_DEEPEST} nested lists and mappings")
 
 
 def entry(values: Any, key: str) -> Any:
