@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,7 @@ def page(compression: int, data: bytes, side: int = 64, samples: int = 3, descri
     return tiff(tags, data)
 
 
+@cache
 def deflated() -> bytes:
     """A deflate stream of zeros: one block, flushed, and repeated."""
     packer = zlib.compressobj(9)
@@ -544,7 +546,7 @@ BOMBS: dict[str, Make] = {
     "YAML aliases, export": exported_config,
     "YAML aliases, YOLO": yolo_names,
     "TIFF, deflate strip": strip(8, deflated),
-    "TIFF, LZMA strip": strip(34925, lambda: lzma.compress(bytes(2**26)) * (GIGABYTES >> 26)),
+    "TIFF, LZMA strip": strip(34925, lambda: lzma.compress(bytes(2**26), preset=0) * (GIGABYTES >> 26)),
     "TIFF, PackBits strip": strip(32773, lambda: b"\x81\0" * (GIGABYTES >> 8)),
     "TIFF, deflate tile": tile,
     "TIFF, OME planes, image": described_image(ome(2 * 10**8)),

@@ -51,11 +51,8 @@ def _sort_chunks(stream: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
             break
         length, kind = struct.unpack(">I4s", head)
         size = 12 + length  # with the head and the checksum
-        if (
-            kind == _PROFILE
-            or _is_long_extra(kind, length)
-            or (kind in _TEXTS and not _is_wanted(kind, stream.read(min(length, _LONGEST + 1))))
-        ):
+        unwanted = kind in _TEXTS and not _is_wanted(kind, stream.read(min(length, _LONGEST + 1)))
+        if unwanted or kind == _PROFILE or _is_long_extra(kind, length):
             left_out = True
         else:
             kept.append((place, size))

@@ -83,9 +83,8 @@ def _segment_bytes(page: Any) -> int:
     width, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
     depth = page.tiledepth if page.is_tiled else 1
-    return (
-        depth * min(rows, max(page.imagelength, page.tilelength)) * math.ceil(width * samples * page.bitspersample / 8)
-    )
+    rows = min(rows, max(page.imagelength, page.tilelength))
+    return int(depth * rows * math.ceil(width * samples * page.bitspersample / 8))
 
 
 def unpack(codec: int, data: bytes, size: int) -> bytes:

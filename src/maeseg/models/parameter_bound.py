@@ -27,9 +27,8 @@ def check_described(spec: NetworkSpec, tensors: Mapping[str, Tensor], origin: st
     Raises:
         UserError: The network has more parameters than the tensors have bytes.
     """
-    held = sum(
-        {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors.values()}.values()
-    )
+    storages = [each.untyped_storage() for each in tensors.values()]
+    held = sum({each.data_ptr(): each.nbytes() for each in storages}.values())
     with torch.random.fork_rng(devices=[]), _on_meta_device():
         network = build(spec)
     count = sum(parameter.numel() for parameter in network.parameters())

@@ -140,7 +140,8 @@ def _open(file: Path) -> Image.Image:
             return picture
     except TooManyPixels as error:
         raise UserError(
-            f"{file} has {error} pixels, and the report shows pictures of up to {MAX_PIXELS // 10**6} million: remove it"
+            f"{file} has {error} pixels, and the report shows up to {MAX_PIXELS // 10**6} million: remove it, or "
+            "repeat the run"
         ) from error
     except Exception as error:  # for a broken file Pillow's reader raises OSError, SyntaxError, ValueError and more
         raise UserError(f"{file} is not a readable picture: remove it, or repeat the run") from error

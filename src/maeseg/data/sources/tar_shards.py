@@ -121,8 +121,8 @@ class TarShards:
         shard = self._shards[number]
         if size > MOST_BYTES:
             raise DataError(
-                f"{shard}/{name} has {size // 10**6} MB, and the maximum is {MOST_BYTES // 10**6} MB: remove it from the "
-                "shard, or cut the image into tiles"
+                f"{shard}/{name} has {size // 10**6} MB, and the maximum is {MOST_BYTES // 10**6} MB: remove it "
+                "from the shard, or cut the image into tiles"
             )
         try:
             with shard.open("rb") as file:
