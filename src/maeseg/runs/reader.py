@@ -197,7 +197,7 @@ def _read_config(run: Path) -> tuple[str, dict[str, Any]]:
     except OSError as error:
         raise _unreadable(file, error) from error
     except ValueError as error:
-        raise UserError(f"{file} is not YAML: restore it, or remove it") from error
+        raise UserError(f"{file} is not YAML ({error}): restore it, or remove it") from error
     return text, options if isinstance(options, dict) else {}
 
 

@@ -22,17 +22,22 @@ def check_extent(content: Any) -> None:
     A pickle may name one list several times. Thirty lists, each of the previous one twice, are a few hundred bytes, and
     the first traversal or message takes all memory.
     """
-    count, left = 0, [iter((content,))]
-    while left:
-        for value in left[-1]:
-            count += 1
-            if isinstance(value, Mapping | list | tuple | set):
-                left.append(iter(value.values() if isinstance(value, Mapping) else value))
-                break
-        else:
-            left.pop()
-        if count > MOST_VALUES or len(left) > _DEEPEST:
-            raise ValueError(f"more than {MOST_VALUES} values, or more than {_DEEPEST} nested lists and mappings")
+    if _extent(content, {}, 0) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES} values, or more than {_DEEPEST} nested lists and mappings")
+
+
+def _extent(value: Any, known: dict[int, int], depth: int) -> int:
+    """Number of values in a value, itself included; 100 characters of a text count as one."""
+    if isinstance(value, str | bytes):
+        return 1 + len(value) // 100
+    if not isinstance(value, Mapping | list | tuple | set):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MOST_VALUES + 1  # of one that contains itself
+        inner = (each for pair in value.items() for each in pair) if isinstance(value, Mapping) else iter(value)
+        if depth < _DEEPEST:
+            known[id(value)] = 1 + sum(_extent(each, known, depth + 1) for each in inner)
+    return known[id(value)]
 
 
 def entry(values: Any, key: str) -> Any:

@@ -12,8 +12,9 @@ from maeseg.errors import in_one_line
 
 MOST_CHARACTERS = 2**20
 """Maximum length of a document."""
-MOST_VALUES = 20_000
-"""Maximum number of values of a document, with aliases replaced by what they stand for."""
+MOST_VALUES = 10_000
+"""Maximum number of values of a document, with aliases replaced by what they stand for; 100 characters of a text count
+as one."""
 DEEPEST = 50
 """Maximum nesting of lists and mappings."""
 
@@ -29,9 +30,11 @@ class _Bounded(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose a node, and count the values in it."""
         before = self._count
-        self._count, self._depth = self._count + 1, self._depth + 1
+        event = self.peek_event()
+        longer = len(event.value) // 100 if isinstance(event, yaml.ScalarEvent) else 0
+        self._count, self._depth = self._count + 1 + longer, self._depth + 1
         self._check()
-        is_alias = self.check_event(yaml.AliasEvent)
+        is_alias = isinstance(event, yaml.AliasEvent)
         node = super().compose_node(parent, index)
         if is_alias:
             if node not in self._counts:
@@ -59,8 +62,7 @@ def read_yaml(content: str | bytes) -> Any:
         ValueError: The content is not YAML, constructs an object, or exceeds a bound; the message is one line.
     """
     try:
-        check_yaml(content)
-        return yaml.safe_load(content)
+        return _open(content).get_single_data()
     except Exception as error:  # for an odd value with a tag PyYAML raises IndexError, AttributeError and more
         raise ValueError(in_one_line(error)) from error
 
@@ -71,10 +73,10 @@ def check_yaml(content: str | bytes) -> None:
     Raises:
         yaml.YAMLError: The content is not YAML, or exceeds a bound.
     """
+    _open(content).get_single_node()
+
+
+def _open(content: str | bytes) -> _Bounded:
     if len(content) > MOST_CHARACTERS:
         raise yaml.composer.ComposerError(problem=f"more than {MOST_CHARACTERS} characters")
-    loader = _Bounded(content)
-    try:
-        loader.get_single_node()
-    finally:
-        loader.dispose()
+    return _Bounded(content)
