@@ -22,7 +22,7 @@ from PIL import Image
 from helpers import tiny_runs
 from helpers.annotation_files import FORMATS, HEIGHT, WIDTH, coco_content, write_json
 from helpers.fake_runs import fake_finetune
-from helpers.tar_shards import encoded
+from helpers.tar_shards import encoded, write_shard
 
 GIGABYTES = 3 * 2**29
 """Bytes that a compressed bomb unpacks to."""
@@ -477,11 +477,15 @@ def long_header(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
 def large_member(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
     """A member of 3 GB that takes no space on the disk."""
     (root / "in").mkdir()
-    file, info = root / "in" / "a.tar", tarfile.TarInfo("a.png")
+    file = write_shard(root / "in" / "a.tar", {f"{number}.png": encoded(number, "PNG") for number in range(8)})
+    info = tarfile.TarInfo("a.png")
     info.size = 3 * 2**30
-    with file.open("wb") as stream:
+    with tarfile.open(file) as archive:
+        end = max(member.offset_data + -(-member.size // 512) * 512 for member in archive)
+    with file.open("r+b") as stream:
+        stream.seek(end)
         stream.write(info.tobuf() + png(64, 64))
-        stream.truncate(512 + info.size + 1024)
+        stream.truncate(end + 512 + info.size + 1024)
     return Bomb(
         ("pretrain", "--data", root / "in", "--out", root / "out", *tiny_runs.NETWORK, *ALONE), root / "out", file
     )
