@@ -98,9 +98,9 @@ def test_no_other_file_is_read(tmp_path: Path, where: str) -> None:
     name = {"absolute": str(secret), "relative": "secret.tif", "parent": "../secret.tif"}[where]
     file = tmp_path / "in" / "a.tif"
     file.write_bytes(page(1, b"\x05" * 4096, samples=1, described=ome(1, name)))
-    assert set(read_pixels(file, "a", 1).mul(255).round().unique().tolist()) == {5.0}
+    assert read_pixels(file, "a", 1).unique().tolist() == [5]
     secret.unlink()  # a companion that is missing changes nothing
-    assert set(read_pixels(file, "a", 1).mul(255).round().unique().tolist()) == {5.0}
+    assert read_pixels(file, "a", 1).unique().tolist() == [5]
 
 
 def test_planes_of_another_file_are_not_channels(tmp_path: Path) -> None:
