@@ -71,6 +71,11 @@ def config(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
     return Bomb(("pretrain", "--config", file, "--data", "synthetic:6", "--out", root / "out"), root / "out", file)
 
 
+def config_in_text(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
+    file = write(root / "c.yaml", "epochs: |\n  " + merging().replace("\n", "\n  ").rstrip() + "\n")
+    return Bomb(("pretrain", "--config", file, "--data", "synthetic:6", "--out", root / "out"), root / "out", file)
+
+
 def long_config(finetuned: Path, pretrained: Path, root: Path) -> Bomb:
     file = write(root / "c.yaml", "extra: [" + "1," * 10**6 + "1]\n")
     return Bomb(("pretrain", "--config", file, "--data", "synthetic:6", "--out", root / "out"), root / "out", file)
@@ -536,6 +541,7 @@ def labeled(run: Path, root: Path, name: str, content: bytes) -> Bomb:
 
 BOMBS: dict[str, Make] = {
     "YAML aliases, --config": config,
+    "YAML merge keys in a text, --config": config_in_text,
     "YAML of a million values, --config": long_config,
     "YAML aliases, an option": option,
     "YAML aliases, --classes": classes,

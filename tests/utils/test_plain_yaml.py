@@ -4,7 +4,15 @@ import pytest
 import yaml
 
 from helpers.bombs import doubling, merging
-from maeseg.utils.plain_yaml import DEEPEST, MOST_CHARACTERS, MOST_VALUES, check_yaml, read_yaml
+from maeseg.utils.plain_yaml import (
+    DEEPEST,
+    MOST_CHARACTERS,
+    MOST_VALUES,
+    BeyondBounds,
+    check_texts,
+    check_yaml,
+    read_yaml,
+)
 
 
 def test_aliases_that_share_options_are_read() -> None:
@@ -35,6 +43,12 @@ def test_one_kind_of_error(text: str) -> None:
     with pytest.raises(ValueError) as error:
         read_yaml(text)
     assert "\n" not in str(error.value) and str(error.value)
+
+
+def test_texts_that_may_be_read_as_yaml_are_bounded() -> None:
+    check_texts({"a": ["*.png & x", "x & y *", "a: &a 1\nb: *a"], "b": 1})
+    with pytest.raises(BeyondBounds):
+        check_texts({"a": [doubling("x")]})
 
 
 def test_the_check_counts_without_values() -> None:

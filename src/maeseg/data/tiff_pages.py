@@ -23,7 +23,6 @@ PLAIN = {1, 8, 32946, 32773, 34925}
 """Codecs read without another library: none, deflate (two codes), PackBits, LZMA."""
 
 _NONE, _PACKBITS, _LZMA = 1, 32773, 34925
-_OTHER_FILES = dict.fromkeys(("is_ome", "is_mmstack", "is_ndtiff"), False)
 _SPARE = 2**16  # bytes that a strip may have beyond its size
 _TIMES, _ALWAYS = 4, 2**24  # tiles may cover as many times the image's pixels, or as many pixels in any case
 _DICTIONARY = 2**28  # bytes of memory of an LZMA decoder
@@ -31,7 +30,7 @@ _DICTIONARY = 2**28  # bytes of memory of an LZMA decoder
 
 def open_tiff(file: Path | BinaryIO) -> Any:
     """Open a TIFF file with tifffile; no other file is opened, whatever the metadata say."""
-    return tifffile.TiffFile(file, _multifile=False, **_OTHER_FILES)
+    return tifffile.TiffFile(file, _multifile=False, is_ome=False, is_mmstack=False, is_ndtiff=False)
 
 
 def read_values(series: Any) -> NDArray[Any]:

@@ -35,7 +35,12 @@ def _bound_yaml() -> None:
 
     def load_bounded(text: str) -> Any:
         check_yaml(text)
-        return load(text)
+        value = load(text)
+        for inner in filter(
+            is_sharing, texts_in(value)
+        ):  # where a number is expected, jsonargparse reads a text as YAML
+            check_yaml(inner)
+        return value
 
     set_loader("yaml", load_bounded, exceptions=(YAMLError,))
 

@@ -19,6 +19,10 @@ DEEPEST = 50
 """Maximum nesting of lists and mappings."""
 
 
+class BeyondBounds(yaml.YAMLError):
+    """YAML with more characters, values or nesting than permitted."""
+
+
 class _Bounded(yaml.SafeLoader):
     """PyYAML's loader of plain values, which stops at the first value beyond a bound."""
 
@@ -30,7 +34,7 @@ class _Bounded(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose a node, and count the values in it."""
         before = self._count
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         longer = len(event.value) // 100 if isinstance(event, yaml.ScalarEvent) else 0
         self._count, self._depth = self._count + 1 + longer, self._depth + 1
         self._check()
@@ -38,7 +42,7 @@ class _Bounded(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         if is_alias:
             if node not in self._counts:
-                raise yaml.composer.ComposerError(problem="an alias stands for a value that contains it")
+                raise BeyondBounds("an alias stands for a value that contains it")
             self._count = before + self._counts[node]
             self._check()
         elif node is not None:
@@ -48,11 +52,9 @@ class _Bounded(yaml.SafeLoader):
 
     def _check(self) -> None:
         if self._count > MOST_VALUES:
-            raise yaml.composer.ComposerError(
-                problem=f"more than {MOST_VALUES} values, with aliases replaced by what they stand for"
-            )
+            raise BeyondBounds(f"more than {MOST_VALUES} values, with aliases replaced by what they stand for")
         if self._depth > DEEPEST:
-            raise yaml.composer.ComposerError(problem=f"more than {DEEPEST} nested lists and mappings")
+            raise BeyondBounds(f"more than {DEEPEST} nested lists and mappings")
 
 
 def read_yaml(content: str | bytes) -> Any:
@@ -76,7 +78,25 @@ def check_yaml(content: str | bytes) -> None:
     _open(content).get_single_node()
 
 
+def check_texts(value: Any) -> None:
+    """Compare the texts in a value with the bounds, as if each were YAML; those that are not YAML pass.
+
+    Raises:
+        BeyondBounds: A text exceeds a bound.
+    """
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            check_texts(each)
+    elif isinstance(value, str) and "&" in value and "*" in value:  # the signs of aliases
+        try:
+            check_yaml(value)
+        except BeyondBounds:
+            raise
+        except yaml.YAMLError:
+            pass
+
+
 def _open(content: str | bytes) -> _Bounded:
     if len(content) > MOST_CHARACTERS:
-        raise yaml.composer.ComposerError(problem=f"more than {MOST_CHARACTERS} characters")
+        raise BeyondBounds(f"more than {MOST_CHARACTERS} characters")
     return _Bounded(content)
