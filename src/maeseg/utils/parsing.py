@@ -29,17 +29,14 @@ def _bound_yaml() -> None:
     from jsonargparse import get_loader, set_loader
     from yaml import YAMLError
 
-    from maeseg.utils.plain_yaml import check_yaml
+    from maeseg.utils.plain_yaml import check_texts, check_yaml
 
     load = get_loader("yaml")
 
     def load_bounded(text: str) -> Any:
         check_yaml(text)
         value = load(text)
-        for inner in filter(
-            is_sharing, texts_in(value)
-        ):  # where a number is expected, jsonargparse reads a text as YAML
-            check_yaml(inner)
+        check_texts(value)  # where a number is expected, jsonargparse reads a text as YAML
         return value
 
     set_loader("yaml", load_bounded, exceptions=(YAMLError,))
