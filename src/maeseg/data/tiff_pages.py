@@ -3,7 +3,7 @@
 Metadata of microscopes (OME-XML, Micro-Manager, NDTiff) may name other files, by any path. These are never opened: an
 image is the pages of its own file.
 
-Compressed strips and tiles are decompressed here: tifffile's decoders return whatever a strip unpacks to, and a strip
+Compressed strips and tiles are decompressed here: tifffile's decoders return all that a strip unpacks to, and a strip
 of 1.5 MB may unpack to 1.5 GB.
 
 Axes: H W pixels.
@@ -29,7 +29,7 @@ _DICTIONARY = 2**28  # bytes of memory of an LZMA decoder
 
 
 def open_tiff(file: Path | BinaryIO) -> Any:
-    """Open a TIFF file with tifffile; no other file is opened, whatever the metadata say."""
+    """Open a TIFF file with tifffile; no other file is opened, even if the metadata name one."""
     return tifffile.TiffFile(file, _multifile=False, is_ome=False, is_mmstack=False, is_ndtiff=False)
 
 
