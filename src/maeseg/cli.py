@@ -19,7 +19,8 @@ from maeseg.errors import Terminated, UserError, in_one_line, nearest
 from maeseg.runs.layout import CONFIG
 from maeseg.types import CUSTOM_LOSS
 from maeseg.utils.failures import failure_line
-from maeseg.utils.parsing import add_options, check_values, one_line, options_of, typed_options
+from maeseg.utils.parsing import add_options, check_values, make_option_parser, one_line, options_of, typed_options
+from maeseg.utils.plain_yaml import read_yaml
 from maeseg.utils.regular_files import NotRegularError, check_regular, read_text
 from maeseg.utils.streams import (
     LineFormatter,
@@ -155,13 +156,11 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
 
 def make_parser(given: str, version: str) -> "ArgumentParser":
     """Build the parser of the command line: every command, and the options of the given one."""
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(prog="maeseg", description=maeseg.__doc__, exit_on_error=False, version=version)
+    parser = make_option_parser(prog="maeseg", description=maeseg.__doc__, version=version)
     commands = parser.add_subcommands(required=True, title="commands", dest="command")
     for name, function in COMMANDS.items():
         summary = (inspect.getdoc(function) or "").splitlines()[0]
-        own = ArgumentParser(description=summary, exit_on_error=False)
+        own = make_option_parser(description=summary)
         if name == given:
             add_options(own, function)
             own.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
@@ -222,17 +221,15 @@ def resumed_config(command: str, words: Sequence[str]) -> list[str]:
     Raises:
         UserError: The run has a custom loss, or its config.yaml is damaged or of another command.
     """
-    import yaml
-
     values = values_of(words)
     config = Path(values.get("--out", "")) / CONFIG
     if values.get("--resume") != "true" or "--out" not in values or "--config" in values or not config.is_file():
         return []
     try:
-        options = yaml.safe_load(read_text(config))
+        options = read_yaml(read_text(config))
         custom = custom_loss(options)
         typed_options(COMMANDS[command], {**options, "loss": "dice"} if custom else options)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError, UserError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, UserError) as error:
         if "--data" in values:
             return []  # damaged, or of another command: the error comes from the run itself
         raise UserError(

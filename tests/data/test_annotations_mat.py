@@ -141,9 +141,14 @@ def test_broken_files_are_refused(content: bytes, expected: str, tmp_path: Path)
 
 def test_a_file_that_grows_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mat5, "MOST_INFLATED", 2**20)
-    zeros = zlib.compress(bytes(2**19 + 2**10))
+    size = 2**19 + 2**10
+    zeros = zlib.compress(struct.pack(">II", 1, size) + bytes(size))
     (tmp_path / "a.mat").write_bytes(mat_file(2 * (struct.pack(">II", 15, len(zeros)) + zeros)))
     with pytest.raises(DataError, match="more than 1 MB"):
+        read_mat_label(tmp_path / "a.mat")
+    untrue = zlib.compress(struct.pack(">II", 14, 100) + bytes(size))
+    (tmp_path / "a.mat").write_bytes(mat_file(struct.pack(">II", 15, len(untrue)) + untrue))
+    with pytest.raises(DataError, match="more than its size"):
         read_mat_label(tmp_path / "a.mat")
 
 

@@ -25,6 +25,7 @@ from PIL import Image
 from fuzz.mutations import Damage, damages, odd_values
 from helpers import tiny_runs
 from helpers.annotation_files import FORMATS, HEIGHT, WIDTH
+from helpers.bombs import BOMBS
 from helpers.fake_runs import fake_compare, fake_finetune, fake_pretrain
 from helpers.folders import scene, write_pairs
 from helpers.label_encodings import ASKED, RIGHT
@@ -384,6 +385,14 @@ def special_files(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     return case
 
 
+def bombs(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """A small file that claims or unpacks to gigabytes, as it is or damaged further."""
+    bomb = BOMBS[draw(st.sampled_from(sorted(BOMBS)))](seeds.finetuned, seeds.pretrained, root)
+    if draw(st.booleans()) and bomb.file.stat().st_size < 2**24:
+        bomb.file.write_bytes(draw(damages())(bomb.file.read_bytes()))
+    return bomb.words, bomb.leaves
+
+
 KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] = {
     "images": (images, 900),
     "images in training": (training_images, 100),
@@ -400,5 +409,6 @@ KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] =
     "recipes": (recipes, 200),
     "run folders": (run_folders, 130),
     "special files": (special_files, 200),
+    "bombs": (bombs, 200),
 }
 """Every kind, with how many of it a whole campaign tries: 3,250 in all."""

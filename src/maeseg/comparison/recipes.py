@@ -18,7 +18,6 @@ from string import Template
 from typing import Any
 
 import torch
-import yaml
 
 from maeseg.comparison.plan import ENCODER_ONLY
 from maeseg.config import CONFIGS
@@ -32,6 +31,7 @@ from maeseg.models.unet import (
     largest_stride,
 )
 from maeseg.utils.parsing import options_of, typed_options
+from maeseg.utils.plain_yaml import read_yaml
 from maeseg.utils.regular_files import read_text
 
 READS_A_STEP = ("weights", "run", "inits")
@@ -106,8 +106,8 @@ def _checked(command: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(read_text(file))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        content = read_yaml(read_text(file))
+    except (OSError, ValueError) as error:
         raise UserError(f"--file {file} cannot be read as YAML ({in_one_line(error)}): correct it") from error
     if not isinstance(content, dict) or not isinstance(content.get("steps"), list) or not content["steps"]:
         raise UserError(f"--file {file} is not a recipe: it has no list of steps (see recipes/)")

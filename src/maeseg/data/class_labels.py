@@ -1,18 +1,17 @@
 """Reader of the class list (``--classes``): YAML, or a PNG with a palette."""
 
-import io
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from maeseg.data.image_files import DataError, opened
 from maeseg.errors import UserError, in_one_line, reason
 from maeseg.labels.classes import BINARY, MOST, Classes, Range, default_colors, one, pack
 from maeseg.labels.colors import with_distinct_colors
 from maeseg.types import BORDER, BorderRule
+from maeseg.utils.plain_yaml import read_yaml
 from maeseg.utils.regular_files import open_regular
 
 FORMS = (
@@ -44,8 +43,8 @@ def read_classes(file: Path) -> Classes:
             return _of_palette(file)
         if len(content) > _LONGEST:
             raise ValueError("larger than 1 MB")
-        return _of_list(yaml.safe_load(io.BytesIO(content)), str(file))
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        return _of_list(read_yaml(content), str(file))
+    except ValueError as error:
         raise UserError(f"--classes {file} is not a list of classes ({in_one_line(error)}): give {FORMS}") from error
 
 

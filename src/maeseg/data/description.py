@@ -33,6 +33,7 @@ from maeseg.data.label_files import Reading
 from maeseg.data.label_rules import LabelRule, Orientation, write_range
 from maeseg.errors import UserError, in_one_line, nearest, reason
 from maeseg.labels.classes import BINARY, Classes, Codes, Range, unpack
+from maeseg.utils.plain_yaml import read_yaml
 from maeseg.utils.regular_files import open_regular
 
 SUFFIXES = (".yaml", ".yml")
@@ -110,12 +111,12 @@ def read_description_lines(file: Path) -> dict[Any, Any]:
             content = stream.read(_LONGEST + 1)
         if len(content) > _LONGEST:
             raise UserError(f"--data {file} is not a description of a data set: it is larger than 1 MB")
-        given = yaml.safe_load(content)
+        given = read_yaml(content)
     except OSError as error:
         raise UserError(
             f"--data {file} cannot be read ({reason(error)}): give a folder, or a file written by maeseg check --write"
         ) from error
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise UserError(f"--data {file} is not a YAML file ({in_one_line(error)}): see maeseg check") from error
     if not isinstance(given, dict):
         raise UserError(f"--data {file} does not describe a data set: add path: FOLDER to it, or see maeseg check")

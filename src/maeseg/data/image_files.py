@@ -2,7 +2,6 @@
 
 import io
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from maeseg.data.png import without_long_texts
 from maeseg.errors import UserError, in_one_line
+from maeseg.utils.bounded_pictures import MAX_PIXELS as MAX_PIXELS  # of an image, in each process that reads images
+from maeseg.utils.bounded_pictures import TooManyPixels, open_bounded
 from maeseg.utils.regular_files import NotRegularError, open_regular
 
 SUFFIXES = (
@@ -23,9 +24,6 @@ SUFFIXES = (
 
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP")
 """Pillow formats, detected by content; formats that need an external program, such as EPS, are excluded."""
-
-MAX_PIXELS = 100_000_000
-"""Maximum number of pixels of an image; as RGB it takes 300 MB in each process that reads images."""
 
 MAX_PIXELS_ALONE = 150_000_000
 """Maximum number of pixels if one large image is in memory at a time, as in ``predict``: 12,000 x 12,000."""
@@ -143,16 +141,11 @@ def open_picture(stream: BinaryIO, name: str, most: int) -> Iterator[Image.Image
     8 with rows of the wrong length.
     """
     formats = _formats(stream, name)
-    # Pillow warns about large images, which are rejected below, and about damaged metadata, which is not used
-    with warnings.catch_warnings(action="ignore"):
-        try:
-            image = Image.open(without_long_texts(stream), formats=formats)
-        except Image.DecompressionBombError as error:
-            raise too_large(name, "too many", most) from error
-        with image:
-            if image.width * image.height > most:
-                raise too_large(name, f"{image.width} x {image.height}", most)
+    try:
+        with open_bounded(without_long_texts(stream), formats, most) as image:
             yield image
+    except TooManyPixels as error:
+        raise too_large(name, str(error), most) from error
 
 
 def too_large(name: str, size: str, most: int) -> DataError:

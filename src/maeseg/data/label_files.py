@@ -3,6 +3,7 @@
 Axes: H W pixels.
 """
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,15 +11,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from maeseg.data.annotations.mat import read_mat_label
 from maeseg.data.facts import digest_values
 from maeseg.data.image_files import MAX_PIXELS, DataError, opened
+from maeseg.data.tiff import is_plain
+from maeseg.data.tiff_pages import check_tiles, open_tiff, read_values
 from maeseg.errors import in_one_line
-from maeseg.utils.regular_files import check_regular, open_regular
+from maeseg.utils.regular_files import check_regular
 
 Reading = Literal["values", "shown", "alpha", "colors"]
 """Values of a label file that encode the classes: gray levels or palette indices as stored (``values``); gray levels
@@ -143,13 +145,16 @@ def _load_array(path: Path) -> NDArray[np.generic]:
 
 def _decode_tiff(path: Path) -> DecodedLabel | None:
     try:
-        with warnings.catch_warnings(action="ignore"), open_regular(path) as file, tifffile.TiffFile(file) as tiff:
+        with warnings.catch_warnings(action="ignore"), open_regular(path) as file, open_tiff(file) as tiff:
             page = tiff.pages.first
             if len(tiff.pages) > 1:
                 raise DataError(f"{path} has {len(tiff.pages)} pages: export a label with one page for each image")
             if page.imagewidth * page.imagelength * page.samplesperpixel > MAX_PIXELS:
                 return None
-            values = page.asarray().squeeze()
+            if not is_plain(page) or math.prod(tiff.series[0].shape) > MAX_PIXELS:
+                return None
+            check_tiles(page)
+            values = read_values(tiff.series[0]).squeeze()
     except DataError:
         raise
     except Exception:  # damaged: Pillow's error is reported

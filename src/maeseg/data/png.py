@@ -14,6 +14,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _PROFILE = b"iCCP"
 _ORIENTED = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # texts that may contain the orientation
+_FRAME = b"fdAT"
+_LONGEST_EXTRA = 2**20  # bytes
 _LONGEST = 2**18  # bytes
 _SEVERAL = (2, 4, 6)  # color types of more than one channel: RGB, gray with alpha, RGB with alpha
 
@@ -49,13 +51,23 @@ def _sort_chunks(stream: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
             break
         length, kind = struct.unpack(">I4s", head)
         size = 12 + length  # with the head and the checksum
-        if kind == _PROFILE or (kind in _TEXTS and not _is_wanted(kind, stream.read(min(length, _LONGEST + 1)))):
+        unwanted = kind in _TEXTS and not _is_wanted(kind, stream.read(min(length, _LONGEST + 1)))
+        if unwanted or kind == _PROFILE or _is_long_extra(kind, length):
             left_out = True
         else:
             kept.append((place, size))
         place += size
     stream.seek(0)
     return kept, left_out
+
+
+def _is_long_extra(kind: bytes, length: int) -> bool:
+    """Test a chunk for one that is not needed to decode the image, and is long: Pillow would hold it in memory.
+
+    The names of such chunks begin with a lower-case letter. Those of an animation's later frames, which are long, do so
+    too, but Pillow does not read them for the first frame.
+    """
+    return kind[:1].islower() and kind != _FRAME and length > _LONGEST_EXTRA
 
 
 def _is_wanted(kind: bytes, text: bytes) -> bool:

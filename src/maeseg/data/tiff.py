@@ -18,11 +18,11 @@ import tifffile
 from maeseg.data.image_files import DataError, open_picture, too_large
 from maeseg.data.numpy_files import channels_last, check_bytes
 from maeseg.data.stored_image import RGB, Colors, StoredImage, Values, apply_orientation, from_pillow, native
+from maeseg.data.tiff_pages import PLAIN, check_tiles, open_tiff, read_values
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _NODATA, _ORIENTATION, _INK_SET = 42113, 274, 332  # tags
-_PLAIN = {1, 8, 32946, 32773, 34925}  # uncompressed, deflate (two codes), PackBits, LZMA: tifffile without imagecodecs
 _OF_PILLOW = {2, 3, 4, 5, 6, 7}  # three fax codecs, LZW, two of JPEG: decoded by Pillow's libtiff
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6  # photometric interpretations
 _STORED = {_WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _CMYK}
@@ -42,13 +42,13 @@ def read_tiff(stream: BinaryIO, name: str, channels: int | None, most: int) -> S
     Raises:
         DataError: The file is too large, has several pages, or needs a codec that is not installed.
     """
-    with tifffile.TiffFile(stream, is_ome=False) as tiff:  # OME's description may name other files
+    with open_tiff(stream) as tiff:
         page, series = tiff.pages.first, tiff.series[0]
         _check_size(series, page, name, most)
         _check_pages(tiff, series, name)
         nodata = _nodata(page)
-        if _is_plain(page):
-            values, axes = series.asarray(), series.axes
+        if is_plain(page):
+            values, axes = read_values(series), series.axes
         elif len(series) == 1 and _suits_pillow(page):
             with open_picture(stream, name, most) as picture:
                 picture.load()  # applies the orientation as well
@@ -62,13 +62,13 @@ def read_tiff(stream: BinaryIO, name: str, channels: int | None, most: int) -> S
 
 def count_pixels(stream: BinaryIO) -> int:
     """Count the pixels of a TIFF file's first page."""
-    with tifffile.TiffFile(stream, is_ome=False) as tiff:
+    with open_tiff(stream) as tiff:
         return int(tiff.pages.first.imagelength * tiff.pages.first.imagewidth)
 
 
 def has_nodata(stream: BinaryIO) -> bool:
     """Test a TIFF file for a nodata tag."""
-    with tifffile.TiffFile(stream, is_ome=False) as tiff:
+    with open_tiff(stream) as tiff:
         return _nodata(tiff.pages.first) is not None
 
 
@@ -77,6 +77,7 @@ def _check_size(series: Any, page: Any, name: str, most: int) -> None:
         raise DataError(f"{name} has {page.bitspersample} bits per value: save it with 8 or 16")
     if page.imagewidth * page.imagelength > most:
         raise too_large(name, f"{page.imagewidth} x {page.imagelength}", most)
+    check_tiles(page)
     check_bytes(math.prod(series.shape) * np.dtype(series.dtype).itemsize, name, most)
 
 
@@ -97,10 +98,11 @@ def _several_pages(name: str, count: int) -> DataError:
     )
 
 
-def _is_plain(page: Any) -> bool:
+def is_plain(page: Any) -> bool:
+    """Test a page for values that ``tiff_pages.read_values`` reads."""
     bits = page.bitspersample
     return (
-        page.compression in _PLAIN and page.predictor in (1, 2) and page.photometric != _YCBCR
+        page.compression in PLAIN and page.predictor in (1, 2) and page.photometric != _YCBCR
         and bits in (1, 8, 16, 32, 64) and page.fillorder == 1
     )  # fmt: skip
 
@@ -108,7 +110,7 @@ def _is_plain(page: Any) -> bool:
 def _suits_pillow(page: Any) -> bool:
     """Test a page for lossless decoding by Pillow: up to 8 bits per channel, or 16 bits of gray."""
     kind, bits, count = page.photometric, page.bitspersample, page.samplesperpixel
-    if page.compression not in (_OF_PILLOW | _PLAIN) or page.sampleformat != 1:
+    if page.compression not in (_OF_PILLOW | PLAIN) or page.sampleformat != 1:
         return False
     if bits == 16:
         return bool(kind == _BLACK_IS_0 and count == 1)

@@ -59,7 +59,7 @@ def build_unet(
             in_channels=in_channels,
             classes=maps,
         )
-    except (RuntimeError, ValueError, AttributeError, AssertionError) as error:
+    except (RuntimeError, ValueError, AttributeError, AssertionError, IndexError) as error:
         raise UserError(
             f"--encoder {encoder!r} cannot be the encoder of a U-Net ({first_line(error)}): choose a convnet, such as "
             "resnet18"

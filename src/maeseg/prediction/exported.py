@@ -6,6 +6,7 @@ from torch import nn
 
 from maeseg.errors import UserError
 from maeseg.models.network_spec import NetworkSpec, build
+from maeseg.models.parameter_bound import check_described
 from maeseg.models.spec_metadata import NETWORK_SPEC, read_spec
 from maeseg.weights.files import WEIGHTS_IN_FOLDER, read_metadata, read_weights_file
 from maeseg.weights.transfer import load_strictly
@@ -34,6 +35,7 @@ def open_exported(path: Path) -> tuple[nn.Module, NetworkSpec]:
         raise UserError(f"{file} is of a pretrain run, whose network segments nothing yet: fine-tune from it first")
     if not any(key.startswith("decoder.") for key in tensors):
         raise UserError(f"{file} holds an encoder alone: {_GIVE}")
+    check_described(spec, tensors, str(file))
     network = build(spec)
     own = network.state_dict()  # without blocks behind the last feature map, which the file may have
     load_strictly(network, {key: value for key, value in tensors.items() if key in own}, str(file))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
+from maeseg.data.tiff_pages import open_tiff
 from maeseg.errors import in_one_line
 from maeseg.labels.colors import Color
 
@@ -92,7 +92,7 @@ def write_geotiff(
 
 def _is_geotiff(file: Path) -> bool:
     try:
-        with tifffile.TiffFile(file) as tiff:
+        with open_tiff(file) as tiff:
             page = tiff.pages.first
             is_turned = "Orientation" in page.tags and page.tags["Orientation"].value != 1
             if page.is_geotiff and is_turned:  # the map, which is upright, would lie mirrored

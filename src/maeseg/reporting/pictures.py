@@ -19,6 +19,7 @@ from maeseg.labels.classes import BINARY, Classes
 from maeseg.labels.colors import BORDER_COLOR, Color
 from maeseg.reporting.figures import INK
 from maeseg.types import BORDER
+from maeseg.utils.bounded_pictures import MAX_PIXELS, TooManyPixels, open_bounded
 from maeseg.utils.regular_files import NotRegularError, open_regular
 
 BACKGROUND_COLOR = (38, 43, 51)
@@ -62,7 +63,7 @@ def read_class_map(file: Path, classes: Classes = BINARY) -> ClassMap:
 
 def class_picture(classes_HW: ClassMap, classes: Classes = BINARY) -> str:
     """Class map as a data address: each class in its color, border gray."""
-    return _palette_picture(classes_HW, class_colors(classes))
+    return _palette_picture(_reduced(classes_HW), class_colors(classes))
 
 
 def error_picture(prediction_HW: ClassMap, label_HW: ClassMap, classes: Classes = BINARY) -> str:
@@ -71,6 +72,7 @@ def error_picture(prediction_HW: ClassMap, label_HW: ClassMap, classes: Classes 
     For foreground and background, false positives and false negatives have a color each; correct pixels are as in the
     label. For several classes errors have one color, and correct pixels are dark. Border pixels of the label are gray.
     """
+    prediction_HW, label_HW = _reduced(prediction_HW), _reduced(label_HW)
     wrong = (prediction_HW != label_HW) & (label_HW != BORDER)
     if classes == BINARY:
         errors = np.where(wrong, np.where(label_HW == 0, _FALSE_POSITIVE, _FALSE_NEGATIVE), label_HW)
@@ -92,7 +94,9 @@ def photograph(file: Path) -> str:
         UserError: The file cannot be read.
     """
     buffer = io.BytesIO()
-    picture = _open(file).convert("RGB")
+    picture = _open(file)
+    if picture.mode != "RGB":  # which makes a copy
+        picture = picture.convert("RGB")
     picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     picture.save(buffer, "JPEG", quality=88)
     return _address("image/jpeg", buffer)
@@ -114,10 +118,16 @@ def _palette_picture(indices_HW: NDArray[np.integer], colors: Sequence[Color]) -
     indices_HW = np.where(indices_HW == BORDER, len(colors), indices_HW)
     picture = Image.fromarray(indices_HW.astype(np.uint8))  # becomes a palette picture with its palette
     picture.putpalette([channel for color in (*colors, BORDER_COLOR) for channel in color])
-    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.NEAREST)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return _address("image/png", buffer)
+
+
+def _reduced(classes_HW: ClassMap) -> ClassMap:
+    """A class map at the size that the page shows: what is computed from it takes several times its memory."""
+    picture = Image.fromarray(classes_HW)
+    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.NEAREST)
+    return np.asarray(picture)
 
 
 def _address(kind: str, buffer: io.BytesIO) -> str:
@@ -126,10 +136,15 @@ def _address(kind: str, buffer: io.BytesIO) -> str:
 
 def _open(file: Path) -> Image.Image:
     try:
-        with open_regular(file) as stream, Image.open(stream, formats=("PNG",)) as picture:
-            picture.load()  # of PNG alone: Pillow runs other programs for some formats
+        with open_regular(file) as stream, open_bounded(stream, ("PNG",)) as picture:
+            picture.load()
+            return picture
     except NotRegularError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}; remove it, or repeat the run") from error
+    except TooManyPixels as error:
+        raise UserError(
+            f"{file} has {error} pixels, and the report shows up to {MAX_PIXELS // 10**6} million: remove it, or "
+            "repeat the run"
+        ) from error
     except Exception as error:  # for a broken file Pillow's reader raises OSError, SyntaxError, ValueError and more
         raise UserError(f"{file} is not a readable picture: remove it, or repeat the run") from error
-    return picture

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import segmentation_models_pytorch as smp
 import torch
@@ -14,11 +15,14 @@ from torch import Tensor, nn
 from maeseg.errors import UserError
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.network_spec import NetworkSpec, build
+from maeseg.models.parameter_bound import check_described
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size
 from maeseg.runs.checkpoint_files import check_folder_name, is_intact, newest_intact
 from maeseg.runs.layout import CHECKPOINTS, LAST
 from maeseg.runs.reader import read_facts
 from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
+from maeseg.utils.plain_values import check_extent
+from maeseg.weights.file_kinds import unpacks_beyond
 from maeseg.weights.files import refuse_code
 from maeseg.weights.transfer import load_strictly
 
@@ -97,7 +101,10 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
         path = newest_intact(path.parent) or path
     try:
         with warnings.catch_warnings(action="ignore"):  # about a stranger's file, whose error says more
+            if is_zipfile(path) and unpacks_beyond(path):
+                raise ValueError("more than the file's size")
             content = torch.load(path, map_location="cpu", weights_only=True)
+            check_extent(content)
         if not is_intact(path):
             raise EOFError
     except Exception as error:  # for damaged bytes PyTorch's reader raises IndexError, struct.error and more
@@ -151,6 +158,7 @@ def restore(checkpoint: Checkpoint) -> nn.Module:
     Raises:
         UserError: The weights do not fit the description.
     """
+    check_described(checkpoint.spec, checkpoint.weights, str(checkpoint.path))
     network = build(checkpoint.spec)
     load_strictly(network, checkpoint.weights, str(checkpoint.path))
     return network

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from maeseg.errors import UserError, in_one_line, reason
 from maeseg.runs.layout import CONFIG, EPOCHS, EXAMPLES, FACTS, FIGURES, has_run
+from maeseg.utils.plain_yaml import read_yaml
 from maeseg.utils.regular_files import open_text, read_text
 
 Curves = dict[str, NDArray[np.float64]]
@@ -194,11 +194,11 @@ def _read_config(run: Path) -> tuple[str, dict[str, Any]]:
     file = own_file(run, CONFIG)
     try:
         text = read_text(file) if file.exists() else ""
-        options = yaml.safe_load(text)
+        options = read_yaml(text)
     except OSError as error:
         raise _unreadable(file, error) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not YAML: restore it, or remove it") from error
+    except ValueError as error:
+        raise UserError(f"{file} is not YAML ({error}): restore it, or remove it") from error
     return text, options if isinstance(options, dict) else {}
 
 

@@ -3,12 +3,43 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from maeseg.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
+
+
+def make_option_parser(**settings: Any) -> "ArgumentParser":
+    """Create a parser whose YAML, of ``--config`` and of single options, is bounded as every other.
+
+    Args:
+        settings: Arguments of jsonargparse's parser.
+    """
+    from jsonargparse import ArgumentParser
+
+    _bound_yaml()
+    return ArgumentParser(exit_on_error=False, **settings)
+
+
+@cache
+def _bound_yaml() -> None:
+    from jsonargparse import get_loader, set_loader
+    from yaml import YAMLError
+
+    from maeseg.utils.plain_yaml import check_texts, check_yaml
+
+    load = get_loader("yaml")
+
+    def load_bounded(text: str) -> Any:
+        check_yaml(text)
+        value = load(text)
+        check_texts(value)  # where a number is expected, jsonargparse reads a text as YAML
+        return value
+
+    set_loader("yaml", load_bounded, exceptions=(YAMLError,))
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -33,13 +64,13 @@ def typed_options(function: Callable[..., Any], given: Mapping[str, Any]) -> dic
     Raises:
         UserError: An option does not exist, is missing, or has a value of the wrong kind.
     """
-    from jsonargparse import ArgumentError, ArgumentParser
+    from jsonargparse import ArgumentError
 
     known = options_of(function)
     for name in given:
         if name not in known:
             raise UserError(f"{function.__name__} has no option {name}{nearest(name, known)}")
-    parser = ArgumentParser(exit_on_error=False)
+    parser = make_option_parser()
     add_options(parser, function)
     try:
         options = dict(parser.parse_object(dict(given)).as_dict())

@@ -7,9 +7,37 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+MOST_VALUES = 3_000_000
+"""Maximum number of values in a file's lists and mappings, each counted as often as it is named."""
+
 Word = TypeVar("Word", bound=str)
 
+_DEEPEST = 200
 _LARGEST = 1e30  # beyond all that is stored, and within the range of floats
+
+
+def check_extent(content: Any) -> None:
+    """Raise a ValueError for more than ``MOST_VALUES`` values.
+
+    A pickle may name one list several times. Thirty lists, each of the previous one twice, are a few hundred bytes, and
+    the first traversal or message takes all memory.
+    """
+    if _extent(content, {}, 0) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES} values, or more than {_DEEPEST} nested lists and mappings")
+
+
+def _extent(value: Any, known: dict[int, int], depth: int) -> int:
+    """Number of values in a value, itself included; 100 characters of a text count as one."""
+    if isinstance(value, str | bytes):
+        return 1 + len(value) // 100
+    if not isinstance(value, Mapping | list | tuple | set):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MOST_VALUES + 1  # of one that contains itself
+        inner = (each for pair in value.items() for each in pair) if isinstance(value, Mapping) else iter(value)
+        if depth < _DEEPEST:
+            known[id(value)] = 1 + sum(_extent(each, known, depth + 1) for each in inner)
+    return known[id(value)]
 
 
 def entry(values: Any, key: str) -> Any:

@@ -53,6 +53,8 @@ def other_kind(path: Path) -> str:
 def archive_kind(path: Path) -> str:
     """Kind of an archive, with advice; empty for one of ``torch.save``."""
     try:
+        if unpacks_beyond(path):
+            return "it is an archive that unpacks to more than its size, as PyTorch never writes one"
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
@@ -60,6 +62,16 @@ def archive_kind(path: Path) -> str:
     if found := next((kind for name, kind in MEMBERS if name in names), None):
         return found
     return "" if "data.pkl" in names else "it is an archive of other files: unpack it and give the weights file in it"
+
+
+def unpacks_beyond(path: Path) -> bool:
+    """Test an archive for members that are compressed or overlap: PyTorch's reader would take the memory of all.
+
+    Raises:
+        zipfile.BadZipFile: The archive is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        return sum(member.file_size for member in archive.infolist()) > path.stat().st_size
 
 
 def is_safetensors(path: Path) -> bool:

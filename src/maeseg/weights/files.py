@@ -17,6 +17,7 @@ from torch import Tensor
 
 from maeseg.errors import UserError
 from maeseg.models.spec_metadata import read_spec
+from maeseg.utils.plain_values import check_extent
 from maeseg.utils.regular_files import open_regular, read_text
 from maeseg.weights.file_kinds import is_safetensors, other_kind
 from maeseg.weights.matching import USUAL
@@ -52,7 +53,9 @@ def read_weights_file(path: Path) -> Any:
                 warnings.catch_warnings(action="ignore"),
                 open_regular(path) as file,
             ):  # not the path: its suffix counts
-                return torch.load(file, map_location="cpu", weights_only=True)
+                content = torch.load(file, map_location="cpu", weights_only=True)
+                check_extent(content)
+                return content
     except safetensors.SafetensorError as error:
         raise UserError(
             f"{path} is not a valid weights file: safetensors cannot read it ({error}): copy or download it again"
@@ -68,6 +71,7 @@ def read_the_rest(path: Path, refusal: pickle.UnpicklingError) -> Any:
     """Read a file that PyTorch's reader refuses, without the objects that are not plain values."""
     try:
         content, names = read_inertly(path)
+        check_extent(content)
     except Exception as error:  # damaged bytes raise exceptions of many types
         refuse_code(path, refusal)
         raise damaged(path) from error

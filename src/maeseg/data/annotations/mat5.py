@@ -53,7 +53,7 @@ def parse_mat5(content: bytes) -> dict[str, Value]:
     variables, left = {}, MOST_INFLATED
     for kind, data in _elements(memoryview(content)[128:], order):
         if kind == _COMPRESSED:
-            data = memoryview(_inflate(data, left))
+            data = memoryview(_inflate(data, left, order))
             left -= len(data)
             kind, data = next(_elements(data, order))
         if kind == _MATRIX:
@@ -64,14 +64,19 @@ def parse_mat5(content: bytes) -> dict[str, Value]:
     return variables
 
 
-def _inflate(data: memoryview, most: int) -> bytes:
+def _inflate(data: memoryview, most: int, order: _Order) -> bytes:
+    """Decompress an element: its tag first, and then as many bytes as the tag gives."""
     inflater = zlib.decompressobj()
     try:
-        inflated = inflater.decompress(data, most)
+        tag = inflater.decompress(data, 8)
+        size = struct.unpack(order + "II", tag)[1] if len(tag) == 8 else 0
+        if size > most:
+            raise ValueError(f"more than {MOST_INFLATED >> 20} MB after decompression")
+        inflated = tag + inflater.decompress(inflater.unconsumed_tail, size + 8)
     except zlib.error as error:
         raise ValueError(str(error)) from error
     if not inflater.eof:
-        raise ValueError(f"truncated, or more than {MOST_INFLATED >> 20} MB after decompression")
+        raise ValueError("truncated, or more than its size after decompression")
     return inflated
 
 

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-import yaml
-
 from maeseg.data.annotations.collector import Collector
 from maeseg.data.annotations.content import locating, read_content, read_start, text
 from maeseg.data.annotations.shapes import ShapeAnnotations
 from maeseg.data.image_files import DataError
 from maeseg.errors import in_one_line
+from maeseg.utils.plain_yaml import read_yaml
 
 MOST_BYTES = 2**24
 """Maximum size of a file."""
@@ -104,8 +103,8 @@ def _read_names(root: Path) -> dict[int, str] | None:
 
 def _parse_names(file: Path) -> dict[int, str] | None:
     try:
-        content: Any = yaml.safe_load(read_content(file, 2**20))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content: Any = read_yaml(read_content(file, 2**20))
+    except ValueError as error:
         raise DataError(f"{file} is not valid YAML ({in_one_line(error)}): correct it") from error
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):

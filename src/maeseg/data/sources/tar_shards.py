@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from maeseg.data.facts import ImageFacts, ProvidedSplit, digest
-from maeseg.data.image_files import DataError, list_files
+from maeseg.data.image_files import MAX_PIXELS, DataError, list_files
 from maeseg.data.image_reading import RGB, decode_image, nodata_mask, picture_of, read_pixels, suffixes
 from maeseg.data.pixel_conversion import FULL
 from maeseg.data.pixel_facts import check_pixels
@@ -25,6 +25,8 @@ from maeseg.labels.classes import BINARY
 from maeseg.utils.regular_files import open_regular
 
 SHARD_SUFFIX = ".tar"
+MOST_BYTES = 8 * MAX_PIXELS
+"""Maximum size of a member: that of the largest image in four channels of 16 bits, uncompressed."""
 
 
 class _Member(NamedTuple):
@@ -118,6 +120,11 @@ class TarShards:
     def _content(self, index: int) -> tuple[bytes, str]:
         number, offset, size, name = self._members[index]
         shard = self._shards[number]
+        if size > MOST_BYTES:
+            raise DataError(
+                f"{shard}/{name} has {size // 10**6} MB, and the maximum is {MOST_BYTES // 10**6} MB: remove it "
+                "from the shard, or cut the image into tiles"
+            )
         try:
             with open_regular(shard) as file:
                 file.seek(offset)
