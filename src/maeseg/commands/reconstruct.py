@@ -32,6 +32,7 @@ def reconstruct(
     Raises:
         UserError: The run, an image or the folder cannot be used.
     """
+    from io import BytesIO
     from pathlib import Path
 
     import torch
@@ -42,6 +43,7 @@ def reconstruct(
     from maeseg.prediction.output_files import open_output
     from maeseg.prediction.reconstruction_pictures import draw_side_by_side
     from maeseg.prediction.reconstructor import open_reconstructor
+    from maeseg.utils.atomic_io import write_bytes, writing_to
     from maeseg.utils.progress import show_progress
 
     opened = open_reconstructor(Path(run))
@@ -58,6 +60,9 @@ def reconstruct(
             pixels_CHW = read_pixels(stored, str(stored), by.channels, largest=by.largest)
             result = opened.reconstruct(pixels_CHW, ratio, generator)
             file = target / name.with_suffix(".png")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            draw_side_by_side(result, opened.normalized_target, hidden, patches).savefig(file)
+            with writing_to(file.parent):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            drawn = BytesIO()
+            draw_side_by_side(result, opened.normalized_target, hidden, patches).savefig(drawn, format="png")
+            write_bytes(file, drawn.getvalue())
     return len(found.sizes)
