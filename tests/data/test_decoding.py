@@ -440,10 +440,15 @@ def without_rows(png: bytes) -> bytes:
 def test_a_png_without_some_of_its_rows_is_refused(mode: str) -> None:
     """Pillow would read black rows, and libpng end the process."""
     picture = Image.fromarray(noise(1, "uint16")[0]) if mode == "I;16" else Image.fromarray(noise(3)[0]).convert("L")
-    png = deep_png(noise(3, "uint16")) if mode == "deep" else saved(
-        picture if mode == "I;16" else picture.convert(mode), "PNG")
+    png = (
+        deep_png(noise(3, "uint16"))
+        if mode == "deep"
+        else saved(picture if mode == "I;16" else picture.convert(mode), "PNG")
+    )
     assert check_pixels(png, "x", 3).height
-    with pytest.raises(DataError, match=r"^x cannot be read as an image \(its compressed data ends before the last row"):
+    with pytest.raises(
+        DataError, match=r"^x cannot be read as an image \(its compressed data ends before the last row"
+    ):
         check_pixels(without_rows(png), "x", 3)
     if mode == "deep":
         with pytest.raises(DataError):

@@ -32,7 +32,7 @@ def damages(draw: st.DrawFn) -> Damage:
 
 @st.composite
 def mended(draw: st.DrawFn) -> Damage:
-    """Damage to the chunks of a PNG, or to its rows before compression, with right checksums; to another file as any."""
+    """Damage to a chunk of a PNG, or to its rows before compression, with right checksums; any to another file."""
     damage, place = draw(damages()), draw(st.integers(0, 9_999)) / 10_000
     inside, every_kind = draw(st.booleans()), draw(st.booleans())
 

@@ -32,7 +32,6 @@ def reconstruct(
     Raises:
         UserError: The run, an image or the folder cannot be used.
     """
-    from io import BytesIO
     from pathlib import Path
 
     import torch
@@ -41,9 +40,8 @@ def reconstruct(
     from maeseg.masking.visible import check_mask_ratio, visible_count
     from maeseg.prediction.inputs import find_images
     from maeseg.prediction.output_files import open_output
-    from maeseg.prediction.reconstruction_pictures import draw_side_by_side
+    from maeseg.prediction.reconstruction_pictures import draw_side_by_side, write_figure
     from maeseg.prediction.reconstructor import open_reconstructor
-    from maeseg.utils.atomic_io import write_bytes, writing_to
     from maeseg.utils.progress import show_progress
 
     opened = open_reconstructor(Path(run))
@@ -60,9 +58,5 @@ def reconstruct(
             pixels_CHW = read_pixels(stored, str(stored), by.channels, largest=by.largest)
             result = opened.reconstruct(pixels_CHW, ratio, generator)
             file = target / name.with_suffix(".png")
-            with writing_to(file.parent):
-                file.parent.mkdir(parents=True, exist_ok=True)
-            drawn = BytesIO()
-            draw_side_by_side(result, opened.normalized_target, hidden, patches).savefig(drawn, format="png")
-            write_bytes(file, drawn.getvalue())
+            write_figure(file, draw_side_by_side(result, opened.normalized_target, hidden, patches))
     return len(found.sizes)

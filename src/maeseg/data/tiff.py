@@ -17,7 +17,16 @@ import tifffile
 
 from maeseg.data.image_files import DataError, open_picture, too_large
 from maeseg.data.numpy_files import channels_last, check_bytes
-from maeseg.data.stored_image import RGB, Colors, StoredImage, Values, apply_orientation, from_pillow, native, orientation_of
+from maeseg.data.stored_image import (
+    RGB,
+    Colors,
+    StoredImage,
+    Values,
+    apply_orientation,
+    from_pillow,
+    native,
+    orientation_of,
+)
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 

@@ -73,8 +73,8 @@ def square_meters(georeference: Georeference | None) -> float | None:
     """The area of a pixel on the ground.
 
     Returns:
-        None where it is not known: without georeference, with control points, in degrees, and in a Mercator projection (Web Mercator is
-        one), which stretches areas, fourfold at 60 degrees of latitude; the last is logged.
+        None where it is not known: without georeference, with control points, in degrees, and in a Mercator projection
+        (Web Mercator is one), which stretches areas, fourfold at 60 degrees of latitude; the last is logged.
     """
     if georeference is None or georeference.crs is None or not georeference.crs.is_projected:
         return None
@@ -96,14 +96,14 @@ def encode_geotiff(
     """
     import rasterio
 
-    place = {"transform": georeference.transform, "gcps": georeference.points, "rpcs": georeference.rational}
-    if georeference.points:
-        del place["transform"]  # a GeoTIFF has one of the two
+    place: dict[str, Any] = {"rpcs": georeference.rational, "transform": georeference.transform}
+    if georeference.points:  # a GeoTIFF has either
+        place = {"rpcs": georeference.rational, "gcps": georeference.points}
     height, width = values_HW.shape
-    with warnings.catch_warnings(action="ignore"), rasterio.MemoryFile() as file:  # of a missing transform
+    with warnings.catch_warnings(action="ignore"), rasterio.MemoryFile() as file:  # about a missing transform
         with file.open(
             driver="GTiff", height=height, width=width, count=1, dtype="uint8",
-            crs=georeference.crs or rasterio.CRS(), compress="deflate", **{name: value for name, value in place.items() if value},
+            crs=georeference.crs or rasterio.CRS(), compress="deflate", **place,
         ) as target:  # fmt: skip
             target.write(values_HW, 1)
             if colors:

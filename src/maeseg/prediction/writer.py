@@ -4,7 +4,7 @@ Axes: C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -73,7 +73,7 @@ class Prediction:
         """The maps that were kept, (H, W), as ``in_bytes`` makes them, one after the other."""
         if self._keep is not None:
             for number in range(self._maps):
-                with writing_to(self._folder):  # writes what is left in the buffer
+                with writing_to(self._folder):  # seeking writes what is left in the buffer
                     self._keep.seek(number * self.classes_HW.size)
                 content = self._keep.read(self.classes_HW.size)
                 yield np.frombuffer(content, np.uint8).reshape(self.classes_HW.shape)
@@ -106,9 +106,13 @@ class PredictionWriter:
         """An empty prediction for an image; maps are kept on the disk, as they may not fit in memory."""
         with writing_to(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            opened = TemporaryFile(dir=self.folder) if self.probabilities else nullcontext()
-        with opened as keep:
+            keep = TemporaryFile(dir=self.folder) if self.probabilities else None  # noqa: SIM115  # closed below
+        try:
             yield Prediction(size, self.classes.maps, keep, self.folder)
+        finally:
+            if keep:
+                with writing_to(self.folder):  # closing writes what is left in the buffer
+                    keep.close()
 
     def write(
         self,
