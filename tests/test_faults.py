@@ -305,7 +305,7 @@ def test_predict_killed_before_its_table_has_its_name(finetuned: Path, tmp_path:
         Image.new("RGB", (40, 30), (80 * number, 0, 0)).save(tmp_path / "in" / f"{number}.png")
     words = ("predict", "--run", finetuned, "--images", tmp_path / "in", "--out", tmp_path / "out")
     pictures = {f"{kind}/{number}.png" for kind in ("labels", "overlays") for number in range(3)}
-    assert suffer(Mishap("kill", "rename", 1), *words).code == -9
+    assert suffer(Mishap("kill", "rename", 2 * 3 + 1), *words).code == -9
     assert files_in(tmp_path / "out") == pictures | {"predictions.csv.tmp"}
     assert maeseg(*words, "--overwrite") == 0
     assert files_in(tmp_path / "out") == pictures | {"predictions.csv"}
