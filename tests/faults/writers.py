@@ -36,10 +36,16 @@ class Writer:
     words: str
     out: str = "out"
 
-    def command(self, run: Path, images: Path, folder: Path, prefix: tuple[str, ...] = ()) -> list[str]:
+    def command(self, run: Path, images: Path, folder: Path) -> list[str]:
         """The command line, with output into a folder."""
         places = {"RUN": str(run), "IMAGES": str(images), "OUT": str(folder / self.out)}
-        return [*prefix, sys.executable, "-m", "maeseg", *(places.get(word, word) for word in self.words.split())]
+        return [sys.executable, "-m", "maeseg", *(_placed(word, places) for word in self.words.split())]
+
+
+def _placed(word: str, places: dict[str, str]) -> str:
+    """A word with its first part replaced by a place."""
+    name, slash, rest = word.partition("/")
+    return f"{places[name]}{slash}{rest}" if name in places else word
 
 
 WRITERS = (
