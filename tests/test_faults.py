@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
 
 from helpers.mishaps import Mishap, full_disk, suffer
+from helpers.pictures import gdal, noise, saved
 from helpers.tiny_runs import DATA, NETWORK, VAL, curves, files_in, maeseg, same_weights, split_of
 from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.folder import ImageFolder
@@ -234,13 +236,79 @@ def test_validation_labels_without_foreground_give_defined_figures(tmp_path: Pat
         assert iou == (1 if accuracy == 1 else 0)
 
 
+PLACED = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500000, 0, -0.5, 4600000)}
+
+
+def write_inputs(folder: Path) -> None:
+    """Images to predict: a PNG and a GeoTIFF."""
+    for kind, content in {"png": saved(Image.fromarray(noise(3)[0]), "PNG"), "tif": gdal(noise(3), **PLACED)}.items():
+        (folder / kind).mkdir()
+        (folder / kind / f"0.{kind}").write_bytes(content)
+
+
+WRITERS = {
+    "labels": ("predict --run {fine} --images {inputs}/png --overlays false", "labels/0.png"),
+    "overlays": ("predict --run {fine} --images {inputs}/png", "overlays/0.png"),
+    "GeoTIFF": ("predict --run {fine} --images {inputs}/tif --overlays false", "labels/0.tif"),
+    "probabilities": ("predict --run {fine} --images {inputs}/tif --probabilities", ""),
+    "suggest": ("suggest --run {fine} --images {inputs}/png --count 1", "overlays/0.png"),
+    "reconstruct": ("reconstruct --run {pre} --images {inputs}/png", "0.png"),
+    "export": ("export --run {fine} --format smp", ""),
+    "weights": ("export --run {fine} --format safetensors", ""),
+    "evaluate": ("evaluate --run {fine} --data synthetic:6 --split all", ""),
+}
+"""Commands that write, and the file that they write first, if the line names it."""
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_leaves_no_half_file(
+    name: str, pretrained: Path, finetuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_inputs(tmp_path)
+    words, first = WRITERS[name]
+    out = tmp_path / "out" / ("w.safetensors" if name == "weights" else "w.json" if name == "evaluate" else "")
+    out.parent.mkdir(exist_ok=True)
+    given = [word.format(fine=finetuned, pre=pretrained, inputs=tmp_path) for word in words.split()]
+    with full_disk(left=100):
+        assert maeseg(*given, "--out", out) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("maeseg: ")]
+    assert "File too large" in line and str(tmp_path / "out") in line and first in line
+    assert files_in(tmp_path / "out") == set()
+    assert maeseg(*given, "--out", out, "--overwrite") == 0
+    assert all(path.stat().st_size for path in (tmp_path / "out").rglob("*"))
+
+
+def test_a_report_onto_a_full_disk_keeps_the_earlier_one(
+    finetuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(finetuned, tmp_path / "run")
+    (run / "report.html").write_text("the earlier one")
+    before = files_in(run)
+    with full_disk(left=100):
+        assert maeseg("report", "--run", run) == 2
+    assert f"maeseg: {run / 'report.html'} cannot be written (File too large)" in capsys.readouterr().err
+    assert files_in(run) == before and (run / "report.html").read_text() == "the earlier one"
+
+
+def test_a_name_that_is_too_long_for_an_output_is_in_the_line(
+    finetuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "n" * 250
+    (tmp_path / f"{name}.a").write_bytes(saved(Image.fromarray(noise(3)[0]), "PNG"))
+    words = ("predict", "--run", finetuned, "--images", tmp_path / f"{name}.a", "--out", tmp_path / "out")
+    assert maeseg(*words) == 2
+    assert f"{name}.png: File name too long): shorten the name" in capsys.readouterr().err
+    assert maeseg(*words[:-1], tmp_path / ("o" * 300)) == 2
+    assert "o" * 300 + " cannot be written (File name too long): shorten the name" in capsys.readouterr().err
+
+
 def test_predict_killed_before_its_table_has_its_name(finetuned: Path, tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.new("RGB", (40, 30), (80 * number, 0, 0)).save(tmp_path / "in" / f"{number}.png")
     words = ("predict", "--run", finetuned, "--images", tmp_path / "in", "--out", tmp_path / "out")
     pictures = {f"{kind}/{number}.png" for kind in ("labels", "overlays") for number in range(3)}
-    assert suffer(Mishap("kill", "rename", 1), *words).code == -9
+    assert suffer(Mishap("kill", "rename", 2 * 3 + 1), *words).code == -9
     assert files_in(tmp_path / "out") == pictures | {"predictions.csv.tmp"}
     assert maeseg(*words, "--overwrite") == 0
     assert files_in(tmp_path / "out") == pictures | {"predictions.csv"}

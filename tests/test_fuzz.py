@@ -6,13 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from fuzz import harness
 from fuzz.campaign import try_kind
-from fuzz.kinds import KINDS, Seeds
+from fuzz.kinds import KINDS, PICTURES, Seeds
+from fuzz.mutations import Damage, damages, mended
 from helpers.fake_runs import fake_compare, fake_finetune, fake_pretrain
+from maeseg.data.image_files import DataError
+from maeseg.data.image_reading import open_large, read_pixels
+from maeseg.data.pixel_facts import check_pixels
 
-FEW = {"images": 8, "labels": 4, "checkpoints": 4, "recipes": 4, "run folders": 1}
+FEW = {"images": 8, "images left out": 8, "labels": 4, "checkpoints": 4, "recipes": 4, "run folders": 1}
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +33,18 @@ def test_damaged_input_ends_in_a_result_or_in_one_line(kind: str, seeds: Seeds, 
     endings = try_kind(KINDS[kind][0], FEW.get(kind, 2), seeds, tmp_path)
     assert len(endings) >= FEW.get(kind, 2)
     assert [(ending.wrong, str(folder)) for ending, folder in endings if ending.wrong] == []
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+@given(st.sampled_from(sorted(PICTURES)), mended() | damages(), st.sampled_from([3, 1]))
+def test_an_image_that_passes_the_check_can_be_read(suffix: str, damage: Damage, channels: int) -> None:
+    content = damage(PICTURES[suffix])
+    try:
+        facts = check_pixels(content, suffix, channels)
+    except DataError:
+        return
+    assert read_pixels(content, suffix, channels).shape == (channels, facts.height, facts.width)
+    assert open_large(content, suffix, channels).size == (facts.height, facts.width)
 
 
 def test_a_campaign_is_large_enough() -> None:

@@ -1,8 +1,10 @@
 """Generated images of every format, compared with independent readers: tifffile, rasterio, Pillow."""
 
 import io
+import struct
 import sys
 import warnings
+import zlib
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -377,3 +379,77 @@ def test_heic_without_its_plug_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     with pytest.raises(DataError, match=r"photo.HEIC is HEIC, which needs pillow-heif: pip install 'maeseg\[heif\]'"):
         source.check(0)
     files._register_heif.cache_clear()
+
+
+# --- one question, one answer: what the check passes can be read
+
+
+XMP = '<x:xmpmeta xmlns:tiff="http://ns.adobe.com/tiff/1.0/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def of_xmp(form: str, **options: Any) -> bytes:
+    picture = Image.fromarray(noise(3).transpose(1, 2, 0))
+    if form == "PNG":
+        texts = PngImagePlugin.PngInfo()
+        texts.add_itxt("XML:com.adobe.xmp", XMP)
+        return saved(picture, form, pnginfo=texts)
+    if form == "TIFF":
+        return saved(picture, form, tiffinfo={700: XMP.encode()}, **options)
+    return saved(picture, form, xmp=XMP.encode())
+
+
+def of_exif(kind: int, value: bytes) -> bytes:
+    """A JPEG whose EXIF orientation has a TIFF type of this number."""
+    entry = struct.pack("<HHI", 0x0112, kind, 1) + (struct.pack("<I", 26) if len(value) == 8 else value)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + bytes(4) + (value if len(value) == 8 else b"")
+    return saved(Image.fromarray(noise(3).transpose(1, 2, 0)), "JPEG", exif=exif)
+
+
+TURNED = (64, 48)
+ORIENTED = {
+    "PNG, XMP": (of_xmp("PNG"), TURNED),
+    "JPEG, XMP": (of_xmp("JPEG"), TURNED),
+    "WebP, XMP": (of_xmp("WEBP"), TURNED),
+    "TIFF, XMP": (of_xmp("TIFF"), TURNED[::-1]),
+    "TIFF with LZW, XMP": (of_xmp("TIFF", compression="tiff_lzw"), TURNED[::-1]),
+    "JPEG, EXIF": (of_exif(3, struct.pack("<I", 6)), TURNED),
+    "JPEG, EXIF of a fraction": (of_exif(5, struct.pack("<II", 6, 1)), TURNED),
+    "JPEG, EXIF of floating point": (of_exif(11, struct.pack("<f", 6)), TURNED),
+    "JPEG, EXIF of no orientation": (of_exif(3, struct.pack("<I", 9)), TURNED[::-1]),
+}
+
+
+@pytest.mark.parametrize(("content", "size"), ORIENTED.values(), ids=ORIENTED)
+def test_the_check_and_the_reader_agree_on_the_orientation(content: bytes, size: tuple[int, int]) -> None:
+    facts = check_pixels(content, "x", 3)
+    assert (facts.height, facts.width) == size
+    assert read_pixels(content, "x", 3).shape[1:] == size
+    assert open_large(content, "x", 3).size == size
+
+
+def without_rows(png: bytes) -> bytes:
+    """A PNG of the same header, whose compressed data ends after half of its rows; every checksum is right."""
+    start, end = png.index(b"IDAT") - 4, png.index(b"IEND") - 4
+    rows = zlib.decompress(png[start + 8 : end - 4])
+    pixels = b"IDAT" + zlib.compress(rows[: len(rows) // 2])
+    chunk = struct.pack(">I", len(pixels) - 4) + pixels + struct.pack(">I", zlib.crc32(pixels))
+    return png[:start] + chunk + png[end:]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "I;16", "deep"])
+def test_a_png_without_some_of_its_rows_is_refused(mode: str) -> None:
+    """Pillow would read black rows, and libpng end the process."""
+    picture = Image.fromarray(noise(1, "uint16")[0]) if mode == "I;16" else Image.fromarray(noise(3)[0]).convert("L")
+    png = (
+        deep_png(noise(3, "uint16"))
+        if mode == "deep"
+        else saved(picture if mode == "I;16" else picture.convert(mode), "PNG")
+    )
+    assert check_pixels(png, "x", 3).height
+    with pytest.raises(
+        DataError, match=r"^x cannot be read as an image \(its compressed data ends before the last row"
+    ):
+        check_pixels(without_rows(png), "x", 3)
+    if mode == "deep":
+        with pytest.raises(DataError):
+            read_pixels(without_rows(png), "x", 3)

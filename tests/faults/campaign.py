@@ -3,7 +3,8 @@
 Each run is compared with one that nothing happened to: hashes of its weights, its curves and its figures. First it is
 killed (SIGKILL) at random moments, resumed, killed again, and finally let through; then come a full disk, a folder that
 cannot be written, one that vanishes, a killed process of the loader, damaged checkpoints, and signals that ask for an
-end. Prints the tables, and writes them into a Markdown file between two marks.
+end; and commands that write files, on a full disk and killed. Prints the tables, and writes them into a Markdown file
+between two marks.
 
     python tests/faults/campaign.py [--kills 30] [--seed 0] [--write docs/reliability.md]
 
@@ -25,8 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,11 @@ import torch
 from PIL import Image
 
 from maeseg.data.sources.synthetic import Synthetic
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from faults.disks import can_mount, disk
+from faults.writers import HEAD, try_writers
 
 MARKS = ("<!-- faults: begin -->", "<!-- faults: end -->")
 NETWORK = "--encoder test_resnet --image_size 64 --decoder_channels [32,16,16,8,8]"
@@ -189,25 +194,6 @@ def ended(process: "subprocess.Popen[str]", replaced: dict[str, str]) -> tuple[s
     for text, name in replaced.items():
         said = said.replace(text, name)
     return str(process.returncode), said
-
-
-def can_mount(folder: Path) -> bool:
-    """Whether a disk of its own can be had."""
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
-    if done.returncode == 0:
-        subprocess.run(["umount", str(folder)], check=True)
-    return done.returncode == 0
-
-
-@contextmanager
-def disk(folder: Path, size: str) -> Iterator[Path]:
-    """A small disk of its own."""
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def full_disk(command: Command, folder: Path, mounts: bool) -> Trial:
@@ -447,6 +433,8 @@ def main() -> int:
             )
             print("  ", *trials[-1], sep=" | ", flush=True)
 
+        writers = try_writers(root / "finetune" / "unbroken", root / "writers", mounts, given.kills // 3, rng)
+
     call = f"`python tests/faults/campaign.py --kills {given.kills} --seed {given.seed}`"
     lines = [
         f"{datetime.date.today()}, {machine()}; {call}.",
@@ -456,13 +444,15 @@ def main() -> int:
         ),
         "",
         *table(["fault", "command", "exit code", "what is said", "resumed, it ends with"], trials),
+        "",
+        *table(HEAD, writers),
     ]
     print("\n".join(["", *lines]))
     if given.write:
         before, _, rest = given.write.read_text().partition(MARKS[0])
         _, _, after = rest.partition(MARKS[1])
         given.write.write_text(f"{before}{MARKS[0]}\n" + "\n".join(lines) + f"\n{MARKS[1]}{after}")
-    return int(any("**" in cell for row in (*rows, *trials) for cell in row))
+    return int(any("**" in cell for row in (*rows, *trials, *writers) for cell in row))
 
 
 if __name__ == "__main__":

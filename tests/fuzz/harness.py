@@ -45,12 +45,12 @@ class Ending:
     wrong: str
 
 
-def run(words: Sequence[object], leaves: Path) -> Ending:
+def run(words: Sequence[object], leaves: Path | None) -> Ending:
     """Run a command line.
 
     Args:
         words: Its words.
-        leaves: What must not be there after an error.
+        leaves: What must not be there after an error; None if there must be none.
     """
     said, wrong, code = io.StringIO(), "", None
     before, began = _peak_after_reset(), time.perf_counter()
@@ -73,7 +73,7 @@ def run(words: Sequence[object], leaves: Path) -> Ending:
     return Ending(code, line.strip(), seconds, megabytes, wrong)
 
 
-def _judge(code: int | None, said: str, leaves: Path, megabytes: float) -> str:
+def _judge(code: int | None, said: str, leaves: Path | None, megabytes: float) -> str:
     if megabytes > MEGABYTES:
         return f"took {megabytes:.0f} MB"
     if printable(said, keep="\n") != said:
@@ -84,6 +84,8 @@ def _judge(code: int | None, said: str, leaves: Path, megabytes: float) -> str:
         return f"exit code {code}: {said}"
     if said.count("\n") != 1 or not said.startswith("maeseg: "):
         return f"not one line: {said!r}"
+    if leaves is None:
+        return f"must not fail: {said}"
     if leaves.exists():
         return f"left {leaves.name} behind: {said}"
     return ""

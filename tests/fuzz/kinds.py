@@ -22,7 +22,7 @@ import yaml
 from hypothesis import strategies as st
 from PIL import Image
 
-from fuzz.mutations import Damage, damages, odd_values
+from fuzz.mutations import Damage, damages, mended, odd_values
 from helpers import tiny_runs
 from helpers.annotation_files import FORMATS, HEIGHT, WIDTH
 from helpers.bombs import BOMBS
@@ -33,8 +33,8 @@ from helpers.pictures import deep_png
 from helpers.tar_shards import write_shard
 
 ALONE = ("--batch_size", 2, "--workers", 0, "--accelerator", "cpu", "--epochs", 1)
-Case = tuple[tuple[object, ...], Path]
-"""A command line, and what it must not leave behind if it fails."""
+Case = tuple[tuple[object, ...], Path | None]
+"""A command line, and what it must not leave behind if it fails; None if it must not fail."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,19 @@ def images(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     (root / "in").mkdir()
     (root / "in" / f"x{name}.{named}").write_bytes(draw(damages())(PICTURES[suffix]))
     return ("predict", "--run", seeds.finetuned, "--images", root / "in", "--out", root / "out"), root / "out"
+
+
+@st.composite
+def left_out(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """Sound images and two damaged ones, half of these with right checksums: what the check passes can be read."""
+    (root / "in").mkdir()
+    (root / "in" / "sound.png").write_bytes(PICTURES["png"])
+    for number in range(2):
+        suffix = draw(st.sampled_from(sorted(PICTURES)))
+        content = draw(mended() if draw(st.booleans()) else damages())(PICTURES[suffix])
+        (root / "in" / f"{number}.{suffix}").write_bytes(content)
+    words = ("predict", "--run", seeds.finetuned, "--images", root / "in", "--out", root / "out")
+    return (*words, "--on_bad_image", "skip"), None
 
 
 @st.composite
@@ -385,6 +398,7 @@ def special_files(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     return case
 
 
+@st.composite
 def bombs(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     """A small file that claims or unpacks to gigabytes, as it is or damaged further."""
     bomb = BOMBS[draw(st.sampled_from(sorted(BOMBS)))](seeds.finetuned, seeds.pretrained, root)
@@ -395,6 +409,7 @@ def bombs(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
 
 KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] = {
     "images": (images, 900),
+    "images left out": (left_out, 300),
     "images in training": (training_images, 100),
     "channels": (channels, 150),
     "labels": (labels, 450),
@@ -411,4 +426,4 @@ KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] =
     "special files": (special_files, 200),
     "bombs": (bombs, 200),
 }
-"""Every kind, with how many of it a whole campaign tries: 3,250 in all."""
+"""Every kind, with how many of it a whole campaign tries: 3,850 in all."""

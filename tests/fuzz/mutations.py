@@ -1,5 +1,7 @@
 """Damage to real files: what disks, networks, editors and attackers do to bytes and to values."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +28,43 @@ def damages(draw: st.DrawFn) -> Damage:
         return content
 
     return apply
+
+
+@st.composite
+def mended(draw: st.DrawFn) -> Damage:
+    """Damage to a chunk of a PNG, or to its rows before compression, with right checksums; any to another file."""
+    damage, place = draw(damages()), draw(st.integers(0, 9_999)) / 10_000
+    inside, every_kind = draw(st.booleans()), draw(st.booleans())
+
+    def apply(content: bytes) -> bytes:
+        if not content.startswith(_PNG):
+            return damage(content)
+        chunks = _chunks(content)
+        chosen = [number for number, (kind, _) in enumerate(chunks) if every_kind or kind == b"IDAT"]
+        number = chosen[int(place * len(chosen))]
+        kind, data = chunks[number]
+        is_inside = inside and kind == b"IDAT"
+        chunks[number] = kind, zlib.compress(damage(zlib.decompress(data))) if is_inside else damage(data)
+        return _PNG + b"".join(chunk(*each) for each in chunks)
+
+    return apply
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """Bytes of a PNG chunk."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
+    found, place = [], len(_PNG)
+    while place < len(content):
+        length, kind = struct.unpack(">I4s", content[place : place + 8])
+        found.append((kind, content[place + 8 : place + 8 + length]))
+        place += 12 + length
+    return found
 
 
 def _edit() -> st.SearchStrategy[Damage]:

@@ -27,17 +27,22 @@ def encoders(
     """
     from pathlib import Path
 
-    from maeseg.errors import UserError
+    from maeseg.errors import UserError, reason
     from maeseg.models.encoder_support import check_encoder, find_encoders, markdown
+    from maeseg.prediction.output_files import check_new_file
+    from maeseg.utils.atomic_io import WriteError, write_text
     from maeseg.utils.progress import show_progress
 
-    if out and Path(out).exists() and not overwrite:
-        raise UserError(f"{out} exists: choose another file, or use --overwrite")
+    if out:
+        check_new_file(Path(out), overwrite)
     found = find_encoders(names, family)
     checked = [check_encoder(name, module) for name, module in show_progress(found, "trying encoders")]
     if out:
         command = "maeseg encoders" + (f" --names '{names}'" if names != "*" else "")
         command += f" --family '{family}'" if family else ""
         title = f"# Encoders\n\nMade by `{command} --out FILE`; each model was tried, none is assumed.\n\n"
-        Path(out).write_text(title + markdown(checked), encoding="utf-8")
+        try:
+            write_text(Path(out), title + markdown(checked))
+        except WriteError as error:
+            raise UserError(f"--out {out} cannot be written ({reason(error)}): give another file") from error
     return checked

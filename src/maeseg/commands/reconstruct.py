@@ -40,7 +40,7 @@ def reconstruct(
     from maeseg.masking.visible import check_mask_ratio, visible_count
     from maeseg.prediction.inputs import find_images
     from maeseg.prediction.output_files import open_output
-    from maeseg.prediction.reconstruction_pictures import draw_side_by_side
+    from maeseg.prediction.reconstruction_pictures import draw_side_by_side, write_figure
     from maeseg.prediction.reconstructor import open_reconstructor
     from maeseg.utils.progress import show_progress
 
@@ -58,6 +58,5 @@ def reconstruct(
             pixels_CHW = read_pixels(stored, str(stored), by.channels, largest=by.largest)
             result = opened.reconstruct(pixels_CHW, ratio, generator)
             file = target / name.with_suffix(".png")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            draw_side_by_side(result, opened.normalized_target, hidden, patches).savefig(file)
+            write_figure(file, draw_side_by_side(result, opened.normalized_target, hidden, patches))
     return len(found.sizes)

@@ -13,7 +13,7 @@ from maeseg.data.sources.base import Source
 from maeseg.prediction.examples import save_class_map
 from maeseg.prediction.segmenter import load
 from maeseg.runs.layout import CONTRASTS
-from maeseg.utils.atomic_io import writing_to
+from maeseg.utils.atomic_io import write_png, writing_to
 
 
 def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> None:
@@ -50,9 +50,7 @@ def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> N
         folder.mkdir()
     for each, ours, theirs in pairs:
         index = indices[each.file]
-        picture = source.image(index)
-        with writing_to(folder):
-            picture.save(folder / f"{each.pictures}_image.png")
+        write_png(folder / f"{each.pictures}_image.png", source.image(index))
         maps = {"prediction": predicted[ours][index], "reference": predicted[theirs][index]}
         for kind, classes_HW in {"label": np.asarray(source.label(index)), **maps}.items():
             save_class_map(classes_HW, folder / f"{each.pictures}_{kind}.png", source.classes)

@@ -11,14 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from maeseg.data import numpy_files, tiff
 from maeseg.data.image_files import open_bytes, open_picture
-from maeseg.data.png import has_deep_colors, read_deep_colors
-from maeseg.data.stored_image import RGB, Colors, StoredImage, apply_orientation, from_pillow
+from maeseg.data.png import check_rows, has_deep_colors, read_deep_colors
+from maeseg.data.stored_image import (
+    RGB,
+    Colors,
+    StoredImage,
+    apply_orientation,
+    from_pillow,
+    orientation_of,
+    upright,
+)
 
-_ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
@@ -42,7 +49,7 @@ class Decoded:
         return from_pillow(self.content) if isinstance(self.content, Image.Image) else self.content
 
 
-def decode(file: Path | bytes, name: str, channels: int | None, most: int, *, quick: bool = False) -> Decoded:
+def decode(file: Path | bytes, name: str, channels: int | None, most: int, *, check: bool = False) -> Decoded:
     """Decode an image file and apply its orientation tag.
 
     Args:
@@ -51,7 +58,7 @@ def decode(file: Path | bytes, name: str, channels: int | None, most: int, *, qu
         channels: Number of channels: selects the channel axis of an array, and lets the pages of a TIFF be channels.
             3 means an RGB image. None accepts any number.
         most: Maximum number of pixels; an array may have as many bytes as an RGB image of this size.
-        quick: Decode a JPEG at one eighth of its side, which still reads all of its data: for checking the file.
+        check: Look for missing rows of a PNG; and decode a JPEG at one eighth of its side, which reads all of its data.
 
     Raises:
         DataError: The file is missing, damaged, truncated, not an image, or too large.
@@ -62,7 +69,7 @@ def decode(file: Path | bytes, name: str, channels: int | None, most: int, *, qu
             return _decoded(numpy_files.read_array(stream, name, channels, most))
         if start[:4] in tiff.SIGNATURES:
             return _decoded(tiff.read_tiff(stream, name, channels, most))
-        return _decode_picture(stream, name, most, quick)
+        return _decode_picture(stream, name, most, check)
 
 
 def count_pixels(file: Path | bytes, name: str, most: int) -> int:
@@ -96,27 +103,29 @@ def names_nodata(file: Path | bytes, name: str) -> bool:
         return _start(stream)[:4] in tiff.SIGNATURES and tiff.has_nodata(stream)
 
 
-def _decode_picture(stream: BinaryIO, name: str, most: int, quick: bool) -> Decoded:
+def _decode_picture(stream: BinaryIO, name: str, most: int, check: bool) -> Decoded:
     deep = has_deep_colors(stream)
     with open_picture(stream, name, most) as picture:
-        orientation = _orientation(picture)
+        orientation = orientation_of(picture)
         width, height = picture.size
         size = (width, height) if orientation in _SIDEWAYS else (height, width)
         # a second image in a JPEG is a preview, or the other view of a stereo pair
         animated = picture.format != "MPO" and getattr(picture, "is_animated", False)
+        if check and picture.format == "JPEG":
+            picture.draft("RGB", (1, 1))
+        picture.load()  # detects damage before libpng, which would print it on standard error, past every log
         if deep:
-            picture.load()  # detects damage; libpng would print it on standard error, past every log
             stream.seek(0)
             values_HWC = apply_orientation(read_deep_colors(stream), orientation)
             colors: Colors = "rgb" if values_HWC.shape[2] >= RGB else "gray"
             return Decoded(StoredImage(values_HWC, colors), size, animated)
-        if quick and picture.format == "JPEG":
-            picture.draft("RGB", (1, 1))
-        picture.load()
-        ImageOps.exif_transpose(picture, in_place=True)  # no copy: a large image would be in memory twice
-        if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-            return Decoded(from_pillow(picture), size, animated)
-        return Decoded(picture, size, animated)
+        if check and picture.format == "PNG":
+            stream.seek(0)
+            check_rows(stream)
+        content = upright(picture, orientation)
+        if content.mode in ("I", "F") or content.mode.startswith("I;16"):
+            return Decoded(from_pillow(content), size, animated)
+        return Decoded(content, size, animated)
 
 
 def _decoded(stored: StoredImage) -> Decoded:
@@ -131,8 +140,3 @@ def _start(stream: BinaryIO) -> bytes:
     start = stream.read(len(numpy_files.SIGNATURE))
     stream.seek(0)
     return start
-
-
-def _orientation(picture: Image.Image) -> int:
-    value = picture.getexif().get(_ORIENTATION, 1)
-    return value if isinstance(value, int) else 1

@@ -109,7 +109,7 @@ def opened(file: Path | io.BytesIO, name: str, most: int = MAX_PIXELS) -> Iterat
 @contextmanager
 def open_bytes(file: Path | io.BytesIO, name: str) -> Iterator[BinaryIO]:
     """Open a file for decoding; any error inside the context becomes a DataError that names the file."""
-    try:
+    with naming(name):
         if isinstance(file, io.BytesIO):
             if not file.getbuffer().nbytes:
                 raise _empty(name)
@@ -119,6 +119,13 @@ def open_bytes(file: Path | io.BytesIO, name: str) -> Iterator[BinaryIO]:
             if not os.fstat(stream.fileno()).st_size:
                 raise _empty(name)
             yield stream
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Turn any error of decoding or converting an image into a DataError that names its file."""
+    try:
+        yield
     except DataError:
         raise
     except FileNotFoundError as error:

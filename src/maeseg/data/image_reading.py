@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from maeseg.data.decoding import decode, names_nodata
-from maeseg.data.image_files import MAX_PIXELS, MAX_PIXELS_ALONE, SUFFIXES
+from maeseg.data.image_files import MAX_PIXELS, MAX_PIXELS_ALONE, SUFFIXES, naming
 from maeseg.data.pixel_conversion import FULL, as_rgb, as_values, rgb_picture
 from maeseg.data.stored_image import RGB as RGB  # for all that read images
 
@@ -45,7 +45,8 @@ def read_image(path: Path, most: int = MAX_PIXELS, largest: int = FULL) -> Image
     Raises:
         DataError: The file is missing, damaged, truncated, not an image, too large, or has another type of values.
     """
-    return rgb_picture(decode(path, str(path), RGB, most).content, str(path), largest)
+    with naming(str(path)):
+        return rgb_picture(decode(path, str(path), RGB, most).content, str(path), largest)
 
 
 def decode_image(content: bytes, name: str, most: int = MAX_PIXELS, largest: int = FULL) -> Image.Image:
@@ -63,7 +64,8 @@ def decode_image(content: bytes, name: str, most: int = MAX_PIXELS, largest: int
     Raises:
         DataError: The bytes are damaged, truncated, not an image, too large, or have another type of values.
     """
-    return rgb_picture(decode(content, name, RGB, most).content, name, largest)
+    with naming(name):
+        return rgb_picture(decode(content, name, RGB, most).content, name, largest)
 
 
 def read_pixels(file: Path | bytes, name: str, channels: int, most: int = MAX_PIXELS, largest: int = FULL) -> Tensor:
@@ -84,12 +86,13 @@ def read_pixels(file: Path | bytes, name: str, channels: int, most: int = MAX_PI
     Raises:
         DataError: The file is damaged, too large, has another number of channels, or values that are not finite.
     """
-    decoded = decode(file, name, channels, most)
-    if channels != RGB:
-        return as_values(decoded.stored, name, channels, largest)
-    if isinstance(decoded.content, Image.Image):
-        return pixels_of(rgb_picture(decoded.content, name, largest))
-    return torch.from_numpy(as_rgb(decoded.content, name, largest)).permute(2, 0, 1)
+    with naming(name):
+        decoded = decode(file, name, channels, most)
+        if channels != RGB:
+            return as_values(decoded.stored, name, channels, largest)
+        if isinstance(decoded.content, Image.Image):
+            return pixels_of(rgb_picture(decoded.content, name, largest))
+        return torch.from_numpy(as_rgb(decoded.content, name, largest)).permute(2, 0, 1)
 
 
 def nodata_mask(file: Path | bytes, name: str, channels: int | None = None) -> NDArray[np.bool_] | None:
@@ -193,8 +196,9 @@ def open_large(file: Path | bytes, name: str, channels: int, largest: int = FULL
         DataError: See ``read_pixels``.
     """
     if channels == RGB:
-        content = decode(file, name, channels, MAX_PIXELS_ALONE).content
-        if isinstance(content, Image.Image):
-            return LargePicture(rgb_picture(content, name, largest))
-        return LargeArray(torch.from_numpy(as_rgb(content, name, largest)).permute(2, 0, 1))
+        with naming(name):
+            content = decode(file, name, channels, MAX_PIXELS_ALONE).content
+            if isinstance(content, Image.Image):
+                return LargePicture(rgb_picture(content, name, largest))
+            return LargeArray(torch.from_numpy(as_rgb(content, name, largest)).permute(2, 0, 1))
     return LargeArray(read_pixels(file, name, channels, MAX_PIXELS_ALONE, largest))

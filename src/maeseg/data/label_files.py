@@ -12,21 +12,21 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from maeseg.data.annotations.mat import read_mat_label
 from maeseg.data.facts import digest_values
 from maeseg.data.image_files import MAX_PIXELS, DataError, opened
+from maeseg.data.stored_image import orientation_of, upright
 from maeseg.data.tiff import is_plain
 from maeseg.data.tiff_pages import check_tiles, open_tiff, read_values
 from maeseg.errors import in_one_line
-from maeseg.utils.regular_files import check_regular
+from maeseg.utils.regular_files import check_regular, open_regular
 
 Reading = Literal["values", "shown", "alpha", "colors"]
 """Values of a label file that encode the classes: gray levels or palette indices as stored (``values``); gray levels
 of the palette's colors (``shown``); the alpha channel (``alpha``); colors as 0xRRGGBB (``colors``)."""
 
-_ORIENTATION = 0x0112  # the EXIF tag
 _VALUES_AT_ONCE = 2**20
 _MOST_VALUES = 512  # listed for one label; of more, only the number is kept
 _PAGED = ("TIFF", "GIF", "WEBP", "PNG")
@@ -78,11 +78,12 @@ def _decoded(image: Image.Image, path: Path) -> DecodedLabel:
     if image.format in _PAGED and getattr(image, "n_frames", 1) > 1:
         raise DataError(f"{path} has {_pages(image)} pages: export a label with one page for each image")
     few_bits = _few_bits(image)
-    turned = int(image.getexif().get(_ORIENTATION, 1)) if image.format != "TIFF" else _tiff_orientation(image)
+    turned = orientation_of(image)
     lossy = image.format in _LOSSY
     opacity = _opacity(image)
+    is_upright = image.format == "TIFF"  # Pillow turns it as it decodes it
     image.load()
-    image = ImageOps.exif_transpose(image)
+    image = image if is_upright else upright(image, turned)
     if few_bits:  # Pillow scales these to 0..255; a label's classes are the stored values
         return DecodedLabel(np.asarray(image) // np.uint8(few_bits), None, None, lossy, turned)
     if image.mode == "1":
@@ -103,10 +104,6 @@ def _few_bits(image: Image.Image) -> int | None:
 
 def _pages(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1))
-
-
-def _tiff_orientation(image: Image.Image) -> int:
-    return int(getattr(image, "tag_v2", {}).get(_ORIENTATION, 1))
 
 
 def _opacity(image: Image.Image) -> NDArray[np.uint8] | None:
@@ -332,10 +329,9 @@ def _orientation(image: Path) -> tuple[int, tuple[int, int]]:
     """Read an image's orientation tag and its stored height and width; defaults if it cannot be read."""
     try:
         with opened(image, str(image)) as header:
-            if header.format == "TIFF":
-                turned, (width, height) = _tiff_orientation(header), header.size
-                return turned, (width, height) if turned > 4 else (height, width)
-            return int(header.getexif().get(_ORIENTATION, 1)), (header.height, header.width)
+            turned, (width, height) = orientation_of(header), header.size
+            # Pillow gives a TIFF's size as it is turned
+            return turned, (width, height) if header.format == "TIFF" and turned > 4 else (height, width)
     except DataError:
         return 1, (0, 0)
 

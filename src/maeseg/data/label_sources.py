@@ -6,10 +6,11 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from maeseg.data.annotations import IGNORED, Annotations, find_annotations
-from maeseg.data.image_files import DataError, list_files, some
+from maeseg.data.image_files import DataError, list_files, open_bytes, some
 from maeseg.data.label_files import DecodedLabel, LabelFacts, decode_label, label_facts, plain_label
 from maeseg.data.layouts import Pair, plain, read_key
 from maeseg.data.pixel_facts import check_pixels
+from maeseg.data.png import check_rows
 from maeseg.data.stored_image import RGB
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes, Codes, Range, default_colors, one
@@ -59,7 +60,11 @@ class LabelFiles:
 
     def facts(self, index: int) -> LabelFacts:
         """Return the facts about the label. Raises DataError if it cannot be read."""
-        return label_facts(self.picture(index), self._files[index][1])
+        file, image = self._files[index]
+        found = label_facts(self.picture(index), image)
+        with open_bytes(file, str(file)) as stream:
+            check_rows(stream)
+        return found
 
 
 class AnnotatedLabels:

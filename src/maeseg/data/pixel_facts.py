@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maeseg.data.decoding import decode
-from maeseg.data.image_files import MAX_PIXELS, DataError
+from maeseg.data.decoding import Decoded, decode
+from maeseg.data.image_files import MAX_PIXELS, DataError, naming
 from maeseg.data.pixel_conversion import FULL, refuse_as_values, refuse_for_rgb
 from maeseg.data.stored_image import RGB, StoredImage
 
@@ -52,7 +52,11 @@ def check_pixels(file: Path | bytes, name: str, channels: int, most: int = MAX_P
     Raises:
         DataError: See ``read_pixels``.
     """
-    decoded = decode(file, name, channels, most, quick=True)
+    with naming(name):
+        return _facts(decode(file, name, channels, most, check=True), name, channels)
+
+
+def _facts(decoded: Decoded, name: str, channels: int) -> PixelFacts:
     height, width = decoded.size
     if channels == RGB:
         refuse_for_rgb(decoded.content, name)

@@ -21,6 +21,12 @@ Colors = Literal["gray", "rgb", "cmyk", "bands", "other"]
 """Meaning of the first channels: gray (1), RGB (3), CMYK (4), spectral bands, or an unknown color space."""
 
 _HUGE = 1e30  # beyond any measurement
+_ORIENTATION = 0x0112  # the EXIF tag
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 _OF_MODES: dict[str, Colors] = {
     "L": "gray", "LA": "gray", "I;16": "gray", "I": "gray", "F": "gray",
@@ -98,6 +104,22 @@ def native(stored: StoredImage) -> StoredImage:
     if values_HWC.dtype == np.bool_:
         values_HWC = values_HWC.astype(np.uint8) * np.uint8(255)
     return replace(stored, values_HWC=values_HWC.astype(values_HWC.dtype.newbyteorder("="), copy=False))
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """Orientation of an opened picture, 1 to 8: its EXIF tag, or else its XMP one; of a TIFF its own tag alone."""
+    if picture.format == "TIFF":
+        picture.info.pop("xmp", None)  # Pillow turns a TIFF while it decodes it
+        given = getattr(picture, "tag_v2", {}).get(_ORIENTATION, 1)
+    else:
+        given = picture.getexif().get(_ORIENTATION, 1)
+    return next((number for number in range(1, 9) if given == number), 1)  # it may have any type
+
+
+def upright(picture: Image.Image, orientation: int) -> Image.Image:
+    """Rotate and mirror a decoded picture by its orientation, 1 to 8."""
+    method = _TRANSPOSED.get(orientation)
+    return picture if method is None else picture.transpose(method)
 
 
 def apply_orientation(values_HWC: Values, orientation: int) -> Values:

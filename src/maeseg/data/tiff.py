@@ -17,7 +17,16 @@ import tifffile
 
 from maeseg.data.image_files import DataError, open_picture, too_large
 from maeseg.data.numpy_files import channels_last, check_bytes
-from maeseg.data.stored_image import RGB, Colors, StoredImage, Values, apply_orientation, from_pillow, native
+from maeseg.data.stored_image import (
+    RGB,
+    Colors,
+    StoredImage,
+    Values,
+    apply_orientation,
+    from_pillow,
+    native,
+    orientation_of,
+)
 from maeseg.data.tiff_pages import PLAIN, check_tiles, open_tiff, read_values
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -51,12 +60,15 @@ def read_tiff(stream: BinaryIO, name: str, channels: int | None, most: int) -> S
             values, axes = read_values(series), series.axes
         elif len(series) == 1 and _suits_pillow(page):
             with open_picture(stream, name, most) as picture:
+                orientation_of(picture)  # leaves out that of XMP
                 picture.load()  # applies the orientation as well
                 return replace(from_pillow(picture), nodata=nodata)
         else:
             values, axes = _by_rasterio(stream, series, name, most), series.axes
         values_HWC = _channels_last(values, axes, page, name, channels)
         values_HWC, colors = _interpreted(values_HWC, page)
+        if values_HWC.ndim != 3:
+            raise ValueError("its palette has another number of colors")
     return native(StoredImage(apply_orientation(values_HWC, _tag(page, _ORIENTATION, 1)), colors, nodata))
 
 

@@ -17,7 +17,7 @@ from maeseg.runs.checkpoint import Checkpoint, read_checkpoint
 from maeseg.runs.layout import BEST, CHECKPOINTS, LAST, PREVIOUS
 from maeseg.runs.reader import RunFolder, open_run, own_file, read_final
 from maeseg.types import ExportFormat
-from maeseg.utils.atomic_io import atomic_write
+from maeseg.utils.atomic_io import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -148,5 +148,4 @@ def make_export(target: Target, folder: RunFolder, saved: Checkpoint, images: st
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files by name, each of them completely or not at all."""
     for name, content in files.items():
-        with atomic_write(folder / name) as stream:
-            stream.write(content)
+        write_bytes(folder / name, content)

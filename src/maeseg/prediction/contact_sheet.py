@@ -17,7 +17,7 @@ from maeseg.labels.classes import Classes
 from maeseg.labels.colors import BORDER_COLOR, Color
 from maeseg.prediction.writer import overlay
 from maeseg.types import BORDER
-from maeseg.utils.atomic_io import atomic_write
+from maeseg.utils.atomic_io import write_png
 
 Entry = tuple[str, Color]
 """A name and its color."""
@@ -90,8 +90,7 @@ def save_sheet(source: Source, indices: Sequence[int], file: Path) -> None:
     else:
         sheet = contact_sheet(map(source.image, indices), [short(PurePath(name)) for name in names])
     try:
-        with atomic_write(file) as stream:
-            sheet.save(stream, format="png")
+        write_png(file, sheet)
     except OSError as error:
         raise UserError(f"{file} cannot be written ({reason(error)}): name another file") from error
 

@@ -21,7 +21,7 @@ from maeseg.prediction.contact_sheet import legend_picture
 from maeseg.prediction.reconstruction_pictures import reconstruct_images
 from maeseg.prediction.writer import colored
 from maeseg.types import BORDER
-from maeseg.utils.atomic_io import writing_to
+from maeseg.utils.atomic_io import write_png, writing_to
 
 EXAMPLES = 8
 
@@ -63,9 +63,9 @@ def write_reconstructions(
     result = reconstruct_images(network, *seen_and_hidden, normalized_target, normalization)
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
-        for name in ("image", "visible", "reconstruction"):
-            for number, picture_CHW in enumerate(getattr(result, name).cpu()):
-                to_pil_image(picture_CHW).save(out / f"{number:02d}_{name}.png")
+    for name in ("image", "visible", "reconstruction"):
+        for number, picture_CHW in enumerate(getattr(result, name).cpu()):
+            write_png(out / f"{number:02d}_{name}.png", to_pil_image(picture_CHW))
 
 
 def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tensor]) -> None:
@@ -84,18 +84,14 @@ def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tenso
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
     for number, (index, predicted_HW) in enumerate(predictions.items()):
-        picture = source.image(index)
-        with writing_to(out):
-            picture.save(out / f"{number:02d}_image.png")
+        write_png(out / f"{number:02d}_image.png", source.image(index))
         save_class_map(np.asarray(source.label(index)), out / f"{number:02d}_label.png", source.classes)
         save_class_map(predicted_HW.numpy(), out / f"{number:02d}_prediction.png", source.classes)
     if len(source.classes.legend) > 1:
-        with writing_to(out):
-            legend_picture(source.classes).save(out / "legend.png")
+        write_png(out / "legend.png", legend_picture(source.classes))
 
 
 def save_class_map(classes_HW: NDArray[np.generic], file: Path, classes: Classes) -> None:
     """Write a class map (H, W) of places from 0 and 255 as a PNG of these values, with a palette of their colors."""
     colors = dict(enumerate(classes.colors)) | {BORDER: BORDER_COLOR}
-    with writing_to(file):
-        colored(classes_HW.astype(np.uint8), colors).save(file)
+    write_png(file, colored(classes_HW.astype(np.uint8), colors))

@@ -1,5 +1,6 @@
 """Output folders and files."""
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from maeseg.errors import UserError, reason
+from maeseg.utils.atomic_io import WriteError, writing_to
 from maeseg.utils.regular_files import read_text
 
 
 @contextmanager
 def open_output(out: Path, overwrite: bool) -> Iterator[Path]:
-    """Make an output folder, and name it in a one-line error where it cannot be written.
+    """Make an output folder, and turn a WriteError inside the block into one line that names the folder and the file.
 
     Args:
         out: The folder.
@@ -24,21 +26,28 @@ def open_output(out: Path, overwrite: bool) -> Iterator[Path]:
     """
     made = False
     try:
-        if out.exists() and not out.is_dir():
-            raise UserError(f"--out {out} is a file: give a folder")
-        if out.is_dir() and any(out.iterdir()) and not overwrite:
-            raise UserError(f"--out {out} is not empty: give another folder or --overwrite")
-        made = not out.exists()
-        out.mkdir(parents=True, exist_ok=True)
+        with writing_to(out):
+            if out.exists() and not out.is_dir():
+                raise UserError(f"--out {out} is a file: give a folder")
+            if out.is_dir() and any(out.iterdir()) and not overwrite:
+                raise UserError(f"--out {out} is not empty: give another folder or --overwrite")
+            made = not out.exists()
+            out.mkdir(parents=True, exist_ok=True)
         yield out
     except UserError:
         if made and not any(out.iterdir()):
             out.rmdir()
         raise
-    except OSError as error:
-        raise UserError(
-            f"--out {out} cannot be written ({reason(error)}): make room, or give another folder"
-        ) from error
+    except WriteError as error:
+        raise UserError(_unwritten(out, error)) from error
+
+
+def _unwritten(out: Path, error: WriteError) -> str:
+    """Line about a failure to write into an output folder; it names the file if that is not the folder itself."""
+    file = Path(error.filename)
+    name = f"{file.relative_to(out)}: " if out in file.parents else ""
+    advice = "shorten the name" if error.errno == errno.ENAMETOOLONG else "make room, or give another folder"
+    return f"--out {out} cannot be written ({name}{reason(error)}): {advice}"
 
 
 def check_new_file(out: Path, overwrite: bool) -> None:

@@ -76,7 +76,7 @@ class Predictor:
 
         Raises:
             DataError: An image can no longer be read.
-            OSError: A file cannot be written.
+            WriteError: A file cannot be written.
         """
         workers, at_once = share_out(self.backend.spec.size)
         tiles = {name: self._choose_tile(size) for name, size in images.sizes.items()}
@@ -108,7 +108,7 @@ class Predictor:
         Returns:
             The class of each pixel, (H, W), from 0.
         """
-        prediction = Prediction(image.size, self.backend.spec.classes.maps, keep=None)
+        prediction = Prediction(image.size, self.backend.spec.classes.maps)
         tile = self._choose_tile(image.size)
         if tile is None:
             prediction.fill(0, self._maps(image.cut(0, 0, *image.size), name))

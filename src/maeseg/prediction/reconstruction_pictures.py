@@ -4,6 +4,8 @@ Axes: B batch, C channels, H W pixels, Y X patch grid.
 """
 
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
@@ -13,6 +15,7 @@ from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.data.transforms import to_pictures
 from maeseg.masking.patches import patch_statistics, patchify, unpatchify, visible_pixels
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.utils.atomic_io import write_bytes, writing_to
 
 HIDDEN_GRAY = 0.5
 
@@ -93,3 +96,16 @@ def draw_side_by_side(result: Reconstruction, normalized_target: bool, hidden: i
     if normalized_target:
         figure.supxlabel(NORMALIZED_NOTE, fontsize=7.5)
     return figure
+
+
+def write_figure(file: Path, figure: Figure) -> None:
+    """Write a figure as PNG, into a folder that is made if it is missing.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png")
+    with writing_to(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file, drawn.getvalue())

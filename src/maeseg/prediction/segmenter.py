@@ -29,6 +29,7 @@ from maeseg.runs.checkpoint import Checkpoint, read_checkpoint, restore_unet
 from maeseg.runs.image_list import write_skipped
 from maeseg.runs.layout import SKIPPED
 from maeseg.types import OnBadImage, PredictPrecision
+from maeseg.utils.atomic_io import write_png, writing_to
 from maeseg.weights.files import WEIGHTS_IN_FOLDER
 
 
@@ -151,14 +152,15 @@ class Segmenter:
         found = find_images(Path(images), self.spec.channels, MAX_PIXELS_ALONE, on_bad_image, largest=largest)
         predictor, classes = Predictor(self.backend, tile, overlap, flips), self.spec.classes
         with open_output(Path(out), overwrite) as target:
-            for table in (PREDICTIONS, SKIPPED):  # of an earlier call; these two are written last
-                (target / table).unlink(missing_ok=True)
+            with writing_to(target):
+                for table in (PREDICTIONS, SKIPPED):  # of an earlier call; these two are written last
+                    (target / table).unlink(missing_ok=True)
             areas = predictor.segment(found, PredictionWriter(target, overlays, probabilities, classes))
             write_predictions_csv(target, areas, classes)
             if len(classes.legend) > 1:
                 from maeseg.prediction.contact_sheet import legend_picture  # matplotlib, which the rest does without
 
-                legend_picture(classes).save(target / "legend.png")
+                write_png(target / "legend.png", legend_picture(classes))
             if found.bad:
                 write_skipped(target, {str(file): reason for file, reason in found.bad.items()})
         return len(found.sizes)

@@ -10,7 +10,7 @@ from maeseg.prediction.predictor import Predictor
 from maeseg.prediction.segmenter import Segmenter
 from maeseg.prediction.suggestion import choose, score_images
 from maeseg.prediction.writer import PredictionWriter, open_overlay
-from maeseg.utils.atomic_io import write_csv
+from maeseg.utils.atomic_io import write_csv, write_png
 
 
 def suggest_images(
@@ -69,4 +69,4 @@ def write_suggestions(
     write_csv(target / "suggestions.csv", [("rank", "file", "uncertainty"), *rows])
     overlays = (open_overlay(target, name) for name in uncertainty)
     titles = [f"{rank}. {short(name)}" for rank, name in enumerate(uncertainty, start=1)]
-    contact_sheet(overlays, titles, classes.legend).save(target / "contact_sheet.png")
+    write_png(target / "contact_sheet.png", contact_sheet(overlays, titles, classes.legend))

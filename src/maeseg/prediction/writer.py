@@ -4,7 +4,7 @@ Axes: C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -23,8 +23,9 @@ from maeseg.labels.class_map import predicted_classes
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.labels.colors import BORDER_COLOR, WHITE, Color
 from maeseg.prediction.areas import ClassAreas
-from maeseg.prediction.geotiff import Georeference, write_geotiff
+from maeseg.prediction.geotiff import Georeference, encode_geotiff
 from maeseg.types import BORDER
+from maeseg.utils.atomic_io import write_bytes, write_png, writing_to
 
 _BAND_PIXELS = 2**18  # drawn at a time: drawing takes some 90 bytes for each
 
@@ -36,16 +37,17 @@ class Prediction:
         size: Height and width.
         maps: Number of maps.
         keep: A file to keep the maps in; None to keep none.
+        folder: Folder of that file, to be named if it cannot be written.
 
     Attributes:
         classes_HW: uint8, from 0.
         areas: Areas of the classes in the filled rows.
     """
 
-    def __init__(self, size: tuple[int, int], maps: int, keep: IO[bytes] | None) -> None:
+    def __init__(self, size: tuple[int, int], maps: int, keep: IO[bytes] | None = None, folder: Path = Path()) -> None:
         self.classes_HW = np.zeros(size, np.uint8)
         self.areas = ClassAreas(max(2, maps))
-        self._maps, self._keep = maps, keep
+        self._maps, self._keep, self._folder = maps, keep, folder
 
     def fill(self, top: int, maps: Iterable[Tensor]) -> None:
         """Fill rows from ``top`` on.
@@ -61,15 +63,18 @@ class Prediction:
     def _kept(self, top: int, maps: Iterable[Tensor]) -> Iterator[Tensor]:
         for number, map_HW in enumerate(maps):
             if self._keep is not None:
-                self._keep.seek(number * self.classes_HW.size + top * self.classes_HW.shape[1])
-                self._keep.write(in_bytes(map_HW).numpy().tobytes())
+                content = in_bytes(map_HW).numpy().tobytes()
+                with writing_to(self._folder):
+                    self._keep.seek(number * self.classes_HW.size + top * self.classes_HW.shape[1])
+                    self._keep.write(content)
             yield map_HW
 
     def kept(self) -> Iterator[NDArray[np.uint8]]:
         """The maps that were kept, (H, W), as ``in_bytes`` makes them, one after the other."""
         if self._keep is not None:
             for number in range(self._maps):
-                self._keep.seek(number * self.classes_HW.size)
+                with writing_to(self._folder):  # seeking writes what is left in the buffer
+                    self._keep.seek(number * self.classes_HW.size)
                 content = self._keep.read(self.classes_HW.size)
                 yield np.frombuffer(content, np.uint8).reshape(self.classes_HW.shape)
 
@@ -99,9 +104,15 @@ class PredictionWriter:
     @contextmanager
     def predicting(self, size: tuple[int, int]) -> Iterator[Prediction]:
         """An empty prediction for an image; maps are kept on the disk, as they may not fit in memory."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=self.folder) if self.probabilities else nullcontext() as keep:
-            yield Prediction(size, self.classes.maps, keep)
+        with writing_to(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            keep = TemporaryFile(dir=self.folder) if self.probabilities else None  # noqa: SIM115  # closed below
+        try:
+            yield Prediction(size, self.classes.maps, keep, self.folder)
+        finally:
+            if keep:
+                with writing_to(self.folder):  # closing writes what is left in the buffer
+                    keep.close()
 
     def write(
         self,
@@ -117,6 +128,9 @@ class PredictionWriter:
             picture: Function that gives the image as an RGB picture, which is drawn upon.
             prediction: The filled prediction; it is consumed.
             georeference: Georeference of the image, if it has one.
+
+        Raises:
+            WriteError: A file cannot be written.
         """
         classes, classes_HW = self.classes, prediction.classes_HW
         for each, map_HW in zip(classes.names, prediction.kept(), strict=False):
@@ -125,7 +139,7 @@ class PredictionWriter:
         if self.overlays:
             drawn = overlay(picture(), torch.from_numpy(classes_HW), classes.colors)
             # a photograph's file is hardly larger so, and takes a third of the time
-            drawn.save(self._file("overlays", name, ".png"), compress_level=1)
+            write_png(self._file("overlays", name, ".png"), drawn, compress_level=1)
         self._write_map("labels", name, as_label(classes_HW, classes), georeference, label_colors(classes))
 
     def _write_map(
@@ -133,13 +147,14 @@ class PredictionWriter:
         colors: Mapping[int, Color] | None = None,
     ) -> None:  # fmt: skip
         if georeference:
-            write_geotiff(self._file(kind, name, ".tif"), values_HW, georeference, colors)
+            write_bytes(self._file(kind, name, ".tif"), encode_geotiff(values_HW, georeference, colors))
         else:
-            colored(values_HW, colors).save(self._file(kind, name, ".png"))
+            write_png(self._file(kind, name, ".png"), colored(values_HW, colors))
 
     def _file(self, kind: str, name: Path, suffix: str) -> Path:
         file = self.folder / kind / name.with_suffix(suffix)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        with writing_to(file.parent):
+            file.parent.mkdir(parents=True, exist_ok=True)
         return file
 
 

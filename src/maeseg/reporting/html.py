@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from maeseg.errors import UserError
+from maeseg.errors import UserError, reason
 from maeseg.reporting.comparison import comparison_page
 from maeseg.reporting.rendering import render
 from maeseg.reporting.training import finetuning_page, pretraining_page
 from maeseg.runs.layout import REPORT
 from maeseg.runs.reader import RunFolder, open_run
-from maeseg.utils.atomic_io import write_text
+from maeseg.utils.atomic_io import WriteError, write_text
 
 _PAGES: dict[str, tuple[str, Callable[[RunFolder], object]]] = {
     "pretrain": ("pretraining.html", pretraining_page),
@@ -29,10 +29,13 @@ def write_report(run: Path) -> Path:
         The file, ``report.html`` in that folder: one page, its figures and pictures inside, no scripts.
 
     Raises:
-        UserError: It is no such folder, or a file in it is broken.
+        UserError: It is no such folder, a file in it is broken, or the report cannot be written.
     """
-    report = run / REPORT
-    write_text(report, report_page(run), errors="replace")
+    report, page = run / REPORT, report_page(run)
+    try:
+        write_text(report, page, errors="replace")
+    except WriteError as error:
+        raise UserError(f"{report} cannot be written ({reason(error)}): make room, or make it writable") from error
     return report
 
 

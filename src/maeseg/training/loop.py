@@ -31,7 +31,7 @@ from maeseg.runs.writer import Run
 from maeseg.training.devices import place
 from maeseg.training.epoch_report import RunProgress
 from maeseg.training.epoch_table import EpochTable
-from maeseg.training.events import EventFile
+from maeseg.training.events import open_events
 from maeseg.training.nonfinite import GradientGuard
 from maeseg.training.optim import RateSchedule, adamw
 from maeseg.training.stopping import StopRequest
@@ -334,7 +334,7 @@ class TrainingLoop:
         with self.run.writing(), others_wait():
             if self.fabric.is_global_zero:
                 self.table.write()
-                self.events = EventFile(self.run.path / TENSORBOARD)
+                self.events = open_events(self.run.path / TENSORBOARD)
         self.progress.start(self.step)
         try:
             yield

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from PIL import Image
+
 UNFINISHED = ".tmp"
 """Suffix of a file during a write; a leftover one is incomplete and may be deleted."""
 
@@ -71,10 +73,21 @@ def atomic_write(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
         _synchronize(path.parent)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def write_png(path: Path, picture: Image.Image, **options: Any) -> None:
+    """Write a picture as PNG atomically; ``options`` as in Pillow's ``save``."""
+    with atomic_write(path) as file:
+        picture.save(file, "PNG", **options)
+
+
 def write_text(path: Path, text: str, errors: str = "strict") -> None:
     """Write a UTF-8 text file atomically; ``errors`` as in ``str.encode``."""
-    with atomic_write(path) as file:
-        file.write(text.encode(errors=errors))
+    write_bytes(path, text.encode(errors=errors))
 
 
 def write_json(path: Path, value: Any) -> None:
