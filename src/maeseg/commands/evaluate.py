@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from maeseg.commands.early import named_paths
 from maeseg.types import BorderRule, Data
 
 
@@ -46,7 +47,7 @@ def evaluate(
     from maeseg.prediction.run_evaluation import evaluate_run
 
     if out:
-        check_new_file(Path(out), overwrite)
+        check_new_file(Path(out), overwrite, [("--run", Path(run)), *named_paths("data", data)])
     found = evaluate_run(Path(run), data, split, border, checkpoint)
     found.save(Path(out) if out else None)
     return found.figures

@@ -43,6 +43,7 @@ def reconstruct(
     from maeseg.prediction.reconstruction_pictures import draw_side_by_side
     from maeseg.prediction.reconstructor import open_reconstructor
     from maeseg.utils.progress import show_progress
+    from maeseg.utils.written_files import claim
 
     opened = open_reconstructor(Path(run))
     ratio = opened.mask_ratio if mask_ratio is None else mask_ratio
@@ -52,12 +53,14 @@ def reconstruct(
     generator = torch.Generator().manual_seed(seed)
     by = opened.normalization
     found = find_images(Path(images), by.channels, count=count, largest=by.largest)
-    with open_output(Path(out), overwrite) as target:
+    inputs = [("--run", Path(run)), ("--images", Path(images))]
+    with open_output(Path(out), overwrite, inputs) as target:
         for name in show_progress(found.sizes, "reconstructing"):
             stored = found.folder / name
             pixels_CHW = read_pixels(stored, str(stored), by.channels, largest=by.largest)
             result = opened.reconstruct(pixels_CHW, ratio, generator)
             file = target / name.with_suffix(".png")
             file.parent.mkdir(parents=True, exist_ok=True)
+            claim(file)
             draw_side_by_side(result, opened.normalized_target, hidden, patches).savefig(file)
     return len(found.sizes)

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from maeseg.exporting.model_card import model_card
 from maeseg.exporting.networks import check_fine_tuned, network_of
 from maeseg.exporting.onnx import check_onnx
 from maeseg.exporting.parity import images_to_check
-from maeseg.prediction.output_files import check_new_file, open_output
+from maeseg.prediction.output_files import check_new_file, explain_output_errors, open_output
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint
 from maeseg.runs.layout import BEST, CHECKPOINTS, LAST, PREVIOUS
 from maeseg.runs.reader import RunFolder, open_run, own_file, read_final
@@ -59,6 +60,27 @@ class Target:
         """File of the model card."""
         return self.path / "MODEL_CARD.md" if self.is_folder else self.path.with_name(f"{self.name}.md")
 
+    @contextmanager
+    def open(self, overwrite: bool, run: Path, images: str | None) -> Iterator[Path]:
+        """Open the folder of the exported files for writing; see :func:`open_output`.
+
+        Args:
+            overwrite: True to replace an earlier export.
+            run: The exported run.
+            images: Value of ``--images``.
+
+        Raises:
+            UserError: It cannot be written.
+        """
+        inputs = [("--run", run), *([("--images", Path(images))] if images else [])]
+        if self.is_folder:
+            with open_output(self.path, overwrite, inputs) as folder:
+                yield folder
+        else:
+            with explain_output_errors(self.path):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                yield self.folder
+
     @property
     def suffix(self) -> str:
         """Suffix that the format asks for; a folder may have any."""
@@ -89,7 +111,7 @@ def export_run(
     saved, figures = read_checkpoint(folder.path), read_final(folder.path)
     if format in ("smp", "onnx"):
         check_fine_tuned(saved, format)
-    with open_output(target.folder, overwrite or not target.is_folder) as where:
+    with target.open(overwrite, run, images) as where:
         made = make_export(target, folder, saved, images)
         card = model_card(target.name, made.what, folder, saved, figures, made.code, made.notes)
         write_files(where, {**made.files, target.card.name: card.encode(errors="surrogateescape")})

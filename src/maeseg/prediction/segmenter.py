@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from maeseg.data.image_files import MAX_PIXELS_ALONE
 from maeseg.errors import UserError
 from maeseg.models.network_spec import NetworkSpec
-from maeseg.prediction.areas import PREDICTIONS, write_predictions_csv
+from maeseg.prediction.areas import write_predictions_csv
 from maeseg.prediction.backends import Backend, TorchBackend
 from maeseg.prediction.exported import open_exported
 from maeseg.prediction.inputs import find_images
@@ -26,8 +26,8 @@ from maeseg.prediction.sliding_window import OVERLAP, check_tile, refuse_untiled
 from maeseg.prediction.writer import PredictionWriter
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint, restore_unet
 from maeseg.runs.image_list import write_skipped
-from maeseg.runs.layout import SKIPPED
 from maeseg.types import OnBadImage, PredictPrecision
+from maeseg.utils.written_files import claim
 from maeseg.weights.files import WEIGHTS_IN_FOLDER
 
 
@@ -130,14 +130,14 @@ class Segmenter:
         largest = self.spec.normalization.largest
         found = find_images(Path(images), self.spec.channels, MAX_PIXELS_ALONE, on_bad_image, largest=largest)
         predictor, classes = Predictor(self.backend, tile, overlap, flips), self.spec.classes
-        with open_output(Path(out), overwrite) as target:
-            for table in (PREDICTIONS, SKIPPED):  # of an earlier call; these two are written last
-                (target / table).unlink(missing_ok=True)
+        inputs = [("--run", Path(self.origin)), *(("--images", found.folder / name) for name in found.sizes)]
+        with open_output(Path(out), overwrite, inputs) as target:
             areas = predictor.segment(found, PredictionWriter(target, overlays, probabilities, classes))
             write_predictions_csv(target, areas, classes)
             if len(classes.legend) > 1:
                 from maeseg.prediction.contact_sheet import legend_picture  # matplotlib, which the rest does without
 
+                claim(target / "legend.png")
                 legend_picture(classes).save(target / "legend.png")
             if found.bad:
                 write_skipped(target, {str(file): reason for file, reason in found.bad.items()})

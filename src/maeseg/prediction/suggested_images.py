@@ -11,6 +11,7 @@ from maeseg.prediction.segmenter import Segmenter
 from maeseg.prediction.suggestion import choose, score_images
 from maeseg.prediction.writer import PredictionWriter, open_overlay
 from maeseg.utils.atomic_io import write_csv
+from maeseg.utils.written_files import claim
 
 
 def suggest_images(
@@ -36,7 +37,8 @@ def suggest_images(
     candidates = find_images(images, spec.channels, largest=spec.normalization.largest)
     check_count(count, len(candidates.sizes), images)
     known = find_images(labeled, spec.channels, largest=spec.normalization.largest) if labeled else None
-    with open_output(out, overwrite) as target:
+    inputs = [("--run", Path(segmenter.origin)), ("--images", images), ("--labeled", labeled or images)]
+    with open_output(out, overwrite, inputs) as target:
         uncertainty = choose_images(segmenter, candidates, known, count)
         write_suggestions(target, segmenter, candidates, uncertainty)
     return [candidates.folder / name for name in uncertainty]
@@ -69,4 +71,5 @@ def write_suggestions(
     write_csv(target / "suggestions.csv", [("rank", "file", "uncertainty"), *rows])
     overlays = (open_overlay(target, name) for name in uncertainty)
     titles = [f"{rank}. {short(name)}" for rank, name in enumerate(uncertainty, start=1)]
+    claim(target / "contact_sheet.png")
     contact_sheet(overlays, titles, classes.legend).save(target / "contact_sheet.png")

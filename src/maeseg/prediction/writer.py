@@ -25,6 +25,7 @@ from maeseg.labels.colors import BORDER_COLOR, WHITE, Color
 from maeseg.prediction.areas import ClassAreas
 from maeseg.prediction.geotiff import Georeference, write_geotiff
 from maeseg.types import BORDER
+from maeseg.utils.written_files import claim
 
 _BAND_PIXELS = 2**18  # drawn at a time: drawing takes some 90 bytes for each
 
@@ -140,6 +141,7 @@ class PredictionWriter:
     def _file(self, kind: str, name: Path, suffix: str) -> Path:
         file = self.folder / kind / name.with_suffix(suffix)
         file.parent.mkdir(parents=True, exist_ok=True)
+        claim(file)
         return file
 
 

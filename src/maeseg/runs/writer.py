@@ -3,12 +3,10 @@
 Of several processes that train together only the first one writes.
 """
 
-import errno
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from maeseg.errors import UserError, reason
+from maeseg.errors import UserError
 from maeseg.runs.checkpoint_files import check_folder_name, is_intact
 from maeseg.runs.layout import (
     CHECKPOINTS,
@@ -27,14 +25,19 @@ from maeseg.runs.layout import (
     FIGURES,
     LAST,
     PREVIOUS,
-    has_run,
-    is_written_by_maeseg,
 )
-from maeseg.runs.output_folder import check_out
+from maeseg.runs.output_folder import (
+    check_out,
+    explain_write_errors,
+    refuse_foreign_files,
+    remove_unfinished,
+    remove_written,
+)
 from maeseg.runs.provenance import provenance, repeats, warn_of_other_machine
 from maeseg.runs.reader import is_finished, read_facts, read_options
-from maeseg.utils.atomic_io import WriteError, write_json, write_text, writing_to
+from maeseg.utils.atomic_io import write_json, write_text, writing_to
 from maeseg.utils.distributed import first_process
+from maeseg.utils.written_files import begin_manifest
 
 ABOUT_THIS_CALL = ("out", "resume", "overwrite", "workers", "download", "save_every", "on_nonfinite", "on_bad_image")
 """Options that may differ when a run is resumed: they do not change its result, or are needed to continue."""
@@ -160,50 +163,37 @@ def begin_run(verb: str, config: Mapping[str, Any], may_differ: MayDiffer = lamb
         return _resume(found)
 
 
-@contextmanager
-def explain_write_errors(out: Path) -> Iterator[None]:
-    """Turn a failure to write, such as a full disk, into one line that names the run folder.
-
-    Failures to read pass unchanged: they are no WriteError.
-
-    Args:
-        out: The run folder.
-
-    Raises:
-        UserError: A WriteError was raised in the block.
-    """
-    try:
-        yield
-    except WriteError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise UserError(
-            f"--out {out} cannot be written ({reason(error)}): "
-            f"{'make room' if full else 'put that right'} and go on with --resume, or give another folder"
-        ) from error
-
-
 def _find_run(verb: str, out: Path, options: Mapping[str, Any], may_differ: MayDiffer) -> Run | None:
     """Run to resume; None if there is none, or if it is to be replaced."""
     there = check_out(out, resume=options["resume"], overwrite=options["overwrite"])
     if not there or (options["resume"] and there == {CONFIG}):  # nothing, or killed before run.json was written
         return None
-    facts = read_facts(out)
-    if facts.get("verb") != verb:
-        raise UserError(f"--out {out} holds a {facts.get('verb')} run, not a {verb}: give another folder")
     if options["overwrite"]:
-        _refuse_foreign_files(out)
+        refuse_foreign_files(out)
+        if _is_readable(out):
+            _refuse_other_command(verb, out)
         return None
-    lengthened = _compare_options(out, options, may_differ)
+    _refuse_other_command(verb, out)
+    lengthened, facts = _compare_options(out, options, may_differ), read_facts(out)
     return Run(
         out, options, before=facts, resumed=True, complete=is_finished(out) and not lengthened,
         seconds_before=float(facts.get("seconds", 0.0)),
     )  # fmt: skip
 
 
-def _refuse_foreign_files(out: Path) -> None:
-    foreign = [each.name for each in out.iterdir() if not is_written_by_maeseg(each)]
-    if foreign:
-        raise UserError(f"--out {out} holds {foreign[0]!r}, which is not maeseg's: move it away or give another")
+def _is_readable(out: Path) -> bool:
+    """False for a run that is damaged or half deleted."""
+    try:
+        read_facts(out)
+    except UserError:
+        return False
+    return True
+
+
+def _refuse_other_command(verb: str, out: Path) -> None:
+    before = read_facts(out).get("verb")
+    if before != verb:
+        raise UserError(f"--out {out} holds a {before} run, not a {verb}: give another folder")
 
 
 def _compare_options(out: Path, options: Mapping[str, Any], may_differ: MayDiffer) -> bool:
@@ -225,9 +215,12 @@ def _compare_options(out: Path, options: Mapping[str, Any], may_differ: MayDiffe
 def _start(verb: str, out: Path, options: Mapping[str, Any]) -> Run:
     """A new run, in place of one that is to be replaced."""
     with writing_to(out):
-        if options["overwrite"] and has_run(out):
-            shutil.rmtree(out)
         out.mkdir(parents=True, exist_ok=True)
+        if options["overwrite"]:
+            remove_written(out)
+        else:
+            begin_manifest(out)
+            remove_unfinished(out)
     run = Run(out, options)
     _note_beginning(run, verb)
     _write_config(run)
@@ -237,6 +230,7 @@ def _start(verb: str, out: Path, options: Mapping[str, Any]) -> Run:
 
 def _resume(run: Run) -> Run:
     """A run that goes on, or is finished already."""
+    remove_unfinished(run.path)
     _note_beginning(run, str(run.before["verb"]))
     if not run.complete:
         warn_of_other_machine(run.path, run.before, run.facts)
