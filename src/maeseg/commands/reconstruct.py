@@ -39,11 +39,10 @@ def reconstruct(
     from maeseg.data.image_reading import read_pixels
     from maeseg.masking.visible import check_mask_ratio, visible_count
     from maeseg.prediction.inputs import find_images
-    from maeseg.prediction.output_files import open_output
+    from maeseg.prediction.output_files import new_file, open_output
     from maeseg.prediction.reconstruction_pictures import draw_side_by_side
     from maeseg.prediction.reconstructor import open_reconstructor
     from maeseg.utils.progress import show_progress
-    from maeseg.utils.written_files import claim
 
     opened = open_reconstructor(Path(run))
     ratio = opened.mask_ratio if mask_ratio is None else mask_ratio
@@ -59,8 +58,6 @@ def reconstruct(
             stored = found.folder / name
             pixels_CHW = read_pixels(stored, str(stored), by.channels, largest=by.largest)
             result = opened.reconstruct(pixels_CHW, ratio, generator)
-            file = target / name.with_suffix(".png")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            claim(file)
+            file = new_file(target / name.with_suffix(".png"))
             draw_side_by_side(result, opened.normalized_target, hidden, patches).savefig(file)
     return len(found.sizes)

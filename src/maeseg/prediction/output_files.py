@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from maeseg.errors import UserError, reason
-from maeseg.runs.output_folder import check_out, refuse_foreign_files, refuse_inputs_inside, remove_written
 from maeseg.runs.layout import EVALUATION, is_written_by_maeseg
+from maeseg.runs.output_folder import check_out, refuse_foreign_files, refuse_inputs_inside, remove_written
 from maeseg.runs.ownership import owning
-from maeseg.utils.written_files import is_claimed
+from maeseg.utils.written_files import claim, is_claimed
 
 
 @contextmanager
@@ -33,6 +33,17 @@ def open_output(out: Path, overwrite: bool, inputs: Sequence[tuple[str, Path]] =
             refuse_foreign_files(out)
         remove_written(out)
         yield out
+
+
+def new_file(file: Path) -> Path:
+    """Make the folder of a file that is to be written, add the file to the manifest, and return it.
+
+    Raises:
+        OSError: The folder or the manifest cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    claim(file)
+    return file
 
 
 @contextmanager
@@ -77,12 +88,9 @@ def check_new_file(out: Path, overwrite: bool, inputs: Sequence[tuple[str, Path]
 
 
 def _is_result(out: Path) -> bool:
-    """True for a file that maeseg wrote, unless it is a part of a run."""
-    return (
-        is_claimed(out)
-        and out.suffix == ".json"
-        and (out.name.startswith(EVALUATION) or not is_written_by_maeseg(Path(out.name)))
-    )
+    """True for a JSON file that maeseg wrote, unless a run needs it."""
+    of_a_run = is_written_by_maeseg(Path(out.name)) and not out.name.startswith(EVALUATION)
+    return out.suffix == ".json" and is_claimed(out) and not of_a_run
 
 
 def free_file(folder: Path, name: str, content: Mapping[str, Any]) -> Path:

@@ -24,8 +24,8 @@ from maeseg.labels.classes import BINARY, Classes
 from maeseg.labels.colors import BORDER_COLOR, WHITE, Color
 from maeseg.prediction.areas import ClassAreas
 from maeseg.prediction.geotiff import Georeference, write_geotiff
+from maeseg.prediction.output_files import new_file
 from maeseg.types import BORDER
-from maeseg.utils.written_files import claim
 
 _BAND_PIXELS = 2**18  # drawn at a time: drawing takes some 90 bytes for each
 
@@ -139,10 +139,7 @@ class PredictionWriter:
             colored(values_HW, colors).save(self._file(kind, name, ".png"))
 
     def _file(self, kind: str, name: Path, suffix: str) -> Path:
-        file = self.folder / kind / name.with_suffix(suffix)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        claim(file)
-        return file
+        return new_file(self.folder / kind / name.with_suffix(suffix))
 
 
 def open_overlay(folder: Path, name: Path) -> Image.Image:
