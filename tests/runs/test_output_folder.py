@@ -1,5 +1,6 @@
 """Removal of what maeseg wrote into an output folder, and of nothing else."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from helpers.tiny_runs import files_in
 from maeseg.errors import UserError
 from maeseg.runs.output_folder import refuse_foreign_files, refuse_inputs_inside, remove_written
+from maeseg.runs.ownership import owning
 from maeseg.utils.atomic_io import write_text
 from maeseg.utils.written_files import begin_manifest, claim, is_claimed
 
@@ -70,6 +72,20 @@ def test_runs_of_a_comparison_are_removed_and_foreign_files_in_them_are_not(tmp_
     (run / "notes.txt").unlink()
     remove_written(written(out, "run.json"))
     assert not (out / "run.json").exists()
+
+
+@pytest.mark.parametrize("name", [".maeseg", ".maeseg/files", ".maeseg/owner.json", ".maeseg/lock"])
+def test_a_link_in_an_untrusted_folder_leads_nowhere(name: str, tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "files").write_text("mine")
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).symlink_to(tmp_path / "target" if name == ".maeseg" else tmp_path / "target" / "files")
+    with contextlib.suppress(UserError), owning(out):
+        begin_manifest(out)
+    write_text(out / "report.html", "")
+    assert [each.name for each in (tmp_path / "target").iterdir()] == ["files"]
+    assert (tmp_path / "target" / "files").read_text() == "mine"
 
 
 def test_a_damaged_line_of_the_manifest_hides_no_other(tmp_path: Path) -> None:

@@ -17,13 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from maeseg.errors import UserError, reason
 from maeseg.runs.output_folder import refuse_file
-from maeseg.utils.atomic_io import write_json
 from maeseg.utils.distributed import first_process
 from maeseg.utils.written_files import OWN
 
@@ -101,7 +99,7 @@ def _take_new(out: Path) -> BaseFileLock:
     """
     try:
         lock = _make_and_take(out)
-        write_json(out / OWN / _OWNER, _about_this_process())
+        _note_owner(out / OWN / _OWNER)
     except Timeout as error:
         raise _in_use(out, out) from error
     except OSError as error:
@@ -110,6 +108,8 @@ def _take_new(out: Path) -> BaseFileLock:
 
 
 def _make_and_take(out: Path) -> BaseFileLock:
+    if (out / OWN).is_symlink():
+        raise UserError(f"--out {out}: {OWN} in it is a link: remove that link, or give another folder")
     while True:
         (out / OWN).mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # its owner has just ended, and removed it
@@ -151,14 +151,17 @@ def _give_back(out: Path, lock: BaseFileLock, missing: list[Path]) -> None:
         lock.release()
 
 
-def _about_this_process() -> dict[str, Any]:
+def _note_owner(file: Path) -> None:
     command = shlex.join(["maeseg" if Path(sys.argv[0]).stem in ("__main__", "maeseg") else sys.argv[0], *sys.argv[1:]])
-    return {
+    about = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "command": command[:_LONGEST_COMMAND],
         "since": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
+    file.unlink(missing_ok=True)  # in an untrusted folder it may be a link to another file
+    with file.open("x", encoding="utf-8") as stream:
+        json.dump(about, stream)
 
 
 def _in_use(folder: Path, out: Path) -> UserError:

@@ -31,18 +31,20 @@ def is_unfinished(name: str) -> bool:
 
 
 def begin_manifest(folder: Path) -> None:
-    """Write an empty manifest into an output folder.
+    """Write an empty manifest into an output folder, in place of an earlier one.
 
     Raises:
         OSError: It cannot be written.
     """
     (folder / OWN).mkdir(exist_ok=True)
-    (folder / OWN / _FILES).write_bytes(b"")
+    (folder / OWN / _FILES).unlink(missing_ok=True)  # in an untrusted folder it may be a link to another file
+    (folder / OWN / _FILES).open("x").close()
 
 
 def has_manifest(folder: Path) -> bool:
-    """Test for an output folder of maeseg."""
-    return (folder / OWN / _FILES).is_file()
+    """Test for an output folder of maeseg; a link to a manifest elsewhere is none."""
+    own = folder / OWN
+    return (own / _FILES).is_file() and not own.is_symlink() and not (own / _FILES).is_symlink()
 
 
 def read_manifest(folder: Path) -> set[Path]:
