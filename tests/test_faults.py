@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from faults.races import race_owners, race_writers
 from helpers.mishaps import Mishap, full_disk, suffer
 from helpers.tiny_runs import DATA, NETWORK, VAL, curves, files_in, maeseg, same_weights, split_of
 from maeseg.data.samplers import EpochSampler
@@ -230,6 +231,16 @@ def test_validation_labels_without_foreground_give_defined_figures(tmp_path: Pat
     for row in rows:  # the IoU is 1 where nothing is predicted either, and 0 where anything is
         iou, accuracy = (float(row[names.index(f"val_{name}")]) for name in ("iou", "accuracy"))
         assert iou == (1 if accuracy == 1 else 0)
+
+
+def test_two_writers_of_one_name_tear_no_file(tmp_path: Path) -> None:
+    found = race_writers(tmp_path, seconds=0.5)
+    assert found.writes > 1 and found.reads > 1 and found.torn == 0
+
+
+def test_processes_own_a_folder_one_after_the_other(tmp_path: Path) -> None:
+    found = race_owners(tmp_path, seconds=0.5)
+    assert found["owned"] > 1 and found.keys() <= {"owned", "refused"}
 
 
 def test_predict_killed_before_its_table_has_its_name(finetuned: Path, tmp_path: Path) -> None:

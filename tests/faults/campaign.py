@@ -32,6 +32,10 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from faults.races import race_owners, race_writers
+
 MARKS = ("<!-- faults: begin -->", "<!-- faults: end -->")
 NETWORK = "--encoder test_resnet --image_size 64 --decoder_channels [32,16,16,8,8]"
 DATA = "--data synthetic:60 --accelerator cpu --batch_size 4 --save_every 0.01 --val 12"
@@ -320,6 +324,24 @@ def asked(signum: signal.Signals) -> Callable[[Command, Path, bool], Trial]:
     return run
 
 
+def second(option: str) -> Callable[[Command, Path, bool], Trial]:
+    """A second process asks for the folder of a run."""
+
+    def run(command: Command, folder: Path, mounts: bool) -> Trial:
+        out = folder / "run"
+        process = command.start(out, workers="1")
+        wait_for_steps(out, process)
+        other = subprocess.Popen(
+            [*command.words(out, "0")[:-1], option], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+        places = {str(out): "RUN", str(folder.parent): "...", f"process {process.pid}": "process PID"}
+        code, said = ended(other, {**places, platform.node(): "HOST"})
+        process.communicate(timeout=600)
+        return Trial(f"second process, {option}", code, said, digest(out))
+
+    return run
+
+
 FAULTS = (
     full_disk,
     read_only,
@@ -329,7 +351,32 @@ FAULTS = (
     cut_short,
     asked(signal.SIGTERM),
     asked(signal.SIGINT),
+    second("--overwrite"),
+    second("--resume"),
 )
+
+
+# --- races
+
+
+def races(folder: Path) -> list[list[str]]:
+    """Processes that race for one file name and for one folder; rows of the table."""
+    for name in ("writers", "owners"):
+        (folder / name).mkdir(parents=True)
+    written = race_writers(folder / "writers", seconds=20)
+    owned = race_owners(folder / "owners", seconds=20, owners=4, kills=20)
+    wrong = sum(count for name, count in owned.items() if name not in ("owned", "refused"))
+    return [
+        ["2 writers of one file, 20 s", f"{written.writes} writes, {written.reads} reads", _bad(written.torn, "torn")],
+        [
+            "4 owners of one folder, 20 s, 20 SIGKILLs", f"{owned['owned']} owned, {owned['refused']} refused",
+            _bad(wrong, "two at once"),
+        ],
+    ]  # fmt: skip
+
+
+def _bad(count: int, what: str) -> str:
+    return f"**{count} {what}**" if count else f"0 {what}"
 
 
 # --- the whole
@@ -383,6 +430,8 @@ def main() -> int:
             after = "the same bits" if trial.after == command.result else f"**{trial.after}**"
             trials.append([trial.fault, f"`{command.verb}`", trial.code, trial.said.replace("|", "\\|"), after])
             print("  ", *trials[-1], sep=" | ", flush=True)
+        raced = races(root / "races")
+        print("  ", *raced, sep="\n  ", flush=True)
 
     call = f"`python tests/faults/campaign.py --kills {given.kills} --seed {given.seed}`"
     lines = [
@@ -393,13 +442,15 @@ def main() -> int:
         ),
         "",
         *table(["fault", "command", "exit code", "what is said", "resumed, it ends with"], trials),
+        "",
+        *table(["race", "done", "wrong"], raced),
     ]
     print("\n".join(["", *lines]))
     if given.write:
         before, _, rest = given.write.read_text().partition(MARKS[0])
         _, _, after = rest.partition(MARKS[1])
         given.write.write_text(f"{before}{MARKS[0]}\n" + "\n".join(lines) + f"\n{MARKS[1]}{after}")
-    return int(any("**" in cell for row in (*rows, *trials) for cell in row))
+    return int(any("**" in cell for row in (*rows, *trials, *raced) for cell in row))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ _LOCK, _LOCK_WITHOUT_SYSTEM, _OWNER = "lock", "lock-by-existence", "owner.json"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 _PATIENCE = 0.5
 """Seconds to wait for a lock: another process may hold it for a moment, to test it."""
+_ATTEMPTS = 100
 _LONGEST_COMMAND = 200
 _owned: set[tuple[int, Path]] = set()
 """Threads of this process, and the folders that each of them owns."""
@@ -110,10 +111,11 @@ def _take_new(out: Path) -> BaseFileLock:
 def _make_and_take(out: Path) -> BaseFileLock:
     if (out / OWN).is_symlink():
         raise UserError(f"--out {out}: {OWN} in it is a link: remove that link, or give another folder")
-    while True:
-        (out / OWN).mkdir(parents=True, exist_ok=True)
+    for _ in range(_ATTEMPTS):
         with suppress(FileNotFoundError):  # its owner has just ended, and removed it
+            (out / OWN).mkdir(parents=True, exist_ok=True)
             return _take(out)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(out))
 
 
 def _take(folder: Path) -> BaseFileLock:
@@ -142,7 +144,8 @@ def _give_back(out: Path, lock: BaseFileLock, missing: list[Path]) -> None:
     with suppress(OSError):  # moved away, or no longer permitted
         (out / OWN / _OWNER).unlink(missing_ok=True)
         if [each.name for each in out.iterdir()] == [OWN]:
-            for each in (out / OWN).iterdir():
+            # The lock last: who waits for it may use the folder from then on.
+            for each in sorted((out / OWN).iterdir(), key=lambda path: path.name.startswith(_LOCK)):
                 each.unlink()
             (out / OWN).rmdir()
             for folder in missing:
