@@ -24,7 +24,7 @@ def reconstruct(
         count: Number of images to take, evenly spread over the folder; by default all.
         mask_ratio: Share of patches to hide; by default as in training.
         seed: Seed of the masks.
-        overwrite: Write into a folder that holds something already.
+        overwrite: Remove what an earlier command wrote into ``out``. A folder with any other file is refused.
 
     Returns:
         Number of reconstructed images.

@@ -97,7 +97,7 @@ def export_run(
         format: Format of the export.
         out: File to write, or for ``smp`` a folder.
         images: Image, or folder of images, to compare an ONNX file on; None for the run's examples.
-        overwrite: True to replace files, or to accept a folder that is not empty.
+        overwrite: True to replace files, or what an earlier export wrote into the folder.
 
     Returns:
         ``out``, ``card``; and for ``onnx`` ``largest_difference``.

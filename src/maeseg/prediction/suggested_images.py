@@ -25,7 +25,7 @@ def suggest_images(
         labeled: Folder of images that have labels already; None without any.
         count: Number of images to choose.
         out: Output folder.
-        overwrite: True to accept an output folder that is not empty.
+        overwrite: True to remove what an earlier command wrote into it.
 
     Returns:
         The chosen images, the most wanted first.

@@ -64,7 +64,7 @@ def owning(out: Path) -> Iterator[None]:
         yield
     finally:
         _owned.discard(held)
-        _give_back(out, lock, missing)
+        _release(out, lock, missing)
 
 
 def _owner_thread(out: Path) -> bool:
@@ -139,7 +139,7 @@ def _take(folder: Path) -> BaseFileLock:
     return lock
 
 
-def _give_back(out: Path, lock: BaseFileLock, missing: list[Path]) -> None:
+def _release(out: Path, lock: BaseFileLock, missing: list[Path]) -> None:
     """Release the lock, and remove the folder if this call made it and nothing was written."""
     with suppress(OSError):  # moved away, or no longer permitted
         (out / OWN / _OWNER).unlink(missing_ok=True)
