@@ -208,7 +208,9 @@ class RunOptions(Options):
         "those of the run. With more ``epochs`` the learning rate continues as in a run of that length.",
         False,
     )
-    overwrite: bool = option("Replace the run in ``out``. A folder with a file that maeseg did not write is refused.", False)
+    overwrite: bool = option(
+        "Replace the run in ``out``. A folder with a file that maeseg did not write is refused.", False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
