@@ -16,6 +16,7 @@ from maeseg.exporting.parity import images_to_check
 from maeseg.prediction.output_files import check_new_file, explain_output_errors, open_output
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint
 from maeseg.runs.layout import BEST, CHECKPOINTS, LAST, PREVIOUS
+from maeseg.runs.output_folder import refuse_file
 from maeseg.runs.reader import RunFolder, open_run, own_file, read_final
 from maeseg.types import ExportFormat
 from maeseg.utils.atomic_io import atomic_write
@@ -77,6 +78,7 @@ class Target:
             with open_output(self.path, overwrite, inputs) as folder:
                 yield folder
         else:
+            refuse_file(self.folder)
             with explain_output_errors(self.path):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 yield self.folder

@@ -54,7 +54,7 @@ def refuse_file(out: Path) -> None:
         UserError: It is one, or its path cannot be used.
     """
     try:
-        if os.path.lexists(out) and not out.is_dir():
+        if (out.exists() or out.is_symlink()) and not out.is_dir():
             raise UserError(f"--out {out} is a file: give a folder")
     except OSError as error:  # no permission, or a name that is too long
         raise _unusable(out, error) from error
