@@ -80,7 +80,6 @@ class Target:
         else:
             refuse_file(self.folder)
             with explain_output_errors(self.path):
-                self.folder.mkdir(parents=True, exist_ok=True)
                 yield self.folder
 
     @property
@@ -170,7 +169,8 @@ def make_export(target: Target, folder: RunFolder, saved: Checkpoint, images: st
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files by name, each of them completely or not at all."""
+    """Write files by name, each of them completely or not at all; the folder is made if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         with atomic_write(folder / name) as stream:
             stream.write(content)
