@@ -10,11 +10,13 @@ import rasterio
 import torch
 from PIL import Image
 
+from faults.races import race_owners, race_writers
 from helpers.mishaps import Mishap, full_disk, suffer
 from helpers.pictures import gdal, noise, saved
 from helpers.tiny_runs import DATA, NETWORK, VAL, curves, files_in, maeseg, same_weights, split_of
 from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.folder import ImageFolder
+from maeseg.utils.written_files import final_name
 
 STEPS = 4
 WORDS = (
@@ -302,14 +304,25 @@ def test_a_name_that_is_too_long_for_an_output_is_in_the_line(
     assert "o" * 300 + " cannot be written (File name too long): shorten the name" in capsys.readouterr().err
 
 
+def test_two_writers_of_one_name_tear_no_file(tmp_path: Path) -> None:
+    found = race_writers(tmp_path, seconds=0.5)
+    assert found.writes > 1 and found.reads > 1 and found.torn == 0
+
+
+def test_processes_own_a_folder_one_after_the_other(tmp_path: Path) -> None:
+    found = race_owners(tmp_path, seconds=0.5)
+    assert found["owned"] > 1 and found.keys() <= {"owned", "refused"}
+
+
 def test_predict_killed_before_its_table_has_its_name(finetuned: Path, tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.new("RGB", (40, 30), (80 * number, 0, 0)).save(tmp_path / "in" / f"{number}.png")
     words = ("predict", "--run", finetuned, "--images", tmp_path / "in", "--out", tmp_path / "out")
     pictures = {f"{kind}/{number}.png" for kind in ("labels", "overlays") for number in range(3)}
-    assert suffer(Mishap("kill", "rename", 2 * 3 + 1), *words).code == -9
-    assert files_in(tmp_path / "out") == pictures | {"predictions.csv.tmp"}
+    assert suffer(Mishap("kill", "rename", 1), *words).code == -9
+    (unfinished,) = files_in(tmp_path / "out") - pictures
+    assert final_name(unfinished) == "predictions.csv" and files_in(tmp_path / "out") > pictures
     assert maeseg(*words, "--overwrite") == 0
     assert files_in(tmp_path / "out") == pictures | {"predictions.csv"}
     assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 1 + 2 * 3

@@ -214,7 +214,9 @@ class RunOptions(Options):
         "run was begun. The run keeps its images; ``run.json`` and the report state the changes.",
         False,
     )
-    overwrite: bool = option("Replace the content of ``out``.", False)
+    overwrite: bool = option(
+        "Replace the run in ``out``. A folder with a file that maeseg did not write is refused.", False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,6 +116,16 @@ def test_two_processes_follow_a_recipe_together(starter: tuple[str, ...], tmp_pa
         ({"steps": [{"pretrain": {"out": "a", "image_size": 100}}]}, "--image_size [100, 100] is not a multiple of 32"),
         ({"steps": [{"pretrain": {"out": "a", "patch_size": 16}}]}, "--patch_size 16 is not a multiple of the"),
         ({"steps": [{"pretrain": {"out": "a", "epochs": 0}}]}, "step 1: --epochs 0 is out of range"),
+        ({"steps": [{"pretrain": {"out": "/elsewhere"}}]}, "step 1: out: '/elsewhere' is not a path below --out"),
+        ({"steps": [{"pretrain": {"out": "a/../../b"}}]}, "step 1: out: 'a/../../b' is not a path below --out"),
+        ({"steps": [{"pretrain": {"out": "."}}]}, "step 1: out: '.' is not a path below --out"),
+        ({"steps": [{"evaluate": {"run": "a", "out": "../a.json"}}]}, "step 1: out: '../a.json' is not a path below"),
+        (
+            {"variables": {"at": "/elsewhere"}, "steps": [{"pretrain": {"out": "$at"}}]},
+            "step 1: out: '/elsewhere' is not a path below --out",
+        ),
+        ({"steps": [{"report": {"run": "/elsewhere/run"}}]}, "step 1: run: /elsewhere/run lies outside of --out"),
+        ({"steps": [{"evaluate": {"run": "/elsewhere/run"}}]}, "step 1: run: /elsewhere/run lies outside of --out"),
     ],
 )
 def test_a_wrong_recipe(
@@ -126,6 +136,17 @@ def test_a_wrong_recipe(
     assert maeseg("recipe", "--file", tmp_path / "wrong.yaml", "--data", "synthetic:24", "--out", out) == 2
     assert words in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_step_does_not_write_through_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"steps": [{"pretrain": {"out": "link/run"}}]}))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
+    words = ("recipe", "--file", tmp_path / "recipe.yaml", "--data", "synthetic:24", "--out", tmp_path / "out")
+    assert maeseg(*words) == 2
+    assert "'link/run' leads through a link to outside of --out" in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from faults.disks import can_mount, disk
 from faults.writers import HEAD, try_writers
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from faults.races import race_owners, race_writers
+
 MARKS = ("<!-- faults: begin -->", "<!-- faults: end -->")
 NETWORK = "--encoder test_resnet --image_size 64 --decoder_channels [32,16,16,8,8]"
 DATA = "--data synthetic:60 --accelerator cpu --batch_size 4 --save_every 0.01 --val 12"
@@ -334,6 +338,24 @@ def changed_input(name: str, options: str, change: Callable[[Path], None]) -> Ca
     return run
 
 
+def second(option: str) -> Callable[[Command, Path, bool], Trial]:
+    """A second process asks for the folder of a run."""
+
+    def run(command: Command, folder: Path, mounts: bool) -> Trial:
+        out = folder / "run"
+        process = command.start(out, workers="1")
+        wait_for_steps(out, process)
+        other = subprocess.Popen(
+            [*command.words(out, "0")[:-1], option], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+        places = {str(out): "RUN", str(folder.parent): "...", f"process {process.pid}": "process PID"}
+        code, said = ended(other, {**places, platform.node(): "HOST"})
+        process.communicate(timeout=600)
+        return Trial(f"second process, {option}", code, said, digest(out))
+
+    return run
+
+
 def write_project(place: Path, weights: Path) -> None:
     """Labeled images, a list of some of them, and a copy of weights."""
     images = Synthetic(24)
@@ -376,7 +398,32 @@ FAULTS = (
     changed_input("a label changed", PROJECT, change_label),
     changed_input("`--labels` list edited", PROJECT, change_list),
     changed_input("weights retrained in place", PROJECT, change_weights),
+    second("--overwrite"),
+    second("--resume"),
 )
+
+
+# --- races
+
+
+def races(folder: Path) -> list[list[str]]:
+    """Processes that race for one file name and for one folder; rows of the table."""
+    for name in ("writers", "owners"):
+        (folder / name).mkdir(parents=True)
+    written = race_writers(folder / "writers", seconds=20)
+    owned = race_owners(folder / "owners", seconds=20, owners=4, kills=20)
+    wrong = sum(count for name, count in owned.items() if name not in ("owned", "refused"))
+    return [
+        ["2 writers of one file, 20 s", f"{written.writes} writes, {written.reads} reads", _bad(written.torn, "torn")],
+        [
+            "4 owners of one folder, 20 s, 20 SIGKILLs", f"{owned['owned']} owned, {owned['refused']} refused",
+            _bad(wrong, "two at once"),
+        ],
+    ]  # fmt: skip
+
+
+def _bad(count: int, what: str) -> str:
+    return f"**{count} {what}**" if count else f"0 {what}"
 
 
 # --- the whole
@@ -432,6 +479,8 @@ def main() -> int:
                 [trial.fault, f"`{trial.verb or command.verb}`", trial.code, trial.said.replace("|", "\\|"), after]
             )
             print("  ", *trials[-1], sep=" | ", flush=True)
+        raced = races(root / "races")
+        print("  ", *raced, sep="\n  ", flush=True)
 
         writers = try_writers(root / "finetune" / "unbroken", root / "writers", mounts, given.kills // 3, rng)
 
@@ -445,6 +494,8 @@ def main() -> int:
         "",
         *table(["fault", "command", "exit code", "what is said", "resumed, it ends with"], trials),
         "",
+        *table(["race", "done", "wrong"], raced),
+        "",
         *table(HEAD, writers),
     ]
     print("\n".join(["", *lines]))
@@ -452,7 +503,7 @@ def main() -> int:
         before, _, rest = given.write.read_text().partition(MARKS[0])
         _, _, after = rest.partition(MARKS[1])
         given.write.write_text(f"{before}{MARKS[0]}\n" + "\n".join(lines) + f"\n{MARKS[1]}{after}")
-    return int(any("**" in cell for row in (*rows, *trials, *writers) for cell in row))
+    return int(any("**" in cell for row in (*rows, *trials, *raced, *writers) for cell in row))
 
 
 if __name__ == "__main__":

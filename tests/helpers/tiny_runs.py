@@ -45,8 +45,9 @@ def finetune(out: Path, weights: Path, *more: object) -> int:
 
 
 def files_in(folder: Path) -> set[str]:
-    """Every file below a folder; TensorBoard's, which are named after time and machine, by what they are."""
+    """Every file below a folder but its manifest; TensorBoard's, named after time and machine, by what they are."""
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    found = {name for name in found if ".maeseg" not in name.split("/")}
     return {re.sub(r"events\.out\..*", "events", name) for name in found}
 
 

@@ -1,5 +1,9 @@
 """Atomic files, and checkpoints that are checked before they are used."""
 
+import contextlib
+import errno
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ import torch
 from helpers.mishaps import full_disk
 from maeseg.errors import UserError
 from maeseg.runs.checkpoint_files import is_intact, newest_intact, write_checkpoint
-from maeseg.utils.atomic_io import WriteError, atomic_write
+from maeseg.utils.atomic_io import WriteError, atomic_write, write_text
 
 
 def content(number: int) -> dict[str, object]:
@@ -42,11 +46,28 @@ def test_a_file_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
     assert path.read_text() == "old" and names(tmp_path) == {"table.csv"}
 
 
-def test_what_a_kill_left_behind_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / "table.csv.tmp").write_text("half of a much longer file")
-    with atomic_write(tmp_path / "table.csv") as file:
-        file.write(b"new")
-    assert (tmp_path / "table.csv").read_text() == "new" and names(tmp_path) == {"table.csv"}
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "table.csv") as one, atomic_write(tmp_path / "table.csv") as other:
+        one.write(b"one")
+        other.write(b"the other")
+    assert (tmp_path / "table.csv").read_text() == "one" and names(tmp_path) == {"table.csv"}  # it ended last
+
+
+@pytest.mark.parametrize(("number", "works"), [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)])
+def test_a_file_system_that_cannot_synchronize_folders(
+    number: int, works: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synchronize = os.fsync
+
+    def fsync(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(number, os.strerror(number))
+        synchronize(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with contextlib.nullcontext() if works else pytest.raises(WriteError):
+        write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
 
 
 def test_the_last_checkpoint_becomes_the_previous(tmp_path: Path) -> None:

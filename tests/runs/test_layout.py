@@ -32,8 +32,10 @@ def test_run_of_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "ours"),
     [
-        ("run.json", True), ("run.json.tmp", True), ("evaluation-val-ignore-2.json", True), ("checkpoints", True),
-        ("notes.json", False), ("last.ckpt", False), ("evaluation.json", False),
+        ("run.json", True), ("evaluation-val-ignore-2.json", True), ("checkpoints/last.ckpt", True),
+        ("examples/00_image.png", True), ("contrasts/a-against-scratch-32-best-1_label.png", True),
+        ("notes.json", False), ("last.ckpt", False), ("evaluation.json", False), ("checkpoints/mine.ckpt", False),
+        ("examples/cat_1.png", False), ("labels/run.json", False),
     ],
 )  # fmt: skip
 def test_files_of_a_run_are_known_by_name(name: str, ours: bool) -> None:

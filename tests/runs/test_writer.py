@@ -89,10 +89,33 @@ def test_a_folder_with_a_foreign_file_is_not_replaced(tmp_path: Path) -> None:
     assert not (out / FIGURES).exists()
 
 
-def test_unfinished_files_alone_are_no_run(tmp_path: Path) -> None:
-    (tmp_path / "mine.tmp").touch()
-    begin_run("pretrain", options(tmp_path, overwrite=True))
-    assert (tmp_path / "mine.tmp").exists()
+def test_leftover_temporary_files_are_removed_and_files_of_others_are_not(tmp_path: Path) -> None:
+    out = finished(tmp_path / "run")
+    (out / "run.json.0123abcd.tmp").touch()
+    (out / "mine.0123abcd.tmp").touch()
+    begin_run("pretrain", options(out, resume=True))
+    assert not (out / "run.json.0123abcd.tmp").exists() and (out / "mine.0123abcd.tmp").exists()
+    with pytest.raises(UserError, match=r"'mine\.0123abcd\.tmp', which maeseg did not write"):
+        begin_run("pretrain", options(out, overwrite=True))
+
+
+@pytest.mark.parametrize("lost", [["run.json"], ["run.json", "config.yaml"], ["metrics.json", "checkpoints/last.ckpt"]])
+def test_a_half_deleted_run_can_be_replaced(lost: list[str], tmp_path: Path) -> None:
+    out = finished(tmp_path / "run")
+    (out / "checkpoints").mkdir()
+    for name in ("last.ckpt", "best.ckpt"):
+        (out / "checkpoints" / name).touch()
+    for name in lost:
+        (out / name).unlink()
+    begin_run("pretrain", options(out, overwrite=True))
+    assert {each.name for each in out.iterdir()} == {".maeseg", "config.yaml", "run.json"}
+
+
+def test_a_folder_of_others_with_names_of_a_run_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"'results\.csv', which maeseg did not write"):
+        begin_run("pretrain", options(tmp_path / "run", overwrite=True))
 
 
 def test_only_a_failure_to_write_is_called_one(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """The command ``compare``."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maeseg.commands.configured import configured
 from maeseg.commands.early import check_early
 from maeseg.comparison.plan import name_inits
 from maeseg.config import CompareConfig
+from maeseg.runs.ownership import owning
 from maeseg.runs.working_folder import locate
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ def compare(config: CompareConfig) -> "list[ResultRow]":
         UserError: An option, a file or a folder cannot be used; checked for every run before the first begins.
     """
     config = locate(config)
-    check_early(config, [init.weights for init in name_inits(config.inits) if init.weights], config.classes)
-    from maeseg.comparison.runner import run_comparison
+    with owning(Path(config.out)):
+        check_early(config, [init.weights for init in name_inits(config.inits) if init.weights], config.classes)
+        from maeseg.comparison.runner import run_comparison
 
-    return run_comparison(config)
+        return run_comparison(config)

@@ -27,30 +27,32 @@ def demo(*, out: str = "maeseg-demo", seed: int = 0, overwrite: bool = False) ->
     from maeseg.commands.compare import compare
     from maeseg.commands.pretrain import pretrain
     from maeseg.commands.report import report
+    from maeseg.runs.ownership import owning
 
     folder = Path(out)
-    pretrain(
-        data="synthetic",
-        out=str(folder / "pretrained"),
-        encoder=ENCODER,
-        decoder_channels=DECODER_CHANNELS,
-        image_size=IMAGE_SIZE,
-        epochs=16,
-        batch_size=16,
-        seed=seed,
-        workers=0,  # each image is painted once, in this process
-        overwrite=overwrite,
-    )
-    compare(
-        data="synthetic",
-        out=str(folder / "comparison"),
-        inits=["scratch", str(folder / "pretrained")],
-        labels=[16, 64],
-        seeds=2,
-        epochs=5,
-        steps_per_epoch=20,
-        lr=2e-3,
-        workers=0,
-        overwrite=overwrite,
-    )
-    return report(run=str(folder / "comparison"))
+    with owning(folder):
+        pretrain(
+            data="synthetic",
+            out=str(folder / "pretrained"),
+            encoder=ENCODER,
+            decoder_channels=DECODER_CHANNELS,
+            image_size=IMAGE_SIZE,
+            epochs=16,
+            batch_size=16,
+            seed=seed,
+            workers=0,  # each image is painted once, in this process
+            overwrite=overwrite,
+        )
+        compare(
+            data="synthetic",
+            out=str(folder / "comparison"),
+            inits=["scratch", str(folder / "pretrained")],
+            labels=[16, 64],
+            seeds=2,
+            epochs=5,
+            steps_per_epoch=20,
+            lr=2e-3,
+            workers=0,
+            overwrite=overwrite,
+        )
+        return report(run=str(folder / "comparison"))

@@ -1,13 +1,14 @@
 """Early checks of options, before the import of PyTorch and Lightning, which takes seconds."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from maeseg.config import CompareConfig, FinetuneConfig, PretrainConfig, UnlabeledOptions
 from maeseg.data.data_option import check_data, is_rest, unlabeled_names
 from maeseg.errors import UserError
-from maeseg.runs.output_folder import check_out
+from maeseg.runs.output_folder import check_out, refuse_inputs_inside
 from maeseg.utils.distributed import first_process
 from maeseg.weights.weights_option import TIMM, check_weights
 
@@ -29,6 +30,10 @@ def check_early(
         raise UserError("--accept_changes true has no effect without --resume: give both, or neither")
     if first_process():  # the others may find the folder as the first one has begun to fill it
         check_out(Path(config.out), resume=config.resume, overwrite=config.overwrite)
+        if config.overwrite:
+            options = {name: value for name, value in config.as_dict().items() if name != "out"}
+            inputs = [path for name, value in options.items() for path in named_paths(name, value)]
+            refuse_inputs_inside(Path(config.out), inputs)
     check_data(config.data)
     if isinstance(config, UnlabeledOptions):
         check_unlabeled(config)
@@ -55,3 +60,17 @@ def check_unlabeled(options: UnlabeledOptions) -> None:
                     f"--{each.name} {value} has no effect without --unlabeled: give unlabeled images, such as "
                     "--unlabeled rest"
                 )
+
+
+def named_paths(option: str, value: Any) -> Iterator[tuple[str, Path]]:
+    """Paths that the value of an option may name, as in ``NAME:PATH`` and ``RUN:encoder``; most of them do not exist.
+
+    Args:
+        option: Name of the option, which is returned with each path.
+        value: A text or path, or several; other values name none.
+    """
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, str | Path):
+            words = str(each)
+            parts = (words, words.partition(":")[2], words.rpartition(":")[0])
+            yield from ((f"--{option}", Path(part)) for part in parts if part)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from maeseg.commands.early import named_paths
 from maeseg.types import BorderRule, Data
 
 
@@ -43,10 +44,11 @@ def evaluate(
         UserError: The run, the data or the output file cannot be used.
     """
     from maeseg.prediction.output_files import check_new_file
-    from maeseg.prediction.run_evaluation import evaluate_run
 
     if out:
-        check_new_file(Path(out), overwrite)
+        check_new_file(Path(out), overwrite, [("--run", Path(run)), *named_paths("data", data)])
+    from maeseg.prediction.run_evaluation import evaluate_run
+
     found = evaluate_run(Path(run), data, split, border, checkpoint)
     found.save(Path(out) if out else None)
     return found.figures

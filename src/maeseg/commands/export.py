@@ -19,7 +19,7 @@ def export(
         out: File to write (``.safetensors``, ``.onnx``), or for ``smp`` a folder. The card is ``OUT.md``, or
             ``MODEL_CARD.md`` in the folder.
         images: Image, or folder of images in any depth, to compare on with ``onnx``; by default the run's examples.
-        overwrite: Replace the file, or write into a folder that holds something already.
+        overwrite: Replace the file, or what an earlier command wrote into the folder.
 
     Returns:
         ``out``, ``card``; and for ``onnx`` ``largest_difference``, the largest one of a probability from PyTorch's.

@@ -1,10 +1,12 @@
 """The command ``finetune``."""
 
+from pathlib import Path
 from typing import Any
 
 from maeseg.commands.configured import configured
 from maeseg.commands.early import check_early
 from maeseg.config import FinetuneConfig
+from maeseg.runs.ownership import owning
 from maeseg.runs.working_folder import locate
 
 
@@ -23,7 +25,8 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         UserError: An option, a file or the folder cannot be used.
     """
     config = locate(config)
-    check_early(config, [config.weights] if config.weights else [], config.classes)
-    from maeseg.training.finetuning import run_finetuning
+    with owning(Path(config.out)):
+        check_early(config, [config.weights] if config.weights else [], config.classes)
+        from maeseg.training.finetuning import run_finetuning
 
-    return run_finetuning(config)
+        return run_finetuning(config)

@@ -43,7 +43,7 @@ def predict(
             labels' edges.
         on_bad_image: Action on images that cannot be read, found before anything is written: ``fail`` names them,
             ``skip`` leaves them out and lists them in ``skipped.csv``.
-        overwrite: Write into a folder that holds something already.
+        overwrite: Remove what an earlier command wrote into ``out``. A folder with any other file is refused.
 
     Returns:
         Number of segmented images.

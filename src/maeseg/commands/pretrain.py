@@ -1,8 +1,11 @@
 """The command ``pretrain``."""
 
+from pathlib import Path
+
 from maeseg.commands.configured import configured
 from maeseg.commands.early import check_early
 from maeseg.config import PretrainConfig
+from maeseg.runs.ownership import owning
 from maeseg.runs.working_folder import locate
 
 
@@ -17,7 +20,8 @@ def pretrain(config: PretrainConfig) -> None:
         UserError: An option, a file or the folder cannot be used.
     """
     config = locate(config)
-    check_early(config, [config.weights] if config.weights else [])
-    from maeseg.training.pretraining import run_pretraining
+    with owning(Path(config.out)):
+        check_early(config, [config.weights] if config.weights else [])
+        from maeseg.training.pretraining import run_pretraining
 
-    run_pretraining(config)
+        run_pretraining(config)

@@ -3,13 +3,19 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maeseg.commands.compare import compare
 from maeseg.commands.evaluate import evaluate
 from maeseg.commands.finetune import finetune
 from maeseg.commands.pretrain import pretrain
 from maeseg.commands.report import report
+from maeseg.runs.ownership import owning
+from maeseg.utils.distributed import first_process
+from maeseg.utils.written_files import begin_manifest, has_manifest, is_claimed
+
+if TYPE_CHECKING:
+    from maeseg.comparison.recipes import Step
 
 log = logging.getLogger(__name__)
 
@@ -51,20 +57,28 @@ def recipe(
         UserError: The recipe, an option, a file or a folder cannot be used.
     """
     from maeseg.comparison.recipes import read_recipe
-    from maeseg.utils.distributed import first_process
 
     switches = {"resume": resume, "accept_changes": accept_changes, "overwrite": overwrite}
     steps = read_recipe(Path(file), STEPS, data, Path(out), variables or {}, switches)
     if dry_run:
         return []
+    with owning(Path(out)):
+        if first_process() and not has_manifest(Path(out)):
+            begin_manifest(Path(out))
+        return _follow(steps, again=resume or overwrite)
+
+
+def _follow(steps: "list[Step]", again: bool) -> list[Path]:
+    """Do the steps, with ``again`` in place of their own earlier evaluations; returns the reports."""
     reports = []
     for number, step in enumerate(steps, start=1):
-        # A resumed recipe evaluates again, in place of the result that is there.
-        again = {"overwrite": True} if resume and step.command == "evaluate" else {}
         if step.command in ("evaluate", "report") and not first_process():
             continue  # several processes train together; the rest the first one does
         log.info("step %d of %d: %s %s", number, len(steps), step.command, step.options.get("out") or "")
-        result = STEPS[step.command](**{**step.options, **again})
+        options = dict(step.options)
+        if step.command == "evaluate":
+            options["overwrite"] = again and is_claimed(Path(options.get("out") or ""))
+        result = STEPS[step.command](**options)
         if step.command == "report":
             reports.append(result)
     return reports

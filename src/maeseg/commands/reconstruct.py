@@ -24,7 +24,7 @@ def reconstruct(
         count: Number of images to take, evenly spread over the folder; by default all.
         mask_ratio: Share of patches to hide; by default as in training.
         seed: Seed of the masks.
-        overwrite: Write into a folder that holds something already.
+        overwrite: Remove what an earlier command wrote into ``out``. A folder with any other file is refused.
 
     Returns:
         Number of reconstructed images.
@@ -52,7 +52,8 @@ def reconstruct(
     generator = torch.Generator().manual_seed(seed)
     by = opened.normalization
     found = find_images(Path(images), by.channels, count=count, largest=by.largest)
-    with open_output(Path(out), overwrite) as target:
+    inputs = [("--run", Path(run)), ("--images", Path(images))]
+    with open_output(Path(out), overwrite, inputs) as target:
         for name in show_progress(found.sizes, "reconstructing"):
             stored = found.folder / name
             pixels_CHW = read_pixels(stored, str(stored), by.channels, largest=by.largest)

@@ -28,7 +28,7 @@ def suggest(
         count: Number of images to suggest.
         labeled: Folder of images that have labels already, from which the suggested ones have to differ too.
         checkpoint: The best by validation IoU, or the last.
-        overwrite: Write into a folder that holds something already.
+        overwrite: Remove what an earlier command wrote into ``out``. A folder with any other file is refused.
 
     Returns:
         The suggested images, the most wanted first.

@@ -95,8 +95,32 @@ def _settled(
         options.setdefault("data", data)
     if "out" in options:
         name = str(options["out"])
-        written[name] = options["out"] = str(out / name)
+        written[name] = options["out"] = str(_below(out, name))
+    elif "run" in options and not _is_below(out, Path(str(options["run"]))):  # report and evaluate write into it
+        raise UserError(f"run: {options['run']} lies outside of --out {out}: name the folder of an earlier step")
     return options | {name: value for name, value in switches.items() if name in known}
+
+
+def _below(out: Path, name: str) -> Path:
+    """Path of what a step writes.
+
+    Raises:
+        UserError: It does not lie below the recipe's folder.
+    """
+    given = Path(name)
+    if given.is_absolute() or ".." in given.parts or not given.parts:
+        raise UserError(f"out: {name!r} is not a path below --out: give a relative one without '..'")
+    if not _is_below(out, out / given):
+        raise UserError(f"out: {name!r} leads through a link to outside of --out {out}: replace the link by a folder")
+    return out / given
+
+
+def _is_below(out: Path, path: Path) -> bool:
+    """True if a path lies below a folder, after links."""
+    try:
+        return out.resolve() in path.resolve().parents
+    except (OSError, RuntimeError, ValueError):  # a link to itself
+        return False
 
 
 def _checked(command: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from maeseg.exporting.model_card import model_card
 from maeseg.exporting.networks import check_fine_tuned, network_of
 from maeseg.exporting.onnx import check_onnx
 from maeseg.exporting.parity import images_to_check
-from maeseg.prediction.output_files import check_new_file, open_output
+from maeseg.prediction.output_files import check_new_file, explain_output_errors, open_output
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint
 from maeseg.runs.layout import BEST, CHECKPOINTS, LAST, PREVIOUS
+from maeseg.runs.output_folder import refuse_file
 from maeseg.runs.reader import RunFolder, open_run, own_file, read_final
 from maeseg.types import ExportFormat
 from maeseg.utils.atomic_io import write_bytes
@@ -59,6 +61,27 @@ class Target:
         """File of the model card."""
         return self.path / "MODEL_CARD.md" if self.is_folder else self.path.with_name(f"{self.name}.md")
 
+    @contextmanager
+    def open(self, overwrite: bool, run: Path, images: str | None) -> Iterator[Path]:
+        """Open the folder of the exported files for writing; see :func:`open_output`.
+
+        Args:
+            overwrite: True to replace an earlier export.
+            run: The exported run.
+            images: Value of ``--images``.
+
+        Raises:
+            UserError: It cannot be written.
+        """
+        inputs = [("--run", run), *([("--images", Path(images))] if images else [])]
+        if self.is_folder:
+            with open_output(self.path, overwrite, inputs) as folder:
+                yield folder
+        else:
+            refuse_file(self.folder)
+            with explain_output_errors(self.path):
+                yield self.folder
+
     @property
     def suffix(self) -> str:
         """Suffix that the format asks for; a folder may have any."""
@@ -75,7 +98,7 @@ def export_run(
         format: Format of the export.
         out: File to write, or for ``smp`` a folder.
         images: Image, or folder of images, to compare an ONNX file on; None for the run's examples.
-        overwrite: True to replace files, or to accept a folder that is not empty.
+        overwrite: True to replace files, or what an earlier export wrote into the folder.
 
     Returns:
         ``out``, ``card``; and for ``onnx`` ``largest_difference``.
@@ -89,7 +112,7 @@ def export_run(
     saved, figures = read_checkpoint(folder.path), read_final(folder.path)
     if format in ("smp", "onnx"):
         check_fine_tuned(saved, format)
-    with open_output(target.folder, overwrite or not target.is_folder) as where:
+    with target.open(overwrite, run, images) as where:
         made = make_export(target, folder, saved, images)
         card = model_card(target.name, made.what, folder, saved, figures, made.code, made.notes)
         write_files(where, {**made.files, target.card.name: card.encode(errors="surrogateescape")})
@@ -146,6 +169,7 @@ def make_export(target: Target, folder: RunFolder, saved: Checkpoint, images: st
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files by name, each of them completely or not at all."""
+    """Write files by name, each of them completely or not at all; the folder is made if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_bytes(folder / name, content)

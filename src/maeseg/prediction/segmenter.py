@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from maeseg.data.image_files import MAX_PIXELS_ALONE
 from maeseg.errors import UserError
 from maeseg.models.network_spec import NetworkSpec
-from maeseg.prediction.areas import PREDICTIONS, write_predictions_csv
+from maeseg.prediction.areas import write_predictions_csv
 from maeseg.prediction.backends import Backend, TorchBackend
 from maeseg.prediction.exported import open_exported
 from maeseg.prediction.inputs import find_images
@@ -27,9 +27,8 @@ from maeseg.prediction.sliding_window import OVERLAP, check_tile, refuse_untiled
 from maeseg.prediction.writer import PredictionWriter
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint, restore_unet
 from maeseg.runs.image_list import write_skipped
-from maeseg.runs.layout import SKIPPED
 from maeseg.types import OnBadImage, PredictPrecision
-from maeseg.utils.atomic_io import write_png, writing_to
+from maeseg.utils.atomic_io import write_png
 from maeseg.weights.files import WEIGHTS_IN_FOLDER
 
 
@@ -151,10 +150,8 @@ class Segmenter:
         largest = self.spec.normalization.largest
         found = find_images(Path(images), self.spec.channels, MAX_PIXELS_ALONE, on_bad_image, largest=largest)
         predictor, classes = Predictor(self.backend, tile, overlap, flips), self.spec.classes
-        with open_output(Path(out), overwrite) as target:
-            with writing_to(target):
-                for table in (PREDICTIONS, SKIPPED):  # of an earlier call; these two are written last
-                    (target / table).unlink(missing_ok=True)
+        inputs = [("--run", Path(self.origin)), *(("--images", found.folder / name) for name in found.sizes)]
+        with open_output(Path(out), overwrite, inputs) as target:
             areas = predictor.segment(found, PredictionWriter(target, overlays, probabilities, classes))
             write_predictions_csv(target, areas, classes)
             if len(classes.legend) > 1:

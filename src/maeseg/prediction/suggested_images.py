@@ -24,7 +24,7 @@ def suggest_images(
         labeled: Folder of images that have labels already; None without any.
         count: Number of images to choose.
         out: Output folder.
-        overwrite: True to accept an output folder that is not empty.
+        overwrite: True to remove what an earlier command wrote into it.
 
     Returns:
         The chosen images, the most wanted first.
@@ -36,7 +36,8 @@ def suggest_images(
     candidates = find_images(images, spec.channels, largest=spec.normalization.largest)
     check_count(count, len(candidates.sizes), images)
     known = find_images(labeled, spec.channels, largest=spec.normalization.largest) if labeled else None
-    with open_output(out, overwrite) as target:
+    inputs = [("--run", Path(segmenter.origin)), ("--images", images), ("--labeled", labeled or images)]
+    with open_output(out, overwrite, inputs) as target:
         uncertainty = choose_images(segmenter, candidates, known, count)
         write_suggestions(target, segmenter, candidates, uncertainty)
     return [candidates.folder / name for name in uncertainty]

@@ -24,8 +24,6 @@ The module opens no file.
 
 from pathlib import Path
 
-from maeseg.utils.atomic_io import UNFINISHED
-
 CONFIG = "config.yaml"
 FACTS = "run.json"
 EPOCHS = "metrics.csv"
@@ -49,16 +47,27 @@ REPORT = "report.html"
 EVALUATION = "evaluation"
 """Prefix of the files that ``maeseg evaluate`` writes."""
 
-_WRITTEN_BY_MAESEG = (
-    CONFIG, FACTS, EPOCHS, FIGURES, VALIDATION, CALIBRATION, CONFUSION, CHECKPOINTS, NONFINITE, EXAMPLES, TENSORBOARD,
-    IMAGES, SKIPPED, RESULTS, RUNS, CONTRASTS, REPORT, f"{EVALUATION}-*.json",
+_FILES = (
+    CONFIG, FACTS, EPOCHS, FIGURES, VALIDATION, CALIBRATION, CONFUSION, NONFINITE, IMAGES, SKIPPED, RESULTS, REPORT,
+    f"{EVALUATION}-*.json",
 )  # fmt: skip
+_FILES_IN: dict[str, tuple[str, ...]] = {
+    CHECKPOINTS: (LAST, PREVIOUS, BEST),
+    EXAMPLES: ("[0-9][0-9]_*.png", "legend.png"),
+    TENSORBOARD: ("events.out.tfevents.*",),
+    CONTRASTS: (CONTRAST_LIST, "*-against-*_*.png"),
+}
 
 
-def is_written_by_maeseg(path: Path) -> bool:
-    """Test by name for a file or folder of a run; a folder that has a foreign one is never deleted."""
-    name = Path(path.name.removesuffix(UNFINISHED))
-    return any(map(name.match, _WRITTEN_BY_MAESEG))
+def is_written_by_maeseg(file: Path) -> bool:
+    """Test by name for a file of a run.
+
+    Args:
+        file: Path relative to the run folder.
+    """
+    folder = file.parent.as_posix()
+    names = _FILES if folder == "." else _FILES_IN.get(folder, ())
+    return any(map(Path(file.name).match, names))
 
 
 def has_run(folder: Path) -> bool:

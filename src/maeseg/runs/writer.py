@@ -3,13 +3,11 @@
 Of several processes that train together only the first one writes.
 """
 
-import errno
 import json
 import logging
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from maeseg.errors import UserError, reason
+from maeseg.errors import UserError
 from maeseg.runs.checkpoint_files import check_folder_name, is_intact
 from maeseg.runs.inputs import NONE, Inputs, find_changes, refuse_changes, with_change
 from maeseg.runs.layout import (
@@ -29,16 +27,21 @@ from maeseg.runs.layout import (
     FIGURES,
     LAST,
     PREVIOUS,
-    has_run,
-    is_written_by_maeseg,
 )
-from maeseg.runs.output_folder import check_out
+from maeseg.runs.output_folder import (
+    check_out,
+    explain_write_errors,
+    refuse_foreign_files,
+    remove_unfinished,
+    remove_written,
+)
 from maeseg.runs.provenance import provenance, repeats, warn_of_other_machine
 from maeseg.runs.reader import read_facts, read_options
 from maeseg.runs.working_folder import PATHS, WORKING_FOLDER, is_path
-from maeseg.utils.atomic_io import WriteError, write_json, write_text, writing_to
+from maeseg.utils.atomic_io import write_json, write_text, writing_to
 from maeseg.utils.distributed import first_process
 from maeseg.utils.plain_values import number, text, word
+from maeseg.utils.written_files import begin_manifest
 
 log = logging.getLogger(__name__)
 
@@ -163,39 +166,18 @@ def begin_run(
         return _resume(found)
 
 
-@contextmanager
-def explain_write_errors(out: Path) -> Iterator[None]:
-    """Turn a failure to write, such as a full disk, into one line that names the run folder.
-
-    Failures to read pass unchanged: they are no WriteError.
-
-    Args:
-        out: The run folder.
-
-    Raises:
-        UserError: A WriteError was raised in the block.
-    """
-    try:
-        yield
-    except WriteError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise UserError(
-            f"--out {out} cannot be written ({reason(error)}): "
-            f"{'make room' if full else 'put that right'} and go on with --resume, or give another folder"
-        ) from error
-
-
 def _find_run(verb: str, out: Path, options: Mapping[str, Any], may_differ: MayDiffer, inputs: Inputs) -> Run | None:
     """Run to resume; None if there is none, or if it is to be replaced."""
     there = check_out(out, resume=options["resume"], overwrite=options["overwrite"])
     if not there or (options["resume"] and there == {CONFIG}):  # nothing, or killed before run.json was written
         return None
-    facts = read_facts(out)
-    if facts.get("verb") != verb:
-        raise UserError(f"--out {out} holds a {facts.get('verb')} run, not a {verb}: give another folder")
     if options["overwrite"]:
-        _refuse_foreign_files(out)
+        refuse_foreign_files(out)
+        if _is_readable(out):
+            _refuse_other_command(verb, out)
         return None
+    _refuse_other_command(verb, out)
+    facts = read_facts(out)
     seconds, status = _check_facts(out, facts)
     lengthened = _compare_options(out, options, may_differ)
     return Run(
@@ -205,6 +187,21 @@ def _find_run(verb: str, out: Path, options: Mapping[str, Any], may_differ: MayD
     )  # fmt: skip
 
 
+def _is_readable(out: Path) -> bool:
+    """False for a run that is damaged or half deleted."""
+    try:
+        read_facts(out)
+    except UserError:
+        return False
+    return True
+
+
+def _refuse_other_command(verb: str, out: Path) -> None:
+    before = read_facts(out).get("verb")
+    if before != verb:
+        raise UserError(f"--out {out} holds a {before} run, not a {verb}: give another folder")
+
+
 def _check_facts(out: Path, facts: Mapping[str, Any]) -> tuple[float, str]:
     """Seconds and status of the run to resume; what else run.json must have is checked too."""
     try:
@@ -212,12 +209,6 @@ def _check_facts(out: Path, facts: Mapping[str, Any]) -> tuple[float, str]:
         return number(facts, "seconds"), word(facts, "status", ("running", "finished"))
     except ValueError as error:
         raise UserError(f"{out / FACTS}: {error}: restore it, or start again with --overwrite") from error
-
-
-def _refuse_foreign_files(out: Path) -> None:
-    foreign = [each.name for each in out.iterdir() if not is_written_by_maeseg(each)]
-    if foreign:
-        raise UserError(f"--out {out} holds {foreign[0]!r}, which is not maeseg's: move it away or give another")
 
 
 def _compare_options(out: Path, options: Mapping[str, Any], may_differ: MayDiffer) -> bool:
@@ -244,9 +235,12 @@ def _differ(name: str, before: Any, now: Any) -> bool:
 def _start(verb: str, out: Path, options: Mapping[str, Any], inputs: Inputs) -> Run:
     """A new run, in place of one that is to be replaced."""
     with writing_to(out):
-        if options["overwrite"] and has_run(out):
-            shutil.rmtree(out)
         out.mkdir(parents=True, exist_ok=True)
+        if options["overwrite"]:
+            remove_written(out)
+        else:
+            begin_manifest(out)
+            remove_unfinished(out)
     run = Run(out, options, inputs)
     _note_beginning(run, verb)
     _write_config(run)
@@ -256,6 +250,7 @@ def _start(verb: str, out: Path, options: Mapping[str, Any], inputs: Inputs) -> 
 
 def _resume(run: Run) -> Run:
     """A run that goes on, or is finished already."""
+    remove_unfinished(run.path)
     _note_beginning(run, str(run.before["verb"]))
     if not run.complete:
         warn_of_other_machine(run.path, run.before, run.facts)

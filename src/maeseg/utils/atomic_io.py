@@ -4,6 +4,7 @@ A failure to write is a ``WriteError``, so that a caller can tell it from a fail
 """
 
 import csv
+import errno
 import io
 import json
 import os
@@ -14,8 +15,10 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-UNFINISHED = ".tmp"
-"""Suffix of a file during a write; a leftover one is incomplete and may be deleted."""
+from maeseg.utils.written_files import claim, unfinished_name
+
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of file systems, such as some of networks, that synchronize files but not folders."""
 
 
 class WriteError(OSError):
@@ -46,6 +49,7 @@ def atomic_write(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
 
     The file is written under a temporary name in the same folder, synchronized to disk, and renamed; then the folder is
     synchronized, so that the rename survives a power failure. If the write fails, the previous file is unchanged.
+    The temporary name is unique, so that two writers of one file do not mix their contents: the later one replaces it.
     The block only writes: any OSError in it counts as a failure to write.
 
     Args:
@@ -55,10 +59,10 @@ def atomic_write(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
     Raises:
         WriteError: The file cannot be written.
     """
-    unfinished = path.with_name(path.name + UNFINISHED)
+    unfinished = path.with_name(unfinished_name(path.name))
     with writing_to(path):
+        claim(path)
         try:
-            unfinished.unlink(missing_ok=True)  # in an untrusted folder it may be a link to another file
             with unfinished.open("xb") as file:
                 yield file
                 file.flush()
@@ -109,5 +113,8 @@ def _synchronize(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(handle)
