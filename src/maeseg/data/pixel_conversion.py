@@ -133,8 +133,8 @@ def _refuse_not_finite(stored: StoredImage, name: str) -> None:
         odd_HWC &= ~missing_HWC
     if odd_HWC.any():
         raise DataError(
-            f"{name} holds {odd_HWC.sum()} values that are not finite or beyond {HUGE:g}: replace them; or if they mean "
-            "nodata, save it as a TIFF with a nodata tag (gdal_edit.py -a_nodata nan FILE)"
+            f"{name} holds {odd_HWC.sum()} values that are not finite or beyond {HUGE:g}: replace them; or if they "
+            "mean nodata, save it as a TIFF with a nodata tag (gdal_edit.py -a_nodata nan FILE)"
         )
 
 
