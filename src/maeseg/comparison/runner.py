@@ -23,7 +23,7 @@ from maeseg.comparison.reader import read_interim_counts, teachers_left_out, tra
 from maeseg.comparison.results import RESULT_COLUMNS, ResultRow, append_result, read_results
 from maeseg.comparison.wording import plan_sentence
 from maeseg.config import CompareConfig
-from maeseg.data.bad_images import refuse_one_class
+from maeseg.data.bad_images import refuse_labels
 from maeseg.data.data_option import describe_options
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import label_subset
@@ -124,7 +124,7 @@ def choose_shared(config: CompareConfig, starts: Sequence[Start], source: Source
     )
     for start in starts:
         check_held_out(start, chosen)
-    refuse_one_class(chosen.source, chosen.split.train)
+    refuse_labels(chosen.source, chosen.split, config.border)
     return chosen
 
 

@@ -140,6 +140,13 @@ def refuse_uncounted(source: Source, indices: Sequence[int], border: BorderRule,
         )
 
 
+def refuse_labels(source: Source, split: Split, border: BorderRule) -> None:
+    """Raise a UserError if the labels of a split cannot be trained on, or no pixel of its held-out labels counts."""
+    refuse_one_class(source, split.train)
+    refuse_uncounted(source, split.val, border, "validation")
+    refuse_uncounted(source, split.test, border, "test")
+
+
 def warn_of_one_class(source: Source, indices: Sequence[int]) -> None:
     """Warn if the selected labels contain background only, or foreground only."""
     found = _classes_in(source, indices)

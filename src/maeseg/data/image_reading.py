@@ -84,7 +84,8 @@ def read_pixels(file: Path | bytes, name: str, channels: int, most: int = MAX_PI
         (C, H, W): uint8; or float32, 0..1 for 16 bits, otherwise the values in the file.
 
     Raises:
-        DataError: The file is damaged, too large, has another number of channels, or values that are not finite.
+        DataError: The file is damaged, too large, has another number of channels, or values that are not finite or
+            beyond 1e30.
     """
     with naming(name):
         decoded = decode(file, name, channels, most)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from maeseg.data.image_files import DataError
-from maeseg.data.stored_image import RGB, StoredImage, Values
+from maeseg.data.stored_image import HUGE, RGB, StoredImage, Values
 
 FULL = 65535
 """Largest 16-bit value."""
@@ -70,7 +70,7 @@ def as_values(stored: StoredImage, name: str, channels: int, largest: int) -> Te
         (C, H, W): uint8, or float32.
 
     Raises:
-        DataError: The number of channels differs, or a value is not finite.
+        DataError: The number of channels differs, or a value is not finite or beyond any measurement.
     """
     refuse_as_values(stored, name, channels)
     values_HWC = stored.values_HWC
@@ -127,15 +127,14 @@ def _refuse_empty(stored: StoredImage, name: str) -> None:
 
 
 def _refuse_not_finite(stored: StoredImage, name: str) -> None:
-    with np.errstate(over="ignore"):  # doubles beyond the range of floats become infinite
-        odd_HWC = ~np.isfinite(stored.values_HWC.astype(np.float32, copy=False))
+    odd_HWC = ~(np.abs(stored.values_HWC) <= HUGE)  # also where NaN
     missing_HWC = stored.missing_HWC(stored.channels)
     if missing_HWC is not None:
         odd_HWC &= ~missing_HWC
     if odd_HWC.any():
         raise DataError(
-            f"{name} holds {odd_HWC.sum()} values that are not finite: replace them; or if they mean nodata, save it "
-            "as a TIFF with a nodata tag (gdal_edit.py -a_nodata nan FILE)"
+            f"{name} holds {odd_HWC.sum()} values that are not finite or beyond {HUGE:g}: replace them; or if they "
+            "mean nodata, save it as a TIFF with a nodata tag (gdal_edit.py -a_nodata nan FILE)"
         )
 
 

@@ -20,7 +20,9 @@ RGB = 3
 Colors = Literal["gray", "rgb", "cmyk", "bands", "other"]
 """Meaning of the first channels: gray (1), RGB (3), CMYK (4), spectral bands, or an unknown color space."""
 
-_HUGE = 1e30  # beyond any measurement
+HUGE = 1e30
+"""Absolute value beyond any measurement; of a network it makes predictions that are not finite or mean nothing."""
+
 _ORIENTATION = 0x0112  # the EXIF tag
 _TRANSPOSED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -79,7 +81,7 @@ def _equals(values: Values, nodata: float) -> NDArray[np.bool_]:
         found = values == values.dtype.type(int(nodata)) if possible else np.zeros(values.shape, np.bool_)
     elif math.isnan(nodata):
         found = np.isnan(values)
-    elif abs(nodata) > _HUGE:  # files often round it to six digits
+    elif abs(nodata) > HUGE:  # files often round it to six digits
         found = np.isclose(values.astype(np.float64), nodata, rtol=1e-5, atol=0)
     else:
         found = values == values.dtype.type(nodata)

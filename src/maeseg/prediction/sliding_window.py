@@ -131,8 +131,9 @@ class Tiling:
                 last = min(first + _ROWS, done, image_height - y)
                 blended_KHW = sums_KHW[:, first:last] / (weight_H[y + first : y + last, None] * weight_W)
                 yield blended_KHW[..., :image_width].clamp_(max=1)
-            sums_KHW[:, : height - done] = sums_KHW[:, done:].clone()  # in place: of many classes it is large
-            sums_KHW[:, height - done :] = 0
+            for sums_HW in sums_KHW:  # in place, map by map: of many classes a copy is large
+                sums_HW[: height - done] = sums_HW[done:].clone()
+                sums_HW[height - done :] = 0
 
 
 def _starts(length: int, tile: int, overlap: float) -> list[int]:

@@ -27,7 +27,7 @@ from maeseg.prediction.geotiff import Georeference, encode_geotiff
 from maeseg.types import BORDER
 from maeseg.utils.atomic_io import write_bytes, write_png, writing_to
 
-_BAND_PIXELS = 2**18  # drawn at a time: drawing takes some 90 bytes for each
+_BAND_PIXELS = 2**17  # drawn at a time: drawing takes some 90 bytes for each
 
 
 class Prediction:
@@ -133,14 +133,18 @@ class PredictionWriter:
             WriteError: A file cannot be written.
         """
         classes, classes_HW = self.classes, prediction.classes_HW
-        for each, map_HW in zip(classes.names, prediction.kept(), strict=False):
-            where = name if classes.maps == 1 else name.with_suffix("") / f"{each}.png"
-            self._write_map("probabilities", where, map_HW, georeference)
+        self._write_probabilities(name, prediction, georeference)
         if self.overlays:
             drawn = overlay(picture(), torch.from_numpy(classes_HW), classes.colors)
             # a photograph's file is hardly larger so, and takes a third of the time
             write_png(self._file("overlays", name, ".png"), drawn, compress_level=1)
         self._write_map("labels", name, as_label(classes_HW, classes), georeference, label_colors(classes))
+
+    def _write_probabilities(self, name: Path, prediction: Prediction, georeference: Georeference | None) -> None:
+        """Write the maps that were kept; a function of its own, so that the last is freed before the overlay."""
+        for each, map_HW in zip(self.classes.names, prediction.kept(), strict=False):
+            where = name if self.classes.maps == 1 else name.with_suffix("") / f"{each}.png"
+            self._write_map("probabilities", where, map_HW, georeference)
 
     def _write_map(
         self, kind: str, name: Path, values_HW: NDArray[np.uint8], georeference: Georeference | None,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from maeseg.config import FinetuneConfig
-from maeseg.data.bad_images import refuse_one_class, refuse_uncounted, warn_of_one_class
+from maeseg.data.bad_images import refuse_labels, warn_of_one_class
 from maeseg.data.crops import describe_crops
 from maeseg.data.data_option import describe as describe_data
 from maeseg.data.data_option import describe_options, describe_unlabeled, is_rest, unlabeled_names
@@ -153,9 +153,7 @@ def choose_labeled(config: FinetuneConfig, setup: Setup) -> Images:
         source, config.out, val=config.val, test=config.test, on_bad_image=config.on_bad_image, resume=config.resume
     )
     inherited = [row for start in setup.starts for row in check_held_out(start, chosen)]
-    refuse_one_class(chosen.source, chosen.split.train)
-    refuse_uncounted(chosen.source, chosen.split.val, config.border, "validation")
-    refuse_uncounted(chosen.source, chosen.split.test, config.border, "test")
+    refuse_labels(chosen.source, chosen.split, config.border)
     train = chosen.choose_labels(config.labels, config.seed)
     warn_of_one_class(chosen.source, train)
     return Images(chosen, train, inherited, choose_unlabeled(config, chosen, train))
