@@ -77,8 +77,9 @@ def run_comparison(config: CompareConfig) -> list[ResultRow]:
     """
     fabric = open_fabric(config.accelerator, config.devices, config.precision)
     inits = name_inits(config.inits)
-    weighted = [init for init in inits if init.weights]
-    setup = settle(config, [read_start(str(init.weights), init.transfer) for init in weighted])
+    weighted = {init.name: (init.weights, init.transfer) for init in inits if init.weights}
+    origins = list(dict.fromkeys(weighted.values()))  # with and without unlabeled images they are the same
+    setup = settle(config, [read_start(*origin) for origin in origins])
     source = open_labeled(config, setup.starts)
     check_network(config, setup, source)
     images = choose_shared(config, setup.starts, source)
@@ -87,8 +88,8 @@ def run_comparison(config: CompareConfig) -> list[ResultRow]:
     config = replace(config, **setup.options(images.source))
     join(fabric)  # from here on the first of several processes writes
     weights = {
-        f"{INIT}{init.name}": weights_input(init.weights, start, "inits")
-        for init, start in zip(weighted, setup.starts, strict=True)
+        f"{INIT}{name}": weights_input(origin[0], setup.starts[origins.index(origin)], "inits")
+        for name, origin in weighted.items()
     }
     run = open_run(config, plan, images, unlabeled, weights)
     for order, cell in enumerate(plan.cells, start=1):

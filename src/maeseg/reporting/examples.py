@@ -95,9 +95,10 @@ def overview_grid(runs: Mapping[str, Examples], classes: Classes = BINARY) -> Pi
     return PictureGrid(["image", "truth", *complete], rows) if rows else None
 
 
-def _shared(runs: Mapping[str, Examples]) -> tuple[dict[str, Mapping[str, Mapping[str, Path]]], list[str]]:
+def _shared(runs: Mapping[str, Examples]) -> tuple[dict[str, Examples], list[str]]:
     """Complete examples of each run, and the numbers of those that all runs have."""
-    complete = {name: _complete(examples, ("image", "label", "prediction")) for name, examples in runs.items()}
+    kinds = ("image", "label", "prediction")
+    complete: dict[str, Examples] = {name: _complete(examples, kinds) for name, examples in runs.items()}
     return complete, sorted(set.intersection(*(set(examples) for examples in complete.values()))) if runs else []
 
 
