@@ -10,7 +10,6 @@ import pytest
 from helpers.fake_runs import fake_finetune
 from helpers.tiny_runs import files_in, maeseg
 from maeseg.commands.registry import COMMANDS
-from maeseg.utils import atomic_io
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="other systems have no SIGTERM")
 
@@ -55,7 +54,7 @@ def forgiving(*, run: str) -> None:
 def test_no_signal_is_lost(
     command: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(COMMANDS, "report", command)  # type: ignore[arg-type]
+    monkeypatch.setitem(COMMANDS, "report", command)
     began = time.monotonic()
     assert maeseg("report", "--run", "x") == 143
     assert time.monotonic() - began < 50
@@ -68,7 +67,7 @@ def test_a_report_that_is_ended_while_it_is_written(
     run = fake_finetune(tmp_path / "run")
     (run / "report.html").write_text("the one before")
     before = files_in(run)
-    monkeypatch.setattr(atomic_io.os, "fsync", terminate)
+    monkeypatch.setattr(os, "fsync", terminate)
     assert maeseg("report", "--run", run) == 143
     assert capsys.readouterr().err == "maeseg: stopped\n"
     assert files_in(run) == before and (run / "report.html").read_text() == "the one before"

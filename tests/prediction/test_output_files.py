@@ -7,7 +7,7 @@ import pytest
 from helpers.owners import owner
 from helpers.tiny_runs import files_in
 from maeseg.errors import UserError
-from maeseg.prediction.output_files import check_new_file, new_file, open_output
+from maeseg.prediction.output_files import check_new_file, open_output
 from maeseg.utils.atomic_io import write_text
 from maeseg.utils.written_files import begin_manifest
 
@@ -15,7 +15,8 @@ from maeseg.utils.written_files import begin_manifest
 def predict(out: Path, *names: str, overwrite: bool = False, images: Path = Path("elsewhere")) -> None:
     with open_output(out, overwrite, [("--images", images)]) as target:
         for name in names:
-            new_file(target / name).write_text("predicted")
+            (target / name).parent.mkdir(exist_ok=True)
+            write_text(target / name, "predicted")
 
 
 def test_a_second_call_replaces_the_files_of_the_first(tmp_path: Path) -> None:

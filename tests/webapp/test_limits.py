@@ -18,7 +18,9 @@ pytest.importorskip("uvicorn", reason="the page needs maeseg[app]")
 testclient = pytest.importorskip("starlette.testclient", reason="the page needs maeseg[app]")
 
 from maeseg.webapp import connections, site, upload  # noqa: E402
+from maeseg.webapp.runs import find_runs  # noqa: E402
 from maeseg.webapp.server import _AT_ONCE, listen, make_server  # noqa: E402
+from maeseg.webapp.threads import in_thread  # noqa: E402
 
 DEADLINE = 60  # seconds, for a busy machine
 
@@ -82,7 +84,7 @@ def test_a_half_sent_body_releases_its_place(root: Path, monkeypatch: pytest.Mon
 
 
 async def _first_run(self: site.Site, request: object, able_to: str | None = None) -> Any:
-    return site.find_runs(self._root)[0]
+    return find_runs(self._root)[0]
 
 
 @pytest.mark.parametrize("kind", ["image", "label"])
@@ -117,7 +119,7 @@ def test_a_timeout_of_the_function_itself_is_its_own_error() -> None:
         raise TimeoutError("mine")
 
     with pytest.raises(TimeoutError, match="mine"):
-        asyncio.run(site.in_thread(DEADLINE, fail))
+        asyncio.run(in_thread(DEADLINE, fail))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")

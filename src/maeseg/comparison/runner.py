@@ -237,7 +237,9 @@ def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str) -> No
 def append_row(run: Run, cell: Cell, plan: Plan, epochs: int) -> None:
     """Append the figures of a finished run to results.csv."""
     figures, facts = read_finished(run.path / cell.folder)
-    measured = {name: math.nan if value is None else value for name, value in figures.items() if name in RESULT_COLUMNS}
+    measured: dict[str, Any] = {
+        name: math.nan if value is None else value for name, value in figures.items() if name in RESULT_COLUMNS
+    }
     if None in figures.values():
         log.warning("%s has no figures, as no pixel of its labels counts: it enters no mean", cell.folder)
     try:

@@ -79,7 +79,8 @@ class FeatureTarget(nn.Module):
         predicted_BDYX = self.predictor(torch.cat(pooled, dim=1)).float()
         error_BYX = (predicted_BDYX - target_BDYX).square().mean(dim=1)
         masked_BYX = ~visible_BYX
-        return (error_BYX * masked_BYX).sum() / masked_BYX.sum().clamp(min=1)
+        loss: Tensor = (error_BYX * masked_BYX).sum() / masked_BYX.sum().clamp(min=1)
+        return loss
 
     def resume_state(self) -> dict[str, Any]:
         """State that a resumed run needs: the predictor, and the encoder if it changes."""

@@ -162,8 +162,8 @@ def settle(config: PretrainConfig) -> Masking:
     patch = choose_patch_size(config.patch_size, size, stride)
     check_patch_size(patch, stride)
     check_image_size(size, patch)
-    starts = tuple(start.resolved(encoder) for start in starts)
-    masking = Masking(starts, read_teacher(config.target, encoder), encoder, decoder_channels, size, patch)
+    resolved = tuple(start.resolved(encoder) for start in starts)
+    masking = Masking(resolved, read_teacher(config.target, encoder), encoder, decoder_channels, size, patch)
     check_mask_ratio(config.mask_ratio, masking.grid)
     return masking
 
