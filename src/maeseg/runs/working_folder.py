@@ -83,6 +83,12 @@ def is_path(value: object) -> bool:
     return value.removesuffix(UNLABELED) not in _WORDS and not is_named(value)
 
 
+def may_be_same(before: object, now: object) -> bool:
+    """Test two values of one of ``PATHS`` for paths that may lead to the same content."""
+    with_rest = [isinstance(value, str) and REST in value.split(",") for value in (before, now)]
+    return is_path(before) and is_path(now) and with_rest[0] == with_rest[1]
+
+
 def _located(value: Any, before: Any, facts: Mapping[str, Any]) -> Any:
     """An option's value with its paths resolved; None if there is none, or if it is not that of the run."""
     if isinstance(value, list):
