@@ -69,11 +69,12 @@ def overview_table(comparison: Comparison) -> Table:
                 NOTHING if init == baseline else _difference(paired_difference(comparison, init, baseline, count)),
                 _labels(saved.get((init, count))),
                 _time(times[init, count]),
-                _pretraining(comparison, init),
+                *_pretraining(comparison, init),
             ]
             for init in present
         ]
-    head = ["labels", "start", "IoU", f"difference to {baseline}", f"labels from {baseline}", "a run", "pre-training"]
+    head = ["labels", "start", "IoU", f"difference to {baseline}", f"labels from {baseline}", "a run"]
+    head += ["pre-training"] if comparison.pretrainings else []
     counts = sorted({means[group].n for group in means})
     seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
     return Table(
@@ -107,6 +108,7 @@ def _time(time: RunTime) -> Cell:
     return Cell(duration(time.seconds), "" if math.isnan(time.factor) else f"{time.factor:.1f} times")
 
 
-def _pretraining(comparison: Comparison, init: str) -> str:
-    found = comparison.pretrainings.get(init)
-    return duration(found.seconds) if found else NOTHING
+def _pretraining(comparison: Comparison, init: str) -> list[str]:
+    """Time of the pre-training; no cell where no init has one."""
+    found = comparison.pretrainings
+    return [duration(found[init].seconds) if init in found else NOTHING] if found else []
