@@ -374,15 +374,17 @@ class ComparisonOptions(Options):
 
     inits: list[str] = option(
         "Initializations: ``scratch``, pretrain runs (``RUN:encoder`` to transfer the encoder alone), files of an "
-        "encoder's weights, and ``timm`` for timm's published weights. The initial weights that other options refer to "
-        "are those of the first run among them."
+        "encoder's weights, and ``timm`` for timm's published weights. Each may end in ``+unlabeled``, as "
+        "``scratch+unlabeled`` and ``RUN:encoder+unlabeled``: its runs learn from unlabeled images too, which are "
+        "``rest`` unless ``unlabeled`` names others. The initial weights that other options refer to are those of the "
+        "first run among them."
     )
     labels: list[int | float] = option("Shares (floats) and numbers (integers) of labeled images.")
     seeds: int | list[int] = option("Number of seeds, or a list of one number per entry of ``labels``.", 3)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig(SegmentationOptions, ComparisonOptions, DataOptions):
+class CompareConfig(SegmentationOptions, UnlabeledOptions, ComparisonOptions, DataOptions):
     """Options of ``compare``."""
 
     epochs: int = 10

@@ -17,6 +17,9 @@ OWN_AVERAGE = "ema"
 TEACHER = "teacher:"
 """Prefix of a target of pre-training: pixels, and the features of the network with these weights."""
 
+UNLABELED = "+unlabeled"
+"""End of an initialization of a comparison whose runs learn from unlabeled images too."""
+
 Augmentation = Literal["vflip", "rotate"]
 """Optional augmentation of training images: vertical flip; rotation by 90, 180 or 270 degrees."""
 

@@ -30,6 +30,7 @@ SEGMENTATION_OPTIONS = [
     "encoder", "decoder_channels", "image_size", "classes", "border", "crop", "test", *TRAINING_OPTIONS,
     "steps_per_epoch", "schedule", "loss", "class_weights", *RUN_OPTIONS,
 ]  # fmt: skip
+UNLABELED_OPTIONS = ["unlabeled", "unlabeled_ratio", "unlabeled_weight", "confidence", "ema"]
 OPTIONS = {
     "check": ["data", "add", "classes", "channels", "write", "sheet", "overwrite"],
     "pretrain": [
@@ -37,8 +38,8 @@ OPTIONS = {
         "patch_size", "mask_ratio", "normalize_target", "target", "decoder_window", *TRAINING_OPTIONS, *RUN_OPTIONS,
     ],
     "finetune": [
-        "data", "out", "channels", "val", "weights", "seed", "transfer", "labels", "unlabeled", "unlabeled_ratio",
-        "unlabeled_weight", "confidence", "ema", *SEGMENTATION_OPTIONS,
+        "data", "out", "channels", "val", "weights", "seed", "transfer", "labels", *UNLABELED_OPTIONS,
+        *SEGMENTATION_OPTIONS,
     ],
     "evaluate": ["run", "data", "split", "border", "checkpoint", "out", "overwrite"],
     "predict": [
@@ -49,7 +50,9 @@ OPTIONS = {
     "reconstruct": ["run", "images", "out", "count", "mask_ratio", "seed", "overwrite"],
     "export": ["run", "format", "out", "images", "overwrite"],
     "app": ["runs", "port"],
-    "compare": ["data", "out", "channels", "val", "inits", "labels", "seeds", *SEGMENTATION_OPTIONS],
+    "compare": [
+        "data", "out", "channels", "val", "inits", "labels", "seeds", *UNLABELED_OPTIONS, *SEGMENTATION_OPTIONS,
+    ],
     "report": ["run"],
     "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "accept_changes", "overwrite"],
     "demo": ["out", "seed", "overwrite"],

@@ -131,3 +131,12 @@ class TestGap:
     def test_there_is_none_without_weights_from_outside(self) -> None:
         trained = {**self.TRAINED, "imagenet": Pretraining(60)}
         assert gaps_closed(Comparison(rows_of(self.SCORES), pretrainings=trained)) == []
+
+    def test_unlabeled_images_are_no_weights_from_outside(self) -> None:
+        scores = {
+            **self.SCORES,
+            ("scratch+unlabeled", 8): [0.7, 0.71, 0.72],
+            ("imagenet+unlabeled", 8): [0.8, 0.81, 0.82],
+        }
+        found = gaps_closed(Comparison(rows_of(scores), pretrainings=self.TRAINED))
+        assert [(gap.init, gap.yardstick) for gap in found] == [("here", "imagenet")]

@@ -3,12 +3,13 @@
 import math
 import re
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
 from helpers.comparisons import comparison_of, curves_comparison, rows_of
 from helpers.fake_runs import result_row
-from maeseg.comparison.label_efficiency import GapClosed, LabelsSaved
+from maeseg.comparison.label_efficiency import GapClosed, LabelsSaved, labels_saved
 from maeseg.comparison.reader import Comparison, Pretraining
 from maeseg.comparison.statistics import Estimate, paired_difference, seeds_half_width
 from maeseg.comparison.time_to_target import times_to_target
@@ -21,6 +22,7 @@ from maeseg.comparison.wording import (
     labels_saved_sentence,
     plan_sentence,
     resolution_sentences,
+    run_time_sentences,
     scope_sentence,
     time_sentence,
 )
@@ -226,3 +228,36 @@ class TestResolution:
         assert numbers(two) == ["2", "\u00b19.0", f"{std:.3f}", f"{seeds_half_width(2) * std:.3f}"]
         assert "no interval" in one
         assert resolution_sentences(comparison_of({("scratch", 8): [0.3, 0.31]})) == []
+
+
+class TestUnlabeled:
+    SCORES: ClassVar = {
+        ("scratch", 8): [0.3, 0.31], ("scratch+unlabeled", 8): [0.4, 0.41], ("a", 8): [0.2, 0.21],
+        ("a+unlabeled", 8): [0.5, 0.51],
+    }  # fmt: skip
+
+    def test_unlabeled_images_are_no_pre_training(self) -> None:
+        comparison = comparison_of({key: self.SCORES[key] for key in [("scratch", 8), ("scratch+unlabeled", 8)]})
+        sentences = [
+            *headlines(comparison), sentence_on(comparison, "scratch+unlabeled", 8),
+            *(labels_saved_sentence(each, comparison) for each in labels_saved(comparison)),
+        ]  # fmt: skip
+        assert len(sentences) == 3 and not any("pre-train" in each.lower() for each in sentences)
+        assert "unlabeled images to scratch helped" in sentences[0]
+
+    def test_the_headline_names_what_was_added_to_what(self) -> None:
+        found = headlines(comparison_of(self.SCORES))
+        assert any("unlabeled images to scratch and a helped" in each for each in found)
+        assert any("from a+unlabeled rather than scratch+unlabeled helped" in each for each in found)
+        assert any("from a hurt" in each for each in found)
+
+    def test_the_cost_of_a_pre_training_is_that_of_the_init_without_unlabeled_images(self) -> None:
+        pretraining = Pretraining(60.0)
+        comparison = replace(
+            comparison_of(self.SCORES), pretrainings={"a": pretraining, "a+unlabeled": pretraining}
+        )  # fmt: skip
+        assert len(cost_sentences(comparison)) == 1
+
+    def test_the_time_of_a_run_has_its_factor(self) -> None:
+        rows = [result_row("scratch", 8, seconds=100.0), result_row("scratch+unlabeled", 8, seconds=180.0)]
+        assert numbers(run_time_sentences(Comparison(rows))[0]) == ["8", "1", "40", "3", "0", "1.8"]

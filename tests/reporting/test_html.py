@@ -70,6 +70,8 @@ def compare_page(compare: Path) -> Page:
 class TestComparePage:
     def test_has_every_section_in_order(self, compare_page: Page) -> None:
         assert compare_page.headings == [
+            "The same images, 32 labels, seed 0",
+            "Differences in words",
             "Labels saved",
             "Results",
             "Difference: pretrained \u2212 scratch",
@@ -114,8 +116,9 @@ class TestComparePage:
         assert "Border pixels: ignore" in compare_page.text
 
     def test_shows_pictures_figures_and_provenance(self, compare_page: Page) -> None:
-        # 3 images and 4 contrasts for 2 label counts, as (image, truth, 2 x (prediction, errors)); 2 reconstructions
-        assert compare_page.tags.count("img") == (3 + 4) * 2 * 6 + 2 * 3
+        # on top 3 images as (image, truth, 2 predictions); for 2 label counts 3 images and 4 contrasts, as (image,
+        # truth, 2 x (prediction, errors)); 2 reconstructions
+        assert compare_page.tags.count("img") == 3 * 4 + (3 + 4) * 2 * 6 + 2 * 3
         # labels: means, differences, seeds; of each label count loss, accuracy and calibration; pre-training
         assert compare_page.tags.count("svg") == 3 + 2 * 3 + 1
         for text in ("torch 2.14.1", "0123abc", "1 h 12 min", "a processor", "seeds: 3", "1,234,567"):
@@ -195,7 +198,8 @@ class TestOtherPages:
             append_result(compare / "results.csv", replace(row, boundary_f1=math.nan))
         page = Page(write_report(compare))
         assert "nan" not in page.text
-        assert page.text.count("\u2013") == 4  # two means and their difference; the effect size, of one seed
+        # two means and their difference; the effect size, of one seed; three that the baseline's row has none of
+        assert page.text.count("\u2013") == 4 + 3
 
     def test_pretrain(self, tmp_path: Path) -> None:
         page = Page(write_report(fake_pretrain(tmp_path / "run")))

@@ -194,7 +194,7 @@ def test_the_report_is_shown_and_the_keyboard_is_enough(page: Any) -> None:
     assert page.find_element("id", "report").is_displayed() and not page.find_element("id", "segment").is_displayed()
     frame = page.find_element("css selector", "iframe")
     page.switch_to.frame(frame)
-    wait_for(page, lambda page: "Did pre-training pay?" in page.find_element("css selector", "body").text)
+    wait_for(page, lambda page: "Which start pays?" in page.find_element("css selector", "body").text)
     page.switch_to.default_content()
     assert page.execute_script("return arguments[0].contentDocument", frame) is None  # a sandbox: it is of no origin
     choice = page.find_element("id", "report-run")

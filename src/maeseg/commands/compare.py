@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from maeseg.commands.configured import configured
 from maeseg.commands.early import check_early
-from maeseg.comparison.plan import name_inits
+from maeseg.comparison.plan import name_inits, settle_unlabeled
 from maeseg.config import CompareConfig
 from maeseg.runs.ownership import owning
 from maeseg.runs.working_folder import locate
@@ -30,6 +30,7 @@ def compare(config: CompareConfig) -> "list[ResultRow]":
     """
     config = locate(config)
     with owning(Path(config.out)):
+        config = settle_unlabeled(config)
         check_early(config, [init.weights for init in name_inits(config.inits) if init.weights], config.classes)
         from maeseg.comparison.runner import run_comparison
 

@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from maeseg.comparison.results import SCRATCH, has_unlabeled, without_unlabeled
 from maeseg.config import CompareConfig, FinetuneConfig, PretrainConfig, UnlabeledOptions
-from maeseg.data.data_option import check_data, is_rest, unlabeled_names
+from maeseg.data.data_option import check_data, describe_unlabeled, is_rest, unlabeled_names
 from maeseg.errors import UserError
 from maeseg.runs.output_folder import check_out, refuse_inputs_inside
+from maeseg.types import UNLABELED
 from maeseg.utils.distributed import first_process
 from maeseg.weights.weights_option import TIMM, check_weights
 
@@ -50,20 +52,29 @@ def check_unlabeled(options: UnlabeledOptions) -> None:
     Raises:
         UserError: One is missing, or has no effect.
     """
+    if isinstance(options, CompareConfig):
+        used = any(map(has_unlabeled, options.inits))
+        _refuse_unused(options, used, f"an init with {UNLABELED}: add one to --inits, such as {SCRATCH}{UNLABELED}")
+    else:
+        used = options.unlabeled is not None
+        _refuse_unused(options, used, "--unlabeled: give unlabeled images, such as --unlabeled rest")
     for name in unlabeled_names(options.unlabeled):
         if not is_rest(name):
             check_data(name, "unlabeled")
-    if options.unlabeled is None:
-        for each in dataclasses.fields(UnlabeledOptions):
-            if (value := getattr(options, each.name)) != each.default:
-                raise UserError(
-                    f"--{each.name} {value} has no effect without --unlabeled: give unlabeled images, such as "
-                    "--unlabeled rest"
-                )
+
+
+def _refuse_unused(options: UnlabeledOptions, used: bool, instead: str) -> None:
+    for each in dataclasses.fields(UnlabeledOptions):
+        value = getattr(options, each.name)
+        if not used and value != each.default:
+            shown = describe_unlabeled(value) if each.name == "unlabeled" else value
+            raise UserError(f"--{each.name} {shown} has no effect without {instead}")
 
 
 def named_paths(option: str, value: Any) -> Iterator[tuple[str, Path]]:
-    """Paths that the value of an option may name, as in ``NAME:PATH`` and ``RUN:encoder``; most of them do not exist.
+    """Paths that the value of an option may name, as in ``NAME:PATH``, ``RUN:encoder+unlabeled`` and ``PATH,PATH``.
+
+    Most of them do not exist.
 
     Args:
         option: Name of the option, which is returned with each path.
@@ -71,6 +82,7 @@ def named_paths(option: str, value: Any) -> Iterator[tuple[str, Path]]:
     """
     for each in value if isinstance(value, list | tuple) else [value]:
         if isinstance(each, str | Path):
-            words = str(each)
-            parts = (words, words.partition(":")[2], words.rpartition(":")[0])
-            yield from ((f"--{option}", Path(part)) for part in parts if part)
+            for words in {str(each), *str(each).split(",")}:
+                plain = without_unlabeled(words)
+                parts = (words, plain, plain.partition(":")[2], plain.rpartition(":")[0])
+                yield from ((f"--{option}", Path(part)) for part in parts if part)

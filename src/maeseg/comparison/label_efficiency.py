@@ -19,6 +19,7 @@ from scipy import stats
 
 from maeseg.comparison.bootstrap import REPLICATES
 from maeseg.comparison.reader import Comparison, Figure
+from maeseg.comparison.results import has_unlabeled
 from maeseg.comparison.statistics import CONFIDENCE, paired_difference, summarize
 from maeseg.metrics.scores import Floats
 
@@ -159,7 +160,8 @@ def labels_saved(comparison: Comparison) -> list[LabelsSaved]:
 def gaps_closed(comparison: Comparison) -> list[GapClosed]:
     """Share of the gap to weights from elsewhere that each init trained here closes, where those weights helped.
 
-    Weights from elsewhere are an init that is neither the baseline nor a training run of maeseg. An init that was
+    Weights from elsewhere are an init, without unlabeled images, that is neither the baseline nor a training run of
+    maeseg. An init that was
     initialized from them is not measured against them.
     """
     draws, means = draw_means(comparison), summarize(comparison, "iou")
@@ -192,6 +194,7 @@ def _yardsticks(comparison: Comparison) -> list[tuple[str, str]]:
         for yardstick in inits
         for init in inits
         if yardstick not in comparison.pretrainings
+        and not has_unlabeled(yardstick)
         and init in comparison.pretrainings
         and yardstick not in comparison.ancestors(init)
     ]

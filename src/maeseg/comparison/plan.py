@@ -1,14 +1,16 @@
 """Plan of a comparison: every initialization with the same labels, seeds and steps."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from maeseg.comparison.results import SCRATCH
+from maeseg.comparison.results import SCRATCH, has_unlabeled, with_unlabeled, without_unlabeled
+from maeseg.config import CompareConfig, UnlabeledOptions, options_of
+from maeseg.data.data_option import REST
 from maeseg.errors import UserError
-from maeseg.types import Transfer
+from maeseg.types import UNLABELED, Transfer
 
 ENCODER_ONLY = ":encoder"
 """Suffix of an initialization of which the encoder alone is transferred."""
@@ -24,7 +26,7 @@ class Init:
 
     Args:
         name: ``scratch``, or the name of the weights' folder or file; ends in ``-encoder`` where that alone is
-            transferred.
+            transferred, and in ``+unlabeled`` with unlabeled images.
         weights: Value of ``finetune --weights``; None for scratch.
         transfer: Value of ``finetune --transfer``.
     """
@@ -32,6 +34,11 @@ class Init:
     name: str
     weights: str | None = None
     transfer: Transfer = "encoder+decoder"
+
+    @property
+    def unlabeled(self) -> bool:
+        """True if its runs learn from unlabeled images too."""
+        return has_unlabeled(self.name)
 
 
 @dataclass(frozen=True)
@@ -55,30 +62,63 @@ class Cell:
 
 
 def name_inits(inits: Sequence[str]) -> list[Init]:
-    """Name the initializations of ``--inits``: ``scratch``, or weights, with ``:encoder`` for the encoder alone.
+    """Name the initializations of ``--inits``: ``scratch`` or weights, with ``:encoder`` for the encoder alone.
+
+    Each may end in ``+unlabeled``: its runs learn from unlabeled images too.
 
     Raises:
-        UserError: There is none, or two have the same name.
+        UserError: There is none, two have the same name, or one has no name or one with another meaning.
     """
     if not inits:
         raise UserError("--inits is empty: give for example '[scratch, PRETRAIN_RUN]'")
     named = [name_init(each) for each in inits]
     for init in named:
-        if init.weights and init.name == SCRATCH:
-            raise UserError(f"--inits {init.weights} is called {SCRATCH!r}, which means random weights: rename it")
         if sum(init.name == other.name for other in named) > 1:
             raise UserError(f"--inits names {init.name!r} twice: give runs and files that have different names")
     return named
 
 
 def name_init(given: str) -> Init:
-    """Name one initialization by the last part of its path, without a file's suffix."""
+    """Name one initialization by the last part of its path, without a file's suffix.
+
+    Raises:
+        UserError: It has no name, or one with another meaning.
+    """
+    plain = without_unlabeled(given)
+    if plain != given:
+        init = _name_plain(plain)
+        return replace(init, name=with_unlabeled(init.name))
+    return _name_plain(given)
+
+
+def _name_plain(given: str) -> Init:
     if given == SCRATCH:
         return Init(SCRATCH)
     weights = given.removesuffix(ENCODER_ONLY)
     path = Path(weights).resolve()
     name = path.stem if path.is_file() else path.name
+    if not weights:
+        raise UserError("--inits has an entry without weights: give scratch, a run or a file of weights")
+    if name == SCRATCH:
+        raise UserError(f"--inits {weights} is called {SCRATCH!r}, which means random weights: rename it")
+    if has_unlabeled(name):
+        raise UserError(
+            f"--inits {given} has {UNLABELED} in its name, which stands for unlabeled images, once and at the end, as "
+            f"in RUN{ENCODER_ONLY}{UNLABELED}: give it so, or rename the run or file"
+        )
     return Init(name, weights) if weights == given else Init(f"{name}-encoder", weights, "encoder")
+
+
+def settle_unlabeled(config: CompareConfig) -> CompareConfig:
+    """Settle the unlabeled images of a comparison: ``rest`` where an init needs some and none are given."""
+    needed = any(init.unlabeled for init in name_inits(config.inits))
+    return replace(config, unlabeled=REST) if needed and config.unlabeled is None else config
+
+
+def unlabeled_options(config: CompareConfig, init: Init) -> dict[str, Any]:
+    """Options of an init's runs on unlabeled images: those of the comparison, or the defaults for labels alone."""
+    source = config if init.unlabeled else UnlabeledOptions()
+    return {name: getattr(source, name) for name in options_of(UnlabeledOptions)}
 
 
 def seeds_for(labels: Sequence[int | float], seeds: int | Sequence[int]) -> list[int]:
@@ -135,6 +175,12 @@ def refuse_fewer(before: Sequence[Cell], now: Sequence[Cell]) -> None:
                 f"--resume: this comparison has labels {cell.labels}, seed {cell.seed} from {init}: give all of its "
                 "--inits, --labels and --seeds, and more if you like, or another --out"
             )
+
+
+def may_grow(before: Sequence[Cell]) -> tuple[str, ...]:
+    """Options that may differ when a comparison is resumed; those on unlabeled images until an init has some."""
+    settled = any(cell.init.unlabeled for cell in before)
+    return GROWS if settled else (*GROWS, *options_of(UnlabeledOptions))
 
 
 def adds_seeds(before: Sequence[Cell], now: Sequence[Cell]) -> bool:

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from maeseg.comparison.bootstrap import resample_images
-from maeseg.comparison.results import SCRATCH, ResultRow, read_results
+from maeseg.comparison.results import (
+    SCRATCH,
+    ResultRow,
+    has_unlabeled,
+    read_results,
+    with_unlabeled,
+    without_unlabeled,
+)
 from maeseg.metrics.scores import Floats, ImageScores
 from maeseg.runs.layout import RESULTS, has_run, run_of
 from maeseg.runs.reader import Curves, open_run, own_file, read_curves
@@ -25,7 +32,8 @@ class Pretraining:
 
     Attributes:
         seconds: Wall time of that run and of the runs whose weights it was initialized from.
-        started_from: Name of the init of the same comparison whose weights it was initialized from, if any.
+        started_from: Name of the init of the same comparison whose weights it was initialized from, if any; that of
+            the init without unlabeled images, which the comparison may lack.
         teachers: Weights of the networks whose features it learned from, as ``--target`` named them.
     """
 
@@ -72,12 +80,14 @@ class Comparison:
 
     @cached_property
     def inits(self) -> list[str]:
-        """Inits in the order they appear, scratch first."""
-        return sorted(dict.fromkeys(row.init for row in self.rows), key=lambda name: name != SCRATCH)
+        """Inits in the order they appear, the baseline first."""
+        names = list(dict.fromkeys(row.init for row in self.rows))
+        first = min(names, key=lambda name: (name != SCRATCH, has_unlabeled(name)), default=None)
+        return sorted(names, key=lambda name: name != first)
 
     @property
     def baseline(self) -> str | None:
-        """Reference of the other inits: scratch, or the first init where nothing was trained from scratch."""
+        """Reference of the other inits: scratch, or the first one, rather one without unlabeled images."""
         return self.inits[0] if self.inits else None
 
     @cached_property
@@ -87,13 +97,23 @@ class Comparison:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Pairs (init, reference): each init against the baseline, and against the init it was initialized from."""
+        """Pairs (init, reference), the baseline as reference first.
+
+        Each init is compared with the baseline, and with the init that it was initialized from; one with unlabeled
+        images also with the same init without them, and with the baseline that has them.
+        """
         pairs = [(init, self.inits[0]) for init in self.inits[1:]]
-        for init, pretraining in self.pretrainings.items():
-            pair = (init, pretraining.started_from)
-            if init in self.inits and pretraining.started_from in self.inits and pair not in pairs:
-                pairs.append((init, str(pretraining.started_from)))
-        return pairs
+        more = [(init, reference) for init in self.inits for reference in self._references(init)]
+        return list(dict.fromkeys([*pairs, *((init, each) for init, each in more if each in self.inits)]))
+
+    def _references(self, init: str) -> list[str]:
+        """Inits that an init differs from in one thing: its unlabeled images, or its weights."""
+        pretraining = self.pretrainings.get(init)
+        started_from = [pretraining.started_from] if pretraining and pretraining.started_from else []
+        if not has_unlabeled(init):
+            return started_from
+        others = [with_unlabeled(each) for each in (self.inits[0], *started_from)]
+        return [without_unlabeled(init), *(each for each in others if each != init)]
 
     def ancestors(self, init: str) -> list[str]:
         """Inits that an init was initialized from, directly or not, the nearest first."""
@@ -184,7 +204,8 @@ def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, An
         runs learned from.
     """
     origins = {name: Path(weights).resolve() for name, weights in inits.items() if weights}
-    names = {origin: name for name, origin in reversed(origins.items())}  # the first, where two share their weights
+    # the first, where two share their weights; those with unlabeled images share them with those without
+    names = {origin: without_unlabeled(name) for name, origin in reversed(origins.items())}
     traced: dict[str, dict[str, Any]] = {}
     for name, weights in origins.items():
         started_from, seconds, teachers = None, 0.0, []

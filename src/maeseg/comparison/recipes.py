@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from maeseg.comparison.plan import ENCODER_ONLY
+from maeseg.comparison.results import without_unlabeled
 from maeseg.config import CONFIGS
 from maeseg.errors import UserError, in_one_line, nearest
 from maeseg.models.unet import (
@@ -176,7 +177,7 @@ def _written(value: Any, written: Mapping[str, str]) -> Any:
         return [_written(each, written) for each in value]
     if not isinstance(value, str):
         return value
-    name = value.removesuffix(ENCODER_ONLY)
+    name = without_unlabeled(value).removesuffix(ENCODER_ONLY)
     return written[name] + value.removeprefix(name) if name in written else value
 
 

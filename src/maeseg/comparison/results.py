@@ -9,9 +9,25 @@ from typing import Any
 from maeseg.errors import UserError
 from maeseg.runs.layout import RESULTS
 from maeseg.runs.tables import read_table, write_table
+from maeseg.types import UNLABELED
 
 SCRATCH = "scratch"
 """Init of random weights: the baseline, where a comparison has it."""
+
+
+def without_unlabeled(init: str) -> str:
+    """Name of the init with the same weights whose runs learn from labels alone."""
+    return init.removesuffix(UNLABELED)
+
+
+def with_unlabeled(init: str) -> str:
+    """Name of the init with the same weights whose runs learn from unlabeled images too."""
+    return without_unlabeled(init) + UNLABELED
+
+
+def has_unlabeled(init: str) -> bool:
+    """True for the name of an init whose runs learn from unlabeled images too."""
+    return init.endswith(UNLABELED)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,15 @@ import torch
 
 from maeseg.comparison.contrast_pictures import write_contrasts
 from maeseg.comparison.plan import (
-    GROWS,
     Cell,
     Init,
     adds_seeds,
+    may_grow,
     name_inits,
     plan_cells,
     planned_before,
     refuse_fewer,
+    unlabeled_options,
 )
 from maeseg.comparison.reader import read_interim_counts, teachers_left_out, trace_pretraining
 from maeseg.comparison.results import RESULT_COLUMNS, ResultRow, append_result, read_results
@@ -40,6 +41,7 @@ from maeseg.training.held_out import check_held_out
 from maeseg.training.initialization import Start, read_start, start_unet, weights_input
 from maeseg.training.run_images import RunImages, choose_images
 from maeseg.training.setup import Setup, classes_input, open_labeled, settle
+from maeseg.training.unlabeled_images import Unlabeled, check_enough, choose_shared_unlabeled
 from maeseg.utils.distributed import first_process, from_first, others_wait
 from maeseg.utils.plain_values import integer, number
 
@@ -75,19 +77,21 @@ def run_comparison(config: CompareConfig) -> list[ResultRow]:
     """
     fabric = open_fabric(config.accelerator, config.devices, config.precision)
     inits = name_inits(config.inits)
-    weighted = [init for init in inits if init.weights]
-    setup = settle(config, [read_start(str(init.weights), init.transfer) for init in weighted])
+    weighted = {init.name: (init.weights, init.transfer) for init in inits if init.weights}
+    origins = list(dict.fromkeys(weighted.values()))  # with and without unlabeled images they are the same
+    setup = settle(config, [read_start(*origin) for origin in origins])
     source = open_labeled(config, setup.starts)
     check_network(config, setup, source)
     images = choose_shared(config, setup.starts, source)
     plan = plan_runs(config, inits, images)
+    unlabeled = choose_unlabeled_images(config, plan, images)
     config = replace(config, **setup.options(images.source))
     join(fabric)  # from here on the first of several processes writes
     weights = {
-        f"{INIT}{init.name}": weights_input(init.weights, start, "inits")
-        for init, start in zip(weighted, setup.starts, strict=True)
+        f"{INIT}{name}": weights_input(origin[0], setup.starts[origins.index(origin)], "inits")
+        for name, origin in weighted.items()
     }
-    run = open_run(config, plan, images, weights)
+    run = open_run(config, plan, images, unlabeled, weights)
     for order, cell in enumerate(plan.cells, start=1):
         finetune_cell(config, run, cell, f"run {order} of {len(plan.cells)}")
         if first_process():  # of several processes the first one writes
@@ -140,13 +144,31 @@ def plan_runs(config: CompareConfig, inits: Sequence[Init], images: RunImages) -
     return Plan(inits, cells, counts)
 
 
-def open_run(config: CompareConfig, plan: Plan, images: RunImages, weights: Mapping[str, Input]) -> Run:
+def choose_unlabeled_images(config: CompareConfig, plan: Plan, images: RunImages) -> Unlabeled | None:
+    """Choose the unlabeled images that the runs share; each leaves out those that it has the labels of.
+
+    Raises:
+        UserError: They cannot be used, or are too few for one of the runs.
+    """
+    subsets = {(cell.labels, cell.seed) for cell in plan.cells if cell.init.unlabeled}
+    if not subsets:
+        return None
+    found = choose_shared_unlabeled(config, images)
+    for labels, seed in sorted(subsets):
+        check_enough(config, found, images, label_subset(images.split.train, images.contents, labels, seed))
+    return found
+
+
+def open_run(
+    config: CompareConfig, plan: Plan, images: RunImages, unlabeled: Unlabeled | None, weights: Mapping[str, Input]
+) -> Run:
     """Open the comparison's folder and write the facts that are known before its runs.
 
     Args:
         config: Options of the comparison, as they were settled.
         plan: Its runs.
         images: Images that they share.
+        unlabeled: Unlabeled images of those that learn from some.
         weights: Weights that they start from, as inputs.
 
     Raises:
@@ -159,7 +181,7 @@ def open_run(config: CompareConfig, plan: Plan, images: RunImages, weights: Mapp
     def may_differ(options: Mapping[str, Any]) -> tuple[str, ...]:
         cells_before.extend(planned_before(options))
         refuse_fewer(cells_before, plan.cells)
-        return GROWS
+        return may_grow(cells_before)
 
     run = from_first(lambda: begin_run("compare", options, may_differ, inputs))
     interim_looks, table = read_interim_counts(run.before), run.path / RESULTS
@@ -167,7 +189,8 @@ def open_run(config: CompareConfig, plan: Plan, images: RunImages, weights: Mapp
         interim_looks = [*interim_looks, len(read_results(table))]
     named = {init.name: init.weights for init in plan.inits}
     with run.writing(), others_wait():
-        images.write(run.path, images.listed(images.split.train))
+        rows, skipped = (unlabeled.rows, unlabeled.skipped) if unlabeled else ((), None)
+        images.write(run.path, images.listed(images.split.train, unlabeled=rows), skipped)
         run.write_facts(
             **images.source.classes.facts,
             inits=named,
@@ -206,6 +229,7 @@ def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str) -> No
         seed=cell.seed,
         download=False,
         overwrite=False,
+        **unlabeled_options(config, cell.init),
     )
     run_finetuning(own)
 

@@ -18,6 +18,7 @@ from maeseg.comparison.wording import (
     headlines,
     labels_saved_sentence,
     resolution_sentences,
+    run_time_sentences,
     scope_sentence,
     time_sentence,
 )
@@ -63,6 +64,7 @@ def _sentences(comparison: Comparison) -> dict[str, list[str]]:
         "Differences": [difference_sentence(paired, comparison) for paired in paired_differences(comparison)],
         "Labels saved": [labels_saved_sentence(saved, comparison) for saved in labels_saved(comparison)],
         "Gap closed": [gap_sentence(gap) for gap in gaps_closed(comparison)],
+        "Time of a run": run_time_sentences(comparison),
         "Time to target": [*times, *cost_sentences(comparison)],
         "Intervals": [*resolution_sentences(comparison), scope_sentence(comparison)] if comparison.pairs else [],
     }

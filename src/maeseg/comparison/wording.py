@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from maeseg.comparison.label_efficiency import GapClosed, LabelsSaved, labels_saved
 from maeseg.comparison.reader import Comparison
-from maeseg.comparison.results import SCRATCH
+from maeseg.comparison.results import SCRATCH, has_unlabeled, with_unlabeled
+from maeseg.comparison.run_times import run_times
 from maeseg.comparison.statistics import (
     METRICS,
     TYPICAL_SPREAD,
@@ -25,14 +26,26 @@ Findings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 def headlines(comparison: Comparison) -> list[str]:
     """Verdict for all numbers of labels; inits with the same verdict share a sentence."""
-    equal: dict[Findings, list[str]] = {}
+    equal: dict[tuple[str, Findings], list[str]] = {}
     for init, reference in comparison.pairs:
-        rather = "" if reference == comparison.baseline else f" rather than {reference}"
-        equal.setdefault(_findings(init, reference, comparison), []).append(f"from {init}{rather}")
+        action, origin = _change(init, reference, comparison)
+        equal.setdefault((action, _findings(init, reference, comparison)), []).append(origin)
     return [
-        _headline("pre-training" if _single(comparison) else f"starting {_series(origins)}", findings)
-        for findings, origins in equal.items()
+        _headline(f"{action} {_series(origins)}".strip(), findings) for (action, findings), origins in equal.items()
     ]
+
+
+def _change(init: str, reference: str, comparison: Comparison) -> tuple[str, str]:
+    """Difference between an init and its reference in words: the action, and what it is done to."""
+    if _adds_unlabeled(init, reference):
+        return "adding unlabeled images to", reference
+    if _single(comparison):
+        return "pre-training", ""
+    return "starting", f"from {init}" + ("" if reference == comparison.baseline else f" rather than {reference}")
+
+
+def _adds_unlabeled(init: str, reference: str) -> bool:
+    return not has_unlabeled(reference) and init == with_unlabeled(reference)
 
 
 def _findings(init: str, reference: str, comparison: Comparison) -> Findings:
@@ -62,6 +75,8 @@ def difference_sentence(paired: PairedDifference, comparison: Comparison) -> str
         95 % interval +0.008 to +0.034 from 3 seeds and 500 images, effect size 2.1)."
     """
     subject = "pre-training" if _single(comparison) else f"starting from {paired.init}"
+    if _adds_unlabeled(paired.init, paired.reference):
+        subject = f"adding unlabeled images to {paired.reference}"
     condition = f"With {labels(paired.label_count)}"
     if not paired.seeds:
         return (
@@ -155,9 +170,27 @@ def time_sentence(time: TimeToTarget, comparison: Comparison) -> str:
     return f"{condition} {subject} reach {target} after {ours}; {theirs}."
 
 
+def run_time_sentences(comparison: Comparison) -> list[str]:
+    """Sentence on the wall time of a run from each init, for each number of labels.
+
+    Returns:
+        For example "With 32 labels a run took 1 min 45 s from scratch; 3 min 9 s from scratch+unlabeled, 1.8 times as
+        long."
+    """
+    times: dict[int, list[str]] = {}
+    for time in run_times(comparison):
+        factor = "" if math.isnan(time.factor) else f", {time.factor:.1f} times as long"
+        times.setdefault(time.label_count, []).append(f"{duration(time.seconds)} from {time.init}{factor}")
+    return [f"With {labels(count)} a run took {'; '.join(found)}." for count, found in times.items()]
+
+
 def cost_sentences(comparison: Comparison) -> list[str]:
-    """Cost of each pre-training: its wall time, and the labels and time that it saved. One paragraph for each."""
-    return [_cost(init, comparison) for init in comparison.pretrainings if init in comparison.inits[1:]]
+    """Cost of each pre-training: its wall time, and the labels and time that it saved. One paragraph for each.
+
+    Inits with unlabeled images are left out: these have a share in what is saved.
+    """
+    inits = [init for init in comparison.inits[1:] if init in comparison.pretrainings]
+    return [_cost(init, comparison) for init in inits if not has_unlabeled(init)]
 
 
 def _cost(init: str, comparison: Comparison) -> str:
@@ -299,8 +332,9 @@ def duration(seconds: float) -> str:
 
 
 def _single(comparison: Comparison) -> bool:
-    """True with one init besides scratch, which then needs no name."""
-    return comparison.baseline == SCRATCH and len(comparison.inits) == 2
+    """True with one init besides scratch, without unlabeled images, which then needs no name."""
+    inits = comparison.inits
+    return comparison.baseline == SCRATCH and len(inits) == 2 and not has_unlabeled(inits[1])
 
 
 def _series(parts: Iterable[str]) -> str:

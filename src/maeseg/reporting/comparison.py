@@ -6,6 +6,7 @@ from pathlib import Path
 from maeseg.comparison.contrasts import Contrast, read_list
 from maeseg.comparison.label_efficiency import gaps_closed, labels_saved
 from maeseg.comparison.reader import Comparison, read_comparison
+from maeseg.comparison.results import without_unlabeled
 from maeseg.comparison.statistics import Estimate, Verdict, paired_differences
 from maeseg.comparison.wording import (
     cost_sentences,
@@ -15,11 +16,13 @@ from maeseg.comparison.wording import (
     labels,
     labels_saved_sentence,
     resolution_sentences,
+    run_time_sentences,
     scope_sentence,
 )
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes, classes_of
 from maeseg.metrics.scores import Reliability, class_figures
+from maeseg.reporting.comparison_overview import Overview, make_overview, read_predictions
 from maeseg.reporting.comparison_tables import (
     calibration_table,
     class_iou_table,
@@ -33,16 +36,17 @@ from maeseg.reporting.figures import label_differences, label_efficiency, paired
 from maeseg.reporting.frame import Frame, make_frame
 from maeseg.reporting.training import Pretraining, confusion_drawing, describe_pretraining, fine_tuning_curves
 from maeseg.runs.layout import CONTRASTS
-from maeseg.runs.reader import RunFolder, open_run, own_file, read_examples
+from maeseg.runs.reader import RunFolder, open_run, own_file
 from maeseg.runs.validation import Confusion, read_confusion, read_reliability
 
 
 @dataclass(frozen=True)
 class VerdictSummary:
-    """Sentences on top of the page.
+    """Sentences on the differences.
 
     Attributes:
         headlines: Verdict for all numbers of labels.
+        times: Wall time of a run from each init.
         costs: Cost of each pre-training.
         differences: Verdict and sentence for each paired difference.
         scope: Meaning of the intervals.
@@ -51,6 +55,7 @@ class VerdictSummary:
     """
 
     headlines: list[str]
+    times: list[str]
     costs: list[str]
     differences: list[tuple[Verdict, str]]
     scope: str
@@ -130,7 +135,8 @@ class ComparisonPage:
         progress: Number of finished runs; empty where all are finished.
         binary: True for foreground and background.
         baseline: Reference of the comparison; None before a run is finished.
-        verdict: Sentences on top; None where there is nothing to compare.
+        overview: Table and pictures of the first screen; None before a run is finished.
+        verdict: Sentences on the differences; None where there is nothing to compare.
         results: Results; None before a run is finished.
         pretrainings: Pre-training of each init that has one.
     """
@@ -139,6 +145,7 @@ class ComparisonPage:
     progress: str
     binary: bool
     baseline: str | None
+    overview: Overview | None
     verdict: VerdictSummary | None
     results: Results | None
     pretrainings: list[PretrainingSource]
@@ -149,10 +156,11 @@ def comparison_page(folder: RunFolder) -> ComparisonPage:
     comparison = read_comparison(folder.path)
     classes = classes_of(folder.info)
     return ComparisonPage(
-        frame=make_frame(folder, "maeseg comparison", "Did pre-training pay?"),
+        frame=make_frame(folder, "maeseg comparison", "Which start pays?"),
         progress=_progress(folder, len(comparison.rows)),
         binary=classes == BINARY,
         baseline=comparison.baseline,
+        overview=make_overview(folder.path, comparison, classes) if comparison.rows else None,
         verdict=_verdict(comparison) if comparison.pairs else None,
         results=_results(folder, comparison, classes) if comparison.rows else None,
         pretrainings=_pretrainings(folder),
@@ -170,6 +178,7 @@ def _verdict(comparison: Comparison) -> VerdictSummary:
     differences = [paired for paired in paired_differences(comparison) if paired.seeds]
     return VerdictSummary(
         headlines=headlines(comparison),
+        times=run_time_sentences(comparison),
         costs=cost_sentences(comparison),
         differences=[(paired.verdict, difference_sentence(paired, comparison)) for paired in differences],
         scope=" ".join((*resolution_sentences(comparison), scope_sentence(comparison))),
@@ -289,16 +298,16 @@ def _curves(comparison: Comparison) -> list[tuple[str, list[Drawing]]]:
 def _predictions(compare: Path, comparison: Comparison, classes: Classes) -> list[tuple[str, PictureGrid | None]]:
     parts = []
     for count in comparison.label_counts:
-        by_init = {init: comparison.runs(init, count) for init in comparison.inits}
-        seed = min(min(runs) for runs in by_init.values() if runs)
-        runs = {init: read_examples(compare / runs[seed].run) for init, runs in by_init.items() if seed in runs}
+        seed, runs = read_predictions(compare, comparison, count)
         parts.append((f"{labels(count)}, seed {seed}", segmentation_grid(runs, classes)))
     return parts
 
 
 def _pretrainings(folder: RunFolder) -> list[PretrainingSource]:
     inits = folder.info.get("inits")
-    sources = {name: path for name, path in inits.items() if path} if isinstance(inits, dict) else {}
+    named = {name: path for name, path in inits.items() if path} if isinstance(inits, dict) else {}
+    # inits with and without unlabeled images have one pre-training
+    sources = {without_unlabeled(str(name)): path for name, path in named.items()}
     return [_pretraining(str(name), str(path), folder.path.resolve().parent) for name, path in sources.items()]
 
 

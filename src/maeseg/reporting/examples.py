@@ -30,6 +30,9 @@ from maeseg.runs.reader import own_file, read_examples
 PICTURES_SHOWN = 6
 """Rows in a grid of pictures: enough to judge by, few enough to keep the page small."""
 
+PICTURES_ON_TOP = 4
+"""Rows in the grid of the first screen."""
+
 Examples = Mapping[str, Mapping[str, Path]]
 """Files of a run's examples, as number -> kind -> file."""
 
@@ -54,21 +57,61 @@ def segmentation_grid(runs: Mapping[str, Examples], classes: Classes = BINARY) -
     Returns:
         The grid; None if the runs share no image.
     """
-    complete = {name: _complete(examples, ("image", "label", "prediction")) for name, examples in runs.items()}
-    shared = sorted(set.intersection(*(set(examples) for examples in complete.values()))) if runs else []
+    complete, shared = _shared(runs)
     rows = []
     for number in shared[:PICTURES_SHOWN]:
-        files = {name: examples[number] for name, examples in complete.items()}
-        first = next(iter(files.values()))
-        label = read_class_map(first["label"], classes)
-        row = _image_and_label(first["image"], label, f"image {number}", classes)
-        for name, each in files.items():
-            prediction = read_class_map(each["prediction"], classes)
-            wrong = wrong_share(prediction, label)
-            note = "" if math.isnan(wrong) else f"{wrong:.1%} wrong"
+        label, row = _labeled(complete, number, classes)
+        for name, examples in complete.items():
+            prediction = read_class_map(examples[number]["prediction"], classes)
+            note = _wrong_note(prediction, label)
             row += _prediction_and_errors(prediction, label, classes, name, f"image {number}", note)
         rows.append(row)
     return _grid(list(complete), rows) if rows else None
+
+
+def overview_grid(runs: Mapping[str, Examples], classes: Classes = BINARY) -> PictureGrid | None:
+    """Image and label, then one picture of each run, for a few of the images that all runs have.
+
+    For foreground and background the picture has the errors in their colors and the rest as predicted; for several
+    classes it is the prediction.
+
+    Args:
+        runs: Examples of each run, by the name to show.
+        classes: Classes of the labels.
+
+    Returns:
+        The grid; None if the runs share no image.
+    """
+    complete, shared = _shared(runs)
+    rows = []
+    for number in shared[:PICTURES_ON_TOP]:
+        label, row = _labeled(complete, number, classes)
+        for name, examples in complete.items():
+            prediction = read_class_map(examples[number]["prediction"], classes)
+            binary = classes == BINARY
+            address = error_picture(prediction, label) if binary else class_picture(prediction, classes)
+            row.append(Picture(address, f"prediction of {name} for image {number}", _wrong_note(prediction, label)))
+        rows.append(row)
+    return PictureGrid(["image", "truth", *complete], rows) if rows else None
+
+
+def _shared(runs: Mapping[str, Examples]) -> tuple[dict[str, Examples], list[str]]:
+    """Complete examples of each run, and the numbers of those that all runs have."""
+    kinds = ("image", "label", "prediction")
+    complete: dict[str, Examples] = {name: _complete(examples, kinds) for name, examples in runs.items()}
+    return complete, sorted(set.intersection(*(set(examples) for examples in complete.values()))) if runs else []
+
+
+def _labeled(runs: Mapping[str, Examples], number: str, classes: Classes) -> tuple[ClassMap, list[Picture]]:
+    """Label of an example, and the pictures of the image and the label."""
+    files = next(iter(runs.values()))[number]
+    label = read_class_map(files["label"], classes)
+    return label, _image_and_label(files["image"], label, f"image {number}", classes)
+
+
+def _wrong_note(prediction_HW: ClassMap, label_HW: ClassMap) -> str:
+    wrong = wrong_share(prediction_HW, label_HW)
+    return "" if math.isnan(wrong) else f"{wrong:.1%} wrong"
 
 
 def contrast_grid(folder: Path, contrasts: Sequence[Contrast], classes: Classes = BINARY) -> PictureGrid:

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from maeseg.config import CompareConfig, FinetuneConfig, PretrainConfig
-from maeseg.data.data_option import is_named
+from maeseg.data.data_option import REST, is_named
 from maeseg.runs.layout import has_run
+from maeseg.types import UNLABELED
 
 WORKING_FOLDER = "working_folder"
 """Key of the working directory in run.json."""
 
-PATHS = ("data", "val", "test", "extra", "labels", "weights", "classes", "inits")
+PATHS = ("data", "val", "test", "extra", "labels", "weights", "classes", "inits", "unlabeled")
 """Options that may be paths; ``out`` is always a path of the present working directory."""
 
-_WORDS = ("timm", "scratch")
+_WORDS = ("timm", "scratch", REST)
 _PETS, _PETS_ROOT = "oxford-pet", "data"
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,10 @@ def locate(config: Config) -> Config:
     if started_in != str(Path.cwd()):
         log.info("%s was started in the folder %s: paths that do not exist here are looked for there", out, started_in)
     found = {name: _located(getattr(config, name, None), before.get(name), facts) for name in PATHS}
-    if isinstance(found["extra"], str):
-        found["extra"] = ",".join(resolve(each, facts) for each in before["extra"].split(","))
+    for name in ("extra", "unlabeled"):
+        if isinstance(found[name], str):
+            parts = before[name].split(",")
+            found[name] = ",".join(resolve(each, facts) if is_path(each) else each for each in parts)
     return replace(config, **{name: value for name, value in found.items() if value is not None})
 
 
@@ -63,7 +66,7 @@ def resolve(path: str, facts: Mapping[str, Any]) -> str:
     folder = facts.get(WORKING_FOLDER)
     if not isinstance(folder, str) or os.path.isabs(path):
         return path
-    plain = path.removesuffix(":encoder")
+    plain = path.removesuffix(UNLABELED).removesuffix(":encoder")
     try:
         there = not Path(plain).exists() and Path(folder, plain).exists()
         return os.path.join(folder, path) if there else path
@@ -75,7 +78,15 @@ def is_path(value: object) -> bool:
     """Test the value of one of ``PATHS`` for a path, or a list of paths."""
     if isinstance(value, list):
         return bool(value) and all(map(is_path, value))
-    return isinstance(value, str) and value not in _WORDS and not is_named(value) and not value.startswith("dataset:")
+    if not isinstance(value, str) or value.startswith("dataset:"):
+        return False
+    return value.removesuffix(UNLABELED) not in _WORDS and not is_named(value)
+
+
+def may_be_same(before: object, now: object) -> bool:
+    """Test two values of one of ``PATHS`` for paths that may lead to the same content."""
+    with_rest = [isinstance(value, str) and REST in value.split(",") for value in (before, now)]
+    return is_path(before) and is_path(now) and with_rest[0] == with_rest[1]
 
 
 def _located(value: Any, before: Any, facts: Mapping[str, Any]) -> Any:

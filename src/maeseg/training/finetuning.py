@@ -18,12 +18,11 @@ from maeseg.config import FinetuneConfig
 from maeseg.data.bad_images import refuse_labels, warn_of_one_class
 from maeseg.data.crops import describe_crops
 from maeseg.data.data_option import describe as describe_data
-from maeseg.data.data_option import describe_options, describe_unlabeled, is_rest, unlabeled_names
+from maeseg.data.data_option import describe_options, is_rest, unlabeled_names
 from maeseg.data.loaders import NativeCrops, SegmentData, TrainData
 from maeseg.data.normalization import Normalization
 from maeseg.data.sources.base import Source, typical_size
 from maeseg.data.unlabeled import SemiSupervisedData, UnlabeledViews
-from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY
 from maeseg.metrics.segmentation import SegmentationMetrics
 from maeseg.models.network_spec import NetworkSpec
@@ -49,7 +48,7 @@ from maeseg.training.run_images import RunImages, choose_images
 from maeseg.training.segmentation import SegmentationTask
 from maeseg.training.semi_supervised import SemiSupervisedTask, Teaching
 from maeseg.training.setup import Setup, classes_input, open_labeled, settle
-from maeseg.training.unlabeled_images import Unlabeled, choose_unlabeled
+from maeseg.training.unlabeled_images import Unlabeled, choose_unlabeled, refuse_few
 from maeseg.utils.distributed import first_process, from_first, others_wait
 from maeseg.weights.transfer import TransferReport
 
@@ -201,13 +200,7 @@ def add_unlabeled(
     Raises:
         UserError: There are fewer unlabeled images than a step has.
     """
-    batch = config.unlabeled_ratio * labeled.batch_size
-    if len(unlabeled) < batch:
-        raise UserError(
-            f"--unlabeled {describe_unlabeled(config.unlabeled)}: {len(unlabeled)} images are fewer than the {batch} "
-            f"of a step (--batch_size {labeled.batch_size} times --unlabeled_ratio {config.unlabeled_ratio}): give "
-            "more of them, or smaller batches"
-        )
+    refuse_few(config, len(unlabeled), labeled.batch_size)
     views = UnlabeledViews(
         unlabeled.parts(), setup.size, normalization, config.border, config.augment or (), native=setup.crop is not None
     )

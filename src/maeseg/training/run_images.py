@@ -51,6 +51,7 @@ class RunImages:
         shared: True if the images are those of the comparison that the run belongs to.
         sizes: Height and width of each usable image of the source, by index.
         labels: Digest of the label of each usable image of the source, by index.
+        offered: Unlabeled images of other data that the comparison of a new run has; None without a comparison.
         kept: List of the resumed run, with the labels as they are now; None for a new run.
         changes: Changes of labels since the run, or its comparison, was begun.
     """
@@ -63,6 +64,7 @@ class RunImages:
     shared: bool = False
     sizes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     labels: Mapping[int, str] = field(default_factory=dict)
+    offered: tuple[Listed, ...] | None = None
     kept: ImageList | None = None
     changes: tuple[str, ...] = ()
 
@@ -151,10 +153,11 @@ class RunImages:
             write_skipped(run, {**self.skipped, **(skipped or {})})
             write_image_list(run, listed)
         elif self.kept:
-            known = {(row.file, row.content) for row in self.kept.of("inherited")}
+            known = {(row.split, row.file, row.content) for row in self.kept.of("unlabeled", "inherited")}
             ours = {row.content for row in self.kept.of("train", "unlabeled")}
-            inherited = listed.of("inherited")
-            more = [row for row in inherited if row.content not in ours and (row.file, row.content) not in known]
+            more = [row for row in listed.of("unlabeled") if (row.split, row.file, row.content) not in known]
+            inherited = [row for row in listed.of("inherited") if row.content not in ours]
+            more += [row for row in inherited if (row.split, row.file, row.content) not in known]
             kept = ImageList((*self.kept.rows, *more))
             if kept != read_image_list(run):
                 write_image_list(run, kept)
@@ -281,7 +284,8 @@ def _again(
         log.info("%s has %d more image%s than when %s was begun: not used", source.name, more, "s" * (more > 1), out)
     trained = tuple(index for split, index in found if split == "train") if stored.own else None
     skipped = {source.file(index): faults[index] for split, index in found if split == "left out" and index in faults}
-    return RunImages(source, Split(train, val, test), contents, skipped, trained, stored.shared)
+    offered = None if stored.own else tuple(stored.listed.of("unlabeled"))
+    return RunImages(source, Split(train, val, test), contents, skipped, trained, stored.shared, offered=offered)
 
 
 def _compare_labels(images: RunImages, stored: _Stored) -> RunImages:

@@ -7,9 +7,9 @@ as a matter of course, and nothing is trained on that must not be. ``pretrain --
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from maeseg.config import FinetuneConfig
+from maeseg.config import CompareConfig, FinetuneConfig
 from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_bad
 from maeseg.data.data_option import REST, describe_unlabeled, is_rest, unlabeled_names
 from maeseg.data.pixel_facts import refuse_mixed
@@ -57,7 +57,64 @@ class Unlabeled:
         return [Part(self.labeled, self.rest), Part(self.source, self.others)]
 
 
-def choose_unlabeled(config: FinetuneConfig, chosen: RunImages, train: Sequence[int]) -> Unlabeled | None:
+def choose_shared_unlabeled(config: CompareConfig, images: RunImages) -> Unlabeled:
+    """Choose the unlabeled images of a comparison, of which each run uses those that it has no labels of.
+
+    Args:
+        config: Options of the comparison.
+        images: Images of the comparison that have labels; of a resumed one its unlabeled images too.
+
+    Raises:
+        UserError: There is no image, one cannot be used, or images of the resumed comparison are missing.
+    """
+    # without a row the resumed comparison had no unlabeled images of other data, or had no use for any
+    found = choose_unlabeled(config, replace(images, kept=None, offered=images.unlabeled or None), ())
+    assert found is not None
+    return found
+
+
+def check_enough(config: CompareConfig, shared: Unlabeled, images: RunImages, train: Sequence[int]) -> None:
+    """Check that enough unlabeled images of a comparison are left to a run.
+
+    Args:
+        config: Options of the comparison.
+        shared: Unlabeled images of the comparison.
+        images: Images of the comparison that have labels.
+        train: Training images among them whose labels the run uses.
+
+    Raises:
+        UserError: None is left, or fewer than a step has.
+    """
+    unlabeled = {images.contents[index] for index in shared.rest} | {row.content for row in shared.rows}
+    left = len(unlabeled - {images.contents[index] for index in train})
+    if not left:
+        raise UserError(_nothing_left(config, images, len(train)))
+    refuse_few(config, left, config.batch_size if config.steps_per_epoch else min(config.batch_size, len(train)))
+
+
+def refuse_few(config: FinetuneConfig | CompareConfig, count: int, batch_size: int) -> None:
+    """Refuse fewer unlabeled images than a step has.
+
+    Args:
+        config: Options of the run, or its comparison.
+        count: Number of unlabeled images.
+        batch_size: Number of labeled images in a step.
+
+    Raises:
+        UserError: There are fewer.
+    """
+    batch = config.unlabeled_ratio * batch_size
+    if count < batch:
+        raise UserError(
+            f"--unlabeled {describe_unlabeled(config.unlabeled)}: {count} images are fewer than the {batch} of a step "
+            f"(--batch_size {batch_size} times --unlabeled_ratio {config.unlabeled_ratio}): give more of them, or "
+            "smaller batches"
+        )
+
+
+def choose_unlabeled(
+    config: FinetuneConfig | CompareConfig, chosen: RunImages, train: Sequence[int]
+) -> Unlabeled | None:
     """Choose the unlabeled images of a new run, or find those of a resumed run. Checks every image.
 
     Args:
@@ -83,6 +140,7 @@ def choose_unlabeled(config: FinetuneConfig, chosen: RunImages, train: Sequence[
         return _again(chosen, rest, source, contents, found, config.out)
     rest = _once(rest, chosen.contents, {chosen.contents[index] for index in labeled})
     others = _others(chosen, (*train, *rest), source, contents) if source else []
+    others = _offered(chosen, source, others, contents, config.out) if source else []
     skipped: Skipped = {}
     if source:
         kept, skipped = leave_out_bad(source, Split(tuple(others), (), ()), found.faults, config.on_bad_image)
@@ -96,7 +154,7 @@ def choose_unlabeled(config: FinetuneConfig, chosen: RunImages, train: Sequence[
     return Unlabeled(chosen.source, tuple(rest), source, tuple(others), _rows(source, others, contents), skipped)
 
 
-def _open(config: FinetuneConfig, names: Sequence[Data], labeled: Source) -> Source | None:
+def _open(config: FinetuneConfig | CompareConfig, names: Sequence[Data], labeled: Source) -> Source | None:
     """Open the data sets of ``--unlabeled``, joined if there are several."""
     sources = []
     for name in names:
@@ -119,6 +177,15 @@ def _others(chosen: RunImages, ours: Sequence[int], source: Source, contents: Se
     if known := len(source) - len(others) - len(left_out):
         log.info("unlabeled: %d images of %s are copies of others: they count once", known, source.name)
     return others
+
+
+def _offered(chosen: RunImages, source: Source, others: list[int], contents: Sequence[str], out: str) -> list[int]:
+    """Leave out images that have been added since the comparison that the run belongs to was begun."""
+    if chosen.offered is None:
+        return others
+    there, offered = set(contents), {row.content for row in chosen.offered}
+    refuse_missing(source, [row.file for row in chosen.offered if row.content not in there], out)
+    return [index for index in others if contents[index] in offered]
 
 
 def _once(indices: Sequence[int], contents: Sequence[str], known: set[str]) -> list[int]:
@@ -144,7 +211,7 @@ def _rows(source: Source | None, others: Sequence[int], contents: Sequence[str])
     return tuple(Listed("unlabeled", source.file(index), contents[index]) for index in others) if source else ()
 
 
-def _nothing_left(config: FinetuneConfig, chosen: RunImages, labels: int) -> str:
+def _nothing_left(config: FinetuneConfig | CompareConfig, chosen: RunImages, labels: int) -> str:
     if config.unlabeled == REST:
         return (
             f"--unlabeled {REST}: the labels of all {labels} training images of {chosen.source.name} are used, so none "
