@@ -49,7 +49,9 @@ OPTIONS = {
     "reconstruct": ["run", "images", "out", "count", "mask_ratio", "seed", "overwrite"],
     "export": ["run", "format", "out", "images", "overwrite"],
     "app": ["runs", "port"],
-    "compare": ["data", "out", "channels", "val", "inits", "labels", "seeds", *SEGMENTATION_OPTIONS],
+    "compare": [
+        "data", "out", "channels", "val", "inits", "labels", "seeds", "until", "most_epochs", *SEGMENTATION_OPTIONS,
+    ],
     "report": ["run"],
     "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "accept_changes", "overwrite"],
     "demo": ["out", "seed", "overwrite"],

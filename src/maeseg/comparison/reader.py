@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from maeseg.comparison.bootstrap import resample_images
-from maeseg.comparison.results import SCRATCH, ResultRow, read_results
+from maeseg.comparison.results import EQUAL_STEPS, SCRATCH, ResultRow, at_equal_steps, lengthened, read_results
 from maeseg.metrics.scores import Floats, ImageScores
 from maeseg.runs.layout import RESULTS, has_run, run_of
 from maeseg.runs.reader import Curves, open_run, own_file, read_curves
-from maeseg.runs.validation import Validation, read_validation
+from maeseg.runs.validation import Validation, read_validation, read_validation_before
 from maeseg.runs.working_folder import resolve
 from maeseg.types import TEACHER
 
@@ -80,6 +80,11 @@ class Comparison:
         """Reference of the other inits: scratch, or the first init where nothing was trained from scratch."""
         return self.inits[0] if self.inits else None
 
+    @property
+    def lengthened(self) -> bool:
+        """True if the rows are of runs that were lengthened until they converged, or up to the limit."""
+        return any(row.stage != EQUAL_STEPS for row in self.rows)
+
     @cached_property
     def label_counts(self) -> list[int]:
         """Label counts, ascending."""
@@ -141,28 +146,40 @@ class Comparison:
         return resample_images(self._scores)
 
 
-def read_comparison(folder: Path) -> Comparison:
+def read_comparison(folder: Path, stage: Literal["longest", "equal steps"] = "longest") -> Comparison:
     """Read a compare folder.
+
+    Args:
+        folder: The folder.
+        stage: Runs to read: those that were lengthened until they converged, if there are any; or all at equal steps.
 
     Raises:
         UserError: It is no run folder, or a file in it is broken.
     """
     info = open_run(folder).info
     facts = info.get("pretraining")
-    rows = read_results(folder / RESULTS) if own_file(folder, RESULTS).exists() else []
-    for row in rows:
+    every = read_results(folder / RESULTS) if own_file(folder, RESULTS).exists() else []
+    for row in every:
         own_file(folder, row.run)
-    validations = {row.run: read_validation(folder / row.run) for row in rows}
+    equal = at_equal_steps(every)
+    rows = equal if stage == EQUAL_STEPS else lengthened(every) or equal
+    read = read_validation_before if rows is equal else read_validation
+    validations = {row.run: read(folder / row.run) for row in rows}
     return Comparison(
         rows=rows,
         validations={run: each for run, each in validations.items() if each},
-        curves={row.run: read_curves(folder / row.run) for row in rows},
+        curves={row.run: _first_epochs(read_curves(folder / row.run), row.epochs) for row in rows},
         pretrainings={
             str(init): Pretraining(each["seconds"], each["started_from"], tuple(each["teachers"]))
             for init, each in (facts.items() if isinstance(facts, dict) else ())
         },
         interim_looks=read_interim_counts(info),
     )
+
+
+def _first_epochs(curves: Curves, epochs: int) -> Curves:
+    """Curves up to the length that a row is about: the run may be longer by now."""
+    return {name: column[:epochs] for name, column in curves.items()}
 
 
 def read_interim_counts(info: Mapping[str, Any]) -> list[int]:
