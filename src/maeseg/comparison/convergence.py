@@ -1,8 +1,8 @@
 """Convergence of a run: the rule by which a comparison's runs are trained out, each for the steps that it needs.
 
 A run is lengthened by doubling until a doubling has brought less than ``SMALLEST_GAIN`` in its best validation IoU. It
-is the best IoU, as that network is kept; and each length has completed its schedule, so that lengths are compared fairly.
-The rule reads metrics.csv alone, so that an interrupted comparison decides in the same way.
+is the best IoU, as that network is kept; and each length has completed its schedule, so that the lengths can be
+compared. The rule reads metrics.csv alone, so that an interrupted comparison decides in the same way.
 """
 
 import math

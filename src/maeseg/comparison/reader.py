@@ -1,11 +1,11 @@
 """Data of a comparison's statistics, read from a compare folder, finished or not."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -146,25 +146,38 @@ class Comparison:
         return resample_images(self._scores)
 
 
-def read_comparison(folder: Path, stage: Literal["longest", "equal steps"] = "longest") -> Comparison:
-    """Read a compare folder.
-
-    Args:
-        folder: The folder.
-        stage: Runs to read: those that were lengthened until they converged, if there are any; or all at equal steps.
+def read_comparison(folder: Path) -> Comparison:
+    """Read a compare folder: the runs that were lengthened until they converged, or without any all at equal steps.
 
     Raises:
         UserError: It is no run folder, or a file in it is broken.
     """
+    every = _read_rows(folder)
+    longest = lengthened(every)
+    return _read(folder, longest, read_validation) if longest else _read(folder, every, read_validation_before)
+
+
+def read_equal_steps(folder: Path) -> Comparison:
+    """Read a compare folder: all runs at equal steps, as they were before they were lengthened.
+
+    Raises:
+        UserError: It is no run folder, or a file in it is broken.
+    """
+    return _read(folder, at_equal_steps(_read_rows(folder)), read_validation_before)
+
+
+def _read_rows(folder: Path) -> list[ResultRow]:
+    """Rows of results.csv, each of a run in the folder; none if the file is missing."""
+    rows = read_results(folder / RESULTS) if own_file(folder, RESULTS).exists() else []
+    for row in rows:
+        own_file(folder, row.run)
+    return rows
+
+
+def _read(folder: Path, rows: Sequence[ResultRow], validation: Callable[[Path], Validation | None]) -> Comparison:
     info = open_run(folder).info
     facts = info.get("pretraining")
-    every = read_results(folder / RESULTS) if own_file(folder, RESULTS).exists() else []
-    for row in every:
-        own_file(folder, row.run)
-    equal = at_equal_steps(every)
-    rows = equal if stage == EQUAL_STEPS else lengthened(every) or equal
-    read = read_validation_before if rows is equal else read_validation
-    validations = {row.run: read(folder / row.run) for row in rows}
+    validations = {row.run: validation(folder / row.run) for row in rows}
     return Comparison(
         rows=rows,
         validations={run: each for run, each in validations.items() if each},

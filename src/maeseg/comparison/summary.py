@@ -9,8 +9,7 @@ from rich.table import Table
 
 from maeseg.comparison.label_efficiency import gaps_closed, labels_saved
 from maeseg.comparison.length_wording import length_sentences
-from maeseg.comparison.reader import Comparison, read_comparison
-from maeseg.comparison.results import EQUAL_STEPS
+from maeseg.comparison.reader import Comparison, read_comparison, read_equal_steps
 from maeseg.comparison.statistics import METRICS, Estimate, paired_differences, summarize
 from maeseg.comparison.time_to_target import times_to_target
 from maeseg.comparison.wording import (
@@ -29,7 +28,7 @@ from maeseg.utils.terminal import shown
 def print_summary(folder: Path, console: Console) -> None:
     """Print a comparison: means and spreads, verdict, labels and time saved, in the words of the report."""
     comparison = read_comparison(folder)
-    equal = read_comparison(folder, EQUAL_STEPS) if comparison.lengthened else None
+    equal = read_equal_steps(folder) if comparison.lengthened else None
     if equal:
         console.print(_table(equal, "at equal steps: "))
         console.print()

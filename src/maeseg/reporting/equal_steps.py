@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from maeseg.comparison.length_wording import length_sentences
-from maeseg.comparison.reader import Comparison, read_comparison
-from maeseg.comparison.results import EQUAL_STEPS, STILL_RISING, ResultRow
+from maeseg.comparison.reader import Comparison, read_equal_steps
+from maeseg.comparison.results import STILL_RISING, ResultRow
 from maeseg.comparison.statistics import Estimate
 from maeseg.comparison.wording import duration, headlines
 from maeseg.reporting.comparison_tables import difference_tables, means_table
@@ -39,7 +39,7 @@ def equal_steps(folder: RunFolder, comparison: Comparison) -> EqualSteps | None:
     """Results at equal steps; None if no run was lengthened, as then the page has them already."""
     if not comparison.lengthened:
         return None
-    equal = read_comparison(folder.path, EQUAL_STEPS)
+    equal = read_equal_steps(folder.path)
     return EqualSteps(
         rule=length_sentences(comparison),
         lengths=lengths_table(comparison, equal),
