@@ -39,6 +39,7 @@ from maeseg.data.sources.synthetic import Synthetic
 from maeseg.data.splits import label_subset
 from maeseg.runs.validation import read_reliability, read_validation
 from maeseg.utils.parsing import options_of
+from maeseg.utils.written_files import OWN
 
 SPLIT = split_of(Synthetic(24))
 VALIDATION = SPLIT.val
@@ -145,7 +146,7 @@ def test_the_best_checkpoint_is_that_of_the_best_validation_iou(finetuned: Path)
 def test_config_is_complete(pretrained: Path, finetuned: Path) -> None:
     for command, run in ((library.pretrain, pretrained), (library.finetune, finetuned)):
         options = yaml.safe_load((run / "config.yaml").read_text())
-        assert options.keys() == options_of(command).keys() - {"resume", "overwrite"}
+        assert options.keys() == options_of(command).keys() - {"resume", "accept_changes", "overwrite"}
         assert options["encoder"] == "test_resnet" and options["decoder_channels"] == WIDTHS
 
 
@@ -236,10 +237,10 @@ def test_non_square_images(tmp_path: Path) -> None:
 def test_a_run_is_not_overwritten_unasked(
     finetuned: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = {path: path.stat().st_mtime_ns for path in finetuned.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in finetuned.rglob("*") if path.name != OWN}
     assert finetune(finetuned, pretrained) == 2
     assert f"--out {finetuned} is not empty" in one_line(capsys)
-    assert {path: path.stat().st_mtime_ns for path in finetuned.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in finetuned.rglob("*") if path.name != OWN} == before
 
 
 def test_overwrite_replaces_a_run(finetuned: Path, pretrained: Path, tmp_path: Path) -> None:
@@ -449,7 +450,7 @@ def test_a_table_that_the_disk_has_no_room_for_is_not_there(
     words = ("predict", "--run", finetuned, "--images", tmp_path / "in", "--out", tmp_path / "out", "--overlays", False)
     with full_disk(left=2000):
         assert maeseg(*words) == 2
-    assert f"--out {tmp_path / 'out'} cannot be written (File too large)" in one_line(capsys)
+    assert f"--out {tmp_path / 'out'} cannot be written (predictions.csv: File too large)" in one_line(capsys)
     assert files_in(tmp_path / "out") == {f"labels/{number:040d}.png" for number in range(30)}
 
 
@@ -498,6 +499,7 @@ def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path, pretrain
     assert [(row["init"], row["labels"], int(row["seed"])) for row in rows] == wanted
     assert [row["label_count"] for row in rows] == ["4"] * 2 + ["10"] * 4  # half of 19, rounded to even
     assert {path.name for path in comparison.iterdir()} == {
+        OWN,
         "config.yaml",
         "run.json",
         "images.csv",

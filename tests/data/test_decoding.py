@@ -406,7 +406,7 @@ def of_exif(kind: int, value: bytes) -> bytes:
 
 
 TURNED = (64, 48)
-ORIENTED = {
+ORIENTATIONS = {
     "PNG, XMP": (of_xmp("PNG"), TURNED),
     "JPEG, XMP": (of_xmp("JPEG"), TURNED),
     "WebP, XMP": (of_xmp("WEBP"), TURNED),
@@ -419,7 +419,7 @@ ORIENTED = {
 }
 
 
-@pytest.mark.parametrize(("content", "size"), ORIENTED.values(), ids=ORIENTED)
+@pytest.mark.parametrize(("content", "size"), ORIENTATIONS.values(), ids=ORIENTATIONS)
 def test_the_check_and_the_reader_agree_on_the_orientation(content: bytes, size: tuple[int, int]) -> None:
     facts = check_pixels(content, "x", 3)
     assert (facts.height, facts.width) == size

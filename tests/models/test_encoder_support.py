@@ -79,7 +79,7 @@ def test_the_command_prints_each_model_and_writes_the_table(tmp_path: Path, caps
     assert printed.splitlines()[-1] == "1 of 3 work, 2 are refused"
     assert "Of 3 models 1 work and 2 are refused; of 3 families 1 have" in file.read_text(encoding="utf-8")
     assert "| convnext | test_convnext | 32 | 0.2 | works | 1 of 1 |" in file.read_text(encoding="utf-8")
-    with pytest.raises(UserError, match="exists: choose another file, or use --overwrite"):
+    with pytest.raises(UserError, match="exists: give another file or --overwrite"):
         maeseg.encoders(names="test_resnet", out=str(file))
 
 

@@ -12,7 +12,7 @@ import maeseg
 from maeseg.utils.regular_files import NotRegularError, check_regular, open_regular, open_text, read_bytes, read_text
 
 SOURCE = Path(maeseg.__file__).parent
-OTHER_OPENERS = {"Image", "tarfile", "rasterio", "os"}
+OTHER_OPENERS = {"Image", "tarfile", "rasterio", "memory", "target", "os"}
 """Their ``open`` takes a stream, writes, or is of a folder."""
 NOT_OF_USERS = {"utils/regular_files.py", "exporting/model_card.py", "runs/provenance.py", "webapp/site.py"}
 """The opener itself, and readers of the package's own files and of the system's."""
@@ -67,7 +67,8 @@ def readers(tree: ast.Module) -> Iterator[int]:
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
-        mode = node.args[0] if node.args and owner else None
+        place = 0 if owner else 1
+        mode = node.args[place] if len(node.args) > place else None
         writes = isinstance(mode, ast.Constant) and isinstance(mode.value, str) and mode.value[:1] in "wxa"
         opens = name == "open" and not (isinstance(owner, ast.Name) and owner.id in OTHER_OPENERS) and not writes
         from_archive = opens and isinstance(owner, ast.Name) and owner.id == "archive"

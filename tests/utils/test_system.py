@@ -128,7 +128,7 @@ def test_a_run_folder_whose_name_is_not_utf_8(
 
 
 def test_a_terminal_without_the_characters_gets_escapes() -> None:
-    code = "import sys; from maeseg import cli; cli.print_anything(); print('0.5 ± 0.1', file=sys.stdout)"
+    code = "import sys; from maeseg.utils import streams; streams.prepare_streams(); print('0.5 ± 0.1')"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "0.5 \\xb1 0.1\n"

@@ -20,6 +20,7 @@ testclient = pytest.importorskip("starlette.testclient", reason="the page needs 
 from maeseg.webapp import connections, site, upload  # noqa: E402
 from maeseg.webapp.runs import find_runs  # noqa: E402
 from maeseg.webapp.server import _AT_ONCE, listen, make_server  # noqa: E402
+from maeseg.webapp.threads import in_thread  # noqa: E402
 
 DEADLINE = 60  # seconds, for a busy machine
 

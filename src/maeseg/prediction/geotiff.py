@@ -100,15 +100,15 @@ def encode_geotiff(
     if georeference.points:  # a GeoTIFF has either
         place = {"rpcs": georeference.rational, "gcps": georeference.points}
     height, width = values_HW.shape
-    with warnings.catch_warnings(action="ignore"), rasterio.MemoryFile() as file:  # about a missing transform
-        with file.open(
+    with warnings.catch_warnings(action="ignore"), rasterio.MemoryFile() as memory:  # about a missing transform
+        with memory.open(
             driver="GTiff", height=height, width=width, count=1, dtype="uint8",
             crs=georeference.crs or rasterio.CRS(), compress="deflate", **place,
         ) as target:  # fmt: skip
             target.write(values_HW, 1)
             if colors:
                 target.write_colormap(1, dict(colors))
-        return bytes(file.getbuffer())
+        return bytes(memory.getbuffer())
 
 
 def _is_geotiff(file: Path) -> bool:

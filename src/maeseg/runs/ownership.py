@@ -23,6 +23,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from maeseg.errors import UserError, reason
 from maeseg.runs.output_folder import refuse_file
 from maeseg.utils.distributed import first_process
+from maeseg.utils.regular_files import read_text
 from maeseg.utils.written_files import OWN
 
 log = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ def _in_use(folder: Path, out: Path) -> UserError:
 
 def _owner(folder: Path) -> str:
     try:
-        about = json.loads((folder / OWN / _OWNER).read_text(encoding="utf-8"))
+        about = json.loads(read_text(folder / OWN / _OWNER))
         return f"process {about['pid']} on {about['host']} ({about['command']}, since {about['since']})"
     except (OSError, ValueError, TypeError, KeyError, RecursionError):  # not yet written
         return "another process"

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from maeseg.config import CompareConfig, FinetuneConfig, PretrainConfig
 from maeseg.data.data_option import is_named
 from maeseg.runs.layout import has_run
-from maeseg.runs.reader import read_facts, read_options
 
 WORKING_FOLDER = "working_folder"
 """Key of the working directory in run.json."""
@@ -39,6 +38,8 @@ def locate(config: Config) -> Config:
     out = Path(config.out)
     if not config.resume or not has_run(out):
         return config
+    from maeseg.runs.reader import read_facts, read_options  # imports NumPy, and an early error comes without it
+
     facts, before = read_facts(out), read_options(out)
     started_in = facts.get(WORKING_FOLDER)
     if started_in != str(Path.cwd()):

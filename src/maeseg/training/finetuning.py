@@ -136,7 +136,7 @@ def run_finetuning(config: FinetuneConfig) -> dict[str, Any]:
         log.info("%s is finished already", config.out)
         return read_finished(run.path)[0]
     begin(run, images)
-    steps = train(training.task, training.data, loop_options(config), fabric, run)
+    steps = train(training.task, training.data, LoopOptions.of(config), fabric, run)
     measured = measure(run.path, config, images)
     write(run, images, measured, training, steps)
     return measured.figures
@@ -243,21 +243,6 @@ def make_task(
         return SegmentationTask(network, facts, **options)
     teaching = Teaching(config.confidence, config.unlabeled_weight, config.ema)
     return SemiSupervisedTask(network, facts, teaching, **options)
-
-
-def loop_options(config: FinetuneConfig) -> LoopOptions:
-    """Options of the training loop."""
-    return LoopOptions(
-        epochs=config.epochs,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        warmup=config.warmup,
-        schedule=config.schedule,
-        layer_decay=config.layer_decay,
-        clip=config.clip,
-        save_every=config.save_every,
-        on_nonfinite=config.on_nonfinite,
-    )
 
 
 def open_run(config: FinetuneConfig, setup: Setup, images: Images) -> Run:

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from rich.console import Console
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from maeseg.config import FinetuneConfig, PretrainConfig
 from maeseg.data.loaders import TrainData, killed_readers_named
 from maeseg.errors import UserError, first_line
 from maeseg.runs.checkpoint import FACTS, check_same_network
@@ -71,6 +72,12 @@ class LoopOptions:
     clip: float = 0.0
     save_every: float = 10.0
     on_nonfinite: OnNonfinite = "stop"
+
+    @classmethod
+    def of(cls, config: PretrainConfig | FinetuneConfig) -> "LoopOptions":
+        """Those of a command's options that concern the loop; pre-training has no choice of schedule."""
+        values = config.as_dict()
+        return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
 
 
 def train(task: Task, data: TrainData, options: LoopOptions, fabric: Fabric, run: Run) -> int:

@@ -145,7 +145,7 @@ def run_pretraining(config: PretrainConfig) -> None:
         log.info("%s is finished already", config.out)
         return
     begin(run, images)
-    steps = train(training.task, training.data, loop_options(config), fabric, run)
+    steps = train(training.task, training.data, LoopOptions.of(config), fabric, run)
     write(run, config, masking, images, training, steps)
 
 
@@ -232,20 +232,6 @@ def make_task(
         seed=config.seed,
         decoder_window=config.decoder_window,
         features=features,
-    )
-
-
-def loop_options(config: PretrainConfig) -> LoopOptions:
-    """Options of the training loop."""
-    return LoopOptions(
-        epochs=config.epochs,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        warmup=config.warmup,
-        layer_decay=config.layer_decay,
-        clip=config.clip,
-        save_every=config.save_every,
-        on_nonfinite=config.on_nonfinite,
     )
 
 

@@ -73,7 +73,7 @@ def check_regular(path: Path) -> None:
 
 
 def _open(path: str, flags: int) -> int:
-    """Opener for ``open``: looks before, as opening a device can act on it, and after, as the path may be replaced."""
+    """Opener for ``open``: checks before, as opening a device can act on it, and after, as the path may be replaced."""
     _refuse(path, os.stat(path))
     handle = os.open(path, flags | _FLAGS)  # does not wait for the writer of a pipe
     try:

@@ -9,6 +9,8 @@ import os
 import re
 from pathlib import Path
 
+from maeseg.utils.regular_files import open_text
+
 OWN = ".maeseg"
 """Folder in an output folder for facts about the output folder itself."""
 _FILES = "files"
@@ -55,7 +57,8 @@ def read_manifest(folder: Path) -> set[Path]:
     """
     if not has_manifest(folder):
         return set()
-    lines = (folder / OWN / _FILES).read_text(encoding="ascii", errors="replace").splitlines()
+    with open_text(folder / OWN / _FILES, "ascii", errors="replace") as file:
+        lines = file.read().splitlines()
     return {Path(name) for name in map(_name_in, lines) if name}
 
 

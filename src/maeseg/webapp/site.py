@@ -136,7 +136,7 @@ def _page_routes() -> list[Route]:
 
 
 def _list_runs(root: Path) -> dict[str, Any]:
-    """What each tab offers."""
+    """List the runs of each tab."""
     found = find_runs(root)
     listed: dict[str, list[dict[str, Any]]] = {
         can: [{"name": run.name, "iou": run.iou, "examples": list(_examples(run))} for run in found if run.can == can]

@@ -30,7 +30,7 @@ def read_content(path: Path, most: int) -> bytes:
             size = os.fstat(stream.fileno()).st_size
             if size > most:
                 raise DataError(f"{path} has {size >> 20} MB, and the maximum is {most >> 20} MB: split it")
-            return stream.read(most)
+            return stream.read(size)  # the buffer of a read has the size that is asked for
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}") from error
 
