@@ -25,7 +25,11 @@ from maeseg.types import (
     Precision,
     Schedule,
     Transfer,
+    Until,
 )
+
+MOST_DOUBLED = 8
+"""Default limit to the length of a run that is lengthened until it converges, relative to its first length."""
 
 
 @dataclass(frozen=True)
@@ -381,6 +385,18 @@ class ComparisonOptions(Options):
     )
     labels: list[int | float] = option("Shares (floats) and numbers (integers) of labeled images.")
     seeds: int | list[int] = option("Number of seeds, or a list of one number per entry of ``labels``.", 3)
+    until: Until = option(
+        "End of the runs: ``epochs``, equal for all; or ``converged``: the figures after ``epochs`` are kept, then "
+        "each run is doubled in length, until a doubling raises its best validation IoU by less than 0.005. With "
+        "``resume``, ``converged`` also lengthens the runs of a finished comparison.",
+        "epochs",
+    )
+    most_epochs: int | None = option(
+        "With ``until converged``, the length at which a run stops though it still improves; by default 8 times "
+        "``epochs``. With ``resume`` a larger number lengthens such runs.",
+        None,
+        at_least=2,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -394,6 +410,23 @@ class CompareConfig(SegmentationOptions, UnlabeledOptions, ComparisonOptions, Da
         "images of the comparison; the report notes seeds that were added after results were known.",
         False,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.most_epochs is None:
+            return
+        if self.until == "epochs":
+            raise UserError(f"--most_epochs {self.most_epochs} has no effect without --until converged: give both")
+        if self.most_epochs < 2 * self.epochs:
+            raise UserError(
+                f"--most_epochs {self.most_epochs} is less than a doubling of --epochs {self.epochs}: give at least "
+                f"{2 * self.epochs}"
+            )
+
+    @property
+    def longest(self) -> int:
+        """Number of epochs at which a run is no longer lengthened."""
+        return self.most_epochs or MOST_DOUBLED * self.epochs
 
     def finetune(self, **own: Any) -> FinetuneConfig:
         """Options of one of its runs.

@@ -41,6 +41,9 @@ ClassWeights = Literal["balanced"] | list[float] | None
 Schedule = Literal["cosine", "constant"]
 """Learning rate after warm-up: cosine decay to 0, or constant."""
 
+Until = Literal["epochs", "converged"]
+"""End of a comparison's runs: a number of epochs, equal for all; or, after these, convergence."""
+
 ExportFormat = Literal["timm", "smp", "onnx", "safetensors"]
 """Format of an exported network, by the library that reads it."""
 

@@ -51,7 +51,8 @@ OPTIONS = {
     "export": ["run", "format", "out", "images", "overwrite"],
     "app": ["runs", "port"],
     "compare": [
-        "data", "out", "channels", "val", "inits", "labels", "seeds", *UNLABELED_OPTIONS, *SEGMENTATION_OPTIONS,
+        "data", "out", "channels", "val", "inits", "labels", "seeds", "until", "most_epochs", *UNLABELED_OPTIONS,
+        *SEGMENTATION_OPTIONS,
     ],
     "report": ["run"],
     "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "accept_changes", "overwrite"],

@@ -22,7 +22,7 @@ HEAD = "file,tp,fp,fn,tn,dice_loss,boundary_f1\n"
 class TestResults:
     def test_columns_are_the_documented_ones(self) -> None:
         assert ",".join(RESULT_COLUMNS) == (
-            "init,labels,label_count,seed,epochs,steps,best_epoch,accuracy,iou,iou_per_image,dice,dice_loss,"
+            "init,labels,label_count,seed,stage,epochs,steps,best_epoch,accuracy,iou,iou_per_image,dice,dice_loss,"
             "boundary_f1,border,seconds,run"
         )
 

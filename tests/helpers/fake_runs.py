@@ -35,6 +35,7 @@ def result_row(init: str = "scratch", label_count: int = 32, seed: int = 0, **va
     iou = values.get("iou", 0.5)
     defaults: dict[str, Any] = {
         "labels": label_count,
+        "stage": "equal steps",
         "epochs": 12,
         "steps": 120,
         "best_epoch": 9,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maeseg.comparison.results import SCRATCH, has_unlabeled, with_unlabeled, without_unlabeled
-from maeseg.config import CompareConfig, UnlabeledOptions, options_of
+from maeseg.config import MOST_DOUBLED, CompareConfig, UnlabeledOptions, options_of
 from maeseg.data.data_option import REST
 from maeseg.errors import UserError
 from maeseg.types import UNLABELED, Transfer
@@ -18,6 +18,8 @@ MOST_CELLS = 10**6
 """Largest number of runs that a config.yaml may name."""
 GROWS = ("inits", "labels", "seeds")
 """Options that may be extended when a comparison is resumed."""
+LENGTHENS = ("until", "most_epochs")
+"""Options that may be changed so that the runs of a resumed comparison get more steps."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,28 @@ def may_grow(before: Sequence[Cell]) -> tuple[str, ...]:
     """Options that may differ when a comparison is resumed; those on unlabeled images until an init has some."""
     settled = any(cell.init.unlabeled for cell in before)
     return GROWS if settled else (*GROWS, *options_of(UnlabeledOptions))
+
+
+def refuse_shorter(before: Mapping[str, Any], config: CompareConfig) -> None:
+    """Refuse to resume a comparison whose runs were lengthened without that, or with a lower limit.
+
+    Raises:
+        UserError: ``until`` or ``most_epochs`` would take steps away.
+    """
+    if before.get("until") != "converged":
+        return
+    if config.until != "converged":
+        raise UserError(
+            "--resume: this comparison has --until converged, and runs that were lengthened keep their steps: give it "
+            "again, or another --out"
+        )
+    longest = before.get("most_epochs")
+    longest = longest if isinstance(longest, int) else MOST_DOUBLED * config.epochs
+    if config.longest < longest:
+        raise UserError(
+            f"--resume: this comparison lengthens its runs to {longest} epochs, not {config.longest}: give that "
+            "--most_epochs or more, or another --out"
+        )
 
 
 def adds_seeds(before: Sequence[Cell], now: Sequence[Cell]) -> bool:

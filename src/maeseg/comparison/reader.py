@@ -1,7 +1,7 @@
 """Data of a comparison's statistics, read from a compare folder, finished or not."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,12 @@ import numpy as np
 
 from maeseg.comparison.bootstrap import resample_images
 from maeseg.comparison.results import (
+    EQUAL_STEPS,
     SCRATCH,
     ResultRow,
+    at_equal_steps,
     has_unlabeled,
+    lengthened,
     read_results,
     with_unlabeled,
     without_unlabeled,
@@ -21,7 +24,7 @@ from maeseg.comparison.results import (
 from maeseg.metrics.scores import Floats, ImageScores
 from maeseg.runs.layout import RESULTS, has_run, run_of
 from maeseg.runs.reader import Curves, open_run, own_file, read_curves
-from maeseg.runs.validation import Validation, read_validation
+from maeseg.runs.validation import Validation, read_validation, read_validation_before
 from maeseg.runs.working_folder import resolve
 from maeseg.types import TEACHER
 
@@ -89,6 +92,11 @@ class Comparison:
     def baseline(self) -> str | None:
         """Reference of the other inits: scratch, or the first one, rather one without unlabeled images."""
         return self.inits[0] if self.inits else None
+
+    @property
+    def lengthened(self) -> bool:
+        """True if the rows are of runs that were lengthened until they converged, or up to the limit."""
+        return any(row.stage != EQUAL_STEPS for row in self.rows)
 
     @cached_property
     def label_counts(self) -> list[int]:
@@ -162,27 +170,52 @@ class Comparison:
 
 
 def read_comparison(folder: Path) -> Comparison:
-    """Read a compare folder.
+    """Read a compare folder: the runs that were lengthened until they converged, or without any all at equal steps.
 
     Raises:
         UserError: It is no run folder, or a file in it is broken.
     """
-    info = open_run(folder).info
-    facts = info.get("pretraining")
+    every = _read_rows(folder)
+    longest = lengthened(every)
+    return _read(folder, longest, read_validation) if longest else _read(folder, every, read_validation_before)
+
+
+def read_equal_steps(folder: Path) -> Comparison:
+    """Read a compare folder: all runs at equal steps, as they were before they were lengthened.
+
+    Raises:
+        UserError: It is no run folder, or a file in it is broken.
+    """
+    return _read(folder, at_equal_steps(_read_rows(folder)), read_validation_before)
+
+
+def _read_rows(folder: Path) -> list[ResultRow]:
+    """Rows of results.csv, each of a run in the folder; none if the file is missing."""
     rows = read_results(folder / RESULTS) if own_file(folder, RESULTS).exists() else []
     for row in rows:
         own_file(folder, row.run)
-    validations = {row.run: read_validation(folder / row.run) for row in rows}
+    return rows
+
+
+def _read(folder: Path, rows: Sequence[ResultRow], validation: Callable[[Path], Validation | None]) -> Comparison:
+    info = open_run(folder).info
+    facts = info.get("pretraining")
+    validations = {row.run: validation(folder / row.run) for row in rows}
     return Comparison(
         rows=rows,
         validations={run: each for run, each in validations.items() if each},
-        curves={row.run: read_curves(folder / row.run) for row in rows},
+        curves={row.run: _first_epochs(read_curves(folder / row.run), row.epochs) for row in rows},
         pretrainings={
             str(init): Pretraining(each["seconds"], each["started_from"], tuple(each["teachers"]))
             for init, each in (facts.items() if isinstance(facts, dict) else ())
         },
         interim_looks=read_interim_counts(info),
     )
+
+
+def _first_epochs(curves: Curves, epochs: int) -> Curves:
+    """Curves up to the length that a row is about: the run may be longer by now."""
+    return {name: column[:epochs] for name, column in curves.items()}
 
 
 def read_interim_counts(info: Mapping[str, Any]) -> list[int]:

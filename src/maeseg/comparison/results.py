@@ -1,10 +1,10 @@
-"""Reading and writing of a comparison's results.csv: one row per run."""
+"""Reading and writing of a comparison's results.csv: a row per run, and a second one for a run that was lengthened."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
 from maeseg.errors import UserError
 from maeseg.runs.layout import RESULTS
@@ -13,6 +13,12 @@ from maeseg.types import UNLABELED
 
 SCRATCH = "scratch"
 """Init of random weights: the baseline, where a comparison has it."""
+
+Stage = Literal["equal steps", "trained out", "still rising"]
+"""Length of a run whose figures a row has: that of all runs; lengthened until it converged, or until the limit."""
+EQUAL_STEPS: Stage = "equal steps"
+TRAINED_OUT: Stage = "trained out"
+STILL_RISING: Stage = "still rising"
 
 
 def without_unlabeled(init: str) -> str:
@@ -41,6 +47,7 @@ class ResultRow:
         labels: Labels as the user gave them: a count (int) or a share of the training images (float).
         label_count: Number of labeled images.
         seed: Seed of the run: initial weights, label subset and order of the images.
+        stage: Length of the run at which the figures were measured.
         epochs: Epochs trained.
         steps: Optimizer steps taken.
         best_epoch: Epoch of the checkpoint that the figures belong to.
@@ -59,6 +66,7 @@ class ResultRow:
     labels: int | float
     label_count: int
     seed: int
+    stage: Stage
     epochs: int
     steps: int
     best_epoch: int
@@ -96,7 +104,8 @@ def read_results(path: Path) -> list[ResultRow]:
 def append_result(path: Path, row: ResultRow) -> None:
     """Add a row to results.csv, making the file if there is none.
 
-    A row of the same ``run`` is replaced, so a repeated run counts once.
+    A row of the same ``run`` is replaced, so a repeated run counts once: the one at equal steps, or the one after it
+    was lengthened.
 
     Args:
         path: The file.
@@ -106,8 +115,22 @@ def append_result(path: Path, row: ResultRow) -> None:
         UserError: The file exists and is not a results.csv.
     """
     rows = read_results(path) if path.exists() else []
-    rows = [other for other in rows if other.run != row.run] + [row]
+    rows = [other for other in rows if _place(other) != _place(row)] + [row]
     write_table(path, RESULT_COLUMNS, ([_cell(getattr(each, name)) for name in RESULT_COLUMNS] for each in rows))
+
+
+def at_equal_steps(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """Rows of the runs at equal steps."""
+    return [row for row in rows if row.stage == EQUAL_STEPS]
+
+
+def lengthened(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """Rows of the runs after they were lengthened, until they converged or up to the limit."""
+    return [row for row in rows if row.stage != EQUAL_STEPS]
+
+
+def _place(row: ResultRow) -> tuple[str, bool]:
+    return row.run, row.stage == EQUAL_STEPS
 
 
 def _cell(value: str | int | float) -> str:
@@ -132,5 +155,14 @@ def _labels(cell: str) -> int | float:
         return float(cell)
 
 
-_READERS: Mapping[Any, Callable[[str], Any]] = {int: int, float: _measured, str: str, int | float: _labels}
+def _stage(cell: str) -> Stage:
+    for stage in (EQUAL_STEPS, TRAINED_OUT, STILL_RISING):
+        if cell == stage:
+            return stage
+    raise UserError(f"{RESULTS} names the stage {cell[:40]!r}: correct that line")
+
+
+_READERS: Mapping[Any, Callable[[str], Any]] = {
+    int: int, float: _measured, str: str, int | float: _labels, Stage: _stage
+}  # fmt: skip
 """Conversion of a cell by the type of its field."""

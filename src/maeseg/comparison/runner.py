@@ -4,12 +4,16 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from maeseg.comparison.contrast_pictures import write_contrasts
+from maeseg.comparison.convergence import has_converged, validation_ious
 from maeseg.comparison.plan import (
+    LENGTHENS,
     Cell,
     Init,
     adds_seeds,
@@ -18,10 +22,21 @@ from maeseg.comparison.plan import (
     plan_cells,
     planned_before,
     refuse_fewer,
+    refuse_shorter,
     unlabeled_options,
 )
 from maeseg.comparison.reader import read_interim_counts, teachers_left_out, trace_pretraining
-from maeseg.comparison.results import RESULT_COLUMNS, ResultRow, append_result, read_results
+from maeseg.comparison.results import (
+    EQUAL_STEPS,
+    RESULT_COLUMNS,
+    STILL_RISING,
+    TRAINED_OUT,
+    ResultRow,
+    Stage,
+    append_result,
+    at_equal_steps,
+    read_results,
+)
 from maeseg.comparison.wording import plan_sentence
 from maeseg.config import CompareConfig
 from maeseg.data.bad_images import refuse_labels
@@ -32,7 +47,9 @@ from maeseg.errors import UserError
 from maeseg.models.trial_pass import trial_pass
 from maeseg.runs.inputs import INIT, Input
 from maeseg.runs.layout import RESULTS
+from maeseg.runs.lengthen import planned_epochs
 from maeseg.runs.reader import is_finished, read_finished
+from maeseg.runs.validation import keep_validation
 from maeseg.runs.writer import Run, begin_run
 from maeseg.training.batch_check import check_batch_statistics
 from maeseg.training.devices import join, open_fabric
@@ -92,10 +109,9 @@ def run_comparison(config: CompareConfig) -> list[ResultRow]:
         for name, origin in weighted.items()
     }
     run = open_run(config, plan, images, unlabeled, weights)
-    for order, cell in enumerate(plan.cells, start=1):
-        finetune_cell(config, run, cell, f"run {order} of {len(plan.cells)}")
-        if first_process():  # of several processes the first one writes
-            append_row(run, cell, plan, config.epochs)
+    train_for_equal_steps(config, run, plan)
+    if config.until == "converged":
+        train_out(config, run, plan)
     with run.writing(), others_wait():
         if first_process():
             write_contrasts(run.path, images.source, images.split.measured)
@@ -178,15 +194,16 @@ def open_run(
     inputs = images.inputs({**options, "labels": None}, {**weights, "classes": classes_input(config, images.source)})
     cells_before: list[Cell] = []
 
-    def may_differ(options: Mapping[str, Any]) -> tuple[str, ...]:
-        cells_before.extend(planned_before(options))
+    def may_differ(before: Mapping[str, Any]) -> tuple[str, ...]:
+        cells_before.extend(planned_before(before))
         refuse_fewer(cells_before, plan.cells)
-        return may_grow(cells_before)
+        refuse_shorter(before, config)
+        return (*may_grow(cells_before), *LENGTHENS)
 
     run = from_first(lambda: begin_run("compare", options, may_differ, inputs))
     interim_looks, table = read_interim_counts(run.before), run.path / RESULTS
     if adds_seeds(cells_before, plan.cells) and table.exists():
-        interim_looks = [*interim_looks, len(read_results(table))]
+        interim_looks = [*interim_looks, len(at_equal_steps(read_results(table)))]
     named = {init.name: init.weights for init in plan.inits}
     with run.writing(), others_wait():
         rows, skipped = (unlabeled.rows, unlabeled.skipped) if unlabeled else ((), None)
@@ -208,18 +225,84 @@ def open_run(
     return run
 
 
-def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str) -> None:
-    """Fine-tune one run, unless it is finished.
+def train_for_equal_steps(config: CompareConfig, run: Run, plan: Plan) -> None:
+    """Fine-tune every run for the same number of epochs, and append its figures to results.csv.
+
+    Raises:
+        UserError: A run was lengthened, and its figures at equal steps are gone.
+    """
+    for order, cell in enumerate(plan.cells, start=1):
+        if from_first(partial(keeps_equal_steps, run, cell, config.epochs)):
+            continue
+        folder = run.path / cell.folder
+        if not (config.resume and is_finished(folder)):
+            finetune_cell(config, run, cell, f"run {order} of {len(plan.cells)}", config.epochs)
+        if first_process():  # of several processes the first one writes
+            append_row(run, cell, plan, config.epochs, EQUAL_STEPS)
+
+
+def keeps_equal_steps(run: Run, cell: Cell, epochs: int) -> bool:
+    """Test for a run that is lengthened already: results.csv has its figures at equal steps, its folder no longer.
+
+    Raises:
+        UserError: results.csv does not have them.
+    """
+    folder, table = run.path / cell.folder, run.path / RESULTS
+    if planned_epochs(folder) <= epochs:
+        return False
+    rows = read_results(table) if table.exists() else []
+    if not any(row.run == cell.folder for row in at_equal_steps(rows)):
+        raise UserError(
+            f"{folder} was trained for more than {epochs} epochs, and {table} does not have its figures after "
+            f"{epochs}: remove that folder and continue with --resume"
+        )
+    return True
+
+
+def train_out(config: CompareConfig, run: Run, plan: Plan) -> None:
+    """Lengthen every run until it converges, and append its figures to results.csv.
+
+    All runs are at equal steps before the first is lengthened, so that their table is complete early.
+    """
+    for order, cell in enumerate(plan.cells, start=1):
+        folder = run.path / cell.folder
+        while epochs := from_first(partial(next_length, folder, config)):
+            if first_process() and planned_epochs(folder) == config.epochs:
+                with run.writing():
+                    keep_validation(folder)
+            place = f"run {order} of {len(plan.cells)}, lengthened to {epochs} epochs"
+            finetune_cell(config, run, cell, place, epochs)
+        if first_process():
+            epochs = planned_epochs(folder)
+            stage = TRAINED_OUT if has_converged(validation_ious(folder, epochs)) else STILL_RISING
+            append_row(run, cell, plan, epochs, stage)
+
+
+def next_length(folder: Path, config: CompareConfig) -> int:
+    """Number of epochs up to which a run is to be trained next; 0 where it has converged or reached the limit.
+
+    At least one doubling is made: the second half of a run that was not lengthened is no doubling, as its first half
+    ended with a high learning rate.
+    """
+    epochs = planned_epochs(folder)
+    if not is_finished(folder):  # interrupted
+        return epochs
+    if epochs >= config.longest or (epochs > config.epochs and has_converged(validation_ious(folder, epochs))):
+        return 0
+    return min(2 * epochs, config.longest)
+
+
+def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str, epochs: int) -> None:
+    """Fine-tune one run, or continue it if it has begun.
 
     Args:
         config: Options of the comparison, as they were settled.
         run: Folder of the comparison.
         cell: Weights, labels and seed of the run.
         place: Number of the run among the others, in words.
+        epochs: Number of epochs, those before included.
     """
     folder = run.path / cell.folder
-    if config.resume and is_finished(folder):
-        return
     log.info("%s: %s, labels %s, seed %d", place, cell.init.name, cell.labels, cell.seed)
     own = config.finetune(
         out=str(folder),
@@ -227,6 +310,8 @@ def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str) -> No
         transfer=cell.init.transfer,
         labels=cell.labels,
         seed=cell.seed,
+        epochs=epochs,
+        resume=config.resume or epochs > config.epochs,
         download=False,
         overwrite=False,
         **unlabeled_options(config, cell.init),
@@ -234,7 +319,7 @@ def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str) -> No
     run_finetuning(own)
 
 
-def append_row(run: Run, cell: Cell, plan: Plan, epochs: int) -> None:
+def append_row(run: Run, cell: Cell, plan: Plan, epochs: int, stage: Stage) -> None:
     """Append the figures of a finished run to results.csv."""
     figures, facts = read_finished(run.path / cell.folder)
     measured: dict[str, Any] = {
@@ -248,6 +333,7 @@ def append_row(run: Run, cell: Cell, plan: Plan, epochs: int) -> None:
             labels=cell.labels,
             label_count=plan.label_counts[cell.labels],
             seed=cell.seed,
+            stage=stage,
             epochs=epochs,
             steps=integer(facts, "steps", MOST_STEPS),
             seconds=number(facts, "seconds"),

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from maeseg.comparison.label_efficiency import gaps_closed, labels_saved
-from maeseg.comparison.reader import Comparison, read_comparison
+from maeseg.comparison.length_wording import length_sentences
+from maeseg.comparison.reader import Comparison, read_comparison, read_equal_steps
 from maeseg.comparison.statistics import METRICS, Estimate, paired_differences, summarize
 from maeseg.comparison.time_to_target import times_to_target
 from maeseg.comparison.wording import (
@@ -28,8 +29,12 @@ from maeseg.utils.terminal import shown
 def print_summary(folder: Path, console: Console) -> None:
     """Print a comparison: means and spreads, verdict, labels and time saved, in the words of the report."""
     comparison = read_comparison(folder)
-    console.print(_table(comparison))
-    for heading, sentences in _sentences(comparison).items():
+    equal = read_equal_steps(folder) if comparison.lengthened else None
+    if equal:
+        console.print(_table(equal, "at equal steps: "))
+        console.print()
+    console.print(_table(comparison, "trained out: " if equal else ""))
+    for heading, sentences in {**_sentences(comparison), **_length_sentences(comparison, equal)}.items():
         if sentences:
             console.print()
             console.print(shown(heading, "bold"))
@@ -37,10 +42,20 @@ def print_summary(folder: Path, console: Console) -> None:
             console.print(shown(sentence))
 
 
-def _table(comparison: Comparison) -> Table:
+def _length_sentences(comparison: Comparison, equal: Comparison | None) -> dict[str, list[str]]:
+    """Sentences on runs that were trained out, and the verdict before that; none without such runs."""
+    if equal is None:
+        return {}
+    return {"Steps": length_sentences(comparison), "Verdict at equal steps": headlines(equal)}
+
+
+def _table(comparison: Comparison, length: str) -> Table:
     """Means and spreads; fits 80 columns, where a figure and its spread stand below each other."""
     table = Table(
-        title="mean \N{PLUS-MINUS SIGN} standard deviation over seeds", box=SIMPLE_HEAD, padding=0, show_edge=False
+        title=f"{length}mean \N{PLUS-MINUS SIGN} standard deviation over seeds",
+        box=SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
     )
     table.add_column("labels", justify="right")
     table.add_column("init", overflow="fold")  # names are never cut short

@@ -31,6 +31,7 @@ from maeseg.reporting.comparison_tables import (
     time_table,
 )
 from maeseg.reporting.elements import NOTHING, Cell, Drawing, PictureGrid, Row, Swatch, Table, draw, spread
+from maeseg.reporting.equal_steps import EqualSteps, equal_steps
 from maeseg.reporting.examples import contrast_grid, picture_legend, segmentation_grid
 from maeseg.reporting.figures import label_differences, label_efficiency, paired_dots, reliability_diagram
 from maeseg.reporting.frame import Frame, make_frame
@@ -95,6 +96,7 @@ class Results:
     Attributes:
         means: Means over seeds.
         differences: Heading and table for each pair of inits.
+        equal_steps: Results at equal steps, where the others are trained out; None where there is one length.
         classes: Figures of each class; None for foreground and background.
         label_figures: Figures against the number of labels.
         times: Time to target; None where there is nothing to compare.
@@ -107,6 +109,7 @@ class Results:
 
     means: Table
     differences: list[tuple[str, Table]]
+    equal_steps: EqualSteps | None
     classes: ClassComparison | None
     label_figures: LabelFigures
     times: Table | None
@@ -132,7 +135,7 @@ class ComparisonPage:
 
     Attributes:
         frame: Heading and provenance.
-        progress: Number of finished runs; empty where all are finished.
+        progress: Number of runs that are done, in words; empty where all are.
         binary: True for foreground and background.
         baseline: Reference of the comparison; None before a run is finished.
         overview: Table and pictures of the first screen; None before a run is finished.
@@ -157,7 +160,7 @@ def comparison_page(folder: RunFolder) -> ComparisonPage:
     classes = classes_of(folder.info)
     return ComparisonPage(
         frame=make_frame(folder, "maeseg comparison", "Which start pays?"),
-        progress=_progress(folder, len(comparison.rows)),
+        progress=_progress(folder, comparison),
         binary=classes == BINARY,
         baseline=comparison.baseline,
         overview=make_overview(folder.path, comparison, classes) if comparison.rows else None,
@@ -167,11 +170,14 @@ def comparison_page(folder: RunFolder) -> ComparisonPage:
     )
 
 
-def _progress(folder: RunFolder, done: int) -> str:
+def _progress(folder: RunFolder, comparison: Comparison) -> str:
     if folder.finished:
         return ""
-    planned = folder.info.get("planned")
-    return f"{done} of {planned}" if planned else str(done)
+    done, planned = len(comparison.rows), folder.info.get("planned")
+    runs = f"{done} of {planned} runs" if planned else f"{done} runs"
+    if comparison.lengthened:
+        return f"{runs} are trained out"
+    return f"{runs} are done" + (" at equal steps" if folder.options.get("until") == "converged" else "")
 
 
 def _verdict(comparison: Comparison) -> VerdictSummary:
@@ -191,11 +197,12 @@ def _results(folder: RunFolder, comparison: Comparison, classes: Classes) -> Res
     return Results(
         means=means_table(comparison, folder),
         differences=difference_tables(comparison),
+        equal_steps=equal_steps(folder, comparison),
         classes=_classes(folder.path, comparison),
         label_figures=_label_figures(comparison),
         times=time_table(comparison),
         curves=_curves(comparison),
-        contrasts=_contrasts(folder.path, classes),
+        contrasts=_contrasts(folder.path, classes) if folder.finished else [],  # pictures may be of shorter runs
         legend=picture_legend(classes),
         predictions=_predictions(folder.path, comparison, classes),
         calibration=_calibration(folder.path, comparison, classes == BINARY),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from maeseg.comparison.label_efficiency import LabelsSaved, labels_saved
 from maeseg.comparison.reader import Comparison
+from maeseg.comparison.results import lengthened
 from maeseg.comparison.run_times import RunTime, run_times
 from maeseg.comparison.statistics import PairedDifference, paired_difference, summarize
 from maeseg.comparison.wording import duration, labels
@@ -75,6 +76,7 @@ def overview_table(comparison: Comparison) -> Table:
         ]
     head = ["labels", "start", "IoU", f"difference to {baseline}", f"labels from {baseline}", "a run"]
     head += ["pre-training"] if comparison.pretrainings else []
+    length = "all have equal steps" if not lengthened(comparison.rows) else "each run is trained out"
     counts = sorted({means[group].n for group in means})
     seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
     return Table(
@@ -82,7 +84,7 @@ def overview_table(comparison: Comparison) -> Table:
         rows,
         f"IoU: mean \u00b1 standard deviation over seeds ({seeds}). Difference: paired by seed, and its 95 % interval. "
         f"Labels from {baseline}: those with which it reaches the same IoU. A run: wall time of one fine-tuning and "
-        f"its measurement, and as a multiple of that from {baseline}; all have equal steps.",
+        f"its measurement, and as a multiple of that from {baseline}; {length}.",
     )
 
 

@@ -6,6 +6,7 @@
 ``metrics.json``     the final figures
 ``validation.csv``   fine-tuning: scores of each validation image
 ``calibration.csv``  fine-tuning: predicted probabilities against labels
+``validation-equal-steps.csv``  the same before a comparison lengthened the run
 ``confusion.csv``    fine-tuning with a class list: pixels by true and predicted class
 ``checkpoints/``     ``last.ckpt``; fine-tuning: ``best.ckpt`` (by validation IoU); ``previous.ckpt`` until the end
 ``nonfinite.json``   steps whose loss or gradient was not finite, if there were any
@@ -13,7 +14,7 @@
 ``tensorboard/``     events
 ``images.csv``       every image by name and content with its split, and those that the initial weights were trained on
 ``skipped.csv``      images that were left out because they cannot be read, if there were any
-``results.csv``      comparison: a row per run
+``results.csv``      comparison: a row per run, and a second one for a run that was lengthened
 ``runs/``            comparison: a run folder for each run
 ``contrasts/``       comparison: pictures on which two networks differ most, and their list
 ``report.html``      the report
@@ -29,6 +30,7 @@ FACTS = "run.json"
 EPOCHS = "metrics.csv"
 FIGURES = "metrics.json"
 VALIDATION = "validation.csv"
+VALIDATION_BEFORE = "validation-equal-steps.csv"
 CALIBRATION = "calibration.csv"
 CONFUSION = "confusion.csv"
 CHECKPOINTS = "checkpoints"
@@ -48,8 +50,8 @@ EVALUATION = "evaluation"
 """Prefix of the files that ``maeseg evaluate`` writes."""
 
 _FILES = (
-    CONFIG, FACTS, EPOCHS, FIGURES, VALIDATION, CALIBRATION, CONFUSION, NONFINITE, IMAGES, SKIPPED, RESULTS, REPORT,
-    f"{EVALUATION}-*.json",
+    CONFIG, FACTS, EPOCHS, FIGURES, VALIDATION, VALIDATION_BEFORE, CALIBRATION, CONFUSION, NONFINITE, IMAGES, SKIPPED,
+    RESULTS, REPORT, f"{EVALUATION}-*.json",
 )  # fmt: skip
 _FILES_IN: dict[str, tuple[str, ...]] = {
     CHECKPOINTS: (LAST, PREVIOUS, BEST),

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from maeseg.errors import UserError
-from maeseg.runs.reader import read_curves
+from maeseg.runs.layout import CONFIG, has_run
+from maeseg.runs.reader import read_curves, read_options
 from maeseg.runs.writer import MayDiffer
+from maeseg.utils.plain_values import integer
 
 log = logging.getLogger(__name__)
+
+MOST_EPOCHS = 2**53
+"""Largest number of epochs that a run's config.yaml may have."""
 
 
 def may_lengthen(out: str, epochs: int) -> MayDiffer:
@@ -36,6 +41,20 @@ def may_lengthen(out: str, epochs: int) -> MayDiffer:
         return ("epochs",)
 
     return allowed
+
+
+def planned_epochs(run: Path) -> int:
+    """Number of epochs that a run is to have by its config.yaml; 0 if there is no run.
+
+    Raises:
+        UserError: The file is broken or does not have it.
+    """
+    if not has_run(run):
+        return 0
+    try:
+        return integer(read_options(run), "epochs", MOST_EPOCHS)
+    except ValueError as error:
+        raise UserError(f"{run / CONFIG}: {error}: restore it, or remove that folder") from error
 
 
 def epochs_done(run: Path) -> int:

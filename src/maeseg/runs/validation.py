@@ -13,9 +13,10 @@ import numpy as np
 
 from maeseg.errors import UserError
 from maeseg.metrics.scores import BINS, Floats, ImageScores, Reliability
-from maeseg.runs.layout import CALIBRATION, CONFUSION, VALIDATION
+from maeseg.runs.layout import CALIBRATION, CONFUSION, VALIDATION, VALIDATION_BEFORE
 from maeseg.runs.reader import own_file
 from maeseg.runs.tables import read_table, write_table
+from maeseg.utils.atomic_io import write_bytes
 from maeseg.utils.regular_files import open_text
 
 _OF_FOREGROUND, _OF_A_CLASS = ("tp", "fp", "fn", "tn"), ("tp", "fp", "fn")
@@ -82,24 +83,48 @@ def write_validation(
     write_table(run / CALIBRATION, CALIBRATION_COLUMNS, zip(edges[:-1], edges[1:], *counts, strict=True))
 
 
-def read_validation(run: Path) -> Validation | None:
+def keep_validation(run: Path) -> None:
+    """Copy validation.csv of a run that is to be lengthened, which replaces it.
+
+    Raises:
+        WriteError: The copy cannot be written.
+    """
+    if own_file(run, VALIDATION).exists():
+        write_bytes(run / VALIDATION_BEFORE, (run / VALIDATION).read_bytes())
+
+
+def read_validation_before(run: Path) -> Validation | None:
+    """Read the copy of validation.csv from before a run was lengthened; validation.csv if it was not.
+
+    Raises:
+        UserError: As for ``read_validation``.
+    """
+    return read_validation(run, VALIDATION_BEFORE if own_file(run, VALIDATION_BEFORE).exists() else VALIDATION)
+
+
+def read_validation(run: Path, name: str = VALIDATION) -> Validation | None:
     """Read a run's validation.csv; None if there is none.
+
+    Args:
+        run: The run folder.
+        name: Name of the file.
 
     Raises:
         UserError: It lacks a column or a row, or holds a value that is no number.
     """
-    if not own_file(run, VALIDATION).exists():
+    file = own_file(run, name)
+    if not file.exists():
         return None
-    names = [column.removeprefix("tp ") for column in _header(run / VALIDATION) if column.startswith("tp ")]
+    names = [column.removeprefix("tp ") for column in _header(file) if column.startswith("tp ")]
     columns = (*(_class_columns(names) or _OF_FOREGROUND), *_MEANS)
     rows = read_table(
-        run / VALIDATION,
+        file,
         ("file", *columns),
         "finetune",
         lambda cells: (cells["file"], [_number(name, cells[name]) for name in columns]),
     )
     if not rows:
-        raise UserError(f"{run / VALIDATION} has no row: remove it, or repeat the run")
+        raise UserError(f"{file} has no row: remove it, or repeat the run")
     values = np.array([values for _, values in rows])
     if names:
         tp_MK, fp_MK, fn_MK = (values[:, kind : 3 * len(names) : 3] for kind in range(3))

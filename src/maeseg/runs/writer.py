@@ -254,9 +254,10 @@ def _resume(run: Run) -> Run:
     _note_beginning(run, str(run.before["verb"]))
     if not run.complete:
         warn_of_other_machine(run.path, run.before, run.facts)
-    _write_config(run)
     if not run.complete:
+        # First that it is running: with its new length beside the figures of the old one it would count as finished.
         _forget_figures(run)
+    _write_config(run)
     return run
 
 
