@@ -7,7 +7,6 @@ from pathlib import Path
 
 from maeseg.comparison.label_efficiency import LabelsSaved, labels_saved
 from maeseg.comparison.reader import Comparison
-from maeseg.comparison.results import lengthened
 from maeseg.comparison.run_times import RunTime, run_times
 from maeseg.comparison.statistics import PairedDifference, paired_difference, summarize
 from maeseg.comparison.wording import duration, labels
@@ -76,7 +75,7 @@ def overview_table(comparison: Comparison) -> Table:
         ]
     head = ["labels", "start", "IoU", f"difference to {baseline}", f"labels from {baseline}", "a run"]
     head += ["pre-training"] if comparison.pretrainings else []
-    length = "all have equal steps" if not lengthened(comparison.rows) else "each run is trained out"
+    length = "each run is trained out" if comparison.lengthened else "all have equal steps"
     counts = sorted({means[group].n for group in means})
     seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
     return Table(
