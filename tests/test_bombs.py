@@ -23,7 +23,11 @@ READ = {
 """Bombs in parts of a file that are not needed: the image is read without them."""
 
 
-@pytest.mark.parametrize("name", BOMBS)
+FAST = ("YAML aliases, --config", "TIFF, deflate strip", "checkpoint, wide network", "safetensors, wide network")
+"""Bombs that every run of the tests tries; the others are slow tests."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in BOMBS])
 def test_a_bomb_takes_no_memory(
     name: str, finetuned: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

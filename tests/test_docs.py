@@ -98,6 +98,7 @@ def test_the_commands_for_classes_run(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "predictions" / "probabilities" / "00" / "car.png").exists()
 
 
+@pytest.mark.slow
 def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path)

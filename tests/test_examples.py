@@ -34,6 +34,7 @@ def test_training_loops(name: str) -> None:
     assert all(math.isfinite(loss) for loss in losses)
 
 
+@pytest.mark.slow
 # Lightning's hints on workers, and that its logged figures go nowhere; its combined loader with PyTorch 2.14
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.:FutureWarning")
 @pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")

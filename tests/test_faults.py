@@ -315,6 +315,7 @@ def test_processes_own_a_folder_one_after_the_other(tmp_path: Path) -> None:
     assert found["owned"] > 1 and found.keys() <= {"owned", "refused"}
 
 
+@pytest.mark.slow
 def test_predict_killed_before_its_table_has_its_name(finetuned: Path, tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / "in").mkdir(exist_ok=True)

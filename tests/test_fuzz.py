@@ -18,7 +18,7 @@ from maeseg.data.image_files import DataError
 from maeseg.data.image_reading import open_large, read_pixels
 from maeseg.data.pixel_facts import check_pixels
 
-FEW = {"images": 8, "images left out": 8, "labels": 4, "checkpoints": 4, "recipes": 4, "run folders": 1}
+FEW = {"images": 4, "labels": 4, "run folders": 1}
 
 
 @pytest.fixture(scope="module")

@@ -202,6 +202,7 @@ def test_python_and_the_command_line_do_the_same(finetuned: Path, pretrained: Pa
     assert same_weights(tmp_path / "run", finetuned)
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run(finetuned: Path, pretrained: Path, tmp_path: Path) -> None:
     assert finetune(tmp_path / "run", pretrained, "--seed", 1, "--epochs", 1) == 0
     assert not same_weights(tmp_path / "run", finetuned)
@@ -214,6 +215,7 @@ def test_pretrain_starts_from_a_pretrain_run(pretrained: Path, tmp_path: Path) -
     assert now == pytest.approx(before, abs=0.02)  # only running statistics have moved
 
 
+@pytest.mark.slow
 def test_layer_decay_0_pretrains_the_decoder_alone(pretrained: Path, tmp_path: Path) -> None:
     assert pretrain(tmp_path / "on", "--weights", pretrained, "--layer_decay", 0, "--epochs", 1) == 0
     before, now = weights_of(pretrained), weights_of(tmp_path / "on")
@@ -243,6 +245,7 @@ def test_a_run_is_not_overwritten_unasked(
     assert {path: path.stat().st_mtime_ns for path in finetuned.rglob("*") if path.name != OWN} == before
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_a_run(finetuned: Path, pretrained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finetuned, run)
@@ -454,6 +457,7 @@ def test_a_table_that_the_disk_has_no_room_for_is_not_there(
     assert files_in(tmp_path / "out") == {f"labels/{number:040d}.png" for number in range(30)}
 
 
+@pytest.mark.slow
 def test_reconstruct_some_images_evenly_spread(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -518,7 +522,7 @@ def test_compare_leaves_a_row_and_a_run_for_each_cell(comparison: Path, pretrain
     assert facts["status"] == "finished"
     assert facts["split"] == {"train": 19, "val": 5, "test": 0}
     assert facts["pretraining"] == {"pretrained": {"seconds": read_json(pretrained / "run.json")["seconds"],
-                                                   "started_from": None}}  # fmt: skip
+                                                   "started_from": None, "teachers": []}}  # fmt: skip
 
 
 @pytest.mark.slow

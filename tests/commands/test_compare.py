@@ -40,6 +40,7 @@ def photos(folder: Path, *contents: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_comparison_grows_by_unlabeled_images(tmp_path: Path) -> None:
     out, alone, folder = tmp_path / "out", tmp_path / "alone", photos(tmp_path / "photos", 10, 20, 30, 40)
     assert compare(out, "[scratch]") == 0
@@ -57,6 +58,7 @@ def test_a_comparison_grows_by_unlabeled_images(tmp_path: Path) -> None:
     assert same_weights(alone, run)
 
 
+@pytest.mark.slow
 def test_images_added_since_are_not_used(tmp_path: Path) -> None:
     out, folder = tmp_path / "out", photos(tmp_path / "photos", 10, 20, 30, 40)
     assert compare(out, "[scratch+unlabeled]", "--unlabeled", folder) == 0

@@ -118,6 +118,7 @@ def test_an_onnx_file_that_predicts_nan_is_refused(photo: Path, refused: Refused
     assert "dark.png: the network's prediction is not finite" in refused(*words)
 
 
+@pytest.mark.slow
 def test_a_channel_of_huge_values_is_refused(refused: Refused, tmp_path: Path) -> None:
     rng, folder = np.random.default_rng(0), tmp_path / "bands"
     for kind in ("images", "masks", "huge"):

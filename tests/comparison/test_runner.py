@@ -74,6 +74,7 @@ def pair(compare: Path) -> tuple[ResultRow, ResultRow]:
     return before, after
 
 
+@pytest.mark.slow
 def test_both_lengths_have_a_row(long: Path, short: Path) -> None:
     before, after = pair(long)
     assert (before.epochs, before.steps) == (1, STEPS) and (after.epochs, after.steps) == (2, 2 * STEPS)
@@ -86,6 +87,7 @@ def test_both_lengths_have_a_row(long: Path, short: Path) -> None:
     assert yaml.safe_load((long / "config.yaml").read_text())["epochs"] == 1
 
 
+@pytest.mark.slow
 def test_each_length_is_read_with_its_own_images_and_curves(long: Path, short: Path) -> None:
     main, equal, before = (
         read_comparison(long), read_equal_steps(long), read_comparison(short)
@@ -97,6 +99,7 @@ def test_each_length_is_read_with_its_own_images_and_curves(long: Path, short: P
     assert read_equal_steps(short).rows == before.rows
 
 
+@pytest.mark.slow
 def test_the_report_has_both_lengths(long: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = shutil.copytree(long, tmp_path / "comparison")
     assert maeseg("report", "--run", copy) == 0

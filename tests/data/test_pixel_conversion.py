@@ -226,6 +226,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_run_reads_later_images_in_its_own_scale(
     deep: Path, finetuned: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -270,6 +270,7 @@ def test_joined_sources_have_labels_if_all_of_them_do(shards: Path) -> None:
         joined.label(0)
 
 
+@pytest.mark.slow
 def test_pretrain_on_shards_with_extra_images(tmp_path: Path, shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert pretrain(out, "--extra", shards, "--epochs", 1) == 0

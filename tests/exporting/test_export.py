@@ -239,6 +239,7 @@ def test_weights_takes_an_export(which: str, format: str, exported: Path, finetu
     assert len(report.loaded) + len(report.new) == len(ours)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_exports(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = (*TRAINING, "--image_size", 64, "--epochs", 1)
     assert maeseg("finetune", "--weights", exported / "pre" / "unet.safetensors", "--out", tmp_path / "a", *short) == 0

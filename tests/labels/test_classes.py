@@ -580,6 +580,7 @@ def test_other_libraries_and_another_run_take_it(run: Path, folder: Path, tmp_pa
         assert "0 new" in read_json(out / "run.json")["transfer"]
 
 
+@pytest.mark.slow
 def test_the_head_of_other_classes_stays_new(run: Path, folder: Path, tmp_path: Path) -> None:
     words = ("finetune", "--data", folder, "--weights", run, *TRAINING, "--epochs", 1)
     (tmp_path / "others.yaml").write_text(YAML.replace("tree", "bush"))

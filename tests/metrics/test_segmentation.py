@@ -163,6 +163,7 @@ def test_boundary_tolerates_two_pixels(shift: int, expected: float) -> None:
     assert found["boundary_f1"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # MONAI 1.6 uses its own deprecated argument
 def test_boundary_agrees_with_monai() -> None:
     monai = pytest.importorskip("monai.metrics.surface_dice", reason="the reference of boundary figures is MONAI")

@@ -25,6 +25,7 @@ def test_sizes_that_work_leave_no_trace(channels: int) -> None:
         assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "size", "reason", "works"),
     [

@@ -225,6 +225,7 @@ def altered(finetuned: Path, folder: Path, change: Callable[[NetworkSpec], dict[
     return folder / "unet.safetensors"
 
 
+@pytest.mark.slow
 def test_paths_that_hold_no_segmentation_network(
     finetuned: Path, pretrained: Path, exported: Path, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ def rows(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_suggestions_come_with_labels_to_correct(finetuned: Path, pool: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         assert maeseg("suggest", "--run", finetuned, "--images", pool, "--count", 6, "--out", tmp_path / name) == 0

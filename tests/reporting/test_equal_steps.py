@@ -51,6 +51,7 @@ def test_the_table_has_both_lengths(compare: Path) -> None:
     assert [row[0] for row in rows] == ["32", "", "128", ""]
 
 
+@pytest.mark.slow
 def test_each_length_has_its_verdict(compare: Path) -> None:
     page = comparison_page(open_run(compare))
     assert page.verdict and page.results and page.results.equal_steps

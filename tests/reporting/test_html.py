@@ -130,6 +130,7 @@ class TestComparePage:
 
 
 class TestOtherPages:
+    @pytest.mark.slow
     def test_unfinished_comparison(self, tmp_path: Path) -> None:
         page = Page(write_report(fake_compare(tmp_path / "compare", labels=(32, 128), done=3)))
         assert "3 of 12 runs are done" in page.text
@@ -142,6 +143,7 @@ class TestOtherPages:
         assert "No run is finished yet." in page.text
         assert page.headings == ["Pre-training", "pretrained", "How it was run"]
 
+    @pytest.mark.slow
     def test_pretraining_that_is_gone(self, tmp_path: Path) -> None:
         page = Page(write_report(fake_compare(tmp_path / "compare", labels=(32,), seeds=1)))
         assert "gone/pretrain, is missing" in page.text
@@ -177,6 +179,7 @@ class TestOtherPages:
         assert "The pre-training of here took 1 h 12 min and saved" in page.text
         assert "The pre-training of imagenet" not in page.text
 
+    @pytest.mark.slow
     def test_runs_without_results_per_image(self, tmp_path: Path) -> None:
         compare = fake_compare(tmp_path / "compare", labels=(32,))
         for name in ("validation.csv", "calibration.csv"):
@@ -186,12 +189,14 @@ class TestOtherPages:
         assert "from 3 seeds, effect size" in page.text and "3 seeds and" not in page.text
         assert "no calibration.csv" in page.text
 
+    @pytest.mark.slow
     def test_several_inits_are_named(self, tmp_path: Path) -> None:
         inits = ("scratch", "photos", "scans")
         page = Page(write_report(fake_compare(tmp_path / "compare", inits=inits, labels=(32,), seeds=2)))
         assert "from photos and from scans helped with 32 labels" in page.text
         assert "With 32 labels starting from scans helped" in page.text
 
+    @pytest.mark.slow
     def test_missing_figures_are_dashes(self, tmp_path: Path) -> None:
         compare = fake_compare(tmp_path / "compare", labels=(32,), seeds=1)
         for row in read_results(compare / "results.csv"):

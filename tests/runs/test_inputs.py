@@ -106,6 +106,7 @@ def test_a_changed_input_is_refused_by_name(name: str, project: Path, capsys: py
     assert facts(project / "run") == before
 
 
+@pytest.mark.slow
 def test_accepted_changes_are_recorded_and_stated(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for change in (CHANGES["the label of images/2.bmp"], shorten, retrain):
         change(project)
@@ -137,6 +138,7 @@ def test_a_label_that_is_read_as_before_has_not_changed(project: Path) -> None:
     assert maeseg("finetune", "--out", "run", "--resume") == 0
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_from_another_working_folder(
     project: Path, begun: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_run_is_resumed_from_another_working_folder(
     assert "the label of images/2.bmp changed since run was begun" in last_line(capsys)
 
 
+@pytest.mark.slow
 def test_a_project_that_was_moved_goes_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = facts(project / "run")
     recorded["working_folder"] = str(project.parent / "gone")

@@ -42,6 +42,7 @@ def test_with_a_constant_rate_a_lengthened_run_is_one_of_that_length(
     assert yaml.safe_load((run / "config.yaml").read_text())["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_the_rate_goes_on_as_that_of_the_longer_run(
     pretrained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,6 +66,7 @@ def test_the_rate_goes_on_as_that_of_the_longer_run(
 # --- the run's own options
 
 
+@pytest.mark.slow
 def test_resume_alone_repeats_the_options(finetuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = shutil.copytree(finetuned, tmp_path / "moved")
     before = (run / "metrics.csv").read_text()

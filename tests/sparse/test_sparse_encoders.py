@@ -240,6 +240,7 @@ def test_a_patch_that_the_stride_does_not_divide_is_refused(name: str, patch: in
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext2", "test_efficientnet_gn", "tf_efficientnet_lite0"])
 def test_half_precision(name: str, dtype: torch.dtype) -> None:

@@ -254,6 +254,7 @@ def test_validation_is_that_of_crops_side_by_side(run: Path, data: Path) -> None
     assert float(last["val_accuracy"]) == pytest.approx(right / pixels, abs=2 / pixels)  # the last bit of a batch
 
 
+@pytest.mark.slow
 def test_predict_takes_the_tiles_of_evaluate(
     run: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, refused: Callable[..., str]
 ) -> None:

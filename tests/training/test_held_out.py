@@ -146,6 +146,7 @@ def test_a_split_that_the_data_lacks_is_refused(split: Any, said: str, grown: Pa
     assert said.format(run=run, other=other) in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_split_of_which_some_is_missing_is_refused(grown: Path, tmp_path: Path) -> None:
     run, data = grown / "run", shutil.copytree(grown / "data", tmp_path / "data")
     gone = validated(run)[1]
@@ -246,6 +247,7 @@ def test_pretrain_holds_out_what_a_folder_or_the_labeled_images_hold(tmp_path: P
     finetune(data, tmp_path / "fine", weights=str(pre), val=4)
 
 
+@pytest.mark.slow
 def test_an_export_is_warned_of(grown: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "unet.safetensors"
     library.export(run=str(grown / "run"), format="safetensors", out=str(file))

@@ -65,6 +65,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 # --- a file
 
 
+@pytest.mark.slow
 def test_finetune_and_pretrain_start_from_a_file(outside: Path, tmp_path: Path) -> None:
     fine, pre = tmp_path / "fine", tmp_path / "pre"
     assert maeseg("finetune", "--out", fine, "--weights", outside, *NETWORK, *TRAINING, *ONE_STEP) == 0

@@ -125,6 +125,7 @@ def without_values(encoder: str) -> smp.Unet:
         return build_unet(encoder, WIDTHS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "theirs", "first"),
     [

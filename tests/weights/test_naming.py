@@ -171,6 +171,7 @@ def official_names(plain: State) -> State:
     return renamed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto", "test_convnext2"])
 @pytest.mark.parametrize("prefix", ["", "sparse_encoder.sp_cnn.", "encoder."])
 def test_the_releases_of_convnext(name: str, prefix: str, tmp_path: Path) -> None:

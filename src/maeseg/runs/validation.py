@@ -17,7 +17,7 @@ from maeseg.runs.layout import CALIBRATION, CONFUSION, VALIDATION, VALIDATION_BE
 from maeseg.runs.reader import own_file
 from maeseg.runs.tables import read_table, write_table
 from maeseg.utils.atomic_io import write_bytes
-from maeseg.utils.regular_files import open_text
+from maeseg.utils.regular_files import open_text, read_bytes
 
 _OF_FOREGROUND, _OF_A_CLASS = ("tp", "fp", "fn", "tn"), ("tp", "fp", "fn")
 _MEANS = ("dice_loss", "boundary_f1")
@@ -90,7 +90,7 @@ def keep_validation(run: Path) -> None:
         WriteError: The copy cannot be written.
     """
     if own_file(run, VALIDATION).exists():
-        write_bytes(run / VALIDATION_BEFORE, (run / VALIDATION).read_bytes())
+        write_bytes(run / VALIDATION_BEFORE, read_bytes(run / VALIDATION))
 
 
 def read_validation_before(run: Path) -> Validation | None:
