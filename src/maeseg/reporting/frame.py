@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maeseg.comparison.wording import duration
-from maeseg.runs.inputs import accepted_changes
+from maeseg.runs.changes import accepted_changes
 from maeseg.runs.reader import RunFolder
 
 

@@ -1,7 +1,7 @@
 """Content that a run rests on besides its images: labels, initial weights, class list, lists of names.
 
 ``run.json`` has a digest of each input under ``inputs``. Changes that a resumed run accepted with ``--accept_changes``
-are in it under ``changes``. Images and labels are compared by ``images.csv``.
+are in it under ``changes`` (runs/changes.py). Images and labels are compared by ``images.csv``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -105,21 +105,3 @@ def refuse_changes(run: object, changes: Sequence[str]) -> UserError:
         f"--resume: {', '.join(changes)} changed since {run} was begun: restore what was there, or go on with the "
         "images of the run and --accept_changes, which its report then states"
     )
-
-
-def with_change(before: object, changes: Sequence[str], time: str) -> list[Any]:
-    """Entries of ``changes`` in run.json, one more if there are changes that the last entry does not have."""
-    entries = list(before) if isinstance(before, list) else []
-    known = bool(entries) and isinstance(entries[-1], dict) and entries[-1].get("changed") == list(changes)
-    return entries if known or not changes else [*entries, {"at": time, "changed": list(changes)}]
-
-
-def accepted_changes(info: Mapping[str, Any]) -> list[str]:
-    """Sentences on the changes in a run.json, which may be untrusted."""
-    entries = info.get("changes")
-    found = []
-    for entry in entries if isinstance(entries, list) else []:
-        if isinstance(entry, dict) and isinstance(entry.get("changed"), list):
-            at = str(entry.get("at"))[:16].replace("T", " ")
-            found.append(f"Resumed on {at} with changed inputs: {', '.join(map(str, entry['changed']))}.")
-    return found

@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from maeseg.errors import UserError
+from maeseg.runs.changes import with_change
 from maeseg.runs.checkpoint_files import check_folder_name, is_intact
-from maeseg.runs.inputs import NONE, Inputs, find_changes, refuse_changes, with_change
+from maeseg.runs.inputs import NONE, Inputs, find_changes, refuse_changes
 from maeseg.runs.layout import (
     CHECKPOINTS,
     CONFIG,
