@@ -179,11 +179,11 @@ class Trial:
     verb: str = ""
 
 
-def wait_for_steps(out: Path, process: "subprocess.Popen[str]", least: int = 4) -> None:
-    """Wait until a run has saved some steps."""
+def wait_for_steps(out: Path, process: "subprocess.Popen[str]", least: int = 4, checkpoint: str = "last.ckpt") -> None:
+    """Wait until a run has saved some steps, and a checkpoint of this name."""
     while process.poll() is None:
         try:
-            if (out / "checkpoints" / "last.ckpt").exists() and steps(out) >= least:
+            if (out / "checkpoints" / checkpoint).exists() and steps(out) >= least:
                 return
         except (OSError, RuntimeError):  # replaced between two looks
             pass
@@ -274,7 +274,7 @@ def damaged(command: Command, folder: Path, mounts: bool) -> Trial:
     """A killed run's last checkpoint has a flipped bit."""
     out = folder / "run"
     process = command.start(out)
-    wait_for_steps(out, process)
+    wait_for_steps(out, process, checkpoint="previous.ckpt")
     kill(process)
     last = out / "checkpoints" / "last.ckpt"
     content = bytearray(last.read_bytes())
@@ -290,7 +290,7 @@ def cut_short(command: Command, folder: Path, mounts: bool) -> Trial:
     """A killed run's checkpoints are all cut short."""
     out = folder / "run"
     process = command.start(out)
-    wait_for_steps(out, process)
+    wait_for_steps(out, process, checkpoint="previous.ckpt")
     kill(process)
     kept = {path: path.read_bytes() for path in (out / "checkpoints").iterdir()}
     for path, content in kept.items():
