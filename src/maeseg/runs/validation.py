@@ -23,7 +23,6 @@ _OF_FOREGROUND, _OF_A_CLASS = ("tp", "fp", "fn", "tn"), ("tp", "fp", "fn")
 _MEANS = ("dice_loss", "boundary_f1")
 _COUNTED = tuple(field.name for field in fields(Reliability))
 _WHOLE = frozenset({"pixels", "foreground"})
-VALIDATION_COLUMNS = ("file", *_OF_FOREGROUND, *_MEANS)
 CALIBRATION_COLUMNS = ("from", "to", *_COUNTED)
 
 
