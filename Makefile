@@ -59,7 +59,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	       'Name another one: make PYTHON=python3.12 ...' >&2; exit 1; }
 	@$(BIN)/python $(RECENT) 2>/dev/null && $(BIN)/python -m pip --version >/dev/null 2>&1 \
 	  || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet -e '.[dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e '.[dev,reference]' -c constraints.txt
 	@touch $@
 
 clean:
