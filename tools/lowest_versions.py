@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-BOUND = re.compile(r"([A-Za-z0-9._-]+)(?:\[[\w,]+\])?>=([\w.]+)")
-"""A requirement with a lower bound, extras aside."""
+BOUND = re.compile(r"([A-Za-z0-9._-]+)(?:\[[\w,]+\])?>=([\w.]+)(?:; .+)?")
+"""A requirement with a lower bound, extras and markers aside."""
 
 
 def lowest(pyproject: Path) -> Iterator[str]:
