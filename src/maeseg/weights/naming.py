@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from timm.models.convnext import checkpoint_filter_fn
 from torch import Tensor, nn
 
+FIRST_OF_DECODER = ("decoder.blocks.0.conv1.0.weight", "decoder.fusion_blocks.0.project.weight")
+"""Keys by which decoders of segmentation-models-pytorch are recognized, of a U-Net and of DPT."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -63,16 +66,15 @@ def below(prefix: str, offered: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unet_parts(offered: Mapping[str, Tensor], around: str | None = None) -> dict[str, str]:
-    """Map keys of a segmentation-models-pytorch U-Net, without its encoder, to the keys of a state dict.
+    """Map keys of a segmentation-models-pytorch U-Net or DPT, without its encoder, to the keys of a state dict.
 
-    Empty if the state dict has no such U-Net.
+    Empty if the state dict has no such network.
 
     Args:
         offered: A state dict.
-        around: Prefix of the encoder's weights, to choose the U-Net of that encoder; None for the first U-Net.
+        around: Prefix of the encoder's weights, to choose the network of that encoder; None for the first one.
     """
-    first = "decoder.blocks.0.conv1.0.weight"
-    prefixes = [key.removesuffix(first) for key in offered if key.endswith(first)]
+    prefixes = [key.removesuffix(first) for first in FIRST_OF_DECODER for key in offered if key.endswith(first)]
     prefix = next((each for each in prefixes if around is None or around.startswith(each)), None)
     if prefix is None:
         return {}

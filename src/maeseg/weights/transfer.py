@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
@@ -9,8 +10,11 @@ from torch import Tensor, nn
 from maeseg.errors import UserError
 from maeseg.models.channels import adapt_channels, image_channels
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.masked_network import MaskedNetwork
 from maeseg.weights.matching import match_encoder
 from maeseg.weights.naming import unet_parts
+from maeseg.weights.vit_fit import Grid, vit_of
+from maeseg.weights.vit_matching import match_vit
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class TransferReport:
         new: Keys of the network that keep their random initialization.
         skipped: Unused keys of the source.
         channels: Image channels in the source and in the network, for each adapted key that reads the image.
+        positions: Patch grids (Y, X) in the source and in the network, for each key of resampled positions.
         prefix: Prefix of the chosen encoder in the source.
         rivals: Prefixes of the other encoders there.
     """
@@ -32,6 +37,7 @@ class TransferReport:
     new: tuple[str, ...]
     skipped: tuple[str, ...]
     channels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    positions: Mapping[str, tuple[Grid, Grid]] = field(default_factory=dict)
     prefix: str = ""
     rivals: tuple[str, ...] = ()
 
@@ -41,18 +47,31 @@ class TransferReport:
         def parts(keys: tuple[str, ...]) -> str:
             return f" ({', '.join(dict.fromkeys(key.split('.')[0] for key in keys))})" if keys else ""
 
+        new = f" ({', '.join(dict.fromkeys(map(module_of, self.new)))})" if self.new else ""
+
+        grids = {each: [key for key, its in self.positions.items() if its == each] for each in self.positions.values()}
         rivals = ", ".join(f"{prefix}*" for prefix in self.rivals)
         return (
             (
                 f"{len(self.loaded)} keys loaded, {len(self.adapted)} adapted{parts(self.adapted)}, "
-                f"{len(self.new)} new{parts(self.new)}, {len(self.skipped)} skipped{parts(self.skipped)}"
+                f"{len(self.new)} new{new}, {len(self.skipped)} skipped{parts(self.skipped)}"
             )
             + "".join(
                 f"; {key} repeated and rescaled from {theirs} to {ours} channels"
                 for key, (theirs, ours) in self.channels.items()
             )
+            + "".join(
+                f"; positions resampled from {theirs[0]} x {theirs[1]} to {ours[0]} x {ours[1]} ({', '.join(keys)})"
+                for (theirs, ours), keys in grids.items()
+            )
             + (f"; of several encoders {self.prefix}* used, {rivals} skipped" if rivals else "")
         )
+
+
+def module_of(key: str) -> str:
+    """Module of a key of a network: its first one; in an encoder, of which a part alone is new, the one inside."""
+    first, *inside = key.removesuffix(".weight").removesuffix(".bias").split(".")
+    return ".".join([first, *(each for each in inside if each != "model")]) if first == "encoder" else first
 
 
 def load_strictly(
@@ -65,7 +84,7 @@ def load_strictly(
         network: Network to fill.
         offered: State dict of the source.
         origin: Source of the weights, for error messages.
-        may_be_new: Top-level modules that may keep their random initialization.
+        may_be_new: Modules, and keys, that may keep their random initialization.
         adapted: Keys with changed values, for the report.
         channels: Number of image channels in the source, for each key where it differs.
 
@@ -87,7 +106,7 @@ def load_strictly(
                 "use the encoder and decoder widths it was trained with"
             )
     new = [key for key in own if key not in offered]
-    missing = [key for key in new if key.split(".")[0] not in may_be_new]
+    missing = [key for key in new if not f"{key}.".startswith(tuple(f"{part}." for part in may_be_new))]
     if missing:
         raise UserError(
             f"{origin} does not fit: {len(missing)} keys are missing, {missing[0]} first; "
@@ -120,8 +139,9 @@ def transfer_to_unet(source: MaskedAutoencoder, unet: smp.Unet, origin: str) -> 
 
 
 def load_outside(
-    network: smp.Unet | MaskedAutoencoder, offered: Mapping[str, Tensor], origin: str, decoder: bool = False
-) -> TransferReport:
+    network: smp.Unet | smp.DPT | MaskedAutoencoder | MaskedNetwork, offered: Mapping[str, Tensor], origin: str,
+    decoder: bool = False,
+) -> TransferReport:  # fmt: skip
     """Load all weights of the encoder from a state dict of any known layout; other parts keep their initialization.
 
     Args:
@@ -134,19 +154,71 @@ def load_outside(
     Raises:
         UserError: If the layout is not recognized, or weights of the encoder, or of a present decoder, are missing.
     """
+    if vit_of(network.encoder):
+        return load_vit(network, offered, origin, decoder)
     found = match_encoder(network.encoder, offered, origin)
     named = {f"encoder.{key}": value for key, value in found.tensors.items()}
-    others = unet_parts(offered, found.prefix) if decoder else {}
-    own = network.state_dict()
-    head = [key for key in others if key.startswith("segmentation_head.")]
-    if any(key not in own or own[key].shape != offered[others[key]].shape for key in head):
-        others = {key: theirs for key, theirs in others.items() if key not in head}
+    others = segmentation_parts(network, offered, found.prefix) if decoder else {}
     named |= {key: offered[theirs] for key, theirs in others.items()}
     filled = {key.split(".")[0] for key in named}
-    rest = tuple({key.split(".")[0] for key in own} - filled)
+    rest = tuple({key.split(".")[0] for key in network.state_dict()} - filled)
     channels = {f"encoder.{key}": theirs for key, theirs in found.channels.items()}
     adapted = frozenset(f"encoder.{key}" for key in found.adapted)
     report = load_strictly(network, named, origin, rest, adapted, channels)
-    used = {theirs for key, theirs in others.items() if key in own}
+    used = {theirs for key, theirs in others.items() if key in network.state_dict()}
     skipped = tuple(key for key in found.skipped if key not in used)
     return replace(report, skipped=skipped, prefix=found.prefix, rivals=found.rivals)
+
+
+def segmentation_parts(network: nn.Module, offered: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
+    """Map keys of a network's decoder and head to those of a state dict, without a head of other outputs.
+
+    Args:
+        network: Network to fill.
+        offered: A state dict.
+        prefix: Prefix of the encoder's weights in it.
+    """
+    own, others = network.state_dict(), unet_parts(offered, prefix)
+    head = [key for key in others if key.startswith("segmentation_head.")]
+    if any(key not in own or own[key].shape != offered[others[key]].shape for key in head):
+        others = {key: theirs for key, theirs in others.items() if key not in head}
+    return others
+
+
+def load_vit(network: Any, offered: Mapping[str, Tensor], origin: str, decoder: bool = False) -> TransferReport:
+    """Load all weights of a transformer from a state dict of any known layout, its positions resampled.
+
+    Args:
+        network: Network to fill, with a transformer of timm as its encoder.
+        offered: A state dict.
+        origin: Source of the weights, for error messages.
+        decoder: Load the decoder of MAE, or DPT, too if the state dict has one of the kind of the network's.
+
+    Raises:
+        UserError: If the layout is not recognized, or weights are missing or of another network.
+    """
+    own = network.state_dict()
+    found = match_vit(network.encoder, offered, origin, network.decoder if decoder else None)
+    painted = {f"decoder.{key}": value for key, value in found.decoder.items()}
+    others = segmentation_parts(network, offered, found.prefix) if decoder and not painted else {}
+    others = others if own.keys() & others.keys() else {}  # a decoder of another kind
+    named = {f"encoder.{key}": value for key, value in found.encoder.items()}
+    named |= painted | {key: offered[theirs] for key, theirs in others.items()}
+    rest = tuple({key.split(".")[0] for key in own} - {key.split(".")[0] for key in named})
+    lacking = tuple(f"encoder.{key}" for key in found.new) + (("decoder.decoder_pred",) if painted else ())
+    report = load_strictly(
+        network,
+        named,
+        origin,
+        rest + lacking,
+        frozenset(long for long in named if long.split(".", 1)[1] in found.adapted),
+        {f"encoder.{key}": theirs for key, theirs in found.channels.items()},
+    )
+    used = {theirs for key, theirs in others.items() if key in own}
+    return replace(
+        report,
+        skipped=tuple(key for key in found.skipped if key not in used),
+        positions=found.positions,
+        prefix=found.prefix,
+        rivals=found.rivals,
+    )

@@ -1,0 +1,132 @@
+"""Weights with the sizes of a vision transformer: strict, except for the image channels and the patch grid."""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from maeseg.models.channels import adapt_channels
+from maeseg.models.positions import resample_positions
+
+Grid = tuple[int, int]
+
+BESIDE = ("head", "head_dist", "fc_norm", "attn_pool", "pre_logits")
+"""Modules after the tokens of a transformer, for classes: a file may lack them, or have others."""
+TOKENS = ("blocks", "cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed", "norm_pre", "rope")
+"""Modules and parameters of the tokens: a file with more of them than a network has is of another network."""
+POSITIONS = ("pos_embed", "decoder_pos_embed")
+
+
+@dataclass
+class Fitted:
+    """Weights of one module with the sizes of a network."""
+
+    tensors: dict[str, Tensor]
+    positions: dict[str, tuple[Grid, Grid]] = field(default_factory=dict)
+    channels: dict[str, int] = field(default_factory=dict)
+
+
+def vit_of(encoder: Any) -> Any:
+    """Transformer of timm that an encoder is, or that segmentation-models-pytorch wraps; None for another encoder."""
+    inner = getattr(encoder, "model", encoder)
+    return inner if isinstance(inner, VisionTransformer | Eva) else None
+
+
+def fit_vit(vit: Any, offered: Mapping[str, Tensor]) -> tuple[Fitted, str]:
+    """Give weights the image channels and the patch grid of a transformer.
+
+    Args:
+        vit: The transformer.
+        offered: Weights by its names, perhaps of another transformer.
+
+    Returns:
+        The weights, and the reason in one line if they do not fit, otherwise an empty text.
+    """
+    own = vit.state_dict()
+    taken = {key: value for key, value in offered.items() if key in own and not differs_beside(key, value, own)}
+    taken, channels = adapt_channels(own, taken, vit.patch_embed.proj.in_channels)
+    fitted = Fitted(taken, channels=channels)
+    prefix = 0 if getattr(vit, "no_embed_class", False) else vit.num_prefix_tokens
+    if reason := misfit_of(own, taken, may_lack(offered)) or excess(own, offered):
+        return fitted, reason
+    if "pos_embed" in taken:
+        reason = fit_positions(fitted, "pos_embed", tuple(vit.patch_embed.grid_size), prefix, own["pos_embed"])
+    return fitted, reason
+
+
+def differs_beside(key: str, value: Tensor, own: Mapping[str, Tensor]) -> bool:
+    """Return True for a weight of a classifier of other classes."""
+    return key.split(".")[0] in BESIDE and value.shape != own[key].shape
+
+
+def may_lack(offered: Collection[str]) -> tuple[str, ...]:
+    """Modules that may stay new: the classifier's, and the last norm if the file normalizes averages instead."""
+    return (*BESIDE, "norm") if "fc_norm.weight" in offered and "norm.weight" not in offered else BESIDE
+
+
+def misfit_of(own: Mapping[str, Tensor], taken: Mapping[str, Tensor], lacking: Collection[str]) -> str:
+    """First key that is missing or has another shape, with the exception of positions; empty if there is none.
+
+    Args:
+        own: Weights of the network.
+        taken: Weights of the file by the same keys.
+        lacking: Modules that the file may lack.
+    """
+    for key, value in own.items():
+        if key in taken and key not in POSITIONS and taken[key].shape != value.shape:
+            return f"{key} is {tuple(taken[key].shape)} there and {tuple(value.shape)} here"
+    missing = [key for key in own if key not in taken and key.split(".")[0] not in lacking]
+    if not missing:
+        return ""
+    return f"it lacks {len(missing)} of {len(own)} keys, {missing[0]} of {tuple(own[missing[0]].shape)} first"
+
+
+def excess(own: Mapping[str, Tensor], offered: Mapping[str, Tensor]) -> str:
+    """First weight of the tokens that the network does not have, as of a deeper one; empty if there is none."""
+    more = [key for key in offered if key not in own and key.split(".")[0] in TOKENS]
+    if not more:
+        return ""
+    return f"it has {len(more)} more weights, {more[0]} of {tuple(offered[more[0]].shape)} first"
+
+
+def fit_positions(fitted: Fitted, key: str, grid: Grid, prefix: int, own: Tensor) -> str:
+    """Resample positions to the patch grid of a network, and note both grids.
+
+    Args:
+        fitted: Weights with the positions.
+        key: Their key.
+        grid: Patch grid (Y, X) of the network.
+        prefix: Number of prefix tokens with a position.
+        own: The network's positions.
+
+    Returns:
+        The reason in one line if they do not fit, otherwise an empty text.
+    """
+    theirs = fitted.tensors[key]
+    old = grid_of(theirs.shape[1] - prefix, grid)
+    if old is None or theirs.shape[2] != own.shape[2]:
+        return (
+            f"{key} is {tuple(theirs.shape)} there and {tuple(own.shape)} here, with {prefix} for prefix tokens and "
+            "the others for a grid of patches"
+        )
+    if old != grid:
+        fitted.tensors[key] = resample_positions(theirs, old, grid, prefix)
+        fitted.positions[key] = (old, grid)
+    return ""
+
+
+def grid_of(count: int, grid: Grid) -> Grid | None:
+    """Patch grid of positions in a file, which are square in published ones; None if it cannot be.
+
+    Args:
+        count: Number of positions.
+        grid: Patch grid (Y, X) of the network, which a file may share.
+    """
+    side = math.isqrt(max(count, 0))
+    if count == side**2 > 0:
+        return side, side
+    return grid if count == grid[0] * grid[1] else None
