@@ -31,21 +31,23 @@ def randomized(network: Any) -> Any:
     return network.eval()
 
 
-def mae(heads: int = 16, side: int = SIDE) -> Any:
+def mae(**options: Any) -> Any:
     """ViTMAEForPreTraining with normalized targets."""
-    return randomized(
-        transformers.ViTMAEForPreTraining(
-            transformers.ViTMAEConfig(
-                **SIZES | {"image_size": side},
-                intermediate_size=4 * WIDTH,
-                decoder_hidden_size=DECODER_WIDTH,
-                decoder_num_hidden_layers=DECODER_DEPTH,
-                decoder_num_attention_heads=heads,
-                decoder_intermediate_size=4 * DECODER_WIDTH,
-                norm_pix_loss=True,
-            )
-        )
-    )
+    sizes = {
+        **SIZES, "intermediate_size": 4 * WIDTH, "decoder_hidden_size": DECODER_WIDTH,
+        "decoder_num_hidden_layers": DECODER_DEPTH, "decoder_num_attention_heads": 16,
+        "decoder_intermediate_size": 4 * DECODER_WIDTH, "norm_pix_loss": True,
+    }  # fmt: skip
+    return randomized(transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**sizes | options)))
+
+
+def like_test_vit(**options: Any) -> Any:
+    """ViTMAEForPreTraining with an encoder of the sizes of timm's ``test_vit``, for images of 64 pixels."""
+    sizes = {
+        "hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 2, "intermediate_size": 192,
+        "image_size": 64, "patch_size": 16,
+    }  # fmt: skip
+    return mae(**sizes | options)
 
 
 def vit() -> Any:
@@ -80,6 +82,11 @@ def clip() -> Any:
     )
 
 
+def blocks_of(theirs: State, prefix: str) -> int:
+    """Number of blocks under a prefix."""
+    return len({key.removeprefix(prefix).split(".")[0] for key in theirs if key.startswith(prefix)})
+
+
 def official_block(theirs: State, old: str, new: str) -> State:
     """One block of ViTModel, by the names of timm and of MAE's published code."""
     attention = f"{old}attention."
@@ -95,9 +102,13 @@ def official_block(theirs: State, old: str, new: str) -> State:
     return renamed
 
 
-def official_mae(network: Any, decoder: bool = True) -> State:
-    """Weights of ViTMAEForPreTraining as MAE's published code has them, with or without the decoder."""
-    theirs = network.state_dict()
+def official_mae(theirs: State, decoder: bool = True) -> State:
+    """Weights of ViTMAEForPreTraining, or their gradients, by the names of MAE's published code.
+
+    Args:
+        theirs: Values by the keys of ViTMAEForPreTraining.
+        decoder: Include the decoder.
+    """
     embeddings = "vit.embeddings."
     renamed = {
         "cls_token": theirs[f"{embeddings}cls_token"],
@@ -107,12 +118,12 @@ def official_mae(network: Any, decoder: bool = True) -> State:
         "norm.weight": theirs["vit.layernorm.weight"],
         "norm.bias": theirs["vit.layernorm.bias"],
     }
-    for number in range(DEPTH):
+    for number in range(blocks_of(theirs, "vit.layers.")):
         renamed |= official_block(theirs, f"vit.layers.{number}.", f"blocks.{number}.")
     if decoder:
         for key in ("decoder_embed.weight", "decoder_embed.bias", "mask_token", "decoder_pos_embed"):
             renamed[key] = theirs[f"decoder.{key}"]
-        for number in range(DECODER_DEPTH):
+        for number in range(blocks_of(theirs, "decoder.decoder_layers.")):
             renamed |= official_block(theirs, f"decoder.decoder_layers.{number}.", f"decoder_blocks.{number}.")
         for key in ("decoder_norm.weight", "decoder_norm.bias", "decoder_pred.weight", "decoder_pred.bias"):
             renamed[key] = theirs[f"decoder.{key}"]

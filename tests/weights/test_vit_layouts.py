@@ -53,7 +53,7 @@ def visible(reference: Any) -> Callable[[Tensor], Any]:
 @pytest.mark.parametrize("decoder", [False, True])
 def test_releases_of_mae(prefix: str, decoder: bool, tmp_path: Path) -> None:
     reference = theirs.mae()
-    release = {f"{prefix}{key}": value for key, value in theirs.official_mae(reference, decoder).items()}
+    release = {f"{prefix}{key}": value for key, value in theirs.official_mae(reference.state_dict(), decoder).items()}
     vit = network()
     found = loaded(vit, {"model": release, "epoch": 799}, tmp_path)
     assert_same(vit, visible(reference))
@@ -62,7 +62,7 @@ def test_releases_of_mae(prefix: str, decoder: bool, tmp_path: Path) -> None:
 
 
 def test_fine_tuned_releases_of_mae_have_another_norm(tmp_path: Path) -> None:
-    release = theirs.official_mae(theirs.mae(), decoder=False)
+    release = theirs.official_mae(theirs.mae().state_dict(), decoder=False)
     for kind in ("weight", "bias"):
         release[f"fc_norm.{kind}"] = release.pop(f"norm.{kind}")
     release |= {"head.weight": torch.zeros(1000, WIDTH), "head.bias": torch.zeros(1000)}

@@ -41,8 +41,10 @@ def fitting_encoders(offered: Mapping[str, Tensor], near: str) -> list[str]:
     """
     if len(offered) < MIN_TENSORS:
         return []
-    convnets = (name for name in candidates(offered, near) if fits(name, offered))
-    return fitting_vits(offered) or list(itertools.islice(convnets, 1))
+    transformers = fitting_vits(offered)
+    if transformers is not None:
+        return transformers
+    return list(itertools.islice((name for name in candidates(offered, near) if fits(name, offered)), 1))
 
 
 def recognize(offered: Mapping[str, Tensor], origin: str, default: str) -> str:

@@ -95,7 +95,7 @@ def summarize(
         adapted=frozenset(changed),
         skipped=tuple(key for key in offered if key not in used),
         channels={f"{inside}{key}": theirs for key, theirs in fitted.channels.items()},
-        positions={f"{inside}{key}": grids for key, grids in fitted.positions.items()} | painted.positions,
+        positions=fitted.positions | painted.positions,
         new=tuple(f"{inside}{key}" for key in vit.state_dict() if key not in fitted.tensors),
         prefix=place[0],
         rivals=place[1],

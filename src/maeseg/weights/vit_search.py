@@ -13,7 +13,7 @@ from torch import Tensor
 from maeseg.models.shapes import NO_NETWORK, LeaveUnset, outline
 from maeseg.weights.published import published_counts
 from maeseg.weights.vit_fit import BESIDE, fit_vit, vit_of
-from maeseg.weights.vit_layouts import encoder_in, find_vit_layout
+from maeseg.weights.vit_layouts import VitLayout, encoder_in, find_vit_layout
 
 FAMILIES = ("vision_transformer", "deit", "eva")
 """Families of timm with transformers on one grid of patches."""
@@ -21,49 +21,66 @@ NOT_COMPUTATION = frozenset({"training", "feat_shape", "img_size", "grid_size", 
 """Attributes of modules that differ between transformers of different image sizes alone."""
 
 
-def fitting_vits(offered: Mapping[str, Tensor]) -> list[str]:
+def fitting_vits(offered: Mapping[str, Tensor]) -> list[str] | None:
     """Names of the transformers whose keys and shapes match a state dict: one for each distinct computation.
 
     Width, depth, patch, prefix tokens and norms decide. Transformers that differ in what a file does not show, as in
-    their activation or number of heads, are distinct. Empty if the state dict is not of a transformer.
+    their activation or number of heads, are distinct.
 
     Args:
         offered: A state dict.
+
+    Returns:
+        The names, or None if the state dict is not of a transformer.
     """
     found = find_vit_layout(offered)
-    if found is None:
-        return []
-    layout, prefixes = found
     light = {key: value if value.ndim < 2 else value.to("meta") for key, value in offered.items()}
     fits: dict[str, int] = {}
-    for prefix in prefixes:
-        for name in candidates(encoder_in(light, layout, prefix, outline("vit_tiny_patch16_224")).tensors):
-            vit = outline(name)
-            renamed = encoder_in(light, layout, prefix, vit).tensors
-            if not fit_vit(vit, renamed)[1]:
-                used = [key for key in vit.state_dict().keys() & renamed.keys() if key.split(".")[0] not in BESIDE]
-                fits[name] = max(len(used), fits.get(name, 0))
-    best = [name for name in fits if fits[name] == max(fits.values())]
-    groups: dict[tuple[Any, ...], list[str]] = {}
-    for name in best:
-        groups.setdefault(computation(name), []).append(name)
-    grids = [value.shape[1] for key, value in light.items() if key.endswith("pos_embed") and value.ndim == 3]
-    return [min(names, key=lambda name: preference(name, grids)) for names in groups.values()]
+    transformer = False
+    for prefix in found[1] if found else []:
+        tiny = encoder_in(light, found[0], prefix, outline("vit_tiny_patch16_224")).tensors
+        kernel = tiny.get("patch_embed.proj.weight")
+        if kernel is None or kernel.ndim != 4 or not any(key.startswith("blocks.0.attn.") for key in tiny):
+            continue
+        transformer = True
+        for name in names_with(kernel.shape[-1]):
+            if counted := used_keys(name, light, found[0], prefix):
+                fits[name] = max(counted, fits.get(name, 0))
+    return distinct([name for name in fits if fits[name] == max(fits.values())], light) if transformer else None
 
 
-def candidates(renamed: Mapping[str, Tensor]) -> Iterator[str]:
-    """Yield the transformers whose name does not contradict a kernel's patch, and whose first block has its width."""
-    kernel = renamed.get("patch_embed.proj.weight")
-    if kernel is None or kernel.ndim != 4:
-        return
+def names_with(patch: int) -> Iterator[str]:
+    """Yield the names of timm's transformers that do not contradict the side of a patch."""
     for family in FAMILIES:
         for name in timm.list_models(module=family):
-            patch = re.search(r"patch(\d+)", name)
-            if patch and int(patch[1]) != kernel.shape[-1]:
-                continue
-            vit = first_block(name)
-            if vit is not None and vit.patch_embed.proj.weight.shape[::2] == kernel.shape[::2]:
+            named = re.search(r"patch(\d+)", name)
+            if not named or int(named[1]) == patch:
                 yield name
+
+
+def used_keys(name: str, light: Mapping[str, Tensor], layout: VitLayout, prefix: str) -> int:
+    """Number of a state dict's weights that a transformer takes for its tokens; 0 if they do not fit."""
+    small = first_block(name)
+    if small is None:
+        return 0
+    begin = encoder_in(light, layout, prefix, small).tensors
+    begin = {key: value for key, value in begin.items() if not re.match(r"blocks\.[1-9]", key)}
+    if fit_vit(small, begin)[1] and not getattr(small, "rope_mixed", False):  # its rotary values are of all blocks
+        return 0
+    vit = outline(name)
+    renamed = encoder_in(light, layout, prefix, vit).tensors
+    if fit_vit(vit, renamed)[1]:
+        return 0
+    return sum(key.split(".")[0] not in BESIDE for key in vit.state_dict().keys() & renamed.keys())
+
+
+def distinct(names: list[str], light: Mapping[str, Tensor]) -> list[str]:
+    """Choose one of the names with the same computation: of the file's grid, then with the most published weights."""
+    counts = [value.shape[1] for key, value in light.items() if key.endswith("pos_embed") and value.ndim == 3]
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for name in names:
+        groups.setdefault(computation(name), []).append(name)
+    return [min(group, key=lambda name: preference(name, counts)) for group in groups.values()]
 
 
 @functools.cache
