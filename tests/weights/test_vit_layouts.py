@@ -108,9 +108,11 @@ def test_dinov2(registers: int, gated: bool, form: str, tmp_path: Path) -> None:
         content = theirs.official_dinov2(reference, 2 if "chunks" in form else 0)
         content = {"teacher": {f"backbone.{key}": value for key, value in content.items()}}
     name = f"vit_small_patch14_{'reg4_' if registers else ''}dinov2"
+    options = {}
     if gated:
         name = name.replace("small", "giant")
-    vit = network(name, **({"mlp_ratio": 2 * reference.encoder.layer[0].mlp.gate_proj.out_features / WIDTH} if gated else {}))
+        options["mlp_ratio"] = 2 * reference.encoder.layer[0].mlp.gate_proj.out_features / WIDTH
+    vit = network(name, **options)
     found = loaded(vit, content, tmp_path)
     assert_same(vit, reference)
     assert [key.split(".")[-1] for key in found.skipped] == ["mask_token"]

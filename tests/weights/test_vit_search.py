@@ -22,7 +22,9 @@ def test_mae_of_unknown_size(layout: str, caplog: pytest.LogCaptureFixture) -> N
     content = like_test_vit().state_dict()
     content = official_mae(content) if layout == "official" else content
     with caplog.at_level(logging.INFO):
-        assert recognize({f"module.{key}": each for key, each in content.items()}, "there", DEFAULT_ENCODER) == "test_vit"
+        assert (
+            recognize({f"module.{key}": each for key, each in content.items()}, "there", DEFAULT_ENCODER) == "test_vit"
+        )
     assert "it fits test_vit, which is used" in caplog.text
     assert fitting_vits(like_test_vit(hidden_size=32).state_dict()) == []
 
@@ -58,7 +60,7 @@ def test_transformers_that_a_file_cannot_tell_apart() -> None:
 
 
 def test_a_transformer_for_a_convnet_and_the_reverse() -> None:
-    with pytest.raises(UserError, match="no weights of the encoder test_resnet .* give --encoder test_vit"):
+    with pytest.raises(UserError, match=r"no weights of the encoder test_resnet .* give --encoder test_vit"):
         load_outside(build_unet("test_resnet", WIDTHS), like_test_vit().state_dict(), "there")
     with pytest.raises(UserError, match="no weights of a vision transformer, as test_vit"):
         load_outside(dpt(), timm.create_model("test_resnet").state_dict(), "there")

@@ -11,8 +11,16 @@ from torch import Tensor, nn
 from maeseg.errors import UserError
 from maeseg.masking.visible import GridWindow
 from maeseg.models.masked_network import MaskedNetwork
-from maeseg.models.positions import resample_positions, sine_cosine_positions
-from maeseg.models.vit import MASK_RATIO, build_vit, encode_tokens, patch_side, spread_tokens
+from maeseg.models.positions import fill_positions, resample_positions
+from maeseg.models.vit import (
+    MASK_RATIO,
+    build_vit,
+    encode_tokens,
+    grid_of,
+    patch_side,
+    segmentation_names,
+    spread_tokens,
+)
 
 DECODER_WIDTH, DECODER_DEPTH = 512, 8
 """Width of a token and number of blocks (MAE, section 4.1)."""
@@ -47,9 +55,9 @@ class MAEDecoder(nn.Module):
         self.grid, self.prefix = grid, prefix
         self.decoder_embed = nn.Linear(encoder_width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        positions_1LD = sine_cosine_positions(width, grid)
-        prefix_1PD = positions_1LD.new_zeros(1, prefix, width)
-        self.decoder_pos_embed = nn.Parameter(torch.cat([prefix_1PD, positions_1LD], 1), requires_grad=False)
+        positions_1LD = torch.empty(1, prefix + grid[0] * grid[1], width)
+        self.decoder_pos_embed = nn.Parameter(positions_1LD, requires_grad=False)
+        fill_positions(self.decoder_pos_embed, grid)
         self.decoder_blocks = nn.ModuleList(Block(width, HEADS, qkv_bias=True) for _ in range(depth))
         self.decoder_norm = nn.LayerNorm(width, eps=1e-6)
         self.decoder_pred = nn.Linear(width, values)
@@ -107,7 +115,7 @@ class ViTMaskedAutoencoder(MaskedNetwork):
         vit = build_vit(encoder, size, channels)
         self.encoder, self.name, self.channels, self.patch_size = vit, encoder, channels, patch_side(vit)
         self.decoder = MAEDecoder(
-            vit.embed_dim, tuple(vit.patch_embed.grid_size), channels * self.patch_size**2, decoder_width,
+            vit.embed_dim, grid_of(vit), channels * self.patch_size**2, decoder_width,
             decoder_depth, vit.num_prefix_tokens,
         )  # fmt: skip
 
@@ -134,6 +142,10 @@ class ViTMaskedAutoencoder(MaskedNetwork):
         """Predict all patches (B, L, P) as MAE's published code arranges them; see ``MAEDecoder.forward``."""
         predicted_BLP: Tensor = self.decoder(encode_tokens(self.encoder, images_BCHW, visible_BYX).last, visible_BYX)
         return predicted_BLP
+
+    def for_segmentation(self) -> tuple[dict[str, Tensor], frozenset[str]]:
+        """See ``MaskedNetwork``; MAE's decoder has no place there."""
+        return segmentation_names(self.state_dict()), frozenset()
 
     def as_images(self, patches_BLP: Tensor, grid: tuple[int, int]) -> Tensor:
         """Put patches (B, L, P), in MAE's order, into images (B, C, H, W)."""

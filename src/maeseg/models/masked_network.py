@@ -3,6 +3,8 @@
 Axes: B batch, C channels, H W pixels, Y X patch grid.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -23,8 +25,8 @@ class MaskedNetwork(nn.Module):
         channels: Channels C of the images.
     """
 
-    encoder: nn.Module
-    decoder: nn.Module
+    encoder: Any
+    decoder: Any
     patch_size: int
     mask_ratio: float
     name: str
@@ -32,6 +34,10 @@ class MaskedNetwork(nn.Module):
 
     def forward(self, images_BCHW: Tensor, visible_BYX: Tensor, window: GridWindow | None = None) -> Tensor:
         """Reconstruct images (B, C, H, W), or a window of them, from their visible patches."""
+        raise NotImplementedError
+
+    def for_segmentation(self) -> tuple[dict[str, Tensor], frozenset[str]]:
+        """Weights by the names of the segmentation network, and the names of those with changed values."""
         raise NotImplementedError
 
     def forward_loss(

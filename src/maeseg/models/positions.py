@@ -25,6 +25,20 @@ def sine_cosine_positions(width: int, grid: tuple[int, int]) -> Tensor:
     return torch.cat([part for angle_LF in angles for part in (angle_LF.sin(), angle_LF.cos())], dim=1)[None].float()
 
 
+def fill_positions(positions_1LD: Tensor, grid: tuple[int, int]) -> None:
+    """Set positions to sines and cosines, those of prefix tokens to zeros; nothing on the meta device.
+
+    Args:
+        positions_1LD: Positions of the prefix tokens, then of the patches; a parameter.
+        grid: Patches along height and width (Y, X).
+    """
+    if positions_1LD.is_meta:
+        return
+    with torch.no_grad():
+        positions_1LD.zero_()
+        positions_1LD[:, -grid[0] * grid[1] :] = sine_cosine_positions(positions_1LD.shape[2], grid)
+
+
 def resample_positions(positions_1LD: Tensor, old: tuple[int, int], new: tuple[int, int], prefix: int) -> Tensor:
     """Positions of another grid, by bicubic interpolation (timm's); unchanged for the same grid.
 

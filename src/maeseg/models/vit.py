@@ -5,7 +5,11 @@ A transformer without its masked tokens is exact and costs its visible share: th
 Axes: B batch, C channels, H W pixels, Y X patch grid, L = Y * X patches, N visible patches, D width of a token.
 """
 
-from collections.abc import Sequence
+import functools
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +22,10 @@ from torch import Tensor, nn
 
 from maeseg.errors import UserError, first_line
 from maeseg.masking.patches import visible_pixels
-from maeseg.models.positions import sine_cosine_positions
+from maeseg.models.positions import fill_positions
+from maeseg.models.shapes import LeaveUnset
 
-OPTIONS = {"num_classes": 0, "global_pool": "", "dynamic_img_size": True}
+OPTIONS: Mapping[str, Any] = {"num_classes": 0, "global_pool": "", "dynamic_img_size": True}
 """Options of ``timm.create_model`` for a transformer without a classifier, for images of any size."""
 
 MASK_RATIO = 0.75
@@ -28,6 +33,8 @@ MASK_RATIO = 0.75
 
 TAPS = 4
 """Number of blocks whose tokens the DPT decoder reads."""
+
+ADVICE = "choose another --encoder, such as vit_tiny_patch16_224"
 
 
 @dataclass(frozen=True)
@@ -54,40 +61,66 @@ def build_vit(name: str, size: tuple[int, int], channels: int = 3) -> Any:
     Raises:
         UserError: timm cannot build it, or it cannot run on visible patches alone.
     """
-    try:
+    with explain_refusal(name):
         vit = timm.create_model(name, img_size=size, in_chans=channels, **OPTIONS)
-    except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        raise UserError(
-            f"--encoder {name!r} cannot be built as a vision transformer ({first_line(error)}): choose another, such "
-            "as vit_tiny_patch16_224"
-        ) from error
     check_vit(vit, name)
     begin_positions(vit)
     return vit
 
 
+@contextmanager
+def explain_refusal(name: str) -> Iterator[None]:
+    """Raise a UserError in place of timm's error for a transformer that it cannot build."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise UserError(
+            f"--encoder {name!r} cannot be built as a vision transformer ({first_line(error)}): {ADVICE}"
+        ) from error
+
+
 def check_vit(vit: Any, name: str) -> None:
     """Raise a UserError unless a network of timm is a transformer whose tokens are patches, each of its own pixels."""
-    advice = "choose another --encoder, such as vit_tiny_patch16_224"
     if not isinstance(vit, VisionTransformer | Eva):
         raise UserError(
-            f"--encoder {name!r} is a {type(vit).__name__}, not a VisionTransformer or Eva of timm: {advice}"
+            f"--encoder {name!r} is a {type(vit).__name__}, not a VisionTransformer or Eva of timm: {ADVICE}"
         )
     embed = vit.patch_embed
     if not isinstance(embed, PatchEmbed) or not isinstance(getattr(embed, "proj", None), nn.Conv2d):
-        raise UserError(f"--encoder {name!r} has a {type(embed).__name__} that mixes patches: {advice}")
+        raise UserError(f"--encoder {name!r} has a {type(embed).__name__} that mixes patches: {ADVICE}")
     if len(vit.blocks) < TAPS:
-        raise UserError(f"--encoder {name!r} has {len(vit.blocks)} blocks, fewer than {TAPS}: {advice}")
+        raise UserError(f"--encoder {name!r} has {len(vit.blocks)} blocks, fewer than {TAPS}: {ADVICE}")
 
 
 def begin_positions(vit: Any) -> None:
-    """Give learned positions the values of sines and cosines, and the prefix tokens zeros, as MAE does."""
-    if vit.pos_embed is None or vit.embed_dim % 4:
-        return
-    values_1LD = sine_cosine_positions(vit.embed_dim, tuple(vit.patch_embed.grid_size))
-    with torch.no_grad():
-        vit.pos_embed.zero_()
-        vit.pos_embed[:, vit.pos_embed.shape[1] - values_1LD.shape[1] :] = values_1LD
+    """Begin learned positions with sines and cosines, as MAE does."""
+    if vit.pos_embed is not None and vit.embed_dim % 4 == 0:
+        fill_positions(vit.pos_embed, grid_of(vit))
+
+
+def grid_of(vit: Any) -> tuple[int, int]:
+    """Patches along height and width (Y, X) that a transformer's positions are for."""
+    rows, columns = vit.patch_embed.grid_size
+    return rows, columns
+
+
+@functools.lru_cache(maxsize=64)
+def transformer_outline(name: str) -> Any:
+    """Build a transformer without values; the result is cached and shared: do not modify it.
+
+    Raises:
+        UserError: timm cannot build it, or it cannot run on visible patches alone.
+    """
+    with warnings.catch_warnings(action="ignore"), torch.device("meta"), LeaveUnset(), explain_refusal(name):
+        vit = timm.create_model(name, **OPTIONS)
+    check_vit(vit, name)
+    return vit
+
+
+def transformer_in(encoder: Any) -> Any:
+    """The transformer of timm that an encoder is, or holds as segmentation-models-pytorch wraps it; None otherwise."""
+    inner = getattr(encoder, "model", encoder)
+    return inner if isinstance(inner, VisionTransformer | Eva) else None
 
 
 def patch_side(vit: Any) -> int:
@@ -171,6 +204,11 @@ def spread_tokens(tokens_BND: Tensor, visible_BYX: Tensor, token_D: Tensor) -> T
     kept_BN1 = visible_indices(visible_BYX)[..., None]
     filled_BLD = token_D.to(tokens_BND.dtype).expand(B, visible_BYX[0].numel(), D)
     return filled_BLD.scatter(1, kept_BN1.expand(-1, -1, D), tokens_BND)
+
+
+def segmentation_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a pre-training network by the names of a DPT, which wraps its encoder."""
+    return {re.sub(r"^encoder\.", "encoder.model.", key): value for key, value in weights.items()}
 
 
 def _embed(vit: Any, images_BCHW: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -4,16 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
+from maeseg.models.architecture import SegmentationNetwork
 from maeseg.models.channels import adapt_channels, image_channels
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.masked_network import MaskedNetwork
+from maeseg.models.vit import transformer_in
 from maeseg.weights.matching import match_encoder
 from maeseg.weights.naming import unet_parts
-from maeseg.weights.vit_fit import Grid, vit_of
+from maeseg.weights.positions import adapt_positions, grid_in
+from maeseg.weights.vit_fit import Grid
 from maeseg.weights.vit_matching import match_vit
 
 
@@ -127,21 +128,29 @@ def load_strictly(
     )
 
 
-def transfer_to_unet(source: MaskedAutoencoder, unet: smp.Unet, origin: str) -> TransferReport:
-    """Load encoder and decoder of a masked autoencoder into a U-Net; its head keeps its random initialization.
+def transfer_to_unet(source: MaskedNetwork, network: SegmentationNetwork, origin: str) -> TransferReport:
+    """Load encoder and decoder of a pre-training network; the head keeps its random initialization.
 
-    The factor by which densify scales each feature channel is folded into the decoder convolutions that read it, so
-    that the U-Net computes the same features as in pre-training.
+    In a U-Net, the factor by which densify scales each feature channel is folded into the decoder convolutions that
+    read it, so that it computes the same features as in pre-training. MAE's own decoder has no place in a DPT, whose
+    decoder then keeps its random initialization.
     """
-    offered, other_channels = adapt_channels(unet.state_dict(), source.state_dict(), image_channels(unet.encoder))
-    folded = source.folded_decoder()
-    return load_strictly(unet, {**offered, **folded}, origin, ("segmentation_head",), frozenset(folded), other_channels)
+    carried, changed = source.for_segmentation()
+    offered, resampled = adapt_positions(network, carried, grid_in(source))
+    offered, other_channels = adapt_channels(network.state_dict(), offered, image_channels(network.encoder))
+    new = missing_parts(network, offered, ("decoder", "segmentation_head"))
+    return load_strictly(network, offered, origin, new, changed | resampled, other_channels)
+
+
+def missing_parts(network: nn.Module, offered: Mapping[str, Tensor], parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the top-level modules that have no key in a state dict."""
+    present = {key.split(".")[0] for key in network.state_dict() if key in offered}
+    return tuple(part for part in parts if part not in present)
 
 
 def load_outside(
-    network: smp.Unet | smp.DPT | MaskedAutoencoder | MaskedNetwork, offered: Mapping[str, Tensor], origin: str,
-    decoder: bool = False,
-) -> TransferReport:  # fmt: skip
+    network: SegmentationNetwork | MaskedNetwork, offered: Mapping[str, Tensor], origin: str, decoder: bool = False
+) -> TransferReport:
     """Load all weights of the encoder from a state dict of any known layout; other parts keep their initialization.
 
     Args:
@@ -154,7 +163,7 @@ def load_outside(
     Raises:
         UserError: If the layout is not recognized, or weights of the encoder, or of a present decoder, are missing.
     """
-    if vit_of(network.encoder):
+    if transformer_in(network.encoder):
         return load_vit(network, offered, origin, decoder)
     found = match_encoder(network.encoder, offered, origin)
     named = {f"encoder.{key}": value for key, value in found.tensors.items()}

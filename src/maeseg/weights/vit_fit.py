@@ -5,12 +5,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from timm.models.eva import Eva
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from maeseg.models.channels import adapt_channels
 from maeseg.models.positions import resample_positions
+from maeseg.models.vit import grid_of
 
 Grid = tuple[int, int]
 
@@ -28,12 +27,6 @@ class Fitted:
     tensors: dict[str, Tensor]
     positions: dict[str, tuple[Grid, Grid]] = field(default_factory=dict)
     channels: dict[str, int] = field(default_factory=dict)
-
-
-def vit_of(encoder: Any) -> Any:
-    """Transformer of timm that an encoder is, or that segmentation-models-pytorch wraps; None for another encoder."""
-    inner = getattr(encoder, "model", encoder)
-    return inner if isinstance(inner, VisionTransformer | Eva) else None
 
 
 def fit_vit(vit: Any, offered: Mapping[str, Tensor]) -> tuple[Fitted, str]:
@@ -54,7 +47,7 @@ def fit_vit(vit: Any, offered: Mapping[str, Tensor]) -> tuple[Fitted, str]:
     if reason := misfit_of(own, taken, may_lack(offered)) or excess(own, offered):
         return fitted, reason
     if "pos_embed" in taken:
-        reason = fit_positions(fitted, "pos_embed", tuple(vit.patch_embed.grid_size), prefix, own["pos_embed"])
+        reason = fit_positions(fitted, "pos_embed", grid_of(vit), prefix, own["pos_embed"])
     return fitted, reason
 
 
@@ -107,7 +100,7 @@ def fit_positions(fitted: Fitted, key: str, grid: Grid, prefix: int, own: Tensor
         The reason in one line if they do not fit, otherwise an empty text.
     """
     theirs = fitted.tensors[key]
-    old = grid_of(theirs.shape[1] - prefix, grid)
+    old = grid_of_count(theirs.shape[1] - prefix, grid)
     if old is None or theirs.shape[2] != own.shape[2]:
         return (
             f"{key} is {tuple(theirs.shape)} there and {tuple(own.shape)} here, with {prefix} for prefix tokens and "
@@ -119,7 +112,7 @@ def fit_positions(fitted: Fitted, key: str, grid: Grid, prefix: int, own: Tensor
     return ""
 
 
-def grid_of(count: int, grid: Grid) -> Grid | None:
+def grid_of_count(count: int, grid: Grid) -> Grid | None:
     """Patch grid of positions in a file, which are square in published ones; None if it cannot be.
 
     Args:

@@ -139,6 +139,19 @@ def decoder_in(offered: Mapping[str, Tensor], prefix: str) -> Renamed:
     return Renamed({}, {})
 
 
+def mae_decoder_in(offered: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """Width and depth of the decoder of MAE in a state dict; None without one."""
+    _, prefixes = find_vit_layout(offered) or (None, [])
+    found = (decoder_in(offered, prefix).tensors for prefix in prefixes)
+    return next((decoder_sizes(each) for each in found if each), None)
+
+
+def decoder_sizes(tensors: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Width and depth of a decoder of MAE, by the names of MAE's published code."""
+    blocks = {key.split(".")[1] for key in tensors if key.startswith("decoder_blocks.")}
+    return tensors["decoder_embed.weight"].shape[0], len(blocks)
+
+
 def of_decoder(key: str, theirs: Mapping[str, Tensor]) -> bool:
     """Return True for a weight of a decoder of MAE; DINOv2 has a mask token, too, but no such decoder."""
     return key.startswith("decoder_") or (key == "mask_token" and "decoder_embed.weight" in theirs)

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from maeseg.errors import UserError
 from maeseg.models.mae import MAEDecoder
+from maeseg.models.vit import transformer_in
 from maeseg.weights.matching import advice, choose_prefix, some_of
-from maeseg.weights.vit_fit import Fitted, Grid, fit_positions, fit_vit, misfit_of, vit_of
-from maeseg.weights.vit_layouts import Renamed, decoder_in, encoder_in, find_vit_layout
+from maeseg.weights.vit_fit import Fitted, Grid, fit_positions, fit_vit, misfit_of
+from maeseg.weights.vit_layouts import Renamed, decoder_in, decoder_sizes, encoder_in, find_vit_layout
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def match_vit(encoder: Any, offered: Mapping[str, Tensor], origin: str, decoder:
         UserError: If the layout is not recognized, a key is missing, a shape differs, or the weights are those of
             another transformer.
     """
-    vit = vit_of(encoder)
+    vit = transformer_in(encoder)
     name = str(vit.pretrained_cfg.get("architecture", "the encoder"))
     found = find_vit_layout(offered)
     if found is None:
@@ -127,15 +128,9 @@ def fit_decoder(decoder: MAEDecoder, beside: Renamed, origin: str) -> Fitted:
     if not reason:
         reason = fit_positions(fitted, "decoder_pos_embed", decoder.grid, decoder.prefix, own["decoder_pos_embed"])
     if reason:
-        width, depth = theirs_of(beside.tensors)
+        width, depth = decoder_sizes(beside.tensors)
         raise UserError(
             f"{origin} has a decoder that does not fit: {reason}; give --decoder_width {width} "
-            f"--decoder_depth {depth}, or take the encoder alone"
+            f"--decoder_depth {depth}, or a file of the encoder alone"
         )
     return fitted
-
-
-def theirs_of(tensors: Mapping[str, Tensor]) -> Grid:
-    """Width and depth of a decoder of MAE in a file."""
-    blocks = {key.split(".")[1] for key in tensors if key.startswith("decoder_blocks.")}
-    return tensors["decoder_embed.weight"].shape[0], len(blocks)

@@ -10,13 +10,14 @@ import timm
 import torch
 from torch import Tensor
 
-from maeseg.models.shapes import NO_NETWORK, LeaveUnset, outline
+from maeseg.errors import UserError
+from maeseg.models.architecture import TRANSFORMERS
+from maeseg.models.shapes import NO_NETWORK, LeaveUnset
+from maeseg.models.vit import OPTIONS, transformer_in, transformer_outline
 from maeseg.weights.published import published_counts
-from maeseg.weights.vit_fit import BESIDE, fit_vit, vit_of
+from maeseg.weights.vit_fit import BESIDE, fit_vit
 from maeseg.weights.vit_layouts import VitLayout, encoder_in, find_vit_layout
 
-FAMILIES = ("vision_transformer", "deit", "eva")
-"""Families of timm with transformers on one grid of patches."""
 NOT_COMPUTATION = frozenset({"training", "feat_shape", "img_size", "grid_size", "num_patches", "strict_img_size"})
 """Attributes of modules that differ between transformers of different image sizes alone."""
 
@@ -38,7 +39,7 @@ def fitting_vits(offered: Mapping[str, Tensor]) -> list[str] | None:
     fits: dict[str, int] = {}
     transformer = False
     for prefix in found[1] if found else []:
-        tiny = encoder_in(light, found[0], prefix, outline("vit_tiny_patch16_224")).tensors
+        tiny = encoder_in(light, found[0], prefix, transformer_outline("vit_tiny_patch16_224")).tensors
         kernel = tiny.get("patch_embed.proj.weight")
         if kernel is None or kernel.ndim != 4 or not any(key.startswith("blocks.0.attn.") for key in tiny):
             continue
@@ -51,7 +52,7 @@ def fitting_vits(offered: Mapping[str, Tensor]) -> list[str] | None:
 
 def names_with(patch: int) -> Iterator[str]:
     """Yield the names of timm's transformers that do not contradict the side of a patch."""
-    for family in FAMILIES:
+    for family in TRANSFORMERS:
         for name in timm.list_models(module=family):
             named = re.search(r"patch(\d+)", name)
             if not named or int(named[1]) == patch:
@@ -67,7 +68,10 @@ def used_keys(name: str, light: Mapping[str, Tensor], layout: VitLayout, prefix:
     begin = {key: value for key, value in begin.items() if not re.match(r"blocks\.[1-9]", key)}
     if fit_vit(small, begin)[1] and not getattr(small, "rope_mixed", False):  # its rotary values are of all blocks
         return 0
-    vit = outline(name)
+    try:
+        vit = transformer_outline(name)
+    except UserError:  # it cannot run on visible patches
+        return 0
     renamed = encoder_in(light, layout, prefix, vit).tensors
     if fit_vit(vit, renamed)[1]:
         return 0
@@ -88,7 +92,7 @@ def first_block(name: str) -> Any:
     """Transformer of timm without values and with one block, which is built at once; None for another network."""
     try:
         with warnings.catch_warnings(action="ignore"), torch.device("meta"), LeaveUnset():
-            return vit_of(timm.create_model(name, depth=1))
+            return transformer_in(timm.create_model(name, depth=1, **OPTIONS))
     except NO_NETWORK:
         return None
 
