@@ -12,7 +12,7 @@ from torch import Tensor
 State = dict[str, Tensor]
 
 WIDTH, DEPTH, HEADS, SIDE, PATCH = 32, 3, 4, 32, 8
-SIZES = {
+SIZES: dict[str, Any] = {
     "hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": HEADS, "image_size": SIDE,
     "patch_size": PATCH, "layer_norm_eps": 1e-6,
 }  # fmt: skip
@@ -33,7 +33,7 @@ def randomized(network: Any) -> Any:
 
 def mae(**options: Any) -> Any:
     """ViTMAEForPreTraining with normalized targets."""
-    sizes = {
+    sizes: dict[str, Any] = {
         **SIZES, "intermediate_size": 4 * WIDTH, "decoder_hidden_size": DECODER_WIDTH,
         "decoder_num_hidden_layers": DECODER_DEPTH, "decoder_num_attention_heads": 16,
         "decoder_intermediate_size": 4 * DECODER_WIDTH, "norm_pix_loss": True,

@@ -47,7 +47,7 @@ def test_loss_reconstruction_and_gradients(channels: int, normalize: bool, layou
     torch.testing.assert_close(loss, expected.loss, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(predicted_BLP, expected.logits, rtol=0, atol=1e-5)
 
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     expected.loss.backward()
     theirs = {key: each.grad for key, each in reference.named_parameters()}
     fixed = {key for key, value in theirs.items() if value is None}
@@ -131,7 +131,7 @@ def test_images_of_other_channels() -> None:
         ({}, {"decoder_depth": 3}, ["lacks 12 of", "decoder_blocks.2.", "--decoder_depth 2"]),
     ],
 )  # fmt: skip
-def test_weights_of_another_network(options: dict[str, int], change: dict[str, int], words: list[str]) -> None:
+def test_weights_of_another_network(options: dict[str, Any], change: dict[str, Any], words: list[str]) -> None:
     content = like_test_vit(**options).state_dict()
     network = ours(**change)
     before = {key: value.clone() for key, value in network.state_dict().items()}

@@ -211,7 +211,7 @@ def converted(renamed: Renamed, vit: Any, inside: str) -> Renamed:
     if "register_tokens" in before:
         before.setdefault("mask_token", before["register_tokens"])  # by which timm recognizes DINOv2
     module = eva if isinstance(vit, eva.Eva) else vision_transformer
-    after: dict[str, Tensor] = module.checkpoint_filter_fn(dict(before), own_sizes(before, vit))  # type: ignore
+    after: dict[str, Tensor] = module.checkpoint_filter_fn(dict(before), own_sizes(before, vit))
     origins = {value.data_ptr(): key for key, value in renamed.tensors.items() if value.data_ptr()}
     sources = {}
     for key, value in (after | biases).items():
@@ -226,7 +226,8 @@ def apart_biases(before: dict[str, Tensor], vit: Any) -> dict[str, Tensor]:
     Returns:
         Those that are not zero.
     """
-    if not isinstance(vit, eva.Eva) or "storage_tokens" not in before or vit.blocks[0].attn.q_bias is not None:
+    has_biases = not isinstance(vit, eva.Eva) or "blocks.0.attn.q_bias" in vit.state_dict()
+    if has_biases or "storage_tokens" not in before:
         return {}
     found = {key: before.pop(key) for key in list(before) if key.endswith(".attn.qkv.bias")}
     return {key: value for key, value in found.items() if value.is_meta or value.any()}

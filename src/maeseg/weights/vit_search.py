@@ -35,17 +35,20 @@ def fitting_vits(offered: Mapping[str, Tensor]) -> list[str] | None:
         The names, or None if the state dict is not of a transformer.
     """
     found = find_vit_layout(offered)
+    if found is None:
+        return None
+    layout, prefixes = found
     light = {key: value if value.ndim < 2 else value.to("meta") for key, value in offered.items()}
     fits: dict[str, int] = {}
     transformer = False
-    for prefix in found[1] if found else []:
-        tiny = encoder_in(light, found[0], prefix, transformer_outline("vit_tiny_patch16_224")).tensors
+    for prefix in prefixes:
+        tiny = encoder_in(light, layout, prefix, transformer_outline("vit_tiny_patch16_224")).tensors
         kernel = tiny.get("patch_embed.proj.weight")
         if kernel is None or kernel.ndim != 4 or not any(key.startswith("blocks.0.attn.") for key in tiny):
             continue
         transformer = True
         for name in names_with(kernel.shape[-1]):
-            if counted := used_keys(name, light, found[0], prefix):
+            if counted := used_keys(name, light, layout, prefix):
                 fits[name] = max(counted, fits.get(name, 0))
     return distinct([name for name in fits if fits[name] == max(fits.values())], light) if transformer else None
 
