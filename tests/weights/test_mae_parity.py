@@ -105,6 +105,17 @@ def test_positions_are_resampled(size: tuple[int, int], grid: tuple[int, int]) -
     assert network.loss(images_BCHW).isfinite()
 
 
+def test_a_file_of_a_known_grid_keeps_its_positions() -> None:
+    # 2 x 8 positions could be 4 x 4, which they are in published files
+    content = {f"encoder.{key}": each for key, each in ours((32, 128)).encoder.state_dict().items()}
+    report = load_outside(ours((32, 128)), content, "there", grid=(2, 8))
+    assert not report.positions and not report.adapted
+    report = load_outside(ours((48, 80)), content, "there", grid=(2, 8))
+    assert report.positions == {"pos_embed": ((2, 8), (3, 5))}
+    content = {f"encoder.{key}": each for key, each in ours((48, 80)).encoder.state_dict().items()}
+    assert not load_outside(ours((48, 80)), content, "there").positions
+
+
 def test_images_of_other_channels() -> None:
     content = like_test_vit().state_dict()
     network = ours(channels=4)

@@ -25,7 +25,7 @@ from maeseg.types import Transfer
 from maeseg.weights.digest import digest_tensors
 from maeseg.weights.encoder_search import recognize
 from maeseg.weights.files import (
-    named_encoder,
+    described_network,
     published_weights,
     read_weights_file,
     state_dict_in,
@@ -53,6 +53,7 @@ class Start:
         encoder: Name of its encoder, if it is known.
         widths: Widths of the decoder in it, coarse to fine; empty if it has none.
         exported: True for a file that maeseg exported from a run.
+        grid: Patch grid (Y, X) of the positions of a transformer in such a file.
     """
 
     origin: str
@@ -62,6 +63,7 @@ class Start:
     encoder: str | None = None
     widths: tuple[int, ...] = ()
     exported: bool = False
+    grid: tuple[int, int] | None = None
 
     @property
     def content(self) -> str:
@@ -94,14 +96,19 @@ def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
             return start_of(read_checkpoint(path), transfer)
         path, encoder = found
     content = read_weights_file(path)
-    own = content.get("hyper_parameters") if isinstance(content, Mapping) else None
-    if isinstance(own, Mapping) and "spec" in own:
+    inside = content.get("hyper_parameters") if isinstance(content, Mapping) else None
+    if isinstance(inside, Mapping) and "spec" in inside:
         return start_of(read_checkpoint(path), transfer)
     tensors = state_dict_in(content, str(path))
-    own_export = named_encoder(path)
-    widths = tuple(unet_widths(tensors))
+    own = described_network(path)
     return Start(
-        str(path), transfer, tensors=tensors, encoder=encoder or own_export, widths=widths, exported=bool(own_export)
+        str(path),
+        transfer,
+        tensors=tensors,
+        encoder=encoder or (own.encoder if own else None),
+        widths=tuple(unet_widths(tensors)),
+        exported=own is not None,
+        grid=own.grid if own else None,
     )
 
 
@@ -189,7 +196,8 @@ def start_unet(network: SegmentationNetwork, start: Start, classes: Classes = BI
     """
     with torch.random.fork_rng(devices=[]):  # networks built on the way must not change the draws of the run
         if start.run is None:
-            return load_outside(network, start.tensors or {}, start.origin, decoder=start.transfer != "encoder")
+            decoder = start.transfer != "encoder"
+            return load_outside(network, start.tensors or {}, start.origin, decoder, start.grid)
         if start.run.verb == "pretrain" and start.transfer != "encoder":
             return transfer_to_unet(restore_masked_autoencoder(start.run), network, start.origin)
         found, resampled = adapt_positions(network, _by_name(start.run), start.run.spec.grid)
@@ -223,7 +231,7 @@ def start_autoencoder(network: MaskedNetwork, start: Start) -> TransferReport:
     with torch.random.fork_rng(devices=[]):
         if start.run is None:
             mae = isinstance(network, ViTMaskedAutoencoder)
-            return load_outside(network, start.tensors or {}, start.origin, decoder=mae)
+            return load_outside(network, start.tensors or {}, start.origin, mae, start.grid)
         channels = image_channels(network.encoder)
         found, resampled = adapt_positions(network, start.run.weights, start.run.spec.grid)
         theirs, others = adapt_channels(network.state_dict(), found, channels)

@@ -149,22 +149,24 @@ def missing_parts(network: nn.Module, offered: Mapping[str, Tensor], parts: tupl
 
 
 def load_outside(
-    network: SegmentationNetwork | MaskedNetwork, offered: Mapping[str, Tensor], origin: str, decoder: bool = False
-) -> TransferReport:
+    network: SegmentationNetwork | MaskedNetwork, offered: Mapping[str, Tensor], origin: str, decoder: bool = False,
+    grid: Grid | None = None,
+) -> TransferReport:  # fmt: skip
     """Load all weights of the encoder from a state dict of any known layout; other parts keep their initialization.
 
     Args:
         network: Network to fill.
         offered: A state dict.
         origin: Source of the weights, for error messages.
-        decoder: Load the decoder too if the state dict is of a U-Net of segmentation-models-pytorch, and the head if it
-            has the same number of outputs.
+        decoder: Load the decoder too if the state dict is of a U-Net or DPT of segmentation-models-pytorch, and the
+            head if it has the same number of outputs; or a decoder of MAE.
+        grid: Patch grid (Y, X) of the positions of a transformer, if it is known.
 
     Raises:
         UserError: If the layout is not recognized, or weights of the encoder, or of a present decoder, are missing.
     """
     if transformer_in(network.encoder):
-        return load_vit(network, offered, origin, decoder)
+        return load_vit(network, offered, origin, decoder, grid)
     found = match_encoder(network.encoder, offered, origin)
     named = {f"encoder.{key}": value for key, value in found.tensors.items()}
     others = segmentation_parts(network, offered, found.prefix) if decoder else {}
@@ -194,7 +196,9 @@ def segmentation_parts(network: nn.Module, offered: Mapping[str, Tensor], prefix
     return others
 
 
-def load_vit(network: Any, offered: Mapping[str, Tensor], origin: str, decoder: bool = False) -> TransferReport:
+def load_vit(
+    network: Any, offered: Mapping[str, Tensor], origin: str, decoder: bool = False, grid: Grid | None = None
+) -> TransferReport:
     """Load all weights of a transformer from a state dict of any known layout, its positions resampled.
 
     Args:
@@ -202,12 +206,13 @@ def load_vit(network: Any, offered: Mapping[str, Tensor], origin: str, decoder: 
         offered: A state dict.
         origin: Source of the weights, for error messages.
         decoder: Load the decoder of MAE, or DPT, too if the state dict has one of the kind of the network's.
+        grid: Patch grid (Y, X) of its positions, if it is known; square otherwise.
 
     Raises:
         UserError: If the layout is not recognized, or weights are missing or of another network.
     """
     own = network.state_dict()
-    found = match_vit(network.encoder, offered, origin, network.decoder if decoder else None)
+    found = match_vit(network.encoder, offered, origin, network.decoder if decoder else None, grid)
     painted = {f"decoder.{key}": value for key, value in found.decoder.items()}
     others = segmentation_parts(network, offered, found.prefix) if decoder and not painted else {}
     others = others if own.keys() & others.keys() else {}  # a decoder of another kind

@@ -29,12 +29,13 @@ class Fitted:
     channels: dict[str, int] = field(default_factory=dict)
 
 
-def fit_vit(vit: Any, offered: Mapping[str, Tensor]) -> tuple[Fitted, str]:
+def fit_vit(vit: Any, offered: Mapping[str, Tensor], known: Grid | None = None) -> tuple[Fitted, str]:
     """Give weights the image channels and the patch grid of a transformer.
 
     Args:
         vit: The transformer.
         offered: Weights by its names, perhaps of another transformer.
+        known: Patch grid (Y, X) of the positions in the file, if it is known.
 
     Returns:
         The weights, and the reason in one line if they do not fit, otherwise an empty text.
@@ -43,11 +44,10 @@ def fit_vit(vit: Any, offered: Mapping[str, Tensor]) -> tuple[Fitted, str]:
     taken = {key: value for key, value in offered.items() if key in own and not differs_beside(key, value, own)}
     taken, channels = adapt_channels(own, taken, vit.patch_embed.proj.in_channels)
     fitted = Fitted(taken, channels=channels)
-    prefix = 0 if getattr(vit, "no_embed_class", False) else vit.num_prefix_tokens
     if reason := misfit_of(own, taken, may_lack(offered)) or excess(own, offered):
         return fitted, reason
     if "pos_embed" in taken:
-        reason = fit_positions(fitted, "pos_embed", grid_of(vit), prefix, own["pos_embed"])
+        reason = fit_positions(fitted, "pos_embed", own["pos_embed"], grid_of(vit), known)
     return fitted, reason
 
 
@@ -86,21 +86,21 @@ def excess(own: Mapping[str, Tensor], offered: Mapping[str, Tensor]) -> str:
     return f"it has {len(more)} more weights, {more[0]} of {tuple(offered[more[0]].shape)} first"
 
 
-def fit_positions(fitted: Fitted, key: str, grid: Grid, prefix: int, own: Tensor) -> str:
+def fit_positions(fitted: Fitted, key: str, own: Tensor, grid: Grid, known: Grid | None = None) -> str:
     """Resample positions to the patch grid of a network, and note both grids.
 
     Args:
         fitted: Weights with the positions.
         key: Their key.
-        grid: Patch grid (Y, X) of the network.
-        prefix: Number of prefix tokens with a position.
-        own: The network's positions.
+        own: The network's positions, of its prefix tokens and of its patches.
+        grid: Its patch grid (Y, X).
+        known: Patch grid of the positions in the file, if it is known.
 
     Returns:
         The reason in one line if they do not fit, otherwise an empty text.
     """
-    theirs = fitted.tensors[key]
-    old = grid_of_count(theirs.shape[1] - prefix, grid)
+    theirs, prefix = fitted.tensors[key], own.shape[1] - grid[0] * grid[1]
+    old = grid_of_count(theirs.shape[1] - prefix, known, grid)
     if old is None or theirs.shape[2] != own.shape[2]:
         return (
             f"{key} is {tuple(theirs.shape)} there and {tuple(own.shape)} here, with {prefix} for prefix tokens and "
@@ -112,14 +112,14 @@ def fit_positions(fitted: Fitted, key: str, grid: Grid, prefix: int, own: Tensor
     return ""
 
 
-def grid_of_count(count: int, grid: Grid) -> Grid | None:
-    """Patch grid of positions in a file, which are square in published ones; None if it cannot be.
+def grid_of_count(count: int, known: Grid | None, grid: Grid) -> Grid | None:
+    """Patch grid of positions in a file: the known one, otherwise a square as in published ones; None if it cannot be.
 
     Args:
         count: Number of positions.
-        grid: Patch grid (Y, X) of the network, which a file may share.
+        known: The patch grid (Y, X), if it is known.
+        grid: Patch grid of the network, which a file may share.
     """
     side = math.isqrt(max(count, 0))
-    if count == side**2 > 0:
-        return side, side
-    return grid if count == grid[0] * grid[1] else None
+    choices = (known, (side, side), grid)
+    return next((each for each in choices if each and each[0] * each[1] == count > 0), None)

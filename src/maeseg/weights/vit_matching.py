@@ -41,7 +41,10 @@ class VitWeights:
     rivals: tuple[str, ...] = ()
 
 
-def match_vit(encoder: Any, offered: Mapping[str, Tensor], origin: str, decoder: nn.Module | None = None) -> VitWeights:
+def match_vit(
+    encoder: Any, offered: Mapping[str, Tensor], origin: str, decoder: nn.Module | None = None,
+    grid: Grid | None = None,
+) -> VitWeights:  # fmt: skip
     """Find all weights of a transformer, and those of its decoder if there are any, in a state dict.
 
     Args:
@@ -49,6 +52,7 @@ def match_vit(encoder: Any, offered: Mapping[str, Tensor], origin: str, decoder:
         offered: A state dict.
         origin: Source of the weights, for error messages.
         decoder: The decoder of MAE to fill; another kind, or None, to leave the decoder of the file aside.
+        grid: Patch grid (Y, X) of the positions in the file, if it is known; square otherwise.
 
     Raises:
         UserError: If the layout is not recognized, a key is missing, a shape differs, or the weights are those of
@@ -69,7 +73,7 @@ def match_vit(encoder: Any, offered: Mapping[str, Tensor], origin: str, decoder:
     most = max(counts.values())
     prefix, rivals = choose_prefix([each for each in prefixes if counts[each] == most], origin, most >= len(own) / 2)
     renamed = choices[prefix]
-    fitted, reason = fit_vit(vit, renamed.tensors)
+    fitted, reason = fit_vit(vit, renamed.tensors, grid)
     if reason:
         raise UserError(
             f"{origin} ({layout.name} layout) does not fit the encoder {name}: {reason}; {advice(offered, name)}"
@@ -126,7 +130,7 @@ def fit_decoder(decoder: MAEDecoder, beside: Renamed, origin: str) -> Fitted:
     more = [key for key in beside.tensors if key not in own]
     reason = misfit_of(own, taken, lacking) or (f"it has {more[0]}, which the decoder here lacks" if more else "")
     if not reason:
-        reason = fit_positions(fitted, "decoder_pos_embed", decoder.grid, decoder.prefix, own["decoder_pos_embed"])
+        reason = fit_positions(fitted, "decoder_pos_embed", own["decoder_pos_embed"], decoder.grid)
     if reason:
         width, depth = decoder_sizes(beside.tensors)
         raise UserError(
