@@ -11,6 +11,8 @@ from maeseg.errors import UserError
 from maeseg.masking.patches import patchify, reconstruction_loss
 from maeseg.models.mae import ViTMaskedAutoencoder
 from maeseg.weights.transfer import load_outside
+from maeseg.weights.vit_fit import fit_vit
+from maeseg.weights.vit_layouts import encoder_in, find_vit_layout
 
 SIDE = 64
 
@@ -150,6 +152,28 @@ def test_weights_of_another_network(options: dict[str, Any], change: dict[str, A
         load_outside(network, content, "there.pth", decoder=True)
     assert all(word in str(error.value) for word in ["there.pth", *words]) and "\n" not in str(error.value)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["vit.layers.3.attention.q_proj.weight", "vit.layers.3.attention.k_proj.weight",
+     "vit.layers.3.attention.k_proj.bias", "vit.layers.5.mlp.fc2.bias", "vit.embeddings.cls_token",
+     "vit.embeddings.position_embeddings", "vit.layernorm.weight", "decoder.mask_token",
+     "decoder.decoder_layers.1.attention.v_proj.weight", "decoder.decoder_pred.bias"],
+)  # fmt: skip
+@pytest.mark.parametrize("broken", [None, torch.zeros(()), torch.zeros(3, 5), torch.zeros(0)])
+def test_every_weight_is_needed(key: str, broken: Tensor | None) -> None:
+    content = like_test_vit().state_dict()
+    del content[key]
+    content |= {} if broken is None else {key: broken}
+    network = ours()
+    if key.startswith("decoder"):
+        with pytest.raises(UserError, match="there has a decoder that does not fit"):
+            load_outside(network, content, "there", decoder=True)
+    else:  # without the advice, which takes seconds to find
+        found = find_vit_layout(content)
+        assert found
+        assert fit_vit(network.encoder, encoder_in(content, found[0], "vit.", network.encoder).tensors)[1]
 
 
 def test_positions_without_a_grid() -> None:

@@ -100,8 +100,9 @@ def fit_positions(fitted: Fitted, key: str, own: Tensor, grid: Grid, known: Grid
         The reason in one line if they do not fit, otherwise an empty text.
     """
     theirs, prefix = fitted.tensors[key], own.shape[1] - grid[0] * grid[1]
-    old = grid_of_count(theirs.shape[1] - prefix, known, grid)
-    if old is None or theirs.shape[2] != own.shape[2]:
+    fits = theirs.ndim == 3 and theirs.shape[::2] == own.shape[::2]
+    old = grid_of_count(theirs.shape[1] - prefix, known, grid) if fits else None
+    if old is None:
         return (
             f"{key} is {tuple(theirs.shape)} there and {tuple(own.shape)} here, with {prefix} for prefix tokens and "
             "the others for a grid of patches"

@@ -6,7 +6,7 @@ original releases.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -47,6 +47,10 @@ JOINED = (
     ("mlp.w12", ("mlp.gate_proj", "mlp.up_proj")),
 )
 """Layers that one project has in one tensor and another one apart."""
+
+
+MALFORMED = (RuntimeError, IndexError, KeyError, ValueError, AssertionError)
+"""Exceptions of timm's conversion for weights of other shapes than those of its layout."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,7 @@ def mlp_spelling(keys: Mapping[str, Tensor], vit: nn.Module) -> Spelling:
     return (down,)
 
 
-def joined(renamed: Renamed, own: Any) -> Renamed:
+def joined(renamed: Renamed, own: Collection[str]) -> Renamed:
     """Join the parts of layers that are apart, except for those that a network has apart.
 
     Args:
@@ -182,15 +186,20 @@ def joined(renamed: Renamed, own: Any) -> Renamed:
         own: Keys of the network.
     """
     tensors, sources = dict(renamed.tensors), dict(renamed.sources)
+    keys_have_biases = any(key.endswith(".attn.k_proj.bias") for key in tensors)  # not in DINOv3
     for key in renamed.tensors:
         for whole, parts in JOINED:
             head, found, kind = key.partition(f".{parts[0]}.")
             names = [f"{head}.{part}.{kind}" for part in parts]
-            if not found or names[0] in own or names[-1] not in tensors:
+            if not found or names[0] in own:
                 continue
-            values = [tensors.pop(name, None) for name in names]  # DINOv3 has no bias of the keys
-            filled = [torch.zeros_like(renamed.tensors[names[0]]) if each is None else each for each in values]
-            tensors[f"{head}.{whole}.{kind}"] = torch.cat(filled)
+            if (whole, kind) == ("attn.qkv", "bias") and not keys_have_biases:
+                tensors.setdefault(f"{head}.attn.k_proj.bias", torch.zeros_like(tensors[names[0]]))
+            values = [tensors[name] for name in names if name in tensors]
+            if len(values) < len(names) or len({(each.ndim, each.shape[1:]) for each in values}) > 1:
+                continue  # the keys of the network are missing then
+            tensors = {name: value for name, value in tensors.items() if name not in names}
+            tensors[f"{head}.{whole}.{kind}"] = torch.cat([each.reshape(-1, *each.shape[1:]) for each in values])
             sources[f"{head}.{whole}.{kind}"] = tuple(each for name in names for each in sources.pop(name, ()))
     return Renamed(tensors, sources)
 
@@ -199,7 +208,7 @@ def shaped(renamed: Renamed) -> Renamed:
     """Give tokens and positions their leading axes, which transformers' CLIP leaves out."""
     tensors = dict(renamed.tensors)
     for key in ("cls_token", "pos_embed"):
-        if key in tensors:
+        if key in tensors and tensors[key].numel() and tensors[key].ndim:
             tensors[key] = tensors[key].reshape(1, -1, tensors[key].shape[-1])
     return Renamed(tensors, renamed.sources)
 
@@ -211,7 +220,10 @@ def converted(renamed: Renamed, vit: Any, inside: str) -> Renamed:
     if "register_tokens" in before:
         before.setdefault("mask_token", before["register_tokens"])  # by which timm recognizes DINOv2
     module = eva if isinstance(vit, eva.Eva) else vision_transformer
-    after: dict[str, Tensor] = module.checkpoint_filter_fn(dict(before), own_sizes(before, vit))
+    try:
+        after: dict[str, Tensor] = module.checkpoint_filter_fn(dict(before), own_sizes(before, vit))
+    except MALFORMED:
+        return renamed
     origins = {value.data_ptr(): key for key, value in renamed.tensors.items() if value.data_ptr()}
     sources = {}
     for key, value in (after | biases).items():
@@ -220,16 +232,17 @@ def converted(renamed: Renamed, vit: Any, inside: str) -> Renamed:
     return Renamed(after | biases, sources)
 
 
-def apart_biases(before: dict[str, Tensor], vit: Any) -> dict[str, Tensor]:
-    """Take out biases that an ``Eva`` without biases lacks, which timm would drop with a message of its own each.
+def apart_biases(before: dict[str, Tensor], vit: nn.Module) -> dict[str, Tensor]:
+    """Take out DINOv3's biases that an ``Eva`` lacks, which timm would drop with a message of its own each.
 
     Returns:
         Those that are not zero.
     """
-    has_biases = not isinstance(vit, eva.Eva) or "blocks.0.attn.q_bias" in vit.state_dict()
-    if has_biases or "storage_tokens" not in before:
+    if not isinstance(vit, eva.Eva) or "storage_tokens" not in before:
         return {}
-    found = {key: before.pop(key) for key in list(before) if key.endswith(".attn.qkv.bias")}
+    own = vit.state_dict()
+    lacking = [key for key in before if key.endswith("qkv.bias") and key.replace("qkv.bias", "q_bias") not in own]
+    found = {key: before.pop(key) for key in lacking}
     return {key: value for key, value in found.items() if value.is_meta or value.any()}
 
 
