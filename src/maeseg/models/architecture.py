@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import segmentation_models_pytorch as smp
 import timm
-from torch import Tensor
+from torch import Tensor, nn
 
 from maeseg.errors import UserError
 from maeseg.models.dpt import DPT_CHANNELS, DPTMaskedAutoencoder, build_dpt, dpt_stride
@@ -132,6 +132,11 @@ def build_segmentation_network(
         else build_dpt(encoder, size, decoder_channels, channels, maps)
     )
     return network
+
+
+def output_maps(network: Any) -> int:
+    """Number of maps that a segmentation network gives: those of its head's last convolution."""
+    return [each.out_channels for each in network.segmentation_head.modules() if isinstance(each, nn.Conv2d)][-1]
 
 
 def deepest_and_logits(network: Any, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:

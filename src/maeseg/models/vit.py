@@ -150,9 +150,10 @@ def encode_tokens(vit: Any, images_BCHW: Tensor, visible_BYX: Tensor, taps: Sequ
     """
     side = patch_side(vit)
     check_grid(images_BCHW, visible_BYX, side)
-    kept_BN = visible_indices(visible_BYX)
+    device = images_BCHW.device
+    kept_BN = visible_indices(visible_BYX).to(device)
     # a masked value, even one that is not finite, has no part in the result or in a gradient
-    visible_BCHW = images_BCHW.where(visible_pixels(visible_BYX, side), 0.0)
+    visible_BCHW = images_BCHW.where(visible_pixels(visible_BYX.to(device), side), 0.0)
     tokens_BLD, rope = _embed(vit, visible_BCHW)
     tokens_BND = keep_tokens(tokens_BLD, kept_BN, vit.num_prefix_tokens)
     ropes = _ropes(vit, tokens_BND, rope, kept_BN)
@@ -201,7 +202,7 @@ def keep_tokens(tokens_BLD: Tensor, kept_BN: Tensor, prefix: int) -> Tensor:
 def spread_tokens(tokens_BND: Tensor, visible_BYX: Tensor, token_D: Tensor) -> Tensor:
     """Tokens (B, L, D) of all patches: those of the visible ones, without prefix, and elsewhere a mask token."""
     B, _, D = tokens_BND.shape
-    kept_BN1 = visible_indices(visible_BYX)[..., None]
+    kept_BN1 = visible_indices(visible_BYX).to(tokens_BND.device)[..., None]
     filled_BLD = token_D.to(tokens_BND.dtype).expand(B, visible_BYX[0].numel(), D)
     return filled_BLD.scatter(1, kept_BN1.expand(-1, -1, D), tokens_BND)
 

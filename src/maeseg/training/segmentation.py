@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from maeseg.metrics.pixels import PixelAccuracy, PixelIoU
-from maeseg.models.architecture import SegmentationNetwork
+from maeseg.models.architecture import SegmentationNetwork, output_maps
 from maeseg.runs.training_facts import TrainingFacts
 from maeseg.training.epoch_table import LossWatch
 from maeseg.training.losses import choose_loss
@@ -40,7 +40,7 @@ class SegmentationTask(Task):
         loss: Loss = "dice+ce", class_weights: Sequence[float] | None = None, padded: bool = False,
         more_figures: Mapping[str, Metric] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        maps = facts.spec.classes.maps
+        maps = output_maps(network)
         super().__init__(
             network, facts, seed, {"loss": MeanMetric(), **_pixel_metrics(maps, border), **more_figures},
             {"loss": MeanMetric(), **_pixel_metrics(maps, border), "dice_loss": MeanMetric()},

@@ -20,7 +20,7 @@ from torchmetrics import MeanMetric
 from maeseg.data.unlabeled import Views
 from maeseg.labels.class_map import predicted_classes, to_probabilities
 from maeseg.metrics.pixels import PixelAccuracy
-from maeseg.models.architecture import SegmentationNetwork
+from maeseg.models.architecture import SegmentationNetwork, output_maps
 from maeseg.runs.training_facts import TrainingFacts
 from maeseg.training.averaging import average, ramped_decay
 from maeseg.training.collapse import CollapseWatch, LargestClass, largest_share
@@ -81,7 +81,7 @@ class SemiSupervisedTask(SegmentationTask):
     teacher: nn.Module
 
     def __init__(self, network: SegmentationNetwork, facts: TrainingFacts, teaching: Teaching, **options: Any) -> None:
-        maps = facts.spec.classes.maps
+        maps = output_maps(network)
         more = {
             "unlabeled_loss": MeanMetric(), "confident": MeanMetric(), "confident_accuracy": MeanMetric(),
             "largest_class": LargestClass(max(maps, 2)),
