@@ -11,8 +11,8 @@ from maeseg.models.vit import grid_of, transformer_in
 
 log = logging.getLogger(__name__)
 
-LEARNED, FIXED = "pos_embed", "decoder_pos_embed"
-"""Names of the positions of an encoder, and of those of MAE's decoder, which are a function of the grid."""
+POSITIONS = ("pos_embed", "decoder_pos_embed")
+"""Names of the positions of an encoder, and of MAE's decoder."""
 
 
 def grid_in(network: Any) -> tuple[int, int] | None:
@@ -39,10 +39,7 @@ def adapt_positions(
         return dict(offered), frozenset()
     own, adapted = network.state_dict(), {}
     for key in own.keys() & offered.keys():
-        name = key.rpartition(".")[2]
-        if name == FIXED:
-            adapted[key] = own[key]
-        elif name == LEARNED:
+        if key.rpartition(".")[2] in POSITIONS:
             prefix = own[key].shape[1] - new[0] * new[1]
             adapted[key] = resample_positions(offered[key], old, new, prefix)
     if adapted:

@@ -10,6 +10,7 @@ from torch import Tensor
 from maeseg.models.channels import adapt_channels
 from maeseg.models.positions import resample_positions
 from maeseg.models.vit import grid_of
+from maeseg.weights.positions import POSITIONS
 
 Grid = tuple[int, int]
 
@@ -17,7 +18,6 @@ BESIDE = ("head", "head_dist", "fc_norm", "attn_pool", "pre_logits")
 """Modules after the tokens of a transformer, for classes: a file may lack them, or have others."""
 TOKENS = ("blocks", "cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed", "norm_pre", "rope")
 """Modules and parameters of the tokens: a file with more of them than a network has is of another network."""
-POSITIONS = ("pos_embed", "decoder_pos_embed")
 
 
 @dataclass
