@@ -26,6 +26,7 @@ from maeseg.types import (
     Schedule,
     Transfer,
     Until,
+    VitDecoder,
 )
 
 MOST_DOUBLED = 8
@@ -117,9 +118,10 @@ class StartOptions(Options):
 
     weights: str | None = option(
         "Initial weights: a pretrain run (encoder and decoder); for fine-tuning also a finetune run (including its "
-        "head); a file or folder of weights in the naming of timm, segmentation-models-pytorch, SparK, ConvNeXt or "
-        "EfficientNet-PyTorch (the encoder; for fine-tuning also the decoder of a U-Net); or ``timm`` for timm's "
-        "published weights. Random by default.",
+        "head); a file or folder of weights in the naming of timm, segmentation-models-pytorch, SparK, ConvNeXt, "
+        "EfficientNet-PyTorch, MAE, DINOv2, DINOv3, CLIP or transformers (the encoder; for fine-tuning also the "
+        "decoder of a U-Net or DPT, for pre-training that of MAE); or ``timm`` for timm's published weights. Random by "
+        "default.",
         None,
     )
     seed: int = option(
@@ -135,11 +137,14 @@ class NetworkOptions(Options):
     """Network and input size."""
 
     encoder: str | None = option(
-        "Convolutional encoder of timm, by name; by default that of the initial weights, or resnet18.", None
+        "Encoder of timm, by name: a convnet, or a vision transformer as ``vit_tiny_patch16_224``; by default that of "
+        "the initial weights, or resnet18.",
+        None,
     )
     decoder_channels: list[int] | None = option(
         "Channels of the decoder stages of the U-Net, coarse to fine; by default those of the initial weights, or 256, "
-        "128, 64, 32, 16. With five stages the largest stride is 32, with four 16.",
+        "128, 64, 32, 16. With five stages the largest stride is 32, with four 16. For a vision transformer five: of "
+        "the DPT's four inputs and their fusion, by default 256, 512, 1024, 1024, 256.",
         None,
     )
     image_size: int | list[int] | None = option(
@@ -234,10 +239,13 @@ class ReconstructionOptions(Options):
     )
     patch_size: int | None = option(
         "Side of a patch in pixels, a multiple of the largest stride of the U-Net; by default the largest with at "
-        "least 6 x 6 patches per image, or otherwise that stride.",
+        "least 6 x 6 patches per image, or otherwise that stride. A vision transformer has patches of its own.",
         None,
     )
-    mask_ratio: float = option("Share of masked patches, between 0 and 1.", 0.6)
+    mask_ratio: float | None = option(
+        "Share of masked patches, between 0 and 1; by default 0.6 for a convnet, and 0.75 for a vision transformer.",
+        None,
+    )
     normalize_target: bool = option("Normalize the target of each patch to mean 0 and standard deviation 1.", True)
     target: str = option(
         "Target at masked patches: ``pixels``; or, beside these, the features of an encoder that sees the complete "
@@ -245,9 +253,20 @@ class ReconstructionOptions(Options):
         "``weights`` (``teacher:timm`` for timm's weights of the same encoder).",
         "pixels",
     )
+    decoder: VitDecoder | None = option(
+        "Decoder of a vision transformer: ``mae``, a transformer for pre-training alone, or ``dpt``, the decoder of "
+        "fine-tuning, which keeps its weights; by default that of the initial weights, or ``mae``.",
+        None,
+    )
+    decoder_width: int | None = option(
+        "Width of MAE's decoder, a multiple of 16; by default that of the initial weights, or 512.", None, at_least=16
+    )
+    decoder_depth: int | None = option(
+        "Number of blocks of MAE's decoder; by default that of the initial weights, or 8.", None, at_least=1
+    )
     decoder_window: int | None = option(
-        "Side, in patches, of a random window of each image that the decoder reconstructs in a training step, which is "
-        "faster; by default all of the image.",
+        "Side, in patches, of a random window of each image that the decoder of a U-Net reconstructs in a training "
+        "step, which is faster; by default all of the image.",
         None,
         at_least=1,
     )

@@ -29,6 +29,9 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 Transfer = Literal["encoder+decoder", "encoder"]
 """Parts of the network that are initialized from a run."""
 
+VitDecoder = Literal["mae", "dpt"]
+"""Decoder of a vision transformer in pre-training: MAE's transformer, or the DPT's, which fine-tuning keeps."""
+
 LossName = Literal["dice+ce", "dice+focal", "dice"]
 """Loss of fine-tuning: soft Dice loss plus cross-entropy or focal loss, or soft Dice loss alone."""
 

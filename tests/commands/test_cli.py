@@ -168,7 +168,7 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "no extra": ((*PRETRAIN, "--extra", "synthetic:9,nowhere"), "--extra nowhere: no such folder"),
     "pets missing": ((*PRETRAIN, "--data", "oxford-pet:nowhere"), "images.tar.gz and annotations.tar.gz"),
     "unknown encoder": ((*PRETRAIN, "--encoder", "resnet19"), "'resnet19' is not a timm model; did you mean resnet18"),
-    "transformer": ((*PRETRAIN, "--encoder", "vit_tiny_patch16_224"), "'vit_tiny_patch16_224' cannot be the encoder"),
+    "transformer": ((*PRETRAIN, "--encoder", "cait_xxs24_224"), "'cait_xxs24_224' cannot be the encoder"),
     "no such model": (("encoders", "--names", "resnot*"), "--names 'resnot*' fits no timm model: use a wildcard"),
     "no such family": (("encoders", "--family", "resnot"), "--family 'resnot' is not one of timm's; did you mean"),
     "two widths": ((*PRETRAIN, "--decoder_channels", "[8, 8]"), "[8, 8] must be three to five widths"),

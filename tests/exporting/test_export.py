@@ -27,7 +27,7 @@ from helpers.tiny_runs import DATA, NETWORK, TRAINING, WIDTHS, files_in, maeseg
 from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError
 from maeseg.exporting.model_card import code_span, without_place
-from maeseg.exporting.networks import encoder_export, network_of, unet_tensors
+from maeseg.exporting.networks import encoder_export, network_of, network_tensors
 from maeseg.exporting.onnx import NormalizedNetwork, onnx_bytes
 from maeseg.exporting.padding import FixedConv2dSame, with_fixed_padding
 from maeseg.exporting.parity import largest_difference
@@ -178,13 +178,16 @@ def test_timm_and_smp_load_any_encoder(
             in_chans = {key: value for key, value in options.items() if key == "in_chans"}
             timm.create_model(name, num_classes=0, checkpoint_path=file, **in_chans)
     other = smp.Unet(f"tu-{name}", len(widths), None, decoder_channels=widths, in_channels=channels)
-    other.load_state_dict(unet_tensors(unet))
+    other.load_state_dict(network_tensors(unet))
     assert_same_outputs(unet, other, channels)
 
 
 def test_what_is_behind_the_last_map_is_the_same_in_every_export() -> None:
     unet = build_unet("test_efficientnet", WIDTHS[1:])
-    exports: list[Callable[[], dict[str, Tensor]]] = [lambda: encoder_export(unet).tensors, lambda: unet_tensors(unet)]
+    exports: list[Callable[[], dict[str, Tensor]]] = [
+        lambda: encoder_export(unet).tensors,
+        lambda: network_tensors(unet),
+    ]
     for export in exports:
         first, second = export(), export()
         assert len(first) > len(unet.encoder.state_dict())

@@ -76,8 +76,8 @@ def test_the_command_prints_each_model_and_writes_the_table(tmp_path: Path, caps
     printed = capsys.readouterr().out
     assert "test_convnext: works (stride 32, 0.2 M parameters)" in printed
     assert "test_coatnet: stages_2.blocks.0.attn (Attention2d): this encoder calls 'view'" in printed
-    assert printed.splitlines()[-1] == "1 of 3 work, 2 are refused"
-    assert "Of 3 models 1 work and 2 are refused; of 3 families 1 have" in file.read_text(encoding="utf-8")
+    assert printed.splitlines()[-1] == "2 of 3 work, 1 are refused"
+    assert "Of 3 models 2 work and 1 are refused; of 3 families 2 have" in file.read_text(encoding="utf-8")
     assert "| convnext | test_convnext | 32 | 0.2 | works | 1 of 1 |" in file.read_text(encoding="utf-8")
     with pytest.raises(UserError, match="exists: give another file or --overwrite"):
         maeseg.encoders(names="test_resnet", out=str(file))
@@ -87,6 +87,13 @@ def test_a_family_is_represented_by_its_smallest_member_that_works() -> None:
     checked = [check_encoder(name, family) for name, family in find_encoders("test_*", "maxxvit")]
     assert all(each.refusal for each in checked) and len(checked) == 2
     assert "| maxxvit | test_coatnet |" in markdown(checked)
+
+
+def test_transformers_work_unless_their_tokens_are_more_than_patches() -> None:
+    checked = [check_encoder(name, "") for name in ("test_vit", "vit_small_patch16_rope_mixed_224")]
+    assert [(each.stride, each.refusal) for each in checked] == [(16, ""), (16, "")]
+    assert "distilled head" in check_encoder("deit_tiny_distilled_patch16_224", "deit").refusal
+    assert "HybridEmbed" in check_encoder("vit_small_r26_s32_224", "vision_transformer_hybrid").refusal
 
 
 def test_models_without_feature_maps_say_so() -> None:

@@ -178,13 +178,13 @@ def test_a_run_and_its_exports_give_the_same_class_map(finetuned: Path, exported
 def test_an_export_without_what_lies_behind_the_last_map(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    from maeseg.exporting.networks import unet_tensors
+    from maeseg.exporting.networks import network_tensors
     from maeseg.models.network_spec import build
     from maeseg.models.spec_metadata import spec_metadata
 
     spec = NetworkSpec("segmentation", "test_efficientnet", (8, 8, 8, 8), (32, 32))
     network = build(spec)
-    save_file(unet_tensors(network), tmp_path / "unet.safetensors", spec_metadata(spec))
+    save_file(network_tensors(network), tmp_path / "unet.safetensors", spec_metadata(spec))
     found, described = open_exported(tmp_path / "unet.safetensors")
     assert described == spec
     theirs = found.state_dict()
@@ -217,11 +217,11 @@ def altered(finetuned: Path, folder: Path, change: Callable[[NetworkSpec], dict[
     """An exported file with other metadata."""
     from safetensors.torch import save_file
 
-    from maeseg.exporting.networks import network_of, unet_tensors
+    from maeseg.exporting.networks import network_of, network_tensors
     from maeseg.runs.checkpoint import read_checkpoint
 
     saved = read_checkpoint(finetuned)
-    save_file(unet_tensors(network_of(saved)), folder / "unet.safetensors", change(saved.spec))
+    save_file(network_tensors(network_of(saved)), folder / "unet.safetensors", change(saved.spec))
     return folder / "unet.safetensors"
 
 

@@ -16,6 +16,7 @@ import torch
 
 from helpers.mishaps import Mishap, suffer
 from helpers.tiny_runs import DATA, NETWORK, VAL, curves, files_in, same_weights
+from helpers.tiny_vits import MAE, VIT
 from maeseg.data.sources.synthetic import Synthetic
 
 COMMON = ("--data", DATA, "--val", VAL, "--batch_size", 4, "--epochs", 2, "--accelerator", "cpu", "--save_every", 0)
@@ -33,6 +34,7 @@ def verbs(pretrained: Path) -> dict[str, tuple[object, ...]]:
     return {
         "pretrain": ("pretrain", *NETWORK, *COMMON, "--decoder_window", 1),
         "finetune": ("finetune", "--weights", pretrained, *COMMON, "--labels", 17),
+        "vit": ("pretrain", *VIT, *COMMON, *MAE),
         "unlabeled": ("finetune", "--weights", pretrained, *COMMON, *UNLABELED),
     }
 
@@ -82,6 +84,7 @@ def steps_saved(run: Path) -> int:
         ("finetune", "step", STEPS + 3, STEPS + 2, (0, 2)),
         pytest.param("finetune", "validation", 1, STEPS, (0, 0), marks=pytest.mark.slow),
         pytest.param("unlabeled", "step", STEPS + 3, STEPS + 2, (0, 2), marks=pytest.mark.slow),
+        pytest.param("vit", "step", STEPS + 2, STEPS + 1, (0, 1), marks=pytest.mark.slow),
         pytest.param("unlabeled", "step", 2, 1, (1, 0), marks=pytest.mark.slow),
         pytest.param("pretrain", "validation", 4, 2 * STEPS, (1, 1), marks=pytest.mark.slow),
     ],

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
@@ -13,10 +14,16 @@ import yaml
 from torch import Tensor
 
 from helpers.tiny_runs import DATA, NETWORK, TRAINING, VAL, WIDTHS, curves, finetune, maeseg, pretrain, weights_of
+from helpers.transformers_vits import like_test_vit
 from maeseg.comparison.plan import Init, name_inits
+from maeseg.config import PretrainConfig
 from maeseg.errors import UserError
+from maeseg.models.architecture import build_masked_network, build_segmentation_network
+from maeseg.models.network_spec import NetworkSpec
+from maeseg.models.spec_metadata import spec_metadata
 from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, build_unet
-from maeseg.training.initialization import choose_network, read_start, start_unet
+from maeseg.training.design import choose_design
+from maeseg.training.initialization import choose_network, read_start, start_autoencoder, start_unet
 
 ENCODER = "test_resnet"
 ONE_STEP = ("--epochs", 1, "--labels", 8, "--lr", 0, "--weight_decay", 0)
@@ -297,3 +304,26 @@ def test_every_verb_takes_patches_of_16(tmp_path: Path, outside: Path, capsys: p
     assert "[40, 40] is not a multiple of 16 (the network's largest stride): use [32, 32] or [48, 48]" in (
         capsys.readouterr().err
     )
+
+
+def test_an_exported_transformer_keeps_its_patch_grid(tmp_path: Path) -> None:
+    spec = NetworkSpec("segmentation", "test_vit", (8, 8, 8, 8, 8), (32, 128))  # 2 x 8 patches: not 4 x 4
+    network = build_segmentation_network(spec.encoder, spec.decoder_channels, spec.size)
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "dpt.safetensors", spec_metadata(spec))
+    start = read_start(str(tmp_path / "dpt.safetensors"))
+    assert (start.encoder, start.widths, start.grid) == (spec.encoder, spec.decoder_channels, (2, 8))
+    report = start_unet(network, start)
+    assert not report.adapted and not report.new and not report.skipped
+
+
+@pytest.mark.parametrize(("options", "decoder"), [({}, True), ({"decoder": "dpt"}, False)])
+def test_pre_training_continues_a_published_mae(options: dict[str, Any], decoder: bool, tmp_path: Path) -> None:
+    like_test_vit().save_pretrained(tmp_path)
+    start = read_start(str(tmp_path))
+    config = PretrainConfig(data=DATA, out="run", encoder="test_vit", **options)
+    design = choose_design(config, [start])
+    assert design.mae_decoder == ((32, 2) if decoder else None)
+    report = start_autoencoder(build_masked_network(design, (64, 96)), start)
+    assert {key.split(".")[0] for key in report.new} == (set() if decoder else {"decoder", "tokens", "head"})
+    assert report.positions["pos_embed"] == ((4, 4), (4, 6))
+    assert ("decoder_pos_embed" in report.positions) == decoder

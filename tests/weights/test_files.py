@@ -26,7 +26,7 @@ from maeseg.errors import UserError
 from maeseg.models.shapes import LeaveUnset, outline
 from maeseg.models.unet import build_unet
 from maeseg.training.initialization import Start, choose_network, start_unet
-from maeseg.weights.encoder_search import beyond, families_like, fits, fitting_encoder, series
+from maeseg.weights.encoder_search import beyond, families_like, fits, fitting_encoders, series
 from maeseg.weights.files import read_weights_file, state_dict_in
 from maeseg.weights.matching import match_encoder
 from maeseg.weights.safe_pickle import Inert, read_inertly
@@ -168,7 +168,7 @@ def test_weights_beside_the_blocks_are_skipped_and_reported() -> None:
 
 def test_the_search() -> None:
     r18, r34 = shapes_of("resnet18"), shapes_of("resnet34")
-    assert fitting_encoder({f"m.{key}": value for key, value in r34.items()}, "resnet18") == "resnet34"
+    assert fitting_encoders({f"m.{key}": value for key, value in r34.items()}, "resnet18") == ["resnet34"]
     assert fits("resnet18", r18) and not fits("resnet18", r34) and not fits("resnet34", r18)
     assert not fits("resnet18", shapes_of("seresnet18"))
     wide = r18 | {"conv1.weight": torch.zeros(64, 13, 7, 7)}
@@ -176,7 +176,7 @@ def test_the_search() -> None:
     assert not fits("resnet18", wide | {"conv1.weight": torch.zeros(64, 3, 3, 3)})
     assert series("resnet18") == series("resnet152") != series("seresnet18")
     assert series("convnext_tiny") == series("convnext_xlarge") != series("convnextv2_tiny")
-    assert fitting_encoder({f"part{number}": torch.zeros(2) for number in range(50)}, "resnet18") is None
+    assert fitting_encoders({f"part{number}": torch.zeros(2) for number in range(50)}, "resnet18") == []
 
 
 def test_an_encoder_that_is_not_named_is_found_and_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,14 +23,8 @@ from maeseg.comparison.plan import ENCODER_ONLY
 from maeseg.comparison.results import without_unlabeled
 from maeseg.config import CONFIGS
 from maeseg.errors import UserError, in_one_line, nearest
-from maeseg.models.unet import (
-    DECODER_CHANNELS,
-    as_size,
-    build_unet,
-    check_image_size,
-    check_patch_size,
-    largest_stride,
-)
+from maeseg.models.architecture import Design, build_segmentation_network, default_widths
+from maeseg.models.unet import DEFAULT_ENCODER, as_size, check_image_size
 from maeseg.utils.parsing import options_of, typed_options
 from maeseg.utils.plain_yaml import read_yaml
 from maeseg.utils.regular_files import read_text
@@ -188,14 +182,15 @@ def _check_network(step: Step) -> None:
         UserError: The network does not exist or does not take the step's images; the step would find that hours later.
     """
     options = step.options
-    widths = options.get("decoder_channels") or DECODER_CHANNELS
+    encoder = options.get("encoder") or DEFAULT_ENCODER
+    design = Design(encoder, tuple(options.get("decoder_channels") or default_widths(encoder)))
+    least = (design.stride, design.stride)
     if options.get("encoder"):
         with torch.device("meta"):
-            build_unet(options["encoder"], widths)
+            build_segmentation_network(encoder, design.decoder_channels, least)
     if not options.get("decoder_channels") and (options.get("weights") or options.get("inits")):
         return  # an earlier step decides on the strides
-    patch = options.get("patch_size") or largest_stride(widths)
-    check_patch_size(patch, largest_stride(widths))
+    patch = design.choose_patch(options.get("patch_size"), least)
     for option in ("image_size", "crop"):
         if options.get(option):
             check_image_size(as_size(options[option], option), patch, option=option)

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
-import segmentation_models_pytorch as smp
 from torch import Tensor
 
 from maeseg.data.image_reading import RGB
-from maeseg.exporting.networks import HEAD, encoder_export, unet_tensors
+from maeseg.errors import UserError
+from maeseg.exporting.construction import arguments, construction
+from maeseg.exporting.networks import EncoderExport, encoder_export, network_tensors, new_parts
 from maeseg.exporting.onnx import INPUT, OUTPUT, onnx_bytes
 from maeseg.exporting.parity import largest_difference
+from maeseg.models.architecture import SegmentationNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.spec_metadata import spec_metadata
 from maeseg.runs.checkpoint import Checkpoint
@@ -39,7 +41,7 @@ class Export:
     largest_difference: float | None = None
 
 
-def timm_export(saved: Checkpoint, unet: smp.Unet, name: str) -> Export:
+def timm_export(saved: Checkpoint, unet: SegmentationNetwork, name: str) -> Export:
     """The encoder alone, in one file of safetensors.
 
     Args:
@@ -48,63 +50,81 @@ def timm_export(saved: Checkpoint, unet: smp.Unet, name: str) -> Export:
         name: Name of the file.
     """
     encoder = encoder_export(unet)
-    options = "".join(f", {option}={value!r}" for option, value in encoder.options.items())
+    features = {"features_only": True} if encoder.features_only else {}
+    options = arguments({**features, **encoder.options})
     code = f"""
 import timm
 
-encoder = timm.create_model("{encoder.name}", features_only=True{options}, checkpoint_path={_quoted(name)})
+encoder = timm.create_model("{encoder.name}"{options}, checkpoint_path={_quoted(name)})
 """
-    plain = (
-        f'Without `features_only`, `timm.create_model("{encoder.name}", num_classes=0{options}, '
-        f"checkpoint_path={_quoted(name)})` takes the same file, strictly."
-        if encoder.plain
-        else "timm's plain network (without `features_only`) has other weights or calls them otherwise: it does not "
-        "take this file."
-    )
-    notes = (f"timm {version_of('timm')} takes the file strictly, key by key.", plain, _normalized(saved))
+    strictly = f"timm {version_of('timm')} takes the file strictly, key by key."
+    notes = (strictly, _other_use(encoder, name), _normalized(saved))
     return Export("The encoder", {name: _safetensors(encoder.tensors, saved)}, code, notes)
 
 
-def smp_export(saved: Checkpoint, unet: smp.Unet, name: str) -> Export:
-    """The U-Net as segmentation-models-pytorch saves it: ``config.json`` and ``model.safetensors`` in a folder."""
-    maps = saved.spec.classes.maps
+def _other_use(encoder: EncoderExport, name: str) -> str:
+    """Sentence on the other use of an encoder's file."""
+    if not encoder.features_only:
+        return "The positions are for images of `img_size`; other sizes that can be cut into patches are taken too."
+    if encoder.plain:
+        return (
+            f'Without `features_only`, `timm.create_model("{encoder.name}", num_classes=0'
+            f"{arguments(encoder.options)}, checkpoint_path={_quoted(name)})` takes the same file, strictly."
+        )
+    return (
+        "timm's plain network (without `features_only`) has other weights or calls them otherwise: it does not take "
+        "this file."
+    )
+
+
+def smp_export(saved: Checkpoint, unet: SegmentationNetwork, name: str) -> Export:
+    """The network as segmentation-models-pytorch saves it: ``config.json`` and ``model.safetensors`` in a folder.
+
+    Raises:
+        UserError: Its class builds another decoder.
+    """
+    maps, built = saved.spec.classes.maps, construction(unet, saved.spec)
+    if not built.plain:
+        raise UserError(
+            "--format smp: segmentation-models-pytorch's DPT builds another decoder for the patches of "
+            f"{saved.spec.encoder}: give --format safetensors or onnx"
+        )
+    loaded = f"{built.variable} = smp.from_pretrained({_quoted(name)}).eval()"
     code = f"""
 import segmentation_models_pytorch as smp
 
-unet = smp.from_pretrained({_quoted(name)}).eval()  # normalized images (B, C, H, W) to logits (B, {maps}, H, W)
+{loaded}  # normalized images (B, C, H, W) to logits (B, {maps}, H, W)
 """
     config = json.dumps({**unet.config, "_model_class": type(unet).__name__}, indent=2, sort_keys=True)
     files = {
-        WEIGHTS_IN_FOLDER: _safetensors(unet_tensors(unet), saved),
+        WEIGHTS_IN_FOLDER: _safetensors(network_tensors(unet), saved),
         "config.json": config.encode(),
     }
-    return Export("The U-Net", files, code, (_normalized(saved),))
+    return Export(built.what, files, code, (_normalized(saved),))
 
 
-def safetensors_export(saved: Checkpoint, unet: smp.Unet, name: str) -> Export:
-    """The U-Net's state dict in one file, a pretrain run's without the head."""
-    tensors, strict = unet_tensors(unet), ""
+def safetensors_export(saved: Checkpoint, unet: SegmentationNetwork, name: str) -> Export:
+    """The network's state dict in one file, a pretrain run's without the head."""
+    tensors, strict = network_tensors(unet), ""
     notes = ["`maeseg pretrain` and `maeseg finetune` take the file as `--weights`.", _normalized(saved)]
     if saved.verb == "pretrain":
-        tensors = {key: value for key, value in tensors.items() if not key.startswith(HEAD)}
+        missing = new_parts(saved.spec)
+        tensors = {key: value for key, value in tensors.items() if not key.startswith(tuple(missing))}
         strict = ", strict=False"
-        notes.insert(0, "The segmentation head is missing, as pre-training has none: it stays as new.")
-    spec, widths = saved.spec, list(saved.spec.decoder_channels)
-    options = f"encoder_depth={len(widths)}, decoder_channels={widths}, in_channels={spec.channels}"
-    if spec.classes.maps > 1:
-        options += f", classes={spec.classes.maps}"
+        notes.insert(0, f"Not in the file, as pre-training has none: {', '.join(missing.values())}; it stays as new.")
+    built = construction(unet, saved.spec)
     code = f"""
 import segmentation_models_pytorch as smp
 from safetensors.torch import load_file
 
-unet = smp.Unet("{unet.config["encoder_name"]}", encoder_weights=None, {options})
-unet.load_state_dict(load_file({_quoted(name)}){strict})
+{built.code}
+{built.variable}.load_state_dict(load_file({_quoted(name)}){strict})
 """
-    return Export("The U-Net", {name: _safetensors(tensors, saved)}, code, tuple(notes))
+    return Export(built.what, {name: _safetensors(tensors, saved)}, code, tuple(notes))
 
 
-def onnx_export(saved: Checkpoint, unet: smp.Unet, name: str, images: Sequence[Path]) -> Export:
-    """The U-Net for ONNX Runtime and its like, compared with PyTorch.
+def onnx_export(saved: Checkpoint, unet: SegmentationNetwork, name: str, images: Sequence[Path]) -> Export:
+    """The network for ONNX Runtime and its like, compared with PyTorch.
 
     Args:
         saved: Checkpoint of the run.
@@ -127,7 +147,7 @@ def onnx_export(saved: Checkpoint, unet: smp.Unet, name: str, images: Sequence[P
         f"normalization is inside. The output `{OUTPUT}` has {what}, (B, {maps}, H, W); {squash} gives probabilities.",
         f"Checked against PyTorch on {len(images)} images: probabilities differ by at most {difference:.1e}.",
     )
-    return Export("The U-Net", {name: content}, code, notes, difference)
+    return Export(construction(unet, spec).what, {name: content}, code, notes, difference)
 
 
 def _onnx_code(spec: NetworkSpec, name: str) -> str:

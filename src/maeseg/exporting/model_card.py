@@ -15,6 +15,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from maeseg.data.image_reading import RGB
 from maeseg.metrics.scores import CLASS_FIGURES
+from maeseg.models.network_spec import NetworkSpec
 from maeseg.runs.checkpoint import Checkpoint
 from maeseg.runs.reader import RunFolder
 from maeseg.runs.writer import ABOUT_THIS_CALL
@@ -34,14 +35,14 @@ class NetworkFacts:
     Attributes:
         version: maeseg's version; empty if it is not known.
         encoder: Name of timm's encoder.
-        decoder_channels: Widths of the decoder.
+        decoder: Widths of the decoder, or MAE's decoder.
         fine_tuned: False for a pretrain run.
         several_classes: False for foreground and background.
     """
 
     version: str
     encoder: str
-    decoder_channels: str
+    decoder: str
     fine_tuned: bool
     several_classes: bool
 
@@ -83,7 +84,7 @@ def model_card(
     network = _network(run, saved)
     task = "image-segmentation" if network.fine_tuned else "image-feature-extraction"
     card = ModelCard.from_template(
-        ModelCardData(pipeline_tag=task, tags=["maeseg", "unet"]),
+        ModelCardData(pipeline_tag=task, tags=["maeseg", saved.spec.architecture]),
         template_str=_TEMPLATE,
         title=title,
         what=what,
@@ -122,10 +123,17 @@ def _network(run: RunFolder, saved: Checkpoint) -> NetworkFacts:
     return NetworkFacts(
         version=code_span(version) if version else "",
         encoder=code_span(spec.encoder),
-        decoder_channels=code_span(list(spec.decoder_channels)),
+        decoder=_decoder(spec),
         fine_tuned=saved.verb == "finetune",
         several_classes=saved.spec.classes.maps > 1,
     )
+
+
+def _decoder(spec: NetworkSpec) -> str:
+    """The decoder in words."""
+    if spec.mae_decoder:
+        return "MAE's decoder, of width {} and depth {}, which is not exported".format(*spec.mae_decoder)
+    return f"decoder widths {code_span(list(spec.decoder_channels))}"
 
 
 def _input(saved: Checkpoint) -> str:

@@ -1,43 +1,44 @@
-"""A run's network as other libraries build it: a plain U-Net, and its encoder alone."""
+"""A run's network as other libraries build it: a plain U-Net or DPT, and its encoder alone."""
 
 from dataclasses import dataclass
 from typing import Any
 
-import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import Tensor, nn
 
 from maeseg.data.image_reading import RGB
 from maeseg.errors import UserError
+from maeseg.models.architecture import SegmentationNetwork, build_segmentation_network, default_widths
 from maeseg.models.channels import image_channels
-from maeseg.models.unet import build_unet
+from maeseg.models.network_spec import NetworkSpec
+from maeseg.models.vit import OPTIONS, transformer_in
 from maeseg.runs.checkpoint import Checkpoint, restore_masked_autoencoder, restore_unet
 from maeseg.weights.transfer import transfer_to_unet
-
-HEAD = "segmentation_head."
 
 
 @dataclass(frozen=True)
 class EncoderExport:
-    """An encoder as ``timm.create_model(name, features_only=True, ...)`` takes it, strictly.
+    """An encoder as ``timm.create_model(name, ...)`` takes it, strictly: a convnet with ``features_only=True``.
 
     Attributes:
         name: timm's name of the network.
-        options: Further options of ``create_model`` where its defaults are of another network: ``out_indices`` for a
-            U-Net of four levels or three, ``in_chans`` for other images than RGB.
+        options: Options of ``create_model`` where its defaults are of another network: ``out_indices`` for a U-Net of
+            four levels or three, ``in_chans`` for other images than RGB, ``img_size`` for a transformer's positions.
         tensors: The state dict.
         plain: True if the plain network without a classifier (``num_classes=0``) takes the same file, strictly.
+        features_only: False for a transformer, of which timm makes the plain network alone.
     """
 
     name: str
     options: dict[str, Any]
     tensors: dict[str, Tensor]
     plain: bool
+    features_only: bool = True
 
 
-def network_of(saved: Checkpoint) -> smp.Unet:
-    """The U-Net of a finetune run; or of a pretrain run, whose head has random weights.
+def network_of(saved: Checkpoint) -> SegmentationNetwork:
+    """The segmentation network of a finetune run; or of a pretrain run, whose head has random weights.
 
     Raises:
         UserError: The weights do not fit.
@@ -46,28 +47,37 @@ def network_of(saved: Checkpoint) -> smp.Unet:
         if saved.verb == "finetune":
             return restore_unet(saved).eval()
         spec = saved.spec
-        unet = build_unet(spec.encoder, spec.decoder_channels, spec.channels)
+        widths = spec.decoder_channels or default_widths(spec.encoder)
+        unet = build_segmentation_network(spec.encoder, widths, spec.size, spec.channels)
         transfer_to_unet(restore_masked_autoencoder(saved), unet, str(saved.path))
         return unet.eval()
 
 
-def unet_tensors(unet: smp.Unet) -> dict[str, Tensor]:
-    """The state dict that ``segmentation_models_pytorch.Unet`` takes, strictly.
+def new_parts(spec: NetworkSpec) -> dict[str, str]:
+    """Parts of the segmentation network that pre-training does not have, by the start of their keys."""
+    parts = {"segmentation_head.": "segmentation head"}
+    return {"decoder.": "decoder", **parts} if spec.mae_decoder else parts
+
+
+def network_tensors(network: SegmentationNetwork) -> dict[str, Tensor]:
+    """The state dict that segmentation-models-pytorch's class takes, strictly.
 
     Layers behind the last feature map, which ``models.unet.cut_encoder`` removes, have random weights in it:
     segmentation-models-pytorch computes them and nothing reads them.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        new = smp.Unet(**unet.config)
-    return _completed(new, unet.state_dict())
+        new = type(network)(**network.config)
+    return _completed(new, network.state_dict())
 
 
-def encoder_export(unet: smp.Unet) -> EncoderExport:
+def encoder_export(network: SegmentationNetwork) -> EncoderExport:
     """The encoder for timm; layers behind the last feature map have random weights, and nothing reads their outputs."""
-    features: Any = unet.encoder.model
-    name = str(unet.encoder.name)
-    indices, channels = tuple(features.feature_info.out_indices), image_channels(unet.encoder)
+    if transformer := transformer_in(network.encoder):
+        return transformer_export(transformer, str(network.encoder.name))
+    features: Any = network.encoder.model
+    name = str(network.encoder.name)
+    indices, channels = tuple(features.feature_info.out_indices), image_channels(network.encoder)
     options: dict[str, Any] = {} if channels == RGB else {"in_chans": channels}
     with torch.device("meta"):  # what timm takes by itself
         usual: Any = timm.create_model(name, features_only=True)
@@ -82,6 +92,13 @@ def encoder_export(unet: smp.Unet) -> EncoderExport:
         key: value.shape for key, value in tensors.items()
     }
     return EncoderExport(name, options, tensors, plain=same and "out_indices" not in options)
+
+
+def transformer_export(transformer: Any, name: str) -> EncoderExport:
+    """A transformer for timm, without a classifier, with positions for the images that it was trained on."""
+    channels, tensors = image_channels(transformer), _completed(transformer, {})
+    options: dict[str, Any] = {"img_size": tuple(transformer.patch_embed.img_size), **OPTIONS}
+    return EncoderExport(name, options | ({} if channels == RGB else {"in_chans": channels}), tensors, True, False)
 
 
 def check_fine_tuned(saved: Checkpoint, format: str) -> None:

@@ -21,13 +21,13 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
 from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError, first_line
 from maeseg.exporting.padding import with_fixed_padding
+from maeseg.models.architecture import SegmentationNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.spec_metadata import spec_metadata
 
@@ -48,7 +48,7 @@ class NormalizedNetwork(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, unet: smp.Unet, normalization: Normalization) -> None:
+    def __init__(self, unet: SegmentationNetwork, normalization: Normalization) -> None:
         super().__init__()
         self.unet = unet
         for name, values in (("mean", normalization.mean), ("std", normalization.std)):
@@ -70,8 +70,8 @@ def check_onnx() -> None:
         )
 
 
-def onnx_bytes(unet: smp.Unet, spec: NetworkSpec) -> bytes:
-    """A U-Net as the bytes of an ONNX file.
+def onnx_bytes(unet: SegmentationNetwork, spec: NetworkSpec) -> bytes:
+    """A segmentation network as the bytes of an ONNX file.
 
     Args:
         unet: The network, in evaluation mode.

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
 
 from maeseg.data.image_reading import RGB, read_pixels
 from maeseg.errors import UserError
 from maeseg.labels.class_map import to_probabilities
+from maeseg.models.architecture import SegmentationNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.prediction.backends import TorchBackend
 from maeseg.prediction.inputs import find_images
@@ -44,7 +44,7 @@ def images_to_check(run: Path, images: str | None, channels: int) -> list[Path]:
     return examples
 
 
-def largest_difference(unet: smp.Unet, spec: NetworkSpec, content: bytes, images: Sequence[Path]) -> float:
+def largest_difference(unet: SegmentationNetwork, spec: NetworkSpec, content: bytes, images: Sequence[Path]) -> float:
     """Run a network and its ONNX file on the same images, one by one at their size in training, and two at another.
 
     Both are run as prediction does it.

@@ -4,9 +4,13 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from maeseg.models.vit import transformer_in
+
 
 def image_channels(encoder: nn.Module) -> int:
     """Number of image channels that an encoder reads."""
+    if transformer := transformer_in(encoder):
+        return int(transformer.patch_embed.proj.in_channels)
     return int(encoder._in_channels)  # type: ignore[arg-type]  # not out_channels[0]: in VGG that is 64, of a map of stride 1
 
 

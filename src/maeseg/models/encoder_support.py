@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from maeseg.errors import UserError, first_line, nearest
+from maeseg.models.architecture import architecture_of
 from maeseg.models.shapes import NO_NETWORK
+from maeseg.models.vit import ADVICE, encode_tokens, patch_side, transformer_outline
 from maeseg.sparse import encode_tiles, pack
 
 WORKS = "works"
@@ -29,7 +31,7 @@ class Support:
     family: str
     """Module of timm, such as ``convnext``."""
     stride: int | None
-    """Largest stride; None if timm has no feature maps of this encoder."""
+    """Largest stride, or a transformer's patch side; None if timm has no feature maps of this encoder."""
     parameters: int | None
     """Number of parameters, without the classifier."""
     refusal: str = ""
@@ -57,7 +59,9 @@ def find_encoders(pattern: str = "*", family: str | None = None) -> list[tuple[s
 
 
 def check_encoder(name: str, family: str) -> Support:
-    """Run an encoder on a grid with one masked patch, at up to three image sizes."""
+    """Run an encoder on a grid with one masked patch, a convnet at up to three image sizes."""
+    if architecture_of(name) == "dpt":
+        return check_transformer(name, family)
     stride: int | None = None
     parameters: int | None = None
     try:
@@ -76,6 +80,21 @@ def check_encoder(name: str, family: str) -> Support:
         if final:
             break
     return Support(name, family, stride, parameters, refusal)
+
+
+def check_transformer(name: str, family: str) -> Support:
+    """Run a vision transformer on a grid of 2 x 2 patches, one of them masked."""
+    try:
+        transformer = transformer_outline(name)
+        side = patch_side(transformer)
+        images_BCHW = torch.empty(1, 3, 2 * side, 2 * side, device="meta")
+        with torch.no_grad():
+            encode_tokens(transformer, images_BCHW, torch.tensor([[[True, True], [True, False]]]))
+    except UserError as error:
+        return Support(
+            name, family, None, None, str(error).removeprefix(f"--encoder {name!r} ").removesuffix(f": {ADVICE}")
+        )
+    return Support(name, family, side, sum(each.numel() for each in transformer.parameters()))
 
 
 def try_size(encoder: nn.Module, stride: int, size: Sequence[int]) -> tuple[str, bool]:

@@ -15,10 +15,10 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
-from maeseg.masking.patches import reconstruction_loss
-from maeseg.masking.visible import GridWindow, random_visible
+from maeseg.masking.visible import GridWindow
 from maeseg.models.channels import image_channels
 from maeseg.models.densify import Densify, ScaledDecoder
+from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, build_unet, check_patch_size
 from maeseg.sparse import encode_tiles, pack
 
@@ -26,7 +26,7 @@ MASK_RATIO = 0.6
 """Share of patches to hide unless another one is asked for (SparK, Tian et al. 2023)."""
 
 
-class MaskedAutoencoder(nn.Module):
+class MaskedAutoencoder(MaskedNetwork):
     """A segmentation network that learns from images alone: reconstruct masked patches from the visible ones.
 
     The encoder computes on the visible patches only (SparK, Tian et al. 2023). Its feature maps are normalized, mask
@@ -64,16 +64,21 @@ class MaskedAutoencoder(nn.Module):
             patch size does not fit.
     """
 
+    encoder: Any
+    decoder: Any
+    mask_ratio = MASK_RATIO
+
     def __init__(
         self, encoder: str | nn.Module = DEFAULT_ENCODER, decoder_channels: Sequence[int] = DECODER_CHANNELS, *,
         decoder: nn.Module | None = None, channels: int = 3, patch_size: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.encoder, self.decoder = _parts(encoder, decoder_channels, decoder, channels)
+        self.name, self.channels = str(getattr(self.encoder, "name", "")), image_channels(self.encoder)
         self.densify = Densify(self.encoder.out_channels[1:])
-        self.head = SegmentationHead(_width(self.decoder), image_channels(self.encoder), kernel_size=3)
+        self.head = SegmentationHead(_width(self.decoder), self.channels, kernel_size=3)
         stride = 2 ** (len(self.encoder.out_channels) - 1)
-        self.patch_size: int = patch_size or stride
+        self.patch_size = patch_size or stride
         check_patch_size(self.patch_size, stride)
 
     @classmethod
@@ -125,60 +130,6 @@ class MaskedAutoencoder(nn.Module):
         predicted: Tensor = self.head(decoded)
         return predicted.contiguous(memory_format=torch.channels_last)
 
-    def forward_loss(
-        self, predicted_BCHW: Tensor, images_BCHW: Tensor, visible_BYX: Tensor, normalize_target: bool = True
-    ) -> Tensor:
-        """Mean squared error on masked patches, a scalar; see ``reconstruction_loss``."""
-        patch = images_BCHW.shape[2] // visible_BYX.shape[1]
-        return reconstruction_loss(predicted_BCHW.float(), images_BCHW, visible_BYX, patch, normalize_target)
-
-    def loss(
-        self, images_BCHW: Tensor, *, mask_ratio: float = MASK_RATIO, visible: Tensor | None = None,
-        generator: torch.Generator | None = None, normalize_target: bool = True, window: GridWindow | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Hide random patches of images, reconstruct them and measure the error on them (MAE, section 3).
-
-        Args:
-            images_BCHW: Images, normalized; height and width are multiples of the patch size.
-            mask_ratio: Share of patches to hide, between 0 and 1; by default 0.6.
-            visible: Bool grid (B, Y, X), True = seen, instead of a random one; ``mask_ratio`` and ``generator`` are
-                not used then.
-            generator: Source of the random grid, on the CPU; PyTorch's own if None.
-            normalize_target: Compare with each patch at mean 0 and standard deviation 1 (MAE, section 4.1).
-            window: Part of the grid to decode and measure, for speed; all of it if None.
-
-        Returns:
-            Scalar that can be differentiated: with ``normalize_target`` about 1 before training, 0.2 to 0.9 after.
-
-        Raises:
-            UserError: Sizes, grid or ratio do not fit, or the encoder cannot be exact on visible patches.
-        """
-        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
-        if visible is None:
-            visible = random_visible(len(images_BCHW), self.grid(images_BCHW), mask_ratio, generator)
-        visible_BYX = visible.to(images_BCHW.device)
-        predicted_BCHW = self(images_BCHW, visible_BYX, window)
-        if window:
-            patch = images_BCHW.shape[2] // visible_BYX.shape[1]
-            images_BCHW, visible_BYX = window.crop(images_BCHW, patch), window.crop(visible_BYX)
-        return self.forward_loss(predicted_BCHW, images_BCHW, visible_BYX, normalize_target)
-
-    def grid(self, images_BCHW: Tensor) -> tuple[int, int]:
-        """Patches (Y, X) along height and width of images.
-
-        Raises:
-            UserError: A side is not a multiple of the patch size.
-        """
-        height, width = images_BCHW.shape[2:]
-        side = self.patch_size
-        if height % side or width % side:
-            near = [max(round(length / side), 1) * side for length in (height, width)]
-            raise UserError(
-                f"images of {height} x {width} pixels cannot be cut into patches of {side}: resize or crop them, "
-                f"as to {near[0]} x {near[1]}"
-            )
-        return height // side, width // side
-
     def to_unet(self, classes: int = 1) -> nn.Module:
         """Build the network to fine-tune: encoder and decoder carried over as copies, the segmentation head new.
 
@@ -211,6 +162,11 @@ class MaskedAutoencoder(nn.Module):
         carried = {key: value for key, value in self.state_dict().items() if key.split(".")[0] in parts}
         unet.load_state_dict({**unet.state_dict(), **carried, **self.folded_decoder()})
         return unet
+
+    def for_segmentation(self) -> tuple[dict[str, Tensor], frozenset[str]]:
+        """See ``MaskedNetwork``; densify's factors are folded."""
+        folded = self.folded_decoder()
+        return {**self.state_dict(), **folded}, frozenset(folded)
 
     def folded_decoder(self) -> dict[str, Tensor]:
         """Fold densify's factors into the U-Net decoder's convolutions that read the feature maps.

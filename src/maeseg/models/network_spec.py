@@ -5,19 +5,26 @@ be a stranger's, so ``NetworkSpec.from_dict`` checks each value and limits what 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
 
 from maeseg.data.normalization import IMAGENET, Normalization
+from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
-from maeseg.models.unet import MAX_SIDE, build_unet, largest_stride
+from maeseg.models.architecture import (
+    Architecture,
+    Design,
+    architecture_of,
+    build_masked_network,
+    build_segmentation_network,
+    vit_patch,
+)
+from maeseg.models.mae import HEADS
+from maeseg.models.unet import MAX_SIDE
 from maeseg.utils.plain_values import entry, flag, integers, text, word
-
-Architecture = Literal["unet"]
-"""Kind of network: the U-Net of segmentation-models-pytorch around a timm encoder."""
 
 Task = Literal["reconstruction", "segmentation"]
 """Output of a network: pixels of masked patches (pre-training), or logits of classes."""
@@ -28,6 +35,10 @@ MAX_WIDTH = 4096
 MAX_VALUES = 2**28
 """Largest number of values of an input image that a file may ask for: 1 GiB in single precision."""
 
+MAX_DEPTH = 64
+"""Most blocks of MAE's decoder that a file may ask for."""
+
+_WIDTHS: Mapping[Architecture, range] = {"unet": range(3, 6), "dpt": range(5, 6)}
 _AXES = range(2, 3)  # spatial axes: height and width
 
 
@@ -38,14 +49,15 @@ class NetworkSpec:
     Attributes:
         task: Output: reconstructed pixels, or logits of classes.
         encoder: timm's name of the encoder.
-        decoder_channels: Widths of the decoder's blocks, coarse to fine.
+        decoder_channels: Widths of the decoder: of a U-Net's blocks, coarse to fine; or of a DPT's four inputs and
+            their fusion. None with MAE's decoder.
         image_size: Size that the network was trained at, one side for each spatial axis: (height, width).
         normalization: Scale, mean and standard deviation of the input's channels.
         classes: Classes that are segmented.
         native_resolution: True after training on crops of ``image_size`` stored pixels; False where images were resized
             to ``image_size``.
         median_image_size: Median size of the training images as stored; None if not known.
-        architecture: Kind of network.
+        mae_decoder: Width and depth of MAE's decoder in the pre-training of a transformer; None for another decoder.
     """
 
     task: Task
@@ -56,7 +68,17 @@ class NetworkSpec:
     classes: Classes = BINARY
     native_resolution: bool = False
     median_image_size: tuple[int, ...] | None = None
-    architecture: Architecture = "unet"
+    mae_decoder: tuple[int, int] | None = None
+
+    @property
+    def design(self) -> Design:
+        """Encoder and decoder."""
+        return Design(self.encoder, self.decoder_channels, self.mae_decoder)
+
+    @property
+    def architecture(self) -> Architecture:
+        """Kind of network."""
+        return architecture_of(self.encoder)
 
     @property
     def channels(self) -> int:
@@ -81,9 +103,17 @@ class NetworkSpec:
         return height, width
 
     @property
+    def grid(self) -> tuple[int, int] | None:
+        """Patches (Y, X) of an image for a transformer; None for a convnet, whose weights do not depend on them."""
+        if self.architecture == "unet":
+            return None
+        side, (height, width) = vit_patch(self.encoder), self.size
+        return height // side, width // side
+
+    @property
     def stride(self) -> int:
         """Largest stride of the network: sides of images are multiples of it."""
-        return largest_stride(self.decoder_channels)
+        return self.design.stride
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint or JSON."""
@@ -92,6 +122,7 @@ class NetworkSpec:
             "task": self.task,
             "encoder": self.encoder,
             "decoder_channels": list(self.decoder_channels),
+            "mae_decoder": list(self.mae_decoder) if self.mae_decoder else None,
             "image_size": list(self.image_size),
             "native_resolution": self.native_resolution,
             "median_image_size": list(self.median_image_size) if self.median_image_size else None,
@@ -110,35 +141,70 @@ class NetworkSpec:
         Raises:
             ValueError: A value is missing, of another kind or out of range.
         """
-        median = entry(values, "median_image_size")
+        median, mae_decoder = entry(values, "median_image_size"), _mae_decoder(values)
+        architecture = word(values, "architecture", tuple(_WIDTHS))
+        widths = range(1) if mae_decoder else _WIDTHS[architecture]
         spec = cls(
             task=word(values, "task", ("reconstruction", "segmentation")),
             encoder=text(values, "encoder"),
-            decoder_channels=integers(values, "decoder_channels", range(3, 6), MAX_WIDTH),
+            decoder_channels=integers(values, "decoder_channels", widths, MAX_WIDTH),
             image_size=integers(values, "image_size", _AXES, MAX_SIDE),
             normalization=Normalization.from_dict(entry(values, "normalization")),
             classes=Classes.from_dict(entry(values, "classes"), origin),
             native_resolution=flag(values, "native_resolution"),
             median_image_size=None if median is None else integers(values, "median_image_size", _AXES, 2**31),
-            architecture=word(values, "architecture", ("unet",)),
+            mae_decoder=mae_decoder,
         )
-        if any(side % spec.stride for side in spec.image_size):
-            raise ValueError(f"image_size is {list(spec.image_size)}, not multiples of the stride {spec.stride}")
-        if spec.channels * math.prod(spec.image_size) > MAX_VALUES:
-            raise ValueError(f"image_size is {list(spec.image_size)}, too large for {spec.channels} channels")
+        spec.check(architecture)
         return spec
+
+    def check(self, architecture: Architecture) -> None:
+        """Raise a ValueError unless the values of a file suit each other, and the network takes limited memory.
+
+        Args:
+            architecture: Kind of network that the file states.
+        """
+        if self.architecture != architecture:
+            raise ValueError(f"architecture is {architecture}, not {self.architecture} as of {self.encoder!r}")
+        if self.mae_decoder and (architecture, self.task) != ("dpt", "reconstruction"):
+            raise ValueError(f"mae_decoder is {list(self.mae_decoder)} in a network of {architecture} for {self.task}")
+        try:
+            stride = self.stride
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        if any(side % stride for side in self.image_size):
+            raise ValueError(f"image_size is {list(self.image_size)}, not multiples of the stride {stride}")
+        if self.channels * math.prod(self.image_size) > MAX_VALUES:
+            raise ValueError(f"image_size is {list(self.image_size)}, too large for {self.channels} channels")
 
 
 def build(spec: NetworkSpec) -> nn.Module:
     """Build the network of a description, with random weights.
 
     Returns:
-        A ``MaskedAutoencoder`` for the task ``reconstruction``, otherwise a ``segmentation_models_pytorch.Unet``.
+        A ``MaskedNetwork`` for the task ``reconstruction``, otherwise a network of segmentation-models-pytorch: its
+        ``Unet``, or for a vision transformer its ``DPT``.
 
     Raises:
-        UserError: timm has no such encoder, or it cannot be the encoder of a U-Net.
+        UserError: timm has no such encoder, or it cannot be that of the network.
     """
     if spec.task == "reconstruction":
-        return MaskedAutoencoder(spec.encoder, spec.decoder_channels, channels=spec.channels)
-    network: nn.Module = build_unet(spec.encoder, spec.decoder_channels, spec.channels, spec.classes.maps)
+        return build_masked_network(spec.design, spec.size, spec.channels)
+    network: nn.Module = build_segmentation_network(
+        spec.encoder, spec.decoder_channels, spec.size, spec.channels, spec.classes.maps
+    )
     return network
+
+
+def _mae_decoder(values: Any) -> tuple[int, int] | None:
+    """Width and depth of MAE's decoder from a file; None without it.
+
+    Raises:
+        ValueError: They are out of range.
+    """
+    if entry(values, "mae_decoder") is None:
+        return None
+    width, depth = integers(values, "mae_decoder", range(2, 3), MAX_WIDTH)
+    if width % HEADS or depth > MAX_DEPTH:
+        raise ValueError(f"mae_decoder is {[width, depth]}: give a multiple of {HEADS} and at most {MAX_DEPTH}")
+    return width, depth

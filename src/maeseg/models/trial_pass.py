@@ -2,30 +2,36 @@
 
 import warnings
 
-import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch.func import functional_call
 
 from maeseg.errors import UserError, first_line
+from maeseg.models.architecture import SegmentationNetwork
 from maeseg.models.channels import image_channels
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE
+from maeseg.models.vit import transformer_in
 
 
 def trial_pass(
-    network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], patch_size: int = 32, option: str = "image_size"
+    network: SegmentationNetwork | MaskedNetwork,
+    size: tuple[int, int],
+    patch_size: int = 32,
+    option: str = "image_size",
 ) -> None:
     """Raise a UserError that names a supported size if a network does not accept images of a size.
 
     The pass is on PyTorch's meta device: it takes no memory, and its time does not depend on the size.
 
     Args:
-        network: A U-Net, or a masked autoencoder.
+        network: A segmentation network, or a masked autoencoder.
         size: Height and width of the images.
         patch_size: Side of the patches in pre-training.
         option: Name of the option that gives the size.
     """
+    if transformer_in(network.encoder) is not None:
+        return  # it takes every size that can be cut into its patches
     failure = failure_of(network, size, patch_size)
     if failure is None:
         return
@@ -38,7 +44,9 @@ def trial_pass(
     ) from failure
 
 
-def failure_of(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], patch_size: int) -> Exception | None:
+def failure_of(
+    network: SegmentationNetwork | MaskedNetwork, size: tuple[int, int], patch_size: int
+) -> Exception | None:
     """Return the exception of a network on images of a size; None if it accepts them.
 
     Raises:
@@ -47,7 +55,7 @@ def failure_of(network: smp.Unet | MaskedAutoencoder, size: tuple[int, int], pat
     height, width = size
     images_BCHW = torch.empty(2, image_channels(network.encoder), height, width, device="meta")
     inputs: tuple[torch.Tensor, ...] = (images_BCHW,)
-    if isinstance(network, MaskedAutoencoder):
+    if isinstance(network, MaskedNetwork):
         visible_BYX = torch.ones(2, height // patch_size, width // patch_size, dtype=torch.bool)
         visible_BYX[:, -1, -1] = visible_BYX[0].numel() == 1
         inputs = (images_BCHW, visible_BYX)

@@ -16,7 +16,7 @@ from maeseg.data.splits import evenly_spread
 from maeseg.data.transforms import eval_transform
 from maeseg.labels.classes import Classes
 from maeseg.labels.colors import BORDER_COLOR
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.masked_network import MaskedNetwork
 from maeseg.prediction.contact_sheet import legend_picture
 from maeseg.prediction.reconstruction_pictures import reconstruct_images
 from maeseg.prediction.writer import colored
@@ -38,7 +38,7 @@ def load_normalized(pixels_CHW: Tensor, size: tuple[int, int], normalization: No
 
 
 def write_reconstructions(
-    out: Path, network: MaskedAutoencoder, source: Source, indices: Sequence[int], size: tuple[int, int],
+    out: Path, network: MaskedNetwork, source: Source, indices: Sequence[int], size: tuple[int, int],
     visible_BYX: Tensor, normalized_target: bool, normalization: Normalization = IMAGENET,
 ) -> None:  # fmt: skip
     """Write ``NN_image.png``, ``NN_visible.png`` and ``NN_reconstruction.png`` for each image.

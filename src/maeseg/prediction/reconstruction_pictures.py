@@ -14,7 +14,7 @@ from torch import Tensor
 from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.data.transforms import to_pictures
 from maeseg.masking.patches import patch_statistics, patchify, unpatchify, visible_pixels
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.masked_network import MaskedNetwork
 from maeseg.utils.atomic_io import write_bytes, writing_to
 
 HIDDEN_GRAY = 0.5
@@ -37,7 +37,7 @@ class Reconstruction:
 
 @torch.no_grad()
 def reconstruct_images(
-    network: MaskedAutoencoder, images_BCHW: Tensor, visible_BYX: Tensor, normalized_target: bool,
+    network: MaskedNetwork, images_BCHW: Tensor, visible_BYX: Tensor, normalized_target: bool,
     normalization: Normalization = IMAGENET,
 ) -> Reconstruction:  # fmt: skip
     """Mask images, reconstruct them, and convert the result to pixels.

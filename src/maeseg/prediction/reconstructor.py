@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maeseg.data.normalization import Normalization
 from maeseg.masking.visible import random_visible
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.masked_network import MaskedNetwork
 from maeseg.prediction.examples import load_normalized
 from maeseg.prediction.reconstruction_pictures import Reconstruction, reconstruct_images
 from maeseg.runs.checkpoint import read_checkpoint, restore_masked_autoencoder
@@ -30,7 +30,7 @@ class Reconstructor:
         normalization: Normalization of the channels.
     """
 
-    network: MaskedAutoencoder
+    network: MaskedNetwork
     size: tuple[int, int]
     patch: int
     mask_ratio: float

@@ -11,14 +11,15 @@ candidates that are unsure enough, T tiles.
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from maeseg.data.image_reading import read_pixels
 from maeseg.labels.class_map import to_probabilities
+from maeseg.models.architecture import deepest_and_logits
 from maeseg.prediction.backends import refuse_nonfinite
 from maeseg.prediction.inputs import Images
 from maeseg.prediction.segmenter import Segmenter
@@ -83,11 +84,11 @@ def score_tiles(segmenter: Segmenter, pixels_CHW: Tensor, tile: tuple[int, int],
 
 
 @torch.inference_mode()
-def score_batch(unet: smp.Unet, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+def score_batch(network: Any, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Feature (B, C) and uncertainty (B,) of normalized images, as :func:`score_images` gives them."""
-    maps = unet.encoder(images_BCHW)
-    probability_BKHW = to_probabilities(unet.segmentation_head(unet.decoder(maps)).float())
-    return F.normalize(maps[-1].float().mean((2, 3)), dim=1), entropy(probability_BKHW).mean((1, 2))
+    deepest_BDYX, logits_BKHW = deepest_and_logits(network, images_BCHW)
+    probability_BKHW = to_probabilities(logits_BKHW.float())
+    return F.normalize(deepest_BDYX.float().mean((2, 3)), dim=1), entropy(probability_BKHW).mean((1, 2))
 
 
 def entropy(probability_BKHW: Tensor) -> Tensor:

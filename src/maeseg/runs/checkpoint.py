@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.architecture import SegmentationNetwork
+from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.network_spec import NetworkSpec, build
 from maeseg.models.parameter_bound import check_described
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size
@@ -143,7 +143,7 @@ def check_same_network(stored: Any, spec: NetworkSpec) -> None:
         ValueError: The description differs, or is none.
     """
     then, now = NetworkSpec.from_dict(stored), spec
-    for name in ("task", "encoder", "decoder_channels", "image_size", "native_resolution"):
+    for name in ("task", "encoder", "decoder_channels", "mae_decoder", "image_size", "native_resolution"):
         if getattr(then, name) != getattr(now, name):
             raise ValueError(f"its {name} is {getattr(then, name)}, not {getattr(now, name)}")
     if len(then.classes.names) != len(now.classes.names):
@@ -164,21 +164,21 @@ def restore(checkpoint: Checkpoint) -> nn.Module:
     return network
 
 
-def restore_masked_autoencoder(checkpoint: Checkpoint) -> MaskedAutoencoder:
+def restore_masked_autoencoder(checkpoint: Checkpoint) -> MaskedNetwork:
     """Build the trained pre-training network.
 
     Raises:
         UserError: The checkpoint is of a finetune run, or its weights do not fit.
     """
     network = restore(checkpoint) if checkpoint.verb == "pretrain" else None
-    if not isinstance(network, MaskedAutoencoder):
+    if not isinstance(network, MaskedNetwork):
         raise UserError(f"{checkpoint.path} is of a {checkpoint.verb} run: give a pretrain run")
     if checkpoint.pretraining:
         network.patch_size = checkpoint.pretraining.patch_size
     return network
 
 
-def restore_unet(checkpoint: Checkpoint) -> smp.Unet:
+def restore_unet(checkpoint: Checkpoint) -> SegmentationNetwork:
     """Build the trained segmentation network.
 
     Raises:

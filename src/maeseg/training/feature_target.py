@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maeseg.masking.visible import GridWindow
-from maeseg.models.masked_autoencoder import MaskedAutoencoder, widths
+from maeseg.models.masked_autoencoder import widths
+from maeseg.models.masked_network import MaskedNetwork
 from maeseg.training.averaging import average, ramped_decay
 
 LARGEST_DECAY = 0.999
@@ -36,7 +37,7 @@ class FeatureTarget(nn.Module):
         predictor: Linear layer from the decoder's maps, averaged over a patch, to features.
     """
 
-    def __init__(self, encoder: Any, stride: int, network: MaskedAutoencoder, *, follows: bool) -> None:
+    def __init__(self, encoder: Any, stride: int, network: MaskedNetwork, *, follows: bool) -> None:
         super().__init__()
         self.level = stride.bit_length() - 1
         self.encoder: Any = encoder.requires_grad_(False).eval().to(memory_format=torch.channels_last)
@@ -93,14 +94,14 @@ class FeatureTarget(nn.Module):
         if self.follows:
             self.encoder.load_state_dict(content["encoder"])
 
-    def follow(self, network: MaskedAutoencoder, step: int) -> None:
+    def follow(self, network: MaskedNetwork, step: int) -> None:
         """Average the trained encoder into this one after a step, if it follows it."""
         if self.follows:
             average(self.encoder, network.encoder, ramped_decay(step, LARGEST_DECAY))
 
 
 @contextmanager
-def decoder_maps(network: MaskedAutoencoder | None) -> Iterator[list[Tensor]]:
+def decoder_maps(network: MaskedNetwork | None) -> Iterator[list[Tensor]]:
     """Collect the map of each decoder block, coarse to fine, of a forward pass inside; none without a network."""
     maps: list[Tensor] = []
     blocks: Any = network.decoder.blocks if network else ()

@@ -8,7 +8,7 @@ from typing import Any
 from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.errors import UserError
 from maeseg.models.channels import image_channels
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.unet import build_unet
 from maeseg.training.feature_target import FeatureTarget
 from maeseg.training.initialization import Start, choose_network, read_start, start_unet
@@ -38,7 +38,7 @@ def read_teacher(target: str, encoder: str) -> Start | None:
 
 
 def make_target(
-    target: str, teacher: Start | None, network: MaskedAutoencoder, patch: int, normalization: Normalization
+    target: str, teacher: Start | None, network: MaskedNetwork, patch: int, normalization: Normalization
 ) -> FeatureTarget | None:
     """Build the feature target of a network.
 
@@ -64,7 +64,7 @@ def make_target(
     return FeatureTarget(encoder, stride, network, follows=teacher is None)
 
 
-def load_teacher(teacher: Start, network: MaskedAutoencoder, normalization: Normalization) -> Any:
+def load_teacher(teacher: Start, network: MaskedNetwork, normalization: Normalization) -> Any:
     """Build a teacher's encoder with its weights.
 
     Raises:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from maeseg.data.sources.base import Source, typical_size
 from maeseg.data.unlabeled import SemiSupervisedData, UnlabeledViews
 from maeseg.labels.classes import BINARY
 from maeseg.metrics.segmentation import SegmentationMetrics
+from maeseg.models.architecture import SegmentationNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.trial_pass import trial_pass
 from maeseg.models.unet import count_parameters
@@ -220,7 +220,7 @@ def describe(config: FinetuneConfig, setup: Setup, images: Images, normalization
 
 
 def make_task(
-    config: FinetuneConfig, setup: Setup, images: Images, network: smp.Unet, facts: TrainingFacts
+    config: FinetuneConfig, setup: Setup, images: Images, network: SegmentationNetwork, facts: TrainingFacts
 ) -> SegmentationTask:
     """Network with its losses and figures."""
     options: dict[str, Any] = {

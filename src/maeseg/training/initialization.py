@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor
 
@@ -14,22 +13,26 @@ from maeseg.data.normalization import Normalization, measure_normalization
 from maeseg.data.sources.base import Source
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
+from maeseg.models.architecture import SegmentationNetwork, default_widths
 from maeseg.models.channels import adapt_channels, image_channels
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
-from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER
+from maeseg.models.mae import ViTMaskedAutoencoder
+from maeseg.models.masked_network import MaskedNetwork
+from maeseg.models.unet import DEFAULT_ENCODER
+from maeseg.models.vit import segmentation_names
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint, restore_masked_autoencoder
 from maeseg.runs.inputs import Input
 from maeseg.types import Transfer
 from maeseg.weights.digest import digest_tensors
 from maeseg.weights.encoder_search import recognize
 from maeseg.weights.files import (
-    named_encoder,
+    described_network,
     published_weights,
     read_weights_file,
     state_dict_in,
     weights_in_folder,
 )
 from maeseg.weights.naming import unet_widths
+from maeseg.weights.positions import adapt_positions
 from maeseg.weights.transfer import TransferReport, load_outside, load_strictly, transfer_to_unet
 from maeseg.weights.weights_option import TIMM
 
@@ -50,6 +53,7 @@ class Start:
         encoder: Name of its encoder, if it is known.
         widths: Widths of the decoder in it, coarse to fine; empty if it has none.
         exported: True for a file that maeseg exported from a run.
+        grid: Patch grid (Y, X) of the positions of a transformer in such a file.
     """
 
     origin: str
@@ -59,6 +63,7 @@ class Start:
     encoder: str | None = None
     widths: tuple[int, ...] = ()
     exported: bool = False
+    grid: tuple[int, int] | None = None
 
     @property
     def content(self) -> str:
@@ -91,14 +96,19 @@ def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
             return start_of(read_checkpoint(path), transfer)
         path, encoder = found
     content = read_weights_file(path)
-    own = content.get("hyper_parameters") if isinstance(content, Mapping) else None
-    if isinstance(own, Mapping) and "spec" in own:
+    inside = content.get("hyper_parameters") if isinstance(content, Mapping) else None
+    if isinstance(inside, Mapping) and "spec" in inside:
         return start_of(read_checkpoint(path), transfer)
     tensors = state_dict_in(content, str(path))
-    own_export = named_encoder(path)
-    widths = tuple(unet_widths(tensors))
+    own = described_network(path)
     return Start(
-        str(path), transfer, tensors=tensors, encoder=encoder or own_export, widths=widths, exported=bool(own_export)
+        str(path),
+        transfer,
+        tensors=tensors,
+        encoder=encoder or (own.encoder if own else None),
+        widths=tuple(unet_widths(tensors)),
+        exported=own is not None,
+        grid=own.grid if own else None,
     )
 
 
@@ -136,7 +146,8 @@ def choose_network(
     unnamed = next((start for start in starts if start.tensors is not None), None)
     if encoder is None and unnamed and unnamed.tensors is not None:
         encoder = recognize(unnamed.tensors, unnamed.origin, DEFAULT_ENCODER)
-    return encoder or DEFAULT_ENCODER, list(decoder_channels or others or DECODER_CHANNELS)
+    encoder = encoder or DEFAULT_ENCODER
+    return encoder, list(decoder_channels or others or default_widths(encoder))
 
 
 def first_run(starts: Iterable[Start]) -> Checkpoint | None:
@@ -170,13 +181,13 @@ def choose_normalization(starts: Iterable[Start], source: Source, train: Sequenc
     return measure_normalization(source, train)
 
 
-def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> TransferReport:
-    """Load weights into a U-Net: of a pretrain run all but the head, of a finetune run or a file all that there is.
+def start_unet(network: SegmentationNetwork, start: Start, classes: Classes = BINARY) -> TransferReport:
+    """Load weights into a segmentation network: all that a finetune run or a file has, or a pretrain run without head.
 
-    The head of a network for other classes is not loaded: the U-Net keeps its new one.
+    The head of a network for other classes is not loaded: the network keeps its new one.
 
     Args:
-        unet: The network to fill.
+        network: The network to fill.
         start: Source of the weights.
         classes: Classes of the network.
 
@@ -185,17 +196,25 @@ def start_unet(unet: smp.Unet, start: Start, classes: Classes = BINARY) -> Trans
     """
     with torch.random.fork_rng(devices=[]):  # networks built on the way must not change the draws of the run
         if start.run is None:
-            return load_outside(unet, start.tensors or {}, start.origin, decoder=start.transfer != "encoder")
+            decoder = start.transfer != "encoder"
+            return load_outside(network, start.tensors or {}, start.origin, decoder, start.grid)
         if start.run.verb == "pretrain" and start.transfer != "encoder":
-            return transfer_to_unet(restore_masked_autoencoder(start.run), unet, start.origin)
-        theirs, others = adapt_channels(unet.state_dict(), start.run.weights, image_channels(unet.encoder))
+            return transfer_to_unet(restore_masked_autoencoder(start.run), network, start.origin)
+        found, resampled = adapt_positions(network, _by_name(start.run), start.run.spec.grid)
+        theirs, others = adapt_channels(network.state_dict(), found, image_channels(network.encoder))
         taken: tuple[str, ...] = ("encoder",) if start.transfer == "encoder" else ("encoder", "decoder", HEAD)
         if not _same_classes(start.run.spec.classes, classes):
             taken = tuple(part for part in taken if part != HEAD)
         offered = {key: value for key, value in theirs.items() if key.split(".")[0] in taken}
         new = tuple(part for part in ("decoder", HEAD) if part not in taken)
-        report = load_strictly(unet, offered, start.origin, new, channels=others)
+        report = load_strictly(network, offered, start.origin, new, resampled, others)
         return replace(report, skipped=tuple(key for key in theirs if key not in offered))
+
+
+def _by_name(run: Checkpoint) -> Mapping[str, Tensor]:
+    """Weights of a run by the names of the segmentation network."""
+    wrapped = run.verb == "pretrain" and run.spec.architecture == "dpt"
+    return segmentation_names(run.weights) if wrapped else run.weights
 
 
 def _same_classes(theirs: Classes, ours: Classes) -> bool:
@@ -203,21 +222,24 @@ def _same_classes(theirs: Classes, ours: Classes) -> bool:
     return theirs.names == ours.names and theirs.maps == ours.maps
 
 
-def start_autoencoder(network: MaskedAutoencoder, start: Start) -> TransferReport:
-    """Load weights into a pre-training network: from a pretrain run all, from a file the encoder.
+def start_autoencoder(network: MaskedNetwork, start: Start) -> TransferReport:
+    """Load weights into a pre-training network: from a pretrain run all, from a file the encoder, and MAE's decoder.
 
     Raises:
         UserError: The weights do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         if start.run is None:
-            return load_outside(network, start.tensors or {}, start.origin)
+            mae = isinstance(network, ViTMaskedAutoencoder)
+            return load_outside(network, start.tensors or {}, start.origin, mae, start.grid)
         channels = image_channels(network.encoder)
-        theirs, others = adapt_channels(network.state_dict(), start.run.weights, channels)
+        found, resampled = adapt_positions(network, start.run.weights, start.run.spec.grid)
+        theirs, others = adapt_channels(network.state_dict(), found, channels)
         if start.run.spec.channels == channels:
-            return load_strictly(network, theirs, start.origin)
-        theirs = {key: value for key, value in theirs.items() if not key.startswith("head.")}  # it paints them
-        return load_strictly(network, theirs, start.origin, ("head",), channels=others)
+            return load_strictly(network, theirs, start.origin, adapted=resampled)
+        painters = ("head.", "decoder.decoder_pred.")
+        theirs = {key: value for key, value in theirs.items() if not key.startswith(painters)}  # of other channels
+        return load_strictly(network, theirs, start.origin, ("head",), resampled, others)
 
 
 def weights_input(weights: str | None, start: Start, option: str = "weights") -> Input:

@@ -3,13 +3,16 @@
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from torch import nn
 
 from maeseg.types import Schedule
 from maeseg.weights.stages import distances
+
+TOKENS = frozenset({"pos_embed", "cls_token", "reg_token", "mask_token", "decoder_pos_embed"})
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,18 @@ def adamw(network: nn.Module, lr: float, weight_decay: float, layer_decay: float
     """Build the optimizer; each group's highest rate is its ``initial_lr``.
 
     Args:
-        network: Network to train; vectors (biases, norms, mask tokens) are not decayed.
+        network: Network to train; vectors (biases, norms, mask tokens) are not decayed, nor positions and tokens of a
+            transformer.
         lr: Highest learning rate.
         weight_decay: AdamW's decoupled weight decay.
         layer_decay: Learning rate of each stage of ``network.encoder`` relative to the next, of the deepest relative to
-            the decoder (ELECTRA, Clark et al. 2020; MAE, He et al. 2022, appendix A.1).
+            the decoder (ELECTRA, Clark et al. 2020; MAE, He et al. 2022, appendix A.2).
     """
-    parameters = network if layer_decay == 1 else by_distance(network, lr, weight_decay, layer_decay)
+    parameters: Any = network
+    if layer_decay != 1:
+        parameters = by_distance(network, lr, weight_decay, layer_decay)
+    elif undecayed := tokens_of(network):
+        parameters = param_groups_weight_decay(network, weight_decay, no_weight_decay_list=undecayed)
     optimizer = create_optimizer_v2(parameters, opt="adamw", lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95))
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
@@ -63,14 +71,21 @@ def by_distance(
 ) -> list[dict[str, float | list[nn.Parameter]]]:
     """Parameter groups of equal rate and decay, the full rate first.
 
-    timm's ``param_groups_layer_decay`` needs a network that names its stages; a U-Net does not.
+    timm's ``param_groups_layer_decay`` needs a network that names its stages; one of segmentation-models-pytorch does
+    not.
     """
     steps = distances(network.get_submodule("encoder"))
     groups: dict[tuple[int, float], list[nn.Parameter]] = defaultdict(list)
+    undecayed = tokens_of(network)
     for name, parameter in network.named_parameters():
         distance = steps[name.removeprefix("encoder.")] if name.startswith("encoder.") else 0
-        groups[distance, weight_decay if parameter.ndim > 1 else 0.0].append(parameter)
+        groups[distance, 0.0 if parameter.ndim < 2 or name in undecayed else weight_decay].append(parameter)
     return [
         {"params": groups[distance, decay], "lr": lr * layer_decay**distance, "weight_decay": decay}
         for distance, decay in sorted(groups)
     ]
+
+
+def tokens_of(network: nn.Module) -> frozenset[str]:
+    """Names of a transformer's positions and tokens, which have the shape (1, L, D)."""
+    return frozenset(name for name, _ in network.named_parameters() if name.rpartition(".")[2] in TOKENS)

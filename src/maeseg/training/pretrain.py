@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from maeseg.masking.visible import GridWindow, random_visible, random_window
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.masked_network import MaskedNetwork
 from maeseg.runs.training_facts import TrainingFacts
 from maeseg.training.epoch_table import LossWatch
 from maeseg.training.feature_target import FeatureTarget, decoder_maps
@@ -37,10 +37,10 @@ class PretrainTask(Task):
         features: Features to predict beside the pixels; none by default.
     """
 
-    network: MaskedAutoencoder
+    network: MaskedNetwork
 
     def __init__(
-        self, network: MaskedAutoencoder, facts: TrainingFacts, *, mask_ratio: float, normalize_target: bool,
+        self, network: MaskedNetwork, facts: TrainingFacts, *, mask_ratio: float, normalize_target: bool,
        seed: int, decoder_window: int | None = None, features: FeatureTarget | None = None,
     ) -> None:  # fmt: skip
         # A network that predicts each patch's mean has the loss 1 on normalized targets.

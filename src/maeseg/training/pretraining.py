@@ -15,23 +15,18 @@ from maeseg.data.normalization import Normalization
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.joined import extra_names
 from maeseg.masking.visible import check_mask_ratio
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.architecture import Design, build_masked_network
+from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.trial_pass import trial_pass
-from maeseg.models.unet import (
-    as_size,
-    check_image_size,
-    check_patch_size,
-    choose_patch_size,
-    count_parameters,
-    largest_stride,
-)
+from maeseg.models.unet import as_size, check_image_size, count_parameters
 from maeseg.prediction.examples import choose_examples, write_reconstructions
 from maeseg.runs.image_list import Listed
 from maeseg.runs.lengthen import may_lengthen
 from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
 from maeseg.runs.writer import Run, begin_run
 from maeseg.training.batch_check import check_batch_statistics
+from maeseg.training.design import choose_design, decoder_options
 from maeseg.training.devices import join, open_fabric
 from maeseg.training.epoch_table import last_epoch
 from maeseg.training.feature_target import FeatureTarget
@@ -39,7 +34,6 @@ from maeseg.training.feature_teacher import make_target, read_teacher
 from maeseg.training.held_out import check_held_out
 from maeseg.training.initialization import (
     Start,
-    choose_network,
     choose_normalization,
     log_loaded,
     read_start,
@@ -63,18 +57,18 @@ class Masking:
     Attributes:
         starts: Initial weights: none or one.
         teacher: Network whose features are a target; None without one.
-        encoder: The timm encoder.
-        decoder_channels: Widths of the decoder, coarse to fine.
+        design: Encoder and decoder.
         size: Height and width of the images.
         patch: Side of a patch in pixels.
+        ratio: Share of patches to hide.
     """
 
     starts: tuple[Start, ...]
     teacher: Start | None
-    encoder: str
-    decoder_channels: list[int]
+    design: Design
     size: tuple[int, int]
     patch: int
+    ratio: float
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -85,10 +79,12 @@ class Masking:
         """Resolved options, for the run's config.yaml."""
         return {
             "channels": source.channels,
-            "encoder": self.encoder,
-            "decoder_channels": self.decoder_channels,
+            "encoder": self.design.encoder,
+            "decoder_channels": list(self.design.decoder_channels) or None,
             "image_size": list(self.size),
             "patch_size": self.patch,
+            "mask_ratio": self.ratio,
+            **decoder_options(self.design),
         }
 
 
@@ -122,7 +118,7 @@ class Training:
         loaded: Report of the weights that were loaded; None for random ones.
     """
 
-    network: MaskedAutoencoder
+    network: MaskedNetwork
     task: PretrainTask
     data: PretrainData
     normalization: Normalization
@@ -157,14 +153,14 @@ def settle(config: PretrainConfig) -> Masking:
     """
     # a pretrain run gives its decoder too; from elsewhere the encoder is taken
     starts = (read_start(config.weights, "encoder"),) if config.weights else ()
-    encoder, decoder_channels = choose_network(starts, config.encoder, config.decoder_channels)
-    size, stride = as_size(config.image_size), largest_stride(decoder_channels)
-    patch = choose_patch_size(config.patch_size, size, stride)
-    check_patch_size(patch, stride)
-    check_image_size(size, patch)
-    resolved = tuple(start.resolved(encoder) for start in starts)
-    masking = Masking(resolved, read_teacher(config.target, encoder), encoder, decoder_channels, size, patch)
-    check_mask_ratio(config.mask_ratio, masking.grid)
+    design = choose_design(config, starts)
+    size = as_size(config.image_size)
+    patch = design.choose_patch(config.patch_size, size)
+    check_image_size(size, max(patch, design.stride), *(() if patch >= design.stride else ("the decoder's stride",)))
+    resolved = tuple(start.resolved(design.encoder) for start in starts)
+    ratio = design.mask_ratio if config.mask_ratio is None else config.mask_ratio
+    masking = Masking(resolved, read_teacher(config.target, design.encoder), design, size, patch, ratio)
+    check_mask_ratio(ratio, masking.grid)
     return masking
 
 
@@ -191,9 +187,7 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     """
     source, split = images.source, images.chosen.split
     L.seed_everything(config.seed, verbose=False)
-    network = MaskedAutoencoder(
-        masking.encoder, masking.decoder_channels, channels=source.channels, patch_size=masking.patch
-    )
+    network = build_masked_network(masking.design, masking.size, source.channels, masking.patch)
     trial_pass(network, masking.size, masking.patch)
     normalization = choose_normalization(masking.starts, source, split.train)
     data = PretrainData(
@@ -203,9 +197,11 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     loaded = start_autoencoder(network, masking.starts[0]) if masking.starts else None
     if config.patch_size is None:
         log.info("patches: %d pixels, %d x %d of them in an image (--patch_size)", masking.patch, *masking.grid)
+    if config.mask_ratio is None and masking.design.architecture != "unet":
+        log.info("mask ratio: %s, that of MAE (--mask_ratio)", masking.ratio)
     log_loaded(config.weights, loaded)
     features = make_target(config.target, masking.teacher, network, masking.patch, normalization)
-    task = make_task(config, network, describe(config, masking, normalization), features)
+    task = make_task(config, masking, network, describe(config, masking, normalization), features)
     one_image = torch.zeros(1, source.channels, *masking.size)
     check_batch_statistics(config.batch_size, network, one_image, task.draw_visible(1, masking.size, EXAMPLE_GRIDS))
     return Training(network, task, data, normalization, loaded)
@@ -214,20 +210,31 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
 def describe(config: PretrainConfig, masking: Masking, normalization: Normalization) -> TrainingFacts:
     """Description of the network and its training, stored in its checkpoints."""
     return TrainingFacts(
-        NetworkSpec("reconstruction", masking.encoder, tuple(masking.decoder_channels), masking.size, normalization),
+        NetworkSpec(
+            "reconstruction",
+            masking.design.encoder,
+            masking.design.decoder_channels,
+            masking.size,
+            normalization,
+            mae_decoder=masking.design.mae_decoder,
+        ),
         TrainingData(describe_data(config.data), describe_data(config.val), extra=tuple(extra_names(config.extra))),
-        Pretraining(masking.patch, config.mask_ratio, config.normalize_target, config.target),
+        Pretraining(masking.patch, masking.ratio, config.normalize_target, config.target),
     )
 
 
 def make_task(
-    config: PretrainConfig, network: MaskedAutoencoder, facts: TrainingFacts, features: FeatureTarget | None
+    config: PretrainConfig,
+    masking: Masking,
+    network: MaskedNetwork,
+    facts: TrainingFacts,
+    features: FeatureTarget | None,
 ) -> PretrainTask:
     """Network with its losses and figures."""
     return PretrainTask(
         network,
         facts,
-        mask_ratio=config.mask_ratio,
+        mask_ratio=masking.ratio,
         normalize_target=config.normalize_target,
         seed=config.seed,
         decoder_window=config.decoder_window,

@@ -1,4 +1,4 @@
-"""Fine-tuning a U-Net for segmentation as a task of the training loop.
+"""Fine-tuning a network for segmentation as a task of the training loop.
 
 Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels.
 """
@@ -6,12 +6,12 @@ Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels.
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from maeseg.metrics.pixels import PixelAccuracy, PixelIoU
+from maeseg.models.architecture import SegmentationNetwork, output_maps
 from maeseg.runs.training_facts import TrainingFacts
 from maeseg.training.epoch_table import LossWatch
 from maeseg.training.losses import choose_loss
@@ -20,10 +20,10 @@ from maeseg.types import BorderRule, Loss
 
 
 class SegmentationTask(Task):
-    """Train a U-Net on labeled images, dense.
+    """Train a segmentation network on labeled images, dense.
 
     Args:
-        network: The U-Net, logits (B, K, H, W).
+        network: A U-Net or DPT, logits (B, K, H, W).
         facts: Description of the network and its training, stored in the checkpoint.
         border: Rule for border pixels, in the loss and the metrics.
         seed: Seed of random layers in a step.
@@ -36,11 +36,11 @@ class SegmentationTask(Task):
     best_by = "val_iou"
 
     def __init__(
-        self, network: smp.Unet, facts: TrainingFacts, *, border: BorderRule, seed: int, loss: Loss = "dice+ce",
-        class_weights: Sequence[float] | None = None, padded: bool = False,
+        self, network: SegmentationNetwork, facts: TrainingFacts, *, border: BorderRule, seed: int,
+        loss: Loss = "dice+ce", class_weights: Sequence[float] | None = None, padded: bool = False,
         more_figures: Mapping[str, Metric] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        maps = int(network.segmentation_head[0].out_channels)
+        maps = output_maps(network)
         super().__init__(
             network, facts, seed, {"loss": MeanMetric(), **_pixel_metrics(maps, border), **more_figures},
             {"loss": MeanMetric(), **_pixel_metrics(maps, border), "dice_loss": MeanMetric()},

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from torchmetrics import MeanMetric
 from maeseg.data.unlabeled import Views
 from maeseg.labels.class_map import predicted_classes, to_probabilities
 from maeseg.metrics.pixels import PixelAccuracy
+from maeseg.models.architecture import SegmentationNetwork, output_maps
 from maeseg.runs.training_facts import TrainingFacts
 from maeseg.training.averaging import average, ramped_decay
 from maeseg.training.collapse import CollapseWatch, LargestClass, largest_share
@@ -77,11 +77,11 @@ class SemiSupervisedTask(SegmentationTask):
         teacher: The average of the student.
     """
 
-    network: smp.Unet
+    network: SegmentationNetwork
     teacher: nn.Module
 
-    def __init__(self, network: smp.Unet, facts: TrainingFacts, teaching: Teaching, **options: Any) -> None:
-        maps = int(network.segmentation_head[0].out_channels)
+    def __init__(self, network: SegmentationNetwork, facts: TrainingFacts, teaching: Teaching, **options: Any) -> None:
+        maps = output_maps(network)
         more = {
             "unlabeled_loss": MeanMetric(), "confident": MeanMetric(), "confident_accuracy": MeanMetric(),
             "largest_class": LargestClass(max(maps, 2)),

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import segmentation_models_pytorch as smp
-
 from maeseg.config import PretrainConfig, SegmentationOptions
 from maeseg.data.class_labels import check_border, choose_classes
 from maeseg.data.facts import digest
 from maeseg.data.sources.base import Source, described_channels, open_source, refuse_inside
 from maeseg.labels.classes import BINARY, Classes
-from maeseg.models.unet import build_unet, check_image_size, largest_stride
+from maeseg.models.architecture import Design, SegmentationNetwork, build_segmentation_network
+from maeseg.models.unet import check_image_size
 from maeseg.runs.checkpoint import choose_crop, choose_size
 from maeseg.runs.inputs import Input
 from maeseg.training.class_weights import check_class_weights
@@ -26,7 +25,7 @@ class Setup:
     Attributes:
         starts: Initial weights: none, one, or those of a comparison.
         encoder: The timm encoder.
-        decoder_channels: Widths of the decoder, coarse to fine.
+        decoder_channels: Widths of the decoder.
         size: Height and width of the network's input.
         crop: The same size if training draws crops at native resolution; None if images are resized.
     """
@@ -42,9 +41,11 @@ class Setup:
         """Option that gives the size, for messages."""
         return "crop" if self.crop else "image_size"
 
-    def build(self, source: Source) -> smp.Unet:
+    def build(self, source: Source) -> SegmentationNetwork:
         """Build the network, with random weights, for the channels and classes of a source."""
-        return build_unet(self.encoder, self.decoder_channels, source.channels, source.classes.maps)
+        return build_segmentation_network(
+            self.encoder, self.decoder_channels, self.size, source.channels, source.classes.maps
+        )
 
     def options(self, source: Source) -> dict[str, Any]:
         """Resolved options, for the run's config.yaml."""
@@ -67,7 +68,8 @@ def settle(config: SegmentationOptions, starts: Sequence[Start]) -> Setup:
     crop = choose_crop(first_run(starts), config.image_size, config.crop)
     size = crop or choose_size(first_run(starts), config.image_size)
     setup = Setup(tuple(start.resolved(encoder) for start in starts), encoder, decoder_channels, size, crop)
-    check_image_size(size, largest_stride(decoder_channels), "the network's largest stride", setup.sized_by)
+    stride = Design(encoder, tuple(decoder_channels)).stride
+    check_image_size(size, stride, "the network's largest stride", setup.sized_by)
     return setup
 
 

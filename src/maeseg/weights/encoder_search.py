@@ -1,16 +1,19 @@
 """Search for the encoder of a state dict among timm's networks, by keys and shapes and without computation."""
 
 import functools
+import itertools
 import logging
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
 import timm
 from torch import Tensor, nn
 
+from maeseg.errors import UserError
 from maeseg.models.shapes import NO_NETWORK, feature_keys, outline
 from maeseg.weights.naming import Layout, below, find_layout, flattened, layouts
+from maeseg.weights.published import published_counts
+from maeseg.weights.vit_search import fitting_vits
 
 log = logging.getLogger(__name__)
 
@@ -26,18 +29,22 @@ NOT_TRAINED = ("attn_mask", "relative_position_index", "relative_coords_table", 
 """Suffixes of keys that are not weights: constants, and counts of operations."""
 
 
-def fitting_encoder(offered: Mapping[str, Tensor], near: str) -> str | None:
-    """Name of the encoder whose keys and shapes match a state dict; None if none is found.
+def fitting_encoders(offered: Mapping[str, Tensor], near: str) -> list[str]:
+    """Names of the encoders whose keys and shapes match a state dict; empty if none is found.
 
-    Encoders with another forward pass may have the same keys and shapes; the series of ``near`` has priority.
+    Convnets with another forward pass may have the same keys and shapes: the series of ``near`` has priority, and one
+    name is given. Of vision transformers there is one name for each computation.
 
     Args:
         offered: A state dict.
         near: An encoder whose series is tried first.
     """
     if len(offered) < MIN_TENSORS:
-        return None
-    return next((name for name in candidates(offered, near) if fits(name, offered)), None)
+        return []
+    transformers = fitting_vits(offered)
+    if transformers is not None:
+        return transformers
+    return list(itertools.islice((name for name in candidates(offered, near) if fits(name, offered)), 1))
 
 
 def recognize(offered: Mapping[str, Tensor], origin: str, default: str) -> str:
@@ -46,13 +53,18 @@ def recognize(offered: Mapping[str, Tensor], origin: str, default: str) -> str:
     Returns:
         The default if it fits, otherwise the encoder that is found. If none is found, the default, so that loading
         fails with the reason.
+
+    Raises:
+        UserError: The state dict fits vision transformers that compute differently.
     """
     if fits(default, offered):
         return default
-    found = fitting_encoder(offered, default)
+    found = fitting_encoders(offered, default)
+    if len(found) > 1:
+        raise UserError(f"{origin} fits several encoders, {' and '.join(found)}: give the right one with --encoder")
     if found:
-        log.info("%s does not name its encoder and --encoder is not given: it fits %s, which is used", origin, found)
-    return found or default
+        log.info("%s does not name its encoder and --encoder is not given: it fits %s, which is used", origin, found[0])
+    return found[0] if found else default
 
 
 def candidates(offered: Mapping[str, Tensor], near: str) -> Iterator[str]:
@@ -133,12 +145,6 @@ def series(name: str) -> str:
 def family_of(name: str) -> str:
     """Module of timm that defines a network, such as ``resnet``."""
     return str(timm.model_entrypoint(name).__module__).rpartition(".")[2]
-
-
-@functools.cache
-def published_counts() -> Counter[str]:
-    """Number of weights that timm publishes for each network."""
-    return Counter(name.partition(".")[0] for name in timm.list_pretrained())
 
 
 @functools.cache

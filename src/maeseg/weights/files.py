@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from maeseg.errors import UserError
+from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.spec_metadata import read_spec
 from maeseg.utils.plain_values import check_extent
 from maeseg.utils.regular_files import open_regular, read_text
@@ -103,15 +104,15 @@ def not_only_tensors(path: Path, name: str) -> UserError:
     )
 
 
-def named_encoder(path: Path) -> str | None:
-    """Encoder named in the metadata of a safetensors file, as in maeseg's exports; None without."""
+def described_network(path: Path) -> NetworkSpec | None:
+    """Network in the metadata of a safetensors file, as in maeseg's exports; None without one that timm can build."""
     if not is_safetensors(path):
         return None
     try:
         spec = read_spec(read_metadata(path), str(path))
     except ValueError:
         return None
-    return spec.encoder if spec and timm.is_model(spec.encoder) else None
+    return spec if spec and timm.is_model(spec.encoder) else None
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maeseg.errors import UserError
 from maeseg.models.channels import adapt_channels, image_channels
 from maeseg.models.shapes import outline
-from maeseg.weights.encoder_search import beyond, fitting_encoder
+from maeseg.weights.encoder_search import beyond, fitting_encoders
 from maeseg.weights.naming import below, find_layout, layouts, own_to_plain_names
 
 COPIES = ("student", "encoder_k", "key", "momentum", "target")
@@ -116,9 +116,9 @@ def refuse_deeper(origin: str, name: str, more: Sequence[str], offered: Mapping[
 
 def advice(offered: Mapping[str, Tensor], name: str) -> str:
     """Advice for weights that do not fit the encoder of this name."""
-    fits = fitting_encoder(offered, name)
+    fits = " or ".join(fitting_encoders(offered, name))
     if fits == name:  # another encoder in the same file
-        fits = None
+        fits = ""
     return f"it fits {fits}: give --encoder {fits}" if fits else "give the --encoder that the weights belong to"
 
 

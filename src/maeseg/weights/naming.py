@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from timm.models.convnext import checkpoint_filter_fn
 from torch import Tensor, nn
 
+FUSION_OF_DPT = "decoder.fusion_blocks.0.project.weight"
+"""Key by which the decoder of a DPT is recognized."""
+FIRST_OF_DECODER = ("decoder.blocks.0.conv1.0.weight", FUSION_OF_DPT)
+"""Keys by which decoders of segmentation-models-pytorch are recognized, of a U-Net and of DPT."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -63,16 +68,15 @@ def below(prefix: str, offered: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unet_parts(offered: Mapping[str, Tensor], around: str | None = None) -> dict[str, str]:
-    """Map keys of a segmentation-models-pytorch U-Net, without its encoder, to the keys of a state dict.
+    """Map keys of a segmentation-models-pytorch U-Net or DPT, without its encoder, to the keys of a state dict.
 
-    Empty if the state dict has no such U-Net.
+    Empty if the state dict has no such network.
 
     Args:
         offered: A state dict.
-        around: Prefix of the encoder's weights, to choose the U-Net of that encoder; None for the first U-Net.
+        around: Prefix of the encoder's weights, to choose the network of that encoder; None for the first one.
     """
-    first = "decoder.blocks.0.conv1.0.weight"
-    prefixes = [key.removesuffix(first) for key in offered if key.endswith(first)]
+    prefixes = [key.removesuffix(first) for first in FIRST_OF_DECODER for key in offered if key.endswith(first)]
     prefix = next((each for each in prefixes if around is None or around.startswith(each)), None)
     if prefix is None:
         return {}
@@ -81,7 +85,14 @@ def unet_parts(offered: Mapping[str, Tensor], around: str | None = None) -> dict
 
 
 def unet_widths(offered: Mapping[str, Tensor]) -> list[int]:
-    """Decoder widths of a segmentation-models-pytorch U-Net in a state dict, coarse to fine; empty without one."""
+    """Decoder widths of a segmentation-models-pytorch network in a state dict; empty without one.
+
+    Those of a U-Net are coarse to fine; those of a DPT are of its four inputs, and of their fusion.
+    """
+    if fused := next((key for key in offered if key.endswith(FUSION_OF_DPT)), None):
+        prefix = fused.removesuffix(FUSION_OF_DPT)
+        inputs = (f"{prefix}decoder.reassemble_blocks.{number}.project_to_out_channel.weight" for number in range(4))
+        return [len(offered[key]) for key in (*inputs, fused) if key in offered]
     parts = unet_parts(offered)
     blocks = (f"decoder.blocks.{number}.conv2.0.weight" for number in range(len(parts)))
     return [len(offered[parts[block]]) for block in itertools.takewhile(parts.__contains__, blocks)]

@@ -1,5 +1,6 @@
 """Stages of an encoder, by timm's parameter groups."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from timm.models import group_parameters
@@ -7,22 +8,32 @@ from torch import nn
 
 from maeseg.errors import UserError
 from maeseg.models.shapes import outline
+from maeseg.models.vit import transformer_in
 from maeseg.weights.naming import own_to_plain_names
 
 
 def distances(encoder: nn.Module) -> dict[str, int]:
-    """Map the parameters of an ``smp.Unet("tu-...")`` encoder to the distance of their stage from the decoder, from 1.
+    """Map the parameters of an encoder to the distance of their stage from the decoder, from 1.
+
+    A transformer's stages are its blocks, and its embedding (MAE, He et al. 2022, appendix A.2).
 
     Raises:
         UserError: If timm has no parameter groups of the network.
     """
+    if transformer := transformer_in(encoder):
+        blocks = group_parameters(transformer, transformer.group_matcher(coarse=True), reverse=True)
+        return _from_the_deepest({key: blocks[key.removeprefix("model.")] for key, _ in encoder.named_parameters()})
     name = str(encoder.name)
     plain: Any = outline(name)
     if not hasattr(plain, "group_matcher"):
         raise UserError(f"--layer_decay needs stages, and timm has none of {name}: omit the option")
     stages = group_parameters(plain, plain.group_matcher(coarse=True), reverse=True)
     own = own_to_plain_names(encoder, plain)
-    found = {key: stages[own[key]] for key, _ in encoder.named_parameters()}
+    return _from_the_deepest({key: stages[own[key]] for key, _ in encoder.named_parameters()})
+
+
+def _from_the_deepest(found: Mapping[str, int]) -> dict[str, int]:
+    """Number the stages of parameters, from 1 for the deepest."""
     # a group, such as that of the classifier, may have no parameters in the encoder
     order = sorted(set(found.values()), reverse=True)
     return {key: order.index(stage) + 1 for key, stage in found.items()}

@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
+from maeseg.models.architecture import SegmentationNetwork
 from maeseg.models.channels import adapt_channels, image_channels
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.masked_network import MaskedNetwork
+from maeseg.models.vit import transformer_in
 from maeseg.weights.matching import match_encoder
 from maeseg.weights.naming import unet_parts
+from maeseg.weights.positions import adapt_positions, grid_in
+from maeseg.weights.vit_fit import Grid
+from maeseg.weights.vit_matching import match_vit
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class TransferReport:
         new: Keys of the network that keep their random initialization.
         skipped: Unused keys of the source.
         channels: Image channels in the source and in the network, for each adapted key that reads the image.
+        positions: Patch grids (Y, X) in the source and in the network, for each key of resampled positions.
         prefix: Prefix of the chosen encoder in the source.
         rivals: Prefixes of the other encoders there.
     """
@@ -32,6 +38,7 @@ class TransferReport:
     new: tuple[str, ...]
     skipped: tuple[str, ...]
     channels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    positions: Mapping[str, tuple[Grid, Grid]] = field(default_factory=dict)
     prefix: str = ""
     rivals: tuple[str, ...] = ()
 
@@ -41,18 +48,31 @@ class TransferReport:
         def parts(keys: tuple[str, ...]) -> str:
             return f" ({', '.join(dict.fromkeys(key.split('.')[0] for key in keys))})" if keys else ""
 
+        new = f" ({', '.join(dict.fromkeys(map(module_of, self.new)))})" if self.new else ""
+
+        grids = {each: [key for key, its in self.positions.items() if its == each] for each in self.positions.values()}
         rivals = ", ".join(f"{prefix}*" for prefix in self.rivals)
         return (
             (
                 f"{len(self.loaded)} keys loaded, {len(self.adapted)} adapted{parts(self.adapted)}, "
-                f"{len(self.new)} new{parts(self.new)}, {len(self.skipped)} skipped{parts(self.skipped)}"
+                f"{len(self.new)} new{new}, {len(self.skipped)} skipped{parts(self.skipped)}"
             )
             + "".join(
                 f"; {key} repeated and rescaled from {theirs} to {ours} channels"
                 for key, (theirs, ours) in self.channels.items()
             )
+            + "".join(
+                f"; positions resampled from {theirs[0]} x {theirs[1]} to {ours[0]} x {ours[1]} ({', '.join(keys)})"
+                for (theirs, ours), keys in grids.items()
+            )
             + (f"; of several encoders {self.prefix}* used, {rivals} skipped" if rivals else "")
         )
+
+
+def module_of(key: str) -> str:
+    """Module of a key of a network: its first one; in an encoder, of which a part alone is new, the one inside."""
+    first, *inside = key.removesuffix(".weight").removesuffix(".bias").split(".")
+    return ".".join([first, *(each for each in inside if each != "model")]) if first == "encoder" else first
 
 
 def load_strictly(
@@ -65,7 +85,7 @@ def load_strictly(
         network: Network to fill.
         offered: State dict of the source.
         origin: Source of the weights, for error messages.
-        may_be_new: Top-level modules that may keep their random initialization.
+        may_be_new: Modules, and keys, that may keep their random initialization.
         adapted: Keys with changed values, for the report.
         channels: Number of image channels in the source, for each key where it differs.
 
@@ -87,7 +107,7 @@ def load_strictly(
                 "use the encoder and decoder widths it was trained with"
             )
     new = [key for key in own if key not in offered]
-    missing = [key for key in new if key.split(".")[0] not in may_be_new]
+    missing = [key for key in new if not f"{key}.".startswith(tuple(f"{part}." for part in may_be_new))]
     if missing:
         raise UserError(
             f"{origin} does not fit: {len(missing)} keys are missing, {missing[0]} first; "
@@ -108,45 +128,111 @@ def load_strictly(
     )
 
 
-def transfer_to_unet(source: MaskedAutoencoder, unet: smp.Unet, origin: str) -> TransferReport:
-    """Load encoder and decoder of a masked autoencoder into a U-Net; its head keeps its random initialization.
+def transfer_to_unet(source: MaskedNetwork, network: SegmentationNetwork, origin: str) -> TransferReport:
+    """Load encoder and decoder of a pre-training network; the head keeps its random initialization.
 
-    The factor by which densify scales each feature channel is folded into the decoder convolutions that read it, so
-    that the U-Net computes the same features as in pre-training.
+    In a U-Net, the factor by which densify scales each feature channel is folded into the decoder convolutions that
+    read it, so that it computes the same features as in pre-training. MAE's own decoder has no place in a DPT, whose
+    decoder then keeps its random initialization.
     """
-    offered, other_channels = adapt_channels(unet.state_dict(), source.state_dict(), image_channels(unet.encoder))
-    folded = source.folded_decoder()
-    return load_strictly(unet, {**offered, **folded}, origin, ("segmentation_head",), frozenset(folded), other_channels)
+    carried, changed = source.for_segmentation()
+    offered, resampled = adapt_positions(network, carried, grid_in(source))
+    offered, other_channels = adapt_channels(network.state_dict(), offered, image_channels(network.encoder))
+    new = missing_parts(network, offered, ("decoder", "segmentation_head"))
+    return load_strictly(network, offered, origin, new, changed | resampled, other_channels)
+
+
+def missing_parts(network: nn.Module, offered: Mapping[str, Tensor], parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the top-level modules that have no key in a state dict."""
+    present = {key.split(".")[0] for key in network.state_dict() if key in offered}
+    return tuple(part for part in parts if part not in present)
 
 
 def load_outside(
-    network: smp.Unet | MaskedAutoencoder, offered: Mapping[str, Tensor], origin: str, decoder: bool = False
-) -> TransferReport:
+    network: SegmentationNetwork | MaskedNetwork, offered: Mapping[str, Tensor], origin: str, decoder: bool = False,
+    grid: Grid | None = None,
+) -> TransferReport:  # fmt: skip
     """Load all weights of the encoder from a state dict of any known layout; other parts keep their initialization.
 
     Args:
         network: Network to fill.
         offered: A state dict.
         origin: Source of the weights, for error messages.
-        decoder: Load the decoder too if the state dict is of a U-Net of segmentation-models-pytorch, and the head if it
-            has the same number of outputs.
+        decoder: Load the decoder too if the state dict is of a U-Net or DPT of segmentation-models-pytorch, and the
+            head if it has the same number of outputs; or a decoder of MAE.
+        grid: Patch grid (Y, X) of the positions of a transformer, if it is known.
 
     Raises:
         UserError: If the layout is not recognized, or weights of the encoder, or of a present decoder, are missing.
     """
+    if transformer_in(network.encoder):
+        return load_vit(network, offered, origin, decoder, grid)
     found = match_encoder(network.encoder, offered, origin)
     named = {f"encoder.{key}": value for key, value in found.tensors.items()}
-    others = unet_parts(offered, found.prefix) if decoder else {}
-    own = network.state_dict()
-    head = [key for key in others if key.startswith("segmentation_head.")]
-    if any(key not in own or own[key].shape != offered[others[key]].shape for key in head):
-        others = {key: theirs for key, theirs in others.items() if key not in head}
+    others = segmentation_parts(network, offered, found.prefix) if decoder else {}
     named |= {key: offered[theirs] for key, theirs in others.items()}
     filled = {key.split(".")[0] for key in named}
-    rest = tuple({key.split(".")[0] for key in own} - filled)
+    rest = tuple({key.split(".")[0] for key in network.state_dict()} - filled)
     channels = {f"encoder.{key}": theirs for key, theirs in found.channels.items()}
     adapted = frozenset(f"encoder.{key}" for key in found.adapted)
     report = load_strictly(network, named, origin, rest, adapted, channels)
-    used = {theirs for key, theirs in others.items() if key in own}
+    used = {theirs for key, theirs in others.items() if key in network.state_dict()}
     skipped = tuple(key for key in found.skipped if key not in used)
     return replace(report, skipped=skipped, prefix=found.prefix, rivals=found.rivals)
+
+
+def segmentation_parts(network: nn.Module, offered: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
+    """Map keys of a network's decoder and head to those of a state dict, without a head of other outputs.
+
+    Args:
+        network: Network to fill.
+        offered: A state dict.
+        prefix: Prefix of the encoder's weights in it.
+    """
+    own, others = network.state_dict(), unet_parts(offered, prefix)
+    head = [key for key in others if key.startswith("segmentation_head.")]
+    if any(key not in own or own[key].shape != offered[others[key]].shape for key in head):
+        others = {key: theirs for key, theirs in others.items() if key not in head}
+    return others
+
+
+def load_vit(
+    network: Any, offered: Mapping[str, Tensor], origin: str, decoder: bool = False, grid: Grid | None = None
+) -> TransferReport:
+    """Load all weights of a transformer from a state dict of any known layout, its positions resampled.
+
+    Args:
+        network: Network to fill, with a transformer of timm as its encoder.
+        offered: A state dict.
+        origin: Source of the weights, for error messages.
+        decoder: Load the decoder of MAE, or DPT, too if the state dict has one of the kind of the network's.
+        grid: Patch grid (Y, X) of its positions, if it is known; square otherwise.
+
+    Raises:
+        UserError: If the layout is not recognized, or weights are missing or of another network.
+    """
+    own = network.state_dict()
+    found = match_vit(network.encoder, offered, origin, network.decoder if decoder else None, grid)
+    painted = {f"decoder.{key}": value for key, value in found.decoder.items()}
+    others = segmentation_parts(network, offered, found.prefix) if decoder and not painted else {}
+    others = others if own.keys() & others.keys() else {}  # a decoder of another kind
+    named = {f"encoder.{key}": value for key, value in found.encoder.items()}
+    named |= painted | {key: offered[theirs] for key, theirs in others.items()}
+    rest = tuple({key.split(".")[0] for key in own} - {key.split(".")[0] for key in named})
+    lacking = tuple(f"encoder.{key}" for key in found.new) + (("decoder.decoder_pred",) if painted else ())
+    report = load_strictly(
+        network,
+        named,
+        origin,
+        rest + lacking,
+        frozenset(long for long in named if long.split(".", 1)[1] in found.adapted),
+        {f"encoder.{key}": theirs for key, theirs in found.channels.items()},
+    )
+    used = {theirs for key, theirs in others.items() if key in own}
+    return replace(
+        report,
+        skipped=tuple(key for key in found.skipped if key not in used),
+        positions=found.positions,
+        prefix=found.prefix,
+        rivals=found.rivals,
+    )

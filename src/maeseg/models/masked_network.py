@@ -1,0 +1,96 @@
+"""A network that learns to reconstruct masked patches: the part that convnets and transformers share.
+
+Axes: B batch, C channels, H W pixels, Y X patch grid.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maeseg.errors import UserError
+from maeseg.masking.patches import reconstruction_loss
+from maeseg.masking.visible import GridWindow, random_visible
+
+
+class MaskedNetwork(nn.Module):
+    """A network from visible patches to all pixels; its subclasses have ``forward``.
+
+    Attributes:
+        encoder: The encoder.
+        decoder: The decoder.
+        patch_size: Side of a patch in pixels.
+        mask_ratio: Share of patches to hide unless another one is asked for.
+        name: timm's name of the encoder; empty for an encoder of the user's own.
+        channels: Channels C of the images.
+    """
+
+    encoder: Any
+    decoder: Any
+    patch_size: int
+    mask_ratio: float
+    name: str
+    channels: int
+
+    def forward(self, images_BCHW: Tensor, visible_BYX: Tensor, window: GridWindow | None = None) -> Tensor:
+        """Reconstruct images (B, C, H, W), or a window of them, from their visible patches."""
+        raise NotImplementedError
+
+    def for_segmentation(self) -> tuple[dict[str, Tensor], frozenset[str]]:
+        """Weights by the names of the segmentation network, and the names of those with changed values."""
+        raise NotImplementedError
+
+    def forward_loss(
+        self, predicted_BCHW: Tensor, images_BCHW: Tensor, visible_BYX: Tensor, normalize_target: bool = True
+    ) -> Tensor:
+        """Mean squared error on masked patches, a scalar; see ``reconstruction_loss``."""
+        patch = images_BCHW.shape[2] // visible_BYX.shape[1]
+        return reconstruction_loss(predicted_BCHW.float(), images_BCHW, visible_BYX, patch, normalize_target)
+
+    def loss(
+        self, images_BCHW: Tensor, *, mask_ratio: float | None = None, visible: Tensor | None = None,
+        generator: torch.Generator | None = None, normalize_target: bool = True, window: GridWindow | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Hide random patches of images, reconstruct them and measure the error on them (MAE, section 3).
+
+        Args:
+            images_BCHW: Images, normalized; height and width are multiples of the patch size.
+            mask_ratio: Share of patches to hide, between 0 and 1; by default 0.6 for a convnet, 0.75 for a transformer.
+            visible: Bool grid (B, Y, X), True = seen, instead of a random one; ``mask_ratio`` and ``generator`` are
+                not used then.
+            generator: Source of the random grid, on the CPU; PyTorch's own if None.
+            normalize_target: Compare with each patch at mean 0 and standard deviation 1 (MAE, section 4.1).
+            window: Part of the grid to decode and measure, for speed; all of it if None.
+
+        Returns:
+            Scalar that can be differentiated: with ``normalize_target`` about 1 before training, 0.2 to 0.9 after.
+
+        Raises:
+            UserError: Sizes, grid or ratio do not fit, or the encoder cannot be exact on visible patches.
+        """
+        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+        if visible is None:
+            ratio = self.mask_ratio if mask_ratio is None else mask_ratio
+            visible = random_visible(len(images_BCHW), self.grid(images_BCHW), ratio, generator)
+        visible_BYX = visible.to(images_BCHW.device)
+        predicted_BCHW = self(images_BCHW, visible_BYX, window)
+        if window:
+            patch = images_BCHW.shape[2] // visible_BYX.shape[1]
+            images_BCHW, visible_BYX = window.crop(images_BCHW, patch), window.crop(visible_BYX)
+        return self.forward_loss(predicted_BCHW, images_BCHW, visible_BYX, normalize_target)
+
+    def grid(self, images_BCHW: Tensor) -> tuple[int, int]:
+        """Patches (Y, X) along height and width of images.
+
+        Raises:
+            UserError: A side is not a multiple of the patch size.
+        """
+        height, width = images_BCHW.shape[2:]
+        side = self.patch_size
+        if height % side or width % side:
+            near = [max(round(length / side), 1) * side for length in (height, width)]
+            raise UserError(
+                f"images of {height} x {width} pixels cannot be cut into patches of {side}: resize or crop them, "
+                f"as to {near[0]} x {near[1]}"
+            )
+        return height // side, width // side
