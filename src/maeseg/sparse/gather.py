@@ -30,11 +30,28 @@ def gather(rows_RC: Tensor, grid: VisibleGrid, window: Window, outside: float = 
     return torch.cat([rows_RC, absent]).index_select(0, table.flatten()).view(*table.shape, C)
 
 
-def scatter_sum(values: Tensor, grid: VisibleGrid, window: Window) -> Tensor:
-    """Sum values into the rows that they were gathered from, (R, C): the transpose of :func:`gather`."""
-    order, offsets = grid.readers(window)
-    sums = F.embedding_bag(order, values.reshape(order.numel(), -1), offsets, mode="sum")
-    return sums[: grid.tiles * window.side**2]
+def scatter_sum(values_EC: Tensor, grid: VisibleGrid, window: Window) -> Tensor:
+    """Sum the values of each entry of a window's table into the rows read, (R, C): the transpose of :func:`gather`.
+
+    The sum of a row is a gather of its readings, in ascending order: no atomic operations.
+    """
+    if values_EC.device.type == "cpu":
+        entries, offsets = grid.reader_groups(window)
+        return F.embedding_bag(entries, values_EC, offsets, mode="sum")
+    return gather_sum(values_EC, grid.readers(window))
+
+
+def gather_sum(values_EC: Tensor, entries_RP: Tensor) -> Tensor:
+    """Sum P values for each row, in their order, (R, C); -1 stands for none.
+
+    ``embedding_bag`` needs the number of entries, and is slow on GPUs.
+    """
+    padded = torch.cat([values_EC, values_EC.new_zeros(1, values_EC.shape[1])])  # -1 is its last row
+    columns = (entries_RP % len(padded)).unbind(1)
+    sums = padded.index_select(0, columns[0])
+    for column in columns[1:]:
+        sums += padded.index_select(0, column)
+    return sums
 
 
 class Gather(torch.autograd.Function):
@@ -49,7 +66,7 @@ class Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Sum the gradient of every reading of a row."""
-        return scatter_sum(grad, ctx.grid, ctx.window), None, None, None
+        return scatter_sum(grad.flatten(0, -2), ctx.grid, ctx.window), None, None, None
 
 
 class Scatter(torch.autograd.Function):
@@ -88,8 +105,7 @@ def scatter(rows_RC: Tensor, fill_C: Tensor, grid: VisibleGrid, side: int) -> Te
     """Scatter rows of tiles of a side to their positions (B * H * W, C), with ``fill_C`` at masked ones."""
     Y, X = grid.shape
     positions_PC = rows_RC.new_empty(grid.batch * Y * side * X * side, rows_RC.shape[1]).copy_(fill_C)
-    # the grid is on a real device even where the values are on the meta device
-    return positions_PC.index_copy_(0, grid.positions(side).to(rows_RC.device), rows_RC)
+    return positions_PC.index_copy_(0, grid.positions(side), rows_RC)
 
 
 class GatherMatmul(torch.autograd.Function):
@@ -128,7 +144,7 @@ class GatherMatmul(torch.autograd.Function):
             grad_rows = matmul_kernel(columns_RxKD, weight_DCkk.permute(2, 3, 0, 1).flatten(0, 2))
         elif ctx.needs_input_grad[0]:
             readings_SxKC = matmul_kernel(grad_SD, weight_DCkk.permute(0, 2, 3, 1).flatten(1))
-            grad_rows = scatter_sum(readings_SxKC, grid, window)
+            grad_rows = scatter_sum(readings_SxKC.unflatten(1, (-1, C)).flatten(0, 1), grid, window)
         if ctx.needs_input_grad[1]:
             columns_SxKC = gather(rows_RC, grid, window).flatten(3).flatten(0, 2)
             grad_weight = matmul_transposed(grad_SD, columns_SxKC).view(D, ky, kx, C).permute(0, 3, 1, 2)
