@@ -31,7 +31,7 @@ def readings_of(seen: VisibleGrid, window: Window) -> list[list[int]]:
 
 def brute_table(visible_BYX: Tensor, window: Window) -> list[int]:
     """Row numbers by arithmetic on pixels: of each reading in turn."""
-    B, Y, X = visible_BYX.shape
+    _, Y, X = visible_BYX.shape
     side, cells = window.side, visible_BYX.flatten().nonzero().flatten().tolist()
     number = {cell: place for place, cell in enumerate(cells)}
     N, table = len(cells), []

@@ -5,11 +5,11 @@ Axes: B batch, Y X patch grid, N visible tiles, T tile side at some stage of the
 reads its neighbors through a table of row numbers. Two numbers past the last row stand for absent positions:
 ``N * T * T`` for a masked one (read as zero) and ``N * T * T + 1`` for one outside the image (read as the padding).
 Tables are built once per batch and geometry, and shared by all layers. Counts are taken where the visible grid is, on
-the CPU in training; everything else is built on the device of the images, in shapes that depend on counts alone, so that
-the CPU never waits for the device.
+the CPU in training; all else is built on the device of the images, in shapes that depend on counts alone, so that the
+CPU never waits for the device.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -47,13 +47,22 @@ class Window:
     y: Axis
     x: Axis
 
-    def mirrored(self) -> "Window":
-        """Return the same positions with the kernel reversed."""
-        y, x = (
-            replace(axis, start=axis.start + (axis.kernel - 1) * axis.dilation, dilation=-axis.dilation)
-            for axis in (self.y, self.x)
+    @property
+    def outputs(self) -> int:
+        """Outputs of a tile."""
+        return self.y.outputs * self.x.outputs
+
+    @property
+    def kernel_positions(self) -> int:
+        """Kernel positions K."""
+        return self.y.kernel * self.x.kernel
+
+    @property
+    def symmetric(self) -> bool:
+        """True of a window of stride 1 that reads as far to either side."""
+        return all(
+            axis.stride == 1 and 2 * axis.start + (axis.kernel - 1) * axis.dilation == 0 for axis in (self.y, self.x)
         )
-        return Window(self.side, y, x)
 
 
 @lru_cache(maxsize=512)
@@ -74,25 +83,48 @@ def read_places(window: Window, device: torch.device) -> tuple[tuple[int, int], 
 
 
 @lru_cache(maxsize=512)
-def reader_places(window: Window, device: torch.device) -> tuple[tuple[int, int], Tensor, Tensor]:
+def readings(window: Window) -> tuple[tuple[int, int], list[list[tuple[int, int]]]]:
     """Readings of each position of a tile by a window, relative to the tile.
 
     Returns:
-        The reach in tiles along height and width; number of the reading tile among the neighbors within reach, and of
-        the reading among those of that tile, both (side * side, P), in ascending order. P is the largest number of
-        readings of a position; -1 stands for none.
+        The reach in tiles along height and width; for each position a list, in ascending order, of the number of the
+        reading tile among the neighbors within reach, and of the reading among those of that tile.
     """
     (reach_y, reach_x), neighbor, position = read_places(window, torch.device("cpu"))
-    readers: list[list[tuple[int, int]]] = [[] for _ in range(window.side**2)]
+    found: list[list[tuple[int, int]]] = [[] for _ in range(window.side**2)]
     last = (2 * reach_y + 1) * (2 * reach_x + 1) - 1
-    for reading, (place, read) in enumerate(
-        zip(*(each.flatten().tolist() for each in (position, neighbor)), strict=True)
-    ):
-        readers[place].append((last - read, reading))  # whoever reads its left neighbor is the right one's neighbor
-    most = max(len(each) for each in readers)
-    padded = torch.tensor([sorted(each) + [(-1, -1)] * (most - len(each)) for each in readers])
+    pairs = zip(position.flatten().tolist(), neighbor.flatten().tolist(), strict=True)
+    for reading, (place, read) in enumerate(pairs):
+        found[place].append((last - read, reading))  # a tile that reads its left neighbor is the right one of that
+    return (reach_y, reach_x), [sorted(each) for each in found]
+
+
+@lru_cache(maxsize=512)
+def reader_places(window: Window, device: torch.device) -> tuple[tuple[int, int], Tensor, Tensor]:
+    """:func:`readings` as tensors (side * side, P), padded with -1; P is the largest number of readings."""
+    reach, found = readings(window)
+    most = max(len(each) for each in found)
+    padded = torch.tensor([each + [(-1, -1)] * (most - len(each)) for each in found])
     tile, reading = padded.to(device).unbind(2)
-    return (reach_y, reach_x), tile, reading
+    return reach, tile, reading
+
+
+@lru_cache(maxsize=512)
+def output_places(window: Window, device: torch.device) -> tuple[tuple[int, int], Tensor, Tensor]:
+    """Output that reads each position through each kernel position: at most one.
+
+    Returns:
+        The reach; number of the reading tile among the neighbors, and of the output in it, both (side * side, K), -1
+        for none.
+    """
+    reach, found = readings(window)
+    K = window.kernel_positions
+    places = torch.full((window.side**2, K, 2), -1)
+    for position, each in enumerate(found):
+        for tile, reading in each:
+            places[position, reading % K] = torch.tensor([tile, reading // K])
+    tile, output = places.to(device).unbind(2)
+    return reach, tile, output
 
 
 class VisibleGrid:
@@ -122,6 +154,7 @@ class VisibleGrid:
         self._neighbors: dict[tuple[int, int], Tensor] = {}
         self._tables: dict[Window, Tensor] = {}
         self._readers: dict[Window, Tensor] = {}
+        self._outputs: dict[Window, Tensor] = {}
         self._groups: dict[Window, tuple[Tensor, Tensor]] = {}
 
     def positions(self, side: int) -> Tensor:
@@ -167,11 +200,23 @@ class VisibleGrid:
         """
         if window not in self._readers:
             reach, neighbor, reading = reader_places(window, self.cell_N.device)
-            readings = len(window.y.offsets()) * len(window.x.offsets()) * window.y.kernel * window.x.kernel
+            count = window.outputs * window.kernel_positions
             tile = self.neighbors(*reach).flatten(1)[:, neighbor]
-            entries = torch.where((tile < self.tiles) & (reading >= 0), tile * readings + reading, -1)
-            self._readers[window] = entries.flatten(0, 1).to(index_type(self.tiles * readings))
+            entries = torch.where((tile < self.tiles) & (reading >= 0), tile * count + reading, -1)
+            self._readers[window] = entries.flatten(0, 1).to(index_type(self.tiles * count))
         return self._readers[window]
+
+    def outputs(self, window: Window) -> Tensor:
+        """Output that reads each row through each kernel position: integers (N * side * side, K).
+
+        The transpose of :meth:`table`. The number of outputs, which is that of no output, stands for none.
+        """
+        if window not in self._outputs:
+            reach, neighbor, output = output_places(window, self.cell_N.device)
+            tile, count = self.neighbors(*reach).flatten(1)[:, neighbor], self.tiles * window.outputs
+            rows = torch.where((tile < self.tiles) & (output >= 0), tile * window.outputs + output, count)
+            self._outputs[window] = rows.flatten(0, 1).to(index_type(count + 2))
+        return self._outputs[window]
 
     def reader_groups(self, window: Window) -> tuple[Tensor, Tensor]:
         """:meth:`readers` without gaps: their entries, and the offset of each row's first.
