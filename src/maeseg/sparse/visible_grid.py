@@ -121,8 +121,8 @@ def output_places(window: Window, device: torch.device) -> tuple[tuple[int, int]
     K = window.kernel_positions
     places = torch.full((window.side**2, K, 2), -1)
     for position, each in enumerate(found):
-        for tile, reading in each:
-            places[position, reading % K] = torch.tensor([tile, reading // K])
+        for reader, reading in each:
+            places[position, reading % K] = torch.tensor([reader, reading // K])
     tile, output = places.to(device).unbind(2)
     return reach, tile, output
 
