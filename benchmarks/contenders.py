@@ -30,7 +30,7 @@ from maeseg.models.densify import EPSILON, ScaleNorm
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import DECODER_CHANNELS, build_unet
 from maeseg.sparse import encode_visible
-from maeseg.sparse.testing import Visible, encode_masked_dense
+from maeseg.sparse.masked_dense import Visible, encode_masked_dense
 
 PATCH = 32
 Job = Callable[[], object]

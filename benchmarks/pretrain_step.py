@@ -25,7 +25,7 @@ from maeseg.cli import tune_allocator
 from maeseg.models.unet import DECODER_CHANNELS
 from maeseg.sparse import encode_visible
 from maeseg.sparse.matmul import linear_rows
-from maeseg.sparse.testing import encode_masked_dense
+from maeseg.sparse.masked_dense import encode_masked_dense
 
 
 def arguments() -> argparse.Namespace:

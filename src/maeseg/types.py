@@ -47,6 +47,9 @@ Schedule = Literal["cosine", "constant"]
 Until = Literal["epochs", "converged"]
 """End of a comparison's runs: a number of epochs, equal for all; or, after these, convergence."""
 
+Sparse = Literal["auto", "always", "never"]
+"""Computation of the visible patches alone: always, never, or where a measurement finds it faster."""
+
 ExportFormat = Literal["timm", "smp", "onnx", "safetensors"]
 """Format of an exported network, by the library that reads it."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from maeseg.sparse import encode_visible
-from maeseg.sparse.testing import encode_masked_dense
+from maeseg.sparse.masked_dense import encode_masked_dense
 
 GRIDS = {
     "random": [[[1, 0, 1], [0, 1, 1]], [[0, 1, 0], [1, 1, 1]]],

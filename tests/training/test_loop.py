@@ -20,7 +20,7 @@ from maeseg.runs.writer import begin_run
 from maeseg.training.devices import join, open_fabric
 from maeseg.training.loop import LoopOptions, train
 from maeseg.training.pretrain import PretrainTask
-from maeseg.training.task import count_finite
+from maeseg.training.task import FiniteMean, count_finite
 
 SIDE, STEPS = 64, 5
 
@@ -84,8 +84,8 @@ def test_an_accelerator_that_is_not_there_is_refused() -> None:
         open_fabric("abacus", 1, "32-true")
 
 
-def test_the_mean_of_what_is_finite() -> None:
-    metric = MeanMetric()
+@pytest.mark.parametrize("metric", [MeanMetric(), FiniteMean()], ids=["torchmetrics", "without a wait"])
+def test_the_mean_of_what_is_finite(metric: MeanMetric) -> None:
     for value, size in ((1.0, 2), (math.nan, 5), (4.0, 1), (math.inf, 3)):
         count_finite(metric, torch.tensor(value), size)
     assert float(metric.compute()) == 2.0

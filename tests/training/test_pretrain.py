@@ -67,3 +67,21 @@ def test_the_visible_grid_depends_on_seed_and_step_alone() -> None:
     assert not torch.equal(task.draw_visible(4, (256, 128), 8), first)
     assert not torch.equal(task.draw_visible(4, (256, 128), 7, 1), first)
     assert not torch.equal(other.draw_visible(4, (256, 128), 7), first)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "test_convnext2", "test_efficientnet_gn"])
+@pytest.mark.parametrize("window", [None, 1])
+def test_a_step_never_waits_for_the_device(encoder: str, window: int | None) -> None:
+    """On PyTorch's meta device, which has no numbers to wait for: any request for one is an error."""
+    network = MaskedAutoencoder(encoder, WIDTHS)
+    task = PretrainTask(
+        network, pretraining_facts(), mask_ratio=0.5, normalize_target=True, seed=0, decoder_window=window
+    ).to("meta")
+    optimizer = torch.optim.AdamW(task.parameters())
+    loss = task(torch.empty(2, 3, 96, 96, device="meta"), 0, 0)
+    with torch._C.DisableTorchFunctionSubclass():  # its operations are written in Python, and would meet the rules
+        loss.backward()
+    optimizer.step()
+    assert all(parameter.grad is not None for parameter in task.network.decoder.parameters())
+    with pytest.raises(RuntimeError, match="meta"):
+        float(loss)

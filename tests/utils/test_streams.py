@@ -6,8 +6,10 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from helpers.tiny_runs import maeseg
 from maeseg.errors import printable
@@ -54,6 +56,20 @@ def test_names_in_errors_and_results(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_failures_of_the_machine(error: Exception, said: str) -> None:
     line = failure_line(error, {"tile": 64})
     assert line.startswith(said) if said else not line
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"batch_size": 128, "crop": None}, "use --batch_size 64 in place of 128, or a smaller --crop, or free memory"),
+        ({"batch_size": 3}, "use --batch_size 1 in place of 3, or free memory"),
+        ({"batch_size": 1, "image_size": 64}, "use a smaller --image_size, or free memory"),
+        ({"batch_size": 1}, "free memory, and try again"),
+    ],
+)
+def test_advice_where_a_device_is_out_of_memory(options: dict[str, Any], advice: str) -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert failure_line(error, options).endswith(f": {advice}")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

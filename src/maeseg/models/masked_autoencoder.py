@@ -20,7 +20,7 @@ from maeseg.models.channels import image_channels
 from maeseg.models.densify import Densify, ScaledDecoder
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, build_unet, check_patch_size
-from maeseg.sparse import encode_tiles, pack
+from maeseg.sparse import encode_densely, encode_tiles, pack
 
 MASK_RATIO = 0.6
 """Share of patches to hide unless another one is asked for (SparK, Tian et al. 2023)."""
@@ -58,6 +58,8 @@ class MaskedAutoencoder(MaskedNetwork):
         densify: Normalization of the feature maps, and mask tokens.
         head: Convolution from the decoder's map to pixels.
         patch_size: Side of a patch in pixels.
+        sparse: True if the encoder computes the visible patches alone; False if it computes complete images, masked
+            before each operation, with the same result up to rounding.
 
     Raises:
         UserError: The encoder is not known or cannot be part of a U-Net, the decoder has no ``out_channels``, or the
@@ -73,6 +75,7 @@ class MaskedAutoencoder(MaskedNetwork):
         decoder: nn.Module | None = None, channels: int = 3, patch_size: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.sparse = True
         self.encoder, self.decoder = _parts(encoder, decoder_channels, decoder, channels)
         self.name, self.channels = str(getattr(self.encoder, "name", "")), image_channels(self.encoder)
         self.densify = Densify(self.encoder.out_channels[1:])
@@ -120,7 +123,10 @@ class MaskedAutoencoder(MaskedNetwork):
             An empty map (B, 0, H, W), as a decoder of segmentation-models-pytorch reads the image's size from the
             first one; then the feature maps (B, C, H / stride, W / stride), fine to coarse.
         """
-        features = encode_tiles(self.encoder, pack(images_BCHW, visible_BYX))
+        if self.sparse:
+            features = encode_tiles(self.encoder, pack(images_BCHW, visible_BYX))
+        else:
+            features = encode_densely(self.encoder, images_BCHW, visible_BYX)
         outline = images_BCHW.new_empty(len(images_BCHW), 0, *images_BCHW.shape[2:])
         return [outline, *self.densify(features[1:])]
 

@@ -72,8 +72,8 @@ class MaskedNetwork(nn.Module):
         if visible is None:
             ratio = self.mask_ratio if mask_ratio is None else mask_ratio
             visible = random_visible(len(images_BCHW), self.grid(images_BCHW), ratio, generator)
-        visible_BYX = visible.to(images_BCHW.device)
-        predicted_BCHW = self(images_BCHW, visible_BYX, window)
+        predicted_BCHW = self(images_BCHW, visible, window)  # a grid on the CPU is counted without waiting for a device
+        visible_BYX = visible.to(images_BCHW.device, non_blocking=True)
         if window:
             patch = images_BCHW.shape[2] // visible_BYX.shape[1]
             images_BCHW, visible_BYX = window.crop(images_BCHW, patch), window.crop(visible_BYX)

@@ -4,12 +4,13 @@
 """
 
 from maeseg.sparse import rules_neighborhood, rules_pointwise, rules_reductions, rules_shapes
-from maeseg.sparse.encode import encode_tiles, encode_visible
+from maeseg.sparse.encode import encode_densely, encode_tiles, encode_visible
 from maeseg.sparse.tiles import RULES, Tiles, pack, unpack
 
 __all__ = [
     "RULES",
     "Tiles",
+    "encode_densely",
     "encode_tiles",
     "encode_visible",
     "pack",

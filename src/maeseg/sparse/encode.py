@@ -8,7 +8,10 @@ import traceback
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
+from maeseg.sparse.masked_dense import encode_masked_dense
+from maeseg.sparse.rules_neighborhood import gather_visible
 from maeseg.sparse.tiles import MAP, PaddedTiles, Tiles, pack, unpack, wrap
+from maeseg.sparse.visible_grid import VisibleGrid
 
 
 def encode_visible(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
@@ -45,6 +48,24 @@ def encode_tiles(encoder: nn.Module, tiles: Tiles) -> list[Tiles]:
     return [as_map(encoder, feature, tiles) for feature in features]
 
 
+def encode_densely(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tiles]:
+    """Encode complete images, masked before each operation: the tiles of :func:`encode_tiles`, up to rounding.
+
+    Only for an encoder that :func:`encode_tiles` accepts: nothing is refused here.
+    """
+    maps = encode_masked_dense(encoder, images_BCHW, visible_BYX)
+    grid = VisibleGrid(visible_BYX, images_BCHW.device)
+    return [tiles_of(each_BCHW, grid) for each_BCHW in maps]
+
+
+def tiles_of(maps_BCHW: Tensor, grid: VisibleGrid) -> Tiles:
+    """Gather the visible tiles of a feature, which may have no channels."""
+    side = maps_BCHW.shape[2] // grid.shape[0]
+    if maps_BCHW.shape[1] == 0:
+        return wrap(maps_BCHW.new_empty(grid.tiles, 0, side, side), grid)
+    return gather_visible(maps_BCHW, grid, side)
+
+
 def as_map(encoder: nn.Module, feature: Tensor, tiles: Tiles) -> Tiles:
     """Bring a feature into the order (B, C, H, W).
 
@@ -57,9 +78,7 @@ def as_map(encoder: nn.Module, feature: Tensor, tiles: Tiles) -> Tiles:
     if isinstance(feature, Tiles) and feature.tile_dims == "BHWC":
         feature = feature.permute(0, 3, 1, 2)
     if not isinstance(feature, Tiles) and feature.dim() == 4 and feature.shape[1] == 0:
-        grid = tiles.tile_grid
-        side = feature.shape[2] // grid.shape[0]
-        return wrap(feature.new_empty(grid.tiles, 0, side, side), grid)
+        return tiles_of(feature, tiles.tile_grid)
     if not isinstance(feature, Tiles) or feature.tile_dims != MAP or isinstance(feature, PaddedTiles):
         raise UserError(
             f"{type(encoder).__name__} returns a feature of shape {tuple(feature.shape)} that is not a map of "

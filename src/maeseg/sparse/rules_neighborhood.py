@@ -37,6 +37,7 @@ from maeseg.sparse.tiles import (
     unpack,
     wrap,
 )
+from maeseg.sparse.triton_dispatch import triton_kernels
 from maeseg.sparse.visible_grid import Axis, VisibleGrid, Window
 
 FEW_CHANNELS = 16
@@ -155,8 +156,14 @@ def convolve(
             rows = Gather.apply(rows, grid, Window(side, every, every), 0.0).flatten(0, 4)
         rows = linear_rows(rows, weight.flatten(1), bias)
         return from_rows(rows, grid, out)
-    one_sided = stride == (1, 1) and any(before != after for before, after in padding)
-    if groups > 1 or weight.shape[1] < FEW_CHANNELS or one_sided:
+    y, x = (Axis(out, k, -p[0], s, d) for k, p, s, d in zip(kernel, padding, stride, dilation, strict=True))
+    window, rows = Window(side, y, x), to_rows(plain(tiles))
+    few = weight.shape[1] < FEW_CHANNELS and groups == 1
+    if (kernels := triton_kernels(rows)) and not few:
+        rows = kernels.TableConvolution.apply(autocast(rows), weight, grid, window, groups)
+        return from_rows(rows if bias is None else rows + bias.to(rows.dtype), grid, out)
+    one_sided = stride == (1, 1) and not window.symmetric
+    if groups > 1 or few or one_sided:
         lengths = read_lengths(out, kernel, stride, dilation)
         if math.prod(lengths) > MOST_HALO * side**2 * grid.cells / grid.tiles:
             (top, bottom), (left, right) = padding
@@ -167,8 +174,7 @@ def convolve(
             halo(tiles, out, kernel, stride, padding, dilation), weight, bias, stride, 0, dilation, groups
         )
         return wrap(values.contiguous(memory_format=torch.channels_last), grid)
-    y, x = (Axis(out, k, -p[0], s, d) for k, p, s, d in zip(kernel, padding, stride, dilation, strict=True))
-    rows = GatherMatmul.apply(autocast(to_rows(plain(tiles))), autocast(weight), grid, Window(side, y, x))
+    rows = GatherMatmul.apply(autocast(rows), autocast(weight), grid, window)
     return from_rows(rows if bias is None else rows + bias.to(rows.dtype), grid, out)
 
 

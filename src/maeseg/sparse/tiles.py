@@ -165,7 +165,8 @@ def pack(images_BCHW: Tensor, visible_BYX: Tensor) -> Tiles:
 
     Args:
         images_BCHW: Images.
-        visible_BYX: Visible grid; the patch side is H / Y = W / X.
+        visible_BYX: Visible grid, best on the CPU, where counting it waits for no device; the patch side is
+            H / Y = W / X.
 
     Returns:
         Tiles (N, C, patch, patch), image by image, row by row.
@@ -180,7 +181,7 @@ def pack(images_BCHW: Tensor, visible_BYX: Tensor) -> Tiles:
             f"a visible grid of {tuple(visible_BYX.shape)} does not cut images of {(B, H, W)} into square "
             "patches: use the same batch, and height / Y = width / X"
         )
-    grid = VisibleGrid(visible_BYX)
+    grid = VisibleGrid(visible_BYX, images_BCHW.device)
     return wrap(cut_tiles(images_BCHW, grid), grid)
 
 

@@ -4,10 +4,13 @@ Axes: B batch, Y X patch grid, N visible tiles, T tile side at some stage of the
 (N, C, T, T) in channels-last memory is, without a copy, a matrix of ``N * T * T`` rows and C columns; a convolution
 reads its neighbors through a table of row numbers. Two numbers past the last row stand for absent positions:
 ``N * T * T`` for a masked one (read as zero) and ``N * T * T + 1`` for one outside the image (read as the padding).
-Tables are built once per batch and geometry, and shared by all layers.
+Tables are built once per batch and geometry, and shared by all layers. Counts are taken where the visible grid is, on
+the CPU in training; all else is built on the device of the images, in shapes that depend on counts alone, so that the
+CPU never waits for the device.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -44,13 +47,84 @@ class Window:
     y: Axis
     x: Axis
 
-    def mirrored(self) -> "Window":
-        """Return the same positions with the kernel reversed."""
-        y, x = (
-            replace(axis, start=axis.start + (axis.kernel - 1) * axis.dilation, dilation=-axis.dilation)
-            for axis in (self.y, self.x)
+    @property
+    def outputs(self) -> int:
+        """Outputs of a tile."""
+        return self.y.outputs * self.x.outputs
+
+    @property
+    def kernel_positions(self) -> int:
+        """Kernel positions K."""
+        return self.y.kernel * self.x.kernel
+
+    @property
+    def symmetric(self) -> bool:
+        """True of a window of stride 1 that reads as far to either side."""
+        return all(
+            axis.stride == 1 and 2 * axis.start + (axis.kernel - 1) * axis.dilation == 0 for axis in (self.y, self.x)
         )
-        return Window(self.side, y, x)
+
+
+@lru_cache(maxsize=512)
+def read_places(window: Window, device: torch.device) -> tuple[tuple[int, int], Tensor, Tensor]:
+    """Positions that a window reads, relative to a tile.
+
+    Returns:
+        The reach in tiles along height and width; number of the tile read among the neighbors within reach, and of the
+        position in it, both (outputs_y, outputs_x, kernel_y, kernel_x).
+    """
+    y, x = (torch.tensor(axis.offsets()) for axis in (window.y, window.x))
+    y, x = y[:, None, :, None], x[None, :, None, :]
+    tile_y, tile_x = (offset.div(window.side, rounding_mode="floor") for offset in (y, x))
+    reach_y, reach_x = int(tile_y.abs().max()), int(tile_x.abs().max())
+    neighbor = (tile_y + reach_y) * (2 * reach_x + 1) + tile_x + reach_x
+    position = (y - tile_y * window.side) * window.side + x - tile_x * window.side
+    return (reach_y, reach_x), neighbor.to(device), position.to(device)
+
+
+@lru_cache(maxsize=512)
+def readings(window: Window) -> tuple[tuple[int, int], list[list[tuple[int, int]]]]:
+    """Readings of each position of a tile by a window, relative to the tile.
+
+    Returns:
+        The reach in tiles along height and width; for each position a list, in ascending order, of the number of the
+        reading tile among the neighbors within reach, and of the reading among those of that tile.
+    """
+    (reach_y, reach_x), neighbor, position = read_places(window, torch.device("cpu"))
+    found: list[list[tuple[int, int]]] = [[] for _ in range(window.side**2)]
+    last = (2 * reach_y + 1) * (2 * reach_x + 1) - 1
+    pairs = zip(position.flatten().tolist(), neighbor.flatten().tolist(), strict=True)
+    for reading, (place, read) in enumerate(pairs):
+        found[place].append((last - read, reading))  # a tile that reads its left neighbor is the right one of that
+    return (reach_y, reach_x), [sorted(each) for each in found]
+
+
+@lru_cache(maxsize=512)
+def reader_places(window: Window, device: torch.device) -> tuple[tuple[int, int], Tensor, Tensor]:
+    """:func:`readings` as tensors (side * side, P), padded with -1; P is the largest number of readings."""
+    reach, found = readings(window)
+    most = max(len(each) for each in found)
+    padded = torch.tensor([each + [(-1, -1)] * (most - len(each)) for each in found])
+    tile, reading = padded.to(device).unbind(2)
+    return reach, tile, reading
+
+
+@lru_cache(maxsize=512)
+def output_places(window: Window, device: torch.device) -> tuple[tuple[int, int], Tensor, Tensor]:
+    """Output that reads each position through each kernel position: at most one.
+
+    Returns:
+        The reach; number of the reading tile among the neighbors, and of the output in it, both (side * side, K), -1
+        for none.
+    """
+    reach, found = readings(window)
+    K = window.kernel_positions
+    places = torch.full((window.side**2, K, 2), -1)
+    for position, each in enumerate(found):
+        for reader, reading in each:
+            places[position, reading % K] = torch.tensor([reader, reading // K])
+    tile, output = places.to(device).unbind(2)
+    return reach, tile, output
 
 
 class VisibleGrid:
@@ -58,16 +132,17 @@ class VisibleGrid:
 
     Args:
         visible_BYX: Bool grid, True = visible.
+        device: Device of the tables; that of the grid if None.
 
     Raises:
         UserError: If nothing is visible.
     """
 
-    def __init__(self, visible_BYX: Tensor) -> None:
+    def __init__(self, visible_BYX: Tensor, device: torch.device | None = None) -> None:
         self.batch, Y, X = visible_BYX.shape
         self.shape = (Y, X)
         # number of each tile among the B * Y * X cells, and of its image
-        self.cell_N = visible_BYX.flatten().nonzero().squeeze(1)
+        self.cell_N = visible_BYX.flatten().nonzero().squeeze(1).to(device or visible_BYX.device, non_blocking=True)
         self.image_N = self.cell_N // (Y * X)
         self.tiles, self.cells = self.cell_N.numel(), visible_BYX.numel()
         if self.tiles == 0:
@@ -78,7 +153,9 @@ class VisibleGrid:
         self._positions: dict[int, Tensor] = {}
         self._neighbors: dict[tuple[int, int], Tensor] = {}
         self._tables: dict[Window, Tensor] = {}
-        self._readers: dict[Window, tuple[Tensor, Tensor]] = {}
+        self._readers: dict[Window, Tensor] = {}
+        self._outputs: dict[Window, Tensor] = {}
+        self._groups: dict[Window, tuple[Tensor, Tensor]] = {}
 
     def positions(self, side: int) -> Tensor:
         """Indices of the rows of tiles of a side among the B * H * W positions of the map, (N * side * side,)."""
@@ -109,26 +186,53 @@ class VisibleGrid:
     def table(self, window: Window) -> Tensor:
         """Row numbers that a window reads, integers (N, outputs_y, outputs_x, kernel_y, kernel_x)."""
         if window not in self._tables:
-            device, side, N = self.cell_N.device, window.side, self.tiles
-            y = torch.tensor(window.y.offsets(), device=device)[:, None, :, None]
-            x = torch.tensor(window.x.offsets(), device=device)[None, :, None, :]
-            tile_y, tile_x = (offset.div(side, rounding_mode="floor") for offset in (y, x))
-            reach_y, reach_x = int(tile_y.abs().max()), int(tile_x.abs().max())
-            tile = self.neighbors(reach_y, reach_x)[:, tile_y + reach_y, tile_x + reach_x]
-            pixel = (y - tile_y * side) * side + (x - tile_x * side)
-            absent = tile - N + N * side * side
-            self._tables[window] = torch.where(tile < N, tile * side * side + pixel, absent)
+            reach, neighbor, position = read_places(window, self.cell_N.device)
+            tile, area = self.neighbors(*reach).flatten(1)[:, neighbor], window.side**2
+            absent = tile + self.tiles * (area - 1)
+            table = torch.where(tile < self.tiles, tile * area + position, absent)
+            self._tables[window] = table.to(index_type(self.tiles * area + 2))
         return self._tables[window]
 
-    def readers(self, window: Window) -> tuple[Tensor, Tensor]:
-        """Entries of :meth:`table` grouped by the row that they read.
+    def readers(self, window: Window) -> Tensor:
+        """Entries of :meth:`table` that read each row, in ascending order, -1 for none: integers (N * side * side, P).
 
-        Returns:
-            The grouped entries, and the offset of each of the ``N * T * T + 2`` groups: ``input`` and ``offsets`` of
-            :func:`torch.nn.functional.embedding_bag`, which sums by row without atomic operations.
+        P is the largest number of readings of a row that the window's geometry permits.
         """
         if window not in self._readers:
-            table = self.table(window).flatten()
-            counts = torch.bincount(table, minlength=self.tiles * window.side**2 + 2)
-            self._readers[window] = table.argsort(stable=True), counts.cumsum(0) - counts
+            reach, neighbor, reading = reader_places(window, self.cell_N.device)
+            count = window.outputs * window.kernel_positions
+            tile = self.neighbors(*reach).flatten(1)[:, neighbor]
+            entries = torch.where((tile < self.tiles) & (reading >= 0), tile * count + reading, -1)
+            self._readers[window] = entries.flatten(0, 1).to(index_type(self.tiles * count))
         return self._readers[window]
+
+    def outputs(self, window: Window) -> Tensor:
+        """Output that reads each row through each kernel position: integers (N * side * side, K).
+
+        The transpose of :meth:`table`. The number of outputs, which is that of no output, stands for none.
+        """
+        if window not in self._outputs:
+            reach, neighbor, output = output_places(window, self.cell_N.device)
+            tile, count = self.neighbors(*reach).flatten(1)[:, neighbor], self.tiles * window.outputs
+            rows = torch.where((tile < self.tiles) & (output >= 0), tile * window.outputs + output, count)
+            self._outputs[window] = rows.flatten(0, 1).to(index_type(count + 2))
+        return self._outputs[window]
+
+    def reader_groups(self, window: Window) -> tuple[Tensor, Tensor]:
+        """:meth:`readers` without gaps: their entries, and the offset of each row's first.
+
+        They are ``input`` and ``offsets`` of :func:`torch.nn.functional.embedding_bag`. Their number depends on the
+        grid, so a device would have to be waited for: for the CPU only.
+        """
+        if window not in self._groups:
+            entries_RP = self.readers(window)
+            present = entries_RP >= 0
+            counts_R = present.sum(1)
+            offsets = (counts_R.cumsum(0) - counts_R).to(entries_RP.dtype)
+            self._groups[window] = entries_RP[present], offsets
+        return self._groups[window]
+
+
+def index_type(count: int) -> torch.dtype:
+    """Type of numbers below ``count``: the smaller one where it is large enough, as tables are read from memory."""
+    return torch.int32 if count < 2**31 else torch.int64

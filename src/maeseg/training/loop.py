@@ -184,20 +184,21 @@ class TrainingLoop:
         norm = fabric.clip_gradients(
             task, self.optimizer, max_norm=self.options.clip or math.inf, error_if_nonfinite=False
         )
-        if self.is_finite(loss := loss.detach(), norm):
+        assert norm is not None
+        value, length = torch.stack([loss.detach(), norm]).tolist()  # the one wait for the device in a step
+        if self.is_finite(value, length):
             fabric.strategy.optimizer_step(self.optimizer)
             task.after_step(self.step)
-        self.task.watch.see_step(float(loss))
+        self.task.watch.see_step(value)
         self.step += 1
         self.schedule.set_rates(self.optimizer, self.step)
 
-    def is_finite(self, loss: Tensor, norm: Tensor | None) -> bool:
+    def is_finite(self, loss: float, norm: float) -> bool:
         """Return True if the optimizer may step; a skipped step is recorded.
 
         Raises:
             UserError: The policy is to stop.
         """
-        assert norm is not None
         scaled = getattr(self.fabric.strategy.precision, "scaler", None) is not None  # which looks at gradients itself
         bad = not math.isfinite(loss if scaled else loss + norm)
         if not self.anywhere(bad):
@@ -205,8 +206,8 @@ class TrainingLoop:
             return True
         if self.fabric.is_global_zero:
             with self.run.writing():
-                self.guard.write(self.nonfinite_entry(float(loss), float(norm)))
-        self.guard.pass_over(self.task.network, self.step + 1, float(loss), float(norm))
+                self.guard.write(self.nonfinite_entry(loss, norm))
+        self.guard.pass_over(self.task.network, self.step + 1, loss, norm)
         return scaled
 
     def nonfinite_entry(self, loss: float, norm: float) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from maeseg.masking.visible import GridWindow, random_visible, random_window
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.runs.training_facts import TrainingFacts
 from maeseg.training.epoch_table import LossWatch
 from maeseg.training.feature_target import FeatureTarget, decoder_maps
-from maeseg.training.task import Task, count_finite
+from maeseg.training.task import FiniteMean, Task, count_finite
 
 VALIDATION_GRIDS, EXAMPLE_GRIDS = 2**31, 2**31 + 1
 """Random streams of the visible grids for validation and for pictures: fixed."""
@@ -46,8 +46,8 @@ class PretrainTask(Task):
         # A network that predicts each patch's mean has the loss 1 on normalized targets.
         watch = LossWatch(start=1.0 if normalize_target and not features else None, may_vanish=False)
         figures = ("loss", "pixel_loss", "feature_loss") if features else ("loss",)
-        train: dict[str, Metric] = {name: MeanMetric() for name in figures}
-        val: dict[str, Metric] = {name: MeanMetric() for name in figures}
+        train: dict[str, Metric] = {name: FiniteMean() for name in figures}
+        val: dict[str, Metric] = {name: FiniteMean() for name in figures}
         super().__init__(network, facts, seed, train, val, watch)
         self.mask_ratio, self.normalize_target = mask_ratio, normalize_target
         self.decoder_window, self.features = decoder_window, features
@@ -79,14 +79,14 @@ class PretrainTask(Task):
         """
         images_BCHW = self.prepare(images_BCHW)
         B, _, H, W = images_BCHW.shape
-        visible_BYX = self.draw_visible(B, (H, W), *stream).to(images_BCHW.device)
+        visible_BYX = self.draw_visible(B, (H, W), *stream)
         with decoder_maps(self.network if self.features else None) as maps:
             pixels: Tensor = self.network.loss(
                 images_BCHW, visible=visible_BYX, normalize_target=self.normalize_target, window=window
             )
         if self.features is None:
             return {"loss": pixels}
-        features = self.features.loss(maps, images_BCHW, visible_BYX, window)
+        features = self.features.loss(maps, images_BCHW, visible_BYX.to(images_BCHW.device, non_blocking=True), window)
         return {"loss": pixels + features, "pixel_loss": pixels, "feature_loss": features}
 
     def forward(self, batch: Tensor, step: int, rank: int) -> Tensor:

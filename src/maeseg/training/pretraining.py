@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric import Fabric
 
 from maeseg.config import PretrainConfig
 from maeseg.data.data_option import describe as describe_data
@@ -14,8 +15,10 @@ from maeseg.data.loaders import PretrainData
 from maeseg.data.normalization import Normalization
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.joined import extra_names
+from maeseg.errors import UserError
 from maeseg.masking.visible import check_mask_ratio
 from maeseg.models.architecture import Design, build_masked_network
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.trial_pass import trial_pass
@@ -29,6 +32,7 @@ from maeseg.training.batch_check import check_batch_statistics
 from maeseg.training.design import choose_design, decoder_options
 from maeseg.training.devices import join, open_fabric
 from maeseg.training.epoch_table import last_epoch
+from maeseg.training.execution import SPARSE, Trial, choose_sparse
 from maeseg.training.feature_target import FeatureTarget
 from maeseg.training.feature_teacher import make_target, read_teacher
 from maeseg.training.held_out import check_held_out
@@ -141,6 +145,7 @@ def run_pretraining(config: PretrainConfig) -> None:
         log.info("%s is finished already", config.out)
         return
     begin(run, images)
+    choose_computation(config, masking, training, fabric, run)
     steps = train(training.task, training.data, LoopOptions.of(config), fabric, run)
     write(run, config, masking, images, training, steps)
 
@@ -161,6 +166,8 @@ def settle(config: PretrainConfig) -> Masking:
     ratio = design.mask_ratio if config.mask_ratio is None else config.mask_ratio
     masking = Masking(resolved, read_teacher(config.target, design.encoder), design, size, patch, ratio)
     check_mask_ratio(ratio, masking.grid)
+    if config.sparse == "never" and design.architecture != "unet":
+        raise UserError(f"--sparse never is for convnets, and {design.encoder} is a transformer: leave it out")
     return masking
 
 
@@ -262,6 +269,22 @@ def begin(run: Run, images: Images) -> None:
         chosen = images.chosen
         chosen.write(run.path, chosen.listed(chosen.split.train, images.inherited))
         run.write_facts(split=images.chosen.counts)
+
+
+def choose_computation(config: PretrainConfig, masking: Masking, training: Training, fabric: Fabric, run: Run) -> None:
+    """Set how a convnet computes, and record it; a transformer always computes its visible patches alone.
+
+    Raises:
+        UserError: The record of a resumed run is damaged.
+    """
+    network, size = training.network, (config.batch_size, training.network.channels, *masking.size)
+    if not isinstance(network, MaskedAutoencoder):
+        return
+    visible_BYX = training.task.draw_visible(config.batch_size, masking.size, EXAMPLE_GRIDS)
+    trial = Trial(torch.zeros(size), visible_BYX)
+    network.sparse = choose_sparse(config.sparse, network, trial, fabric, run.before)
+    with run.writing(), others_wait():
+        run.write_facts(**{SPARSE: network.sparse})
 
 
 def write(run: Run, config: PretrainConfig, masking: Masking, images: Images, training: Training, steps: int) -> None:

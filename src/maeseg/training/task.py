@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from maeseg.runs.training_facts import TrainingFacts
 from maeseg.training.epoch_table import LossWatch
@@ -88,6 +88,15 @@ class Task(nn.Module, ABC):
         """Convert images to the network's data type and memory format."""
         dtype = next(self.network.parameters()).dtype
         return images_BCHW.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+class FiniteMean(MeanMetric):
+    """Weighted mean of finite values, without torchmetrics' check for nan, which waits for the device."""
+
+    def update(self, value: Tensor, weight: Tensor) -> None:  # type: ignore[override]
+        """Count a value."""
+        self.mean_value += value.to(self.dtype) * weight.to(self.dtype)
+        self.weight += weight.to(self.dtype)
 
 
 def count_finite(metric: Metric, value: Tensor, size: int) -> None:

@@ -37,7 +37,7 @@ def failure_line(error: BaseException, options: Mapping[str, Any]) -> str:
         error: Exception that ended a command.
         options: The command's options.
     """
-    if isinstance(error, MemoryError) or (isinstance(error, Exception) and _MEMORY.search(str(error))):
+    if is_memory(error):
         return _memory_line(error, options)
     if isinstance(error, OSError) and (error.errno or error.filename):
         advice = _ADVICE.get(error.errno or 0, "put that right, and try again")
@@ -48,8 +48,19 @@ def failure_line(error: BaseException, options: Mapping[str, Any]) -> str:
     return ""
 
 
+def is_memory(error: BaseException) -> bool:
+    """Return True if an error means that memory is exhausted, of the computer or of a device."""
+    return isinstance(error, MemoryError) or (isinstance(error, Exception) and bool(_MEMORY.search(str(error))))
+
+
 def _memory_line(error: BaseException, options: Mapping[str, Any]) -> str:
-    smaller = [f"--{name}" for name in _REDUCING if name in options]
-    advice = f"use a smaller {' or '.join(smaller)}, or free memory" if smaller else "free memory, and try again"
+    batch, names = options.get("batch_size"), [f"--{name}" for name in _REDUCING if name in options]
+    ways = []
+    if isinstance(batch, int):
+        names.remove("--batch_size")
+        ways = [f"--batch_size {batch // 2} in place of {batch}"] if batch > 1 else []
+    if names:
+        ways.append(f"a smaller {' or '.join(names)}")
+    advice = f"use {', or '.join(ways)}, or free memory" if ways else "free memory, and try again"
     message = first_line(error)
     return f"memory is exhausted{f' ({message})' if message != type(error).__name__ else ''}: {advice}"

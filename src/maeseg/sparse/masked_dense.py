@@ -1,9 +1,10 @@
-"""Masked-dense oracle: the dense network on complete images, masked before each operation. For tests and benchmarks.
+"""Masked-dense execution: the dense network on complete images, masked before each operation.
 
-Written independently of the engine, it defines "a convnet on visible patches" (SparK, Tian et al. 2023, section 3.1):
+It is faster than the engine on some devices, and its reference: written independently, it defines "a convnet on visible patches" (SparK, Tian et al. 2023, section 3.1):
 a convolution or pooling reads zero at every masked position, and every statistic is over visible positions. Outside
 the image an operation pads as it does densely, so with everything visible this is the dense network. It costs as much
-as the dense network, like the public SparK code.
+as the dense network, like the public SparK code. It refuses no operation, so it is exact for those encoders alone that the
+engine accepts.
 
 Every tensor is a complete map; values at masked positions are computed and never read. Maps are recognized by their
 size: height and width that fit the grid of patches.
@@ -32,11 +33,16 @@ class Visible:
     """Visible grid at the resolutions of a network; each is computed once.
 
     Args:
-        grid_BYX: Bool grid, True = visible.
+        grid_BYX: Bool grid, True = visible; it is counted where it is.
+        device: Device of the maps; that of the grid if None.
+
+    Attributes:
+        counts_B: Number of visible patches of each image.
     """
 
-    def __init__(self, grid_BYX: Tensor) -> None:
-        self.grid_BYX = grid_BYX
+    def __init__(self, grid_BYX: Tensor, device: torch.device | None = None) -> None:
+        self.counts_B: list[int] = grid_BYX.flatten(1).sum(1).tolist()
+        self.grid_BYX = grid_BYX.to(device or grid_BYX.device, non_blocking=True)
         self._hidden: dict[tuple[int, int], Tensor] = {}
         self._rows: dict[tuple[int, int], Tensor] = {}
 
@@ -63,7 +69,8 @@ class Visible:
     def rows(self, H: int, W: int) -> Tensor:
         """Indices (R,) of the visible positions among the B * H * W."""
         if (H, W) not in self._rows:
-            self._rows[H, W] = (~self.hidden(H, W)).flatten().nonzero().squeeze(1)
+            count = sum(self.counts_B) * (H // self.grid_BYX.shape[1]) ** 2
+            self._rows[H, W] = (~self.hidden(H, W)).flatten().nonzero_static(size=count).squeeze(1)
         return self._rows[H, W]
 
     def gather(self, maps: Tensor, at: int) -> Tensor:
@@ -85,7 +92,7 @@ class Visible:
         patches is a single zero.
         """
         share = maps.shape[at] // self.grid_BYX.shape[1] * (maps.shape[at + 1] // self.grid_BYX.shape[2])
-        counts = [count * share for count in self.grid_BYX.flatten(1).sum(1).tolist()]
+        counts = [count * share for count in self.counts_B]
         rows = self.gather(maps, at)
         if len(set(counts)) == 1:
             columns = [rows.unflatten(0, (len(counts), -1))]
@@ -144,8 +151,8 @@ class MaskedDense(TorchFunctionMode):
 
     def shown(self, columns: Sequence[Tensor]) -> Tensor:
         """Bool for each row of the columns: False for the zero of an image without visible patches."""
-        shows = self.visible.grid_BYX.flatten(1).any(1)
-        return torch.cat([shows[image].expand(column.shape[2]) for image, column in enumerate(columns)])
+        shows = [torch.tensor(count > 0) for count in self.visible.counts_B]
+        return torch.cat([show.expand(column.shape[2]) for show, column in zip(shows, columns, strict=True)])
 
     def neighborhood(self, func: Any, maps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Set masked positions to zero before padding, or before the operation itself, reads them."""
@@ -158,7 +165,7 @@ class MaskedDense(TorchFunctionMode):
 
 
 def encode_masked_dense(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
-    """Reference result of :func:`maeseg.sparse.encode_visible`, at the cost of the dense network.
+    """Encode as :func:`maeseg.sparse.encode_visible` does, up to rounding, at the cost of the dense network.
 
     Batch and running statistics are over the visible positions; so are, per image, those of GroupNorm and of every
     reduction over height and width (squeeze-and-excite, global pooling, response normalization).
@@ -174,7 +181,7 @@ def encode_masked_dense(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Te
     Raises:
         ValueError: If the grid does not fit the maps.
     """
-    visible = Visible(visible_BYX)
+    visible = Visible(visible_BYX, images_BCHW.device)
     with MaskedDense(visible):
         features = list(encoder(images_BCHW))
     # Some encoders return channels-last features: then dimensions 2 and 3 do not fit the grid.
