@@ -1,4 +1,4 @@
-"""Time of a transformer's encoder on the visible patches alone, beside the dense one (MAE, He et al. 2022, section 4.2).
+"""Time of a transformer's encoder on the visible patches alone, beside the dense one (MAE, He et al. 2022).
 
 Forward and backward in training mode, float32, timed in turns within one run: a ratio compares like with like on a
 drifting machine. With transformers installed, its ViTMAE of the same sizes is timed too.
