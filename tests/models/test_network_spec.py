@@ -10,6 +10,9 @@ import segmentation_models_pytorch as smp
 from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes, default_colors
+from maeseg.models.architecture import output_maps
+from maeseg.models.dpt import DPTMaskedAutoencoder
+from maeseg.models.mae import ViTMaskedAutoencoder
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.network_spec import MAX_WIDTH, NetworkSpec, build
 from maeseg.models.spec_metadata import NETWORK_SPEC, read_spec, spec_metadata
@@ -17,7 +20,11 @@ from maeseg.models.unet import MAX_SIDE
 
 RANGED = Classes(("a", "b"), (0, 7), default_colors(2), members=(((0, 3),), ((7, 9),)), ignored=((4, 4),))
 PLAIN = NetworkSpec("segmentation", "test_resnet", (8, 8, 8, 8, 8), (64, 96))
+VIT = replace(PLAIN, encoder="test_vit", task="reconstruction", decoder_channels=(), mae_decoder=(32, 2))
+DPT = replace(PLAIN, encoder="test_vit")
 SPECS = [
+    VIT,
+    DPT,
     PLAIN,
     replace(PLAIN, task="reconstruction"),
     replace(PLAIN, decoder_channels=(16, 8, 8), image_size=(24, 40), native_resolution=True),
@@ -33,6 +40,9 @@ def test_plain_values_give_the_same_description(spec: NetworkSpec) -> None:
 
 
 def test_properties() -> None:
+    assert [(each.architecture, each.stride, each.grid) for each in (PLAIN, DPT, VIT)] == [
+        ("unet", 32, None), ("dpt", 32, (4, 6)), ("dpt", 16, (4, 6))
+    ]  # fmt: skip
     cropped = replace(PLAIN, native_resolution=True, median_image_size=(500, 600))
     assert (PLAIN.size, PLAIN.crop, PLAIN.stored_size) == ((64, 96), None, (64, 96))
     assert (PLAIN.stride, PLAIN.channels) == (32, 3)
@@ -64,6 +74,30 @@ def test_malformed_values_are_refused_in_one_line(key: str, value: Any) -> None:
     with pytest.raises(ValueError) as error:  # each with words of its own
         NetworkSpec.from_dict(PLAIN.to_dict() | {key: value})
     assert "\n" not in str(error.value) and len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "message"),
+    [
+        (PLAIN, {"architecture": "dpt"}, "architecture is dpt, not unet"),
+        (DPT, {"architecture": "unet"}, "architecture is unet, not dpt"),
+        (DPT, {"decoder_channels": [8, 8, 8]}, "decoder_channels"),
+        (DPT, {"image_size": [48, 64]}, "not multiples of the stride 32"),
+        (DPT, {"encoder": "deit_tiny_distilled_patch16_224"}, "cannot be built"),
+        (DPT, {"decoder_channels": [], "mae_decoder": [32, 2]}, "mae_decoder is .* for segmentation"),
+        (VIT, {"architecture": "unet", "encoder": "test_resnet"}, "mae_decoder"),
+        (VIT, {"decoder_channels": [8] * 5}, "decoder_channels"),
+        (VIT, {"image_size": [24, 64]}, "not multiples of the stride 16"),
+        (VIT, {"mae_decoder": [40, 2]}, "multiple of 16"),
+        (VIT, {"mae_decoder": [32, 65]}, "at most 64"),
+        (VIT, {"mae_decoder": [32]}, "not a list of 2 numbers"),
+        (VIT, {"mae_decoder": [2**20, 2]}, "integers from 1"),
+    ],
+)
+def test_values_that_do_not_suit_each_other(spec: NetworkSpec, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        NetworkSpec.from_dict(spec.to_dict() | changes)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("key", list(PLAIN.to_dict()))
@@ -102,5 +136,9 @@ def test_networks_are_built_as_described() -> None:
     gray = Normalization((0.5,), (0.5,))
     autoencoder = build(replace(PLAIN, task="reconstruction", normalization=gray))
     assert isinstance(autoencoder, MaskedAutoencoder) and autoencoder.head[0].out_channels == 1
+    dpt, mae = build(replace(DPT, classes=RANGED)), build(replace(VIT, normalization=gray))
+    assert isinstance(dpt, smp.DPT) and output_maps(dpt) == 2
+    assert isinstance(mae, ViTMaskedAutoencoder) and mae.channels == 1
+    assert isinstance(build(replace(DPT, task="reconstruction")), DPTMaskedAutoencoder)
     with pytest.raises(UserError, match="not a timm model"):
         build(replace(PLAIN, encoder="hf-hub:somebody/something"))

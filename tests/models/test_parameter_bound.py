@@ -32,3 +32,9 @@ def test_an_encoder_that_computes_with_its_parameters_is_bounded_too() -> None:
     own = NetworkSpec("segmentation", "swinv2_tiny_window8_256", (16, 8, 8, 8, 8), (256, 256), classes=BINARY)
     with pytest.raises(UserError, match=r"x\.ckpt describes"):
         check_described(own, {"x": torch.zeros(3)}, "x.ckpt")
+
+
+def test_a_transformer_is_bounded_before_its_positions_are_filled() -> None:
+    own = NetworkSpec("reconstruction", "test_vit", (), (8192, 8192), classes=BINARY, mae_decoder=(4096, 64))
+    with pytest.raises(UserError, match=r"x\.ckpt describes a network of \d{10,} parameters"):
+        check_described(own, {"x": torch.zeros(3)}, "x.ckpt")

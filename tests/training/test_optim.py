@@ -7,6 +7,9 @@ import torch
 from torch import nn
 
 from helpers.tiny_runs import WIDTHS
+from helpers.tiny_vits import DPT_WIDTHS
+from maeseg.models.dpt import build_dpt
+from maeseg.models.mae import ViTMaskedAutoencoder
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import build_unet
 from maeseg.training.optim import RateSchedule, adamw
@@ -72,6 +75,27 @@ def test_each_stage_learns_at_its_share_of_the_next_ones_rate(
     assert others == pytest.approx([0.1] * len(others))
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)  # the one that is written down
     assert set(distances(unet.encoder).values()) == set(range(1, max(first.values()) + 1))
+
+
+def test_the_stages_of_a_transformer_are_its_blocks() -> None:
+    dpt = build_dpt("test_vit", (64, 64), DPT_WIDTHS)
+    optimizer = adamw(dpt, 0.1, 0.05, layer_decay=0.5)
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    rate = {name: groups[id(each)]["lr"] for name, each in dpt.named_parameters() if each.requires_grad}
+    expected = {"blocks.5.mlp.fc2.weight": 1, "blocks.0.attn.qkv.bias": 6, "patch_embed.proj.weight": 7, "pos_embed": 7}
+    for name, distance in expected.items():
+        assert rate[f"encoder.model.{name}"] == pytest.approx(0.1 * 0.5**distance), name
+    assert {value for name, value in rate.items() if not name.startswith("encoder.")} == {0.1}
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_positions_and_tokens_are_not_decayed(layer_decay: float) -> None:
+    network = ViTMaskedAutoencoder("test_vit", (64, 64), decoder_width=32, decoder_depth=1)
+    optimizer = adamw(network, 0.1, 0.05, layer_decay)
+    decayed = {id(each) for group in optimizer.param_groups if group["weight_decay"] for each in group["params"]}
+    names = {name for name, each in network.named_parameters() if id(each) in decayed}
+    assert "encoder.blocks.0.attn.qkv.weight" in names and "decoder.decoder_pred.weight" in names
+    assert not {name for name in names if name.endswith(("pos_embed", "token", "bias"))}
 
 
 def test_with_a_decay_of_zero_the_encoder_stays() -> None:
