@@ -35,7 +35,8 @@ OPTIONS = {
     "check": ["data", "add", "classes", "channels", "write", "sheet", "overwrite"],
     "pretrain": [
         "data", "out", "channels", "val", "weights", "seed", "encoder", "decoder_channels", "image_size", "extra",
-        "patch_size", "mask_ratio", "normalize_target", "target", "decoder_window", "sparse", *TRAINING_OPTIONS, *RUN_OPTIONS,
+        "patch_size", "mask_ratio", "normalize_target", "target", "decoder_window", "sparse", *TRAINING_OPTIONS,
+        *RUN_OPTIONS,
     ],
     "finetune": [
         "data", "out", "channels", "val", "weights", "seed", "transfer", "labels", *UNLABELED_OPTIONS,
