@@ -11,7 +11,7 @@ RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 # More threads than cores is slower than one thread each, and two test processes share the machine.
 test test-slow test-lowest fuzz: export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-slow test-lowest lint format bench docs faults fuzz clean
+.PHONY: demo test test-slow test-lowest lint format bench bench-gpu docs faults fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/maeseg demo
@@ -40,6 +40,10 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/pretrain_step.py
+
+# On a machine with a GPU (minutes): SPARK=PATH for a checkout of SparK's code.
+bench-gpu: $(INSTALLED)
+	$(BIN)/python benchmarks/gpu.py $(if $(SPARK),--spark $(SPARK))
 
 # The documentation as a site: open site/index.html.
 docs: $(INSTALLED)

@@ -63,9 +63,9 @@ class Case:
         return images.contiguous(memory_format=torch.channels_last)
 
     def visible(self) -> Tensor:
-        """A visible grid (B, Y, X)."""
+        """A visible grid (B, Y, X) on the CPU, where counting it waits for no device."""
         side = self.image_size // PATCH
-        return random_visible(self.batch_size, (side, side), self.mask_ratio).to(self.device)
+        return random_visible(self.batch_size, (side, side), self.mask_ratio)
 
 
 def encode_dense(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
@@ -80,7 +80,7 @@ def computed(features: list[Tensor]) -> list[Tensor]:
 
 def reconstruct_emulated(model: MaskedAutoencoder, images_BCHW: Tensor, visible_BYX: Tensor) -> Tensor:
     """What ``model(images, visible)`` computes, with the emulated encoder and dense normalization."""
-    visible = Visible(visible_BYX)
+    visible = Visible(visible_BYX, images_BCHW.device)
     maps = encode_masked_dense(model.encoder, images_BCHW, visible_BYX)[1:]
     filled = [images_BCHW]
     for norm, token_C, features in zip(model.densify.norms, model.densify.tokens, maps, strict=True):
@@ -131,11 +131,13 @@ def step_job(case: Case, window: int | None = None, emulated: bool = False) -> J
     def job() -> None:
         optimizer.zero_grad()
         if emulated:
-            loss = reconstruction_loss(reconstruct_emulated(model, images, visible), images, visible, PATCH)
+            predicted = reconstruct_emulated(model, images, visible)
+            loss = reconstruction_loss(predicted, images, visible.to(case.device, non_blocking=True), PATCH)
         else:
             part = random_window((side, side), window or side)
             predicted = model(images, visible, part)
-            loss = reconstruction_loss(predicted, part.crop(images, PATCH), part.crop(visible), PATCH)
+            seen = part.crop(visible).to(case.device, non_blocking=True)
+            loss = reconstruction_loss(predicted, part.crop(images, PATCH), seen, PATCH)
         loss.backward()
         optimizer.step()
 

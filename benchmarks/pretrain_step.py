@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from maeseg.cli import tune_allocator
 from maeseg.models.unet import DECODER_CHANNELS
 from maeseg.sparse import encode_visible
-from maeseg.sparse.matmul import linear_rows
 from maeseg.sparse.masked_dense import encode_masked_dense
+from maeseg.sparse.matmul import linear_rows
 
 
 def arguments() -> argparse.Namespace:

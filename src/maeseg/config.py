@@ -272,10 +272,10 @@ class ReconstructionOptions(Options):
         at_least=1,
     )
     sparse: Sparse = option(
-        "Computation of the encoder: ``always`` the visible patches alone; ``never``, but complete images, masked before "
-        "each operation, with the same result up to rounding; or ``auto``, the first on a CPU, elsewhere the faster one "
-        "in a measurement of seconds, recorded in ``run.json`` and kept with ``resume``. Choose one of the first two to "
-        "repeat a run bit by bit on a GPU.",
+        "Computation of the encoder: ``always`` the visible patches alone; ``never``, but complete images, masked "
+        "before each operation, with the same result up to rounding; or ``auto``, the first on a CPU, elsewhere the "
+        "faster one in a measurement of seconds, recorded in ``run.json`` and kept with ``resume``. Choose one of the "
+        "first two to repeat a run exactly on a GPU.",
         "auto",
     )
 

@@ -35,8 +35,8 @@ from helpers.sparse_parity import (
 from maeseg.errors import UserError
 from maeseg.masking.visible import random_visible
 from maeseg.sparse import encode_visible, pack, unpack
-from maeseg.sparse.matmul import linear_rows, matmul_kernel, matmul_transposed
 from maeseg.sparse.masked_dense import encode_masked_dense
+from maeseg.sparse.matmul import linear_rows, matmul_kernel, matmul_transposed
 
 # Complete encoders against the masked-dense oracle.
 

@@ -14,6 +14,7 @@ from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.runs.reader import read_facts
 from maeseg.training import execution
 from maeseg.training.execution import Trial, choose_sparse, describe, fastest, time_encoder
+from maeseg.types import Sparse
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
 
@@ -28,7 +29,7 @@ def trial(batch: int = 2) -> Trial:
 
 
 @pytest.mark.parametrize(("policy", "chosen"), [("always", True), ("never", False), ("auto", True)])
-def test_nothing_is_timed_on_a_cpu(policy: execution.Sparse, chosen: bool, network: MaskedAutoencoder) -> None:
+def test_nothing_is_timed_on_a_cpu(policy: Sparse, chosen: bool, network: MaskedAutoencoder) -> None:
     empty = Trial(torch.empty(0), torch.empty(0))  # timing it would be an error
     assert choose_sparse(policy, network, empty, FABRIC, {}) is chosen
 
@@ -36,7 +37,7 @@ def test_nothing_is_timed_on_a_cpu(policy: execution.Sparse, chosen: bool, netwo
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_resumed_run_keeps_its_choice(recorded: bool, network: MaskedAutoencoder) -> None:
     assert choose_sparse("auto", network, trial(), FABRIC, {"sparse": recorded}) is recorded
-    with pytest.raises(UserError, match="run.json: sparse is 'no'"):
+    with pytest.raises(UserError, match="sparse is 'no'"):
         choose_sparse("auto", network, trial(), FABRIC, {"sparse": "no"})
 
 

@@ -1,7 +1,7 @@
 """Choice of the encoder's computation in pre-training: visible patches alone, or complete images that are masked.
 
-Both have the same result up to rounding. On a CPU the first is faster for every encoder that was measured. Elsewhere both
-are timed once on the shapes of the run; the choice is recorded, so that a resumed run keeps its bits.
+Both have the same result up to rounding. On a CPU the first is faster for every encoder that was measured. Elsewhere
+both are timed once on the shapes of the run; the choice is recorded, so that a resumed run keeps its bits.
 
 Axes: B batch, C channels, H W pixels, Y X patch grid.
 """

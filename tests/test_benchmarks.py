@@ -1,0 +1,23 @@
+"""Benchmarks run, on a CPU and with small numbers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_gpu_benchmark(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def test_the_gpu_benchmark_leaves_a_json(tmp_path: Path) -> None:
+    done = run_gpu_benchmark("--device", "cpu", "--small", "--json", tmp_path / "figures.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["environment"].keys() >= {"torch", "device"}
+    (rows,) = found["results"].values()
+    assert len(rows) == 6 and rows["encoder, dense"]["ratio"] == 1
+    assert all(row["milliseconds"] > 0 and row["kernels"] > 50 for row in rows.values())
