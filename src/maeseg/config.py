@@ -15,6 +15,7 @@ from maeseg.errors import UserError
 from maeseg.types import (
     Augmentation,
     BorderRule,
+    Cache,
     ClassWeights,
     Data,
     DataList,
@@ -187,6 +188,17 @@ class RunOptions(Options):
     """Devices, faults and the run folder."""
 
     workers: int = option("Number of processes that read images.", 2, at_least=0)
+    cache: Cache = option(
+        "Place where images and labels are kept decoded, at their stored size: ``ram`` for memory, which loader "
+        "processes share; ``disk`` for a file that is mapped into memory; ``off`` to decode each whenever it is read; "
+        "``auto`` for memory if they take at most 2 GB and a quarter of what is available. Results are the same.",
+        "auto",
+    )
+    cache_folder: str | None = option(
+        "With ``cache: disk``, folder of the file, which later runs on the same images read again. By default it lies "
+        "in the run folder, and is removed at the end of the run.",
+        None,
+    )
     precision: Precision = option(
         "Floating-point precision; bf16-mixed is fastest on hardware that supports it.", "32-true"
     )

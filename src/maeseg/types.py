@@ -26,6 +26,9 @@ Augmentation = Literal["vflip", "rotate"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 """Precision of training, by Lightning's names."""
 
+Cache = Literal["auto", "ram", "disk", "off"]
+"""Place of decoded images: memory if they are small, memory, a file that is mapped into memory, or none."""
+
 Transfer = Literal["encoder+decoder", "encoder"]
 """Parts of the network that are initialized from a run."""
 

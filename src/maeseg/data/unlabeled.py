@@ -6,7 +6,6 @@ Axes: B batch, C channels, H W pixels.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from maeseg.data.datasets import LabeledImages, seeded
 from maeseg.data.loaders import SegmentData, TrainData, loader_options
 from maeseg.data.normalization import Normalization
+from maeseg.data.part import Part
 from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.base import Source
 from maeseg.data.strong_views import strong_transform
@@ -49,24 +49,11 @@ class Views(NamedTuple):
     counted_BHW: Tensor
 
 
-@dataclass(frozen=True)
-class Part:
-    """Some images of a source.
-
-    Attributes:
-        source: The source; its labels, if it has any, are known to the figures alone.
-        indices: Indices of the images.
-    """
-
-    source: Source
-    indices: tuple[int, ...]
-
-
 class UnlabeledViews(Dataset[Views]):
     """Unlabeled images of one or several sources, each in a mild and a strong view.
 
     Args:
-        parts: The images.
+        parts: The images; labels of a source, if it has any, are known to the figures alone.
         size: Height and width of the views.
         normalization: Normalization of the channels.
         border: Meaning of border pixels in known labels.
