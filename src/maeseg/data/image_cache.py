@@ -5,6 +5,7 @@ are stored once, and an image that has changed is never read from an old cache. 
 it is read at, and read from the cache with the same values as from its file.
 
 Layout: a byte for each image, 1 if it is stored; then for each image, aligned, its values, its label and its nodata.
+Values are those of one pixel after another for RGB of 8 bits, which are resized fastest, otherwise channel by channel.
 
 Axes: C channels, H W pixels.
 """
@@ -70,6 +71,11 @@ class _Place:
     def bytes_of_values(self) -> int:
         """Bytes of the values alone."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Order of the axes C, H and W in the cache."""
+        return (1, 2, 0) if self.dtype == "uint8" and self.shape[0] == RGB else (0, 1, 2)
 
     @property
     def end(self) -> int:
@@ -174,7 +180,8 @@ class ImageCache:
         if not bytes_[place.number]:
             return None
         middle = place.start + place.bytes_of_values
-        values_CHW = _as_read(bytes_[place.start : middle].view(place.dtype).reshape(place.shape), place.largest)
+        stored = bytes_[place.start : middle].view(place.dtype).reshape([place.shape[axis] for axis in place.order])
+        values_CHW = _as_read(stored.transpose(np.argsort(place.order)), place.largest)
         maps = [torch.from_numpy(map_HW) for map_HW in bytes_[middle : place.end].reshape(-1, *place.shape[1:])]
         return values_CHW, maps[0] if place.labeled else None, maps[-1] if place.masked else None
 
@@ -186,7 +193,7 @@ class ImageCache:
         for place, (values_CHW, *maps) in zip(self._places.values(), found, strict=True):
             stored_CHW = _to_store(values_CHW, place)
             if stored_CHW is not None and _fit(maps, place):
-                each = [stored_CHW, *(map_HW.numpy() for map_HW in maps if map_HW is not None)]
+                each = [stored_CHW.transpose(place.order), *(map_HW.numpy() for map_HW in maps if map_HW is not None)]
                 yield place, b"".join(np.ascontiguousarray(values).tobytes() for values in each)
 
 
