@@ -29,7 +29,7 @@ from maeseg.runs.checkpoint import FACTS, check_same_network
 from maeseg.runs.checkpoint_files import newest_intact, write_checkpoint
 from maeseg.runs.layout import BEST, LAST, TENSORBOARD
 from maeseg.runs.writer import Run
-from maeseg.training.devices import place
+from maeseg.training.devices import move, place
 from maeseg.training.epoch_report import RunProgress
 from maeseg.training.epoch_table import EpochTable
 from maeseg.training.events import open_events
@@ -128,6 +128,8 @@ class TrainingLoop:
         self.optimizer = adamw(task.trained, options.lr, options.weight_decay, options.layer_decay)
         task.steps = steps
         self.schedule = RateSchedule(steps, options.warmup, options.schedule)
+        move(task, fabric)
+        task.compile_step(fabric)
         self.model = place(task, fabric)
 
         self.step = 0

@@ -37,7 +37,7 @@ def failure_line(error: BaseException, options: Mapping[str, Any]) -> str:
         error: Exception that ended a command.
         options: The command's options.
     """
-    if isinstance(error, MemoryError) or (isinstance(error, Exception) and _MEMORY.search(str(error))):
+    if is_out_of_memory(error):
         return _memory_line(error, options)
     if isinstance(error, OSError) and (error.errno or error.filename):
         advice = _ADVICE.get(error.errno or 0, "put that right, and try again")
@@ -48,8 +48,16 @@ def failure_line(error: BaseException, options: Mapping[str, Any]) -> str:
     return ""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory is exhausted, of the machine or of a device."""
+    return isinstance(error, MemoryError) or (isinstance(error, Exception) and bool(_MEMORY.search(str(error))))
+
+
 def _memory_line(error: BaseException, options: Mapping[str, Any]) -> str:
     smaller = [f"--{name}" for name in _REDUCING if name in options]
     advice = f"use a smaller {' or '.join(smaller)}, or free memory" if smaller else "free memory, and try again"
+    tried = options.get("batch_size")
+    if isinstance(tried, int) and tried > 1:
+        advice = f"--batch_size {tried} was tried, give --batch_size {tried // 2}; or {advice}"
     message = first_line(error)
     return f"memory is exhausted{f' ({message})' if message != type(error).__name__ else ''}: {advice}"
