@@ -36,6 +36,10 @@ class Compiling:
         return self.mode == "always" or (self.mode == "auto" and device.type == "cuda")
 
 
+EAGER = Compiling()
+"""No compilation."""
+
+
 def compile_network(network: nn.Module, example_BCHW: Tensor, options: Compiling) -> Forward:
     """Compile a network for training, with a trial of its forward and backward pass; the network stays as it is.
 
@@ -73,13 +77,10 @@ def _try(forward: Forward, network: nn.Module, example_BCHW: Tensor) -> None:
     """Run a forward and a backward pass, and restore the network."""
     state = {name: value.clone() for name, value in network.state_dict().items()}
     devices = [example_BCHW.device] if example_BCHW.is_cuda else []
-    mode = network.training
+    network.train()
     try:
         with torch.random.fork_rng(devices=devices):
-            forward_in_training = forward(example_BCHW) if network.train() else None
-            assert forward_in_training is not None
-            forward_in_training.float().mean().backward()
+            forward(example_BCHW).float().mean().backward()
     finally:
-        network.train(mode)
         network.zero_grad(set_to_none=True)
         network.load_state_dict(state)

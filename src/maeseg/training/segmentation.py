@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from maeseg.metrics.pixels import PixelAccuracy, PixelIoU
 from maeseg.runs.training_facts import TrainingFacts
-from maeseg.training.compiling import Compiling, Forward, compile_network
+from maeseg.training.compiling import EAGER, Compiling, Forward, compile_network
 from maeseg.training.epoch_table import LossWatch
 from maeseg.training.losses import choose_loss
 from maeseg.training.task import Task, count_finite
@@ -41,7 +41,7 @@ class SegmentationTask(Task):
     def __init__(
         self, network: smp.Unet, facts: TrainingFacts, *, border: BorderRule, seed: int, loss: Loss = "dice+ce",
         class_weights: Sequence[float] | None = None, padded: bool = False,
-        more_figures: Mapping[str, Metric] = MappingProxyType({}), compiling: Compiling = Compiling(),
+        more_figures: Mapping[str, Metric] = MappingProxyType({}), compiling: Compiling = EAGER,
     ) -> None:  # fmt: skip
         maps = int(network.segmentation_head[0].out_channels)
         super().__init__(
