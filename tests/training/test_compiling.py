@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers.tiny_runs import WIDTHS, finetune, weights_of
+from helpers.tiny_runs import finetune, weights_of
 from maeseg.errors import UserError
-from maeseg.models.unet import build_unet
 from maeseg.training import finetuning
 from maeseg.training.compiling import Compiling, compile_network
 
@@ -97,7 +96,7 @@ def test_a_run_is_compiled(
 
 @pytest.mark.slow
 def test_inductor_compiles_where_there_is_a_compiler() -> None:
-    network, images = build_unet("test_resnet", WIDTHS), torch.randn(4, 3, 64, 64)
+    network, images = small_network(), torch.randn(4, 3, 16, 16)
     other = copy.deepcopy(network)
     try:
         forward = compile_network(network, images, Compiling("always", 4))
