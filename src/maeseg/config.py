@@ -15,7 +15,9 @@ from maeseg.errors import UserError
 from maeseg.types import (
     Augmentation,
     BorderRule,
+    Cache,
     ClassWeights,
+    Compile,
     Data,
     DataList,
     Held,
@@ -193,6 +195,17 @@ class RunOptions(Options):
     """Devices, faults and the run folder."""
 
     workers: int = option("Number of processes that read images.", 2, at_least=0)
+    cache: Cache = option(
+        "Place where images and labels are kept decoded, at their stored size: ``ram`` for memory, which loader "
+        "processes share; ``disk`` for a file that is mapped into memory; ``off`` to decode each whenever it is read; "
+        "``auto`` for memory if they take at most 2 GB and a quarter of what is available. Results are the same.",
+        "auto",
+    )
+    cache_folder: str | None = option(
+        "With ``cache: disk``, folder of the file, which later runs on the same images read again. By default it lies "
+        "in the run folder, and is removed at the end of the run.",
+        None,
+    )
     precision: Precision = option(
         "Floating-point precision; bf16-mixed is fastest on hardware that supports it.", "32-true"
     )
@@ -346,6 +359,11 @@ class LossOptions(Options):
 class SegmentationOptions(RunOptions, LossOptions, TrainingOptions, LabelOptions, NetworkOptions, DataOptions):
     """Options that ``finetune`` and ``compare`` share."""
 
+    compile: Compile = option(
+        "Compile the network of training steps with ``torch.compile``: ``auto`` on a CUDA device, if it succeeds; "
+        "``always``, or ``never``. Results are the same but for rounding.",
+        "auto",
+    )
     batch_size: int = 16
     lr: float = 1.5e-3
     warmup: float = 0.1

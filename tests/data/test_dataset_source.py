@@ -14,7 +14,7 @@ from maeseg.data.sources.base import Source, described_channels, open_source
 from maeseg.data.sources.dataset import DatasetSource
 from maeseg.data.split_options import assign, gather
 from maeseg.data.survey import survey
-from maeseg.data.transforms import eval_transform
+from maeseg.data.transforms import Resize
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY
 
@@ -64,14 +64,14 @@ def test_content_is_that_of_the_pixels() -> None:
 
 
 def test_labels_are_left_alone_where_none_are_wanted() -> None:
-    images = UnlabeledImages(open_source(Photos(), labeled=False), [1], eval_transform((32, 32)))
+    images = UnlabeledImages(open_source(Photos(), labeled=False), [1], Resize((32, 32)))
     assert images[0].shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_workers_give_the_same_batches(workers: int) -> None:
     source = open_source(Photos(), labeled=True)
-    items = LabeledImages(source, range(6), eval_transform((32, 32)))
+    items = LabeledImages(source, range(6), Resize((32, 32)))
     for number, (image_BCHW, label_BHW) in enumerate(DataLoader(items, 2, num_workers=workers)):
         assert torch.equal(image_BCHW[1], items[2 * number + 1][0])
         assert torch.equal(label_BHW[0], items[2 * number][1])

@@ -25,7 +25,7 @@ from maeseg.data.sources.synthetic import Synthetic
 from maeseg.data.sources.tar_shards import TarShards
 from maeseg.data.split_options import assign, gather
 from maeseg.data.splits import Split
-from maeseg.data.transforms import eval_transform
+from maeseg.data.transforms import Resize
 from maeseg.errors import UserError
 
 
@@ -62,7 +62,7 @@ def test_one_shard_is_named_by_its_file(shards: Path) -> None:
 
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_read_what_the_process_itself_reads(shards: Path, start: str) -> None:
-    dataset = UnlabeledImages(TarShards(shards), range(10), eval_transform((32, 32)))
+    dataset = UnlabeledImages(TarShards(shards), range(10), Resize((32, 32)))
     alone = torch.stack([dataset[position] for position in range(10)])
     loader = DataLoader(dataset, 3, num_workers=2, multiprocessing_context=get_context(start))
     assert torch.equal(torch.cat(list(loader)), alone)

@@ -11,10 +11,11 @@ from torch import Tensor
 from maeseg.data.crops import Size
 from maeseg.data.loaders import NativeCrops, SegmentData
 from maeseg.data.normalization import IMAGENET, Normalization
+from maeseg.data.part import Part
 from maeseg.data.sources.dataset import DatasetSource
 from maeseg.data.sources.synthetic import Synthetic
 from maeseg.data.strong_views import strong_transform
-from maeseg.data.unlabeled import Part, SemiSupervisedData, UnlabeledViews, Views
+from maeseg.data.unlabeled import SemiSupervisedData, UnlabeledViews, Views
 from maeseg.types import BORDER, BorderRule
 
 SIZE = (32, 32)

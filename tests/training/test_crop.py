@@ -24,9 +24,9 @@ from helpers.tiny_runs import WIDTHS, curves, maeseg, same_weights
 from maeseg.data.crops import CropGrid, RandomCrop
 from maeseg.data.image_reading import read_pixels
 from maeseg.data.loaders import NativeCrops, SegmentData
-from maeseg.data.normalization import IMAGENET, Normalization
+from maeseg.data.normalization import IMAGENET
 from maeseg.data.sources.folder import ImageFolder
-from maeseg.data.transforms import crop_transform, eval_transform
+from maeseg.data.transforms import GeometricTransform, eval_transform
 from maeseg.models.unet import build_unet
 from maeseg.prediction.inputs import Images
 from maeseg.prediction.segmenter import load
@@ -38,22 +38,21 @@ from maeseg.runs.image_list import read_image_list
 from maeseg.training.losses import SegmentationLoss
 from maeseg.types import BORDER, BorderRule, LossName
 
-GRAY = Normalization((0.0,), (1.0,))
 SIZES = {False: (70, 90), True: (40, 100)}  # of the images, and whether they are lower than a crop
 CROP = (64, 64)
 
 
-def numbered(height: int, width: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+def numbered(height: int, width: int) -> tuple[Tensor, Tensor]:
     """An image whose pixels say where they lie, and a label that follows from them, with some border."""
     image_1HW = torch.arange(height * width, dtype=torch.float32).view(1, height, width)
     label_1HW = (image_1HW % 7 > 3).to(torch.uint8)
     label_1HW[image_1HW % 11 == 0] = BORDER
-    return tv_tensors.Image(image_1HW), tv_tensors.Mask(label_1HW)
+    return image_1HW, label_1HW
 
 
 def drawn(size: tuple[int, int], seed: int, more: list[Any] | None = None) -> tuple[Tensor, Tensor]:
     torch.manual_seed(seed)
-    image, label = crop_transform(CROP, "background", GRAY, more or [])(*numbered(*size))
+    image, label = GeometricTransform(CROP, more or [], "background")(*numbered(*size))
     return image, label
 
 
@@ -121,13 +120,12 @@ def test_validation_sees_each_pixel_once(tmp_path: Path) -> None:
     write_pairs(tmp_path, 1, first=2, size=(64, 64))
     source = ImageFolder(root, labeled=True)
     sizes = {0: (70, 130), 1: (70, 130), 2: (64, 64)}
-    grid = CropGrid(source, (0, 2), sizes, CROP, "background", eval_transform(CROP))
+    grid = CropGrid(source, (0, 2), sizes, CROP, "background")
     assert len(grid) == 2 * 3 + 1
     label = torch.cat([torch.cat([grid[3 * y + x][1] for x in range(3)], dim=1) for y in range(2)])
     assert np.array_equal(label[:70, :130], np.asarray(source.label(0)))
     assert (label[70:] == BORDER).all() and (label[:, 130:] == BORDER).all()
-    as_stored = eval_transform((70, 130))(tv_tensors.Image(source.pixels(0)))
-    assert torch.equal(grid[4][0][:, :6], as_stored[:, 64:, 64:128])
+    assert torch.equal(grid[4][0][:, :6], source.pixels(0)[:, 64:, 64:128])
     assert np.array_equal(grid[6][1], np.asarray(source.label(2)))
 
 

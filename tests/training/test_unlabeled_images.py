@@ -58,7 +58,7 @@ def choose(data: str, unlabeled: Any, **more: Any) -> Images:
 
 def names(images: Images) -> list[str]:
     assert images.unlabeled
-    return [source.file(index) for part in images.unlabeled.parts() for source, index in _each(part)]
+    return [source.file(index) for part in images.unlabeled.parts(images.chosen) for source, index in _each(part)]
 
 
 def _each(part: Any) -> list[Any]:

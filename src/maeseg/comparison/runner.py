@@ -41,6 +41,7 @@ from maeseg.comparison.wording import plan_sentence
 from maeseg.config import CompareConfig
 from maeseg.data.bad_images import refuse_labels
 from maeseg.data.data_option import describe_options
+from maeseg.data.part import Part
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import label_subset
 from maeseg.errors import UserError
@@ -52,6 +53,7 @@ from maeseg.runs.reader import is_finished, read_finished
 from maeseg.runs.validation import keep_validation
 from maeseg.runs.writer import Run, begin_run
 from maeseg.training.batch_check import check_batch_statistics
+from maeseg.training.cached_images import CachedImages, plan_cache, remove_cache
 from maeseg.training.devices import join, open_fabric
 from maeseg.training.finetuning import run_finetuning
 from maeseg.training.held_out import check_held_out
@@ -108,10 +110,12 @@ def run_comparison(config: CompareConfig) -> list[ResultRow]:
         f"{INIT}{name}": weights_input(origin[0], setup.starts[origins.index(origin)], "inits")
         for name, origin in weighted.items()
     }
+    cached = plan_cache(config, read_parts(plan, images, unlabeled))
     run = open_run(config, plan, images, unlabeled, weights)
-    train_for_equal_steps(config, run, plan)
+    train_for_equal_steps(config, run, plan, cached)
     if config.until == "converged":
-        train_out(config, run, plan)
+        train_out(config, run, plan, cached)
+    remove_cache(run, cached)
     with run.writing(), others_wait():
         if first_process():
             write_contrasts(run.path, images.source, images.split.measured)
@@ -175,6 +179,16 @@ def choose_unlabeled_images(config: CompareConfig, plan: Plan, images: RunImages
     return found
 
 
+def read_parts(plan: Plan, images: RunImages, unlabeled: Unlabeled | None) -> list[Part]:
+    """Images that training reads in at least one of the runs."""
+    subsets = {(cell.labels, cell.seed) for cell in plan.cells}
+    train = {
+        index for labels, seed in subsets for index in label_subset(images.split.train, images.contents, labels, seed)
+    }
+    labeled = Part(images.source, (*sorted(train), *images.split.val), images.facts)
+    return [labeled, *(unlabeled.parts(images) if unlabeled else ())]
+
+
 def open_run(
     config: CompareConfig, plan: Plan, images: RunImages, unlabeled: Unlabeled | None, weights: Mapping[str, Input]
 ) -> Run:
@@ -225,7 +239,7 @@ def open_run(
     return run
 
 
-def train_for_equal_steps(config: CompareConfig, run: Run, plan: Plan) -> None:
+def train_for_equal_steps(config: CompareConfig, run: Run, plan: Plan, cached: CachedImages) -> None:
     """Fine-tune every run for the same number of epochs, and append its figures to results.csv.
 
     Raises:
@@ -236,7 +250,7 @@ def train_for_equal_steps(config: CompareConfig, run: Run, plan: Plan) -> None:
             continue
         folder = run.path / cell.folder
         if not (config.resume and is_finished(folder)):
-            finetune_cell(config, run, cell, f"run {order} of {len(plan.cells)}", config.epochs)
+            finetune_cell(config, run, cell, f"run {order} of {len(plan.cells)}", config.epochs, cached)
         if first_process():  # of several processes the first one writes
             append_row(run, cell, plan, config.epochs, EQUAL_STEPS)
 
@@ -259,7 +273,7 @@ def keeps_equal_steps(run: Run, cell: Cell, epochs: int) -> bool:
     return True
 
 
-def train_out(config: CompareConfig, run: Run, plan: Plan) -> None:
+def train_out(config: CompareConfig, run: Run, plan: Plan, cached: CachedImages) -> None:
     """Lengthen every run until it converges, and append its figures to results.csv.
 
     All runs are at equal steps before the first is lengthened, so that their table is complete early.
@@ -271,7 +285,7 @@ def train_out(config: CompareConfig, run: Run, plan: Plan) -> None:
                 with run.writing():
                     keep_validation(folder)
             place = f"run {order} of {len(plan.cells)}, lengthened to {epochs} epochs"
-            finetune_cell(config, run, cell, place, epochs)
+            finetune_cell(config, run, cell, place, epochs, cached)
         if first_process():
             epochs = planned_epochs(folder)
             stage = TRAINED_OUT if has_converged(validation_ious(folder, epochs)) else STILL_RISING
@@ -292,7 +306,7 @@ def next_length(folder: Path, config: CompareConfig) -> int:
     return min(2 * epochs, config.longest)
 
 
-def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str, epochs: int) -> None:
+def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str, epochs: int, cached: CachedImages) -> None:
     """Fine-tune one run, or continue it if it has begun.
 
     Args:
@@ -301,6 +315,7 @@ def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str, epoch
         cell: Weights, labels and seed of the run.
         place: Number of the run among the others, in words.
         epochs: Number of epochs, those before included.
+        cached: Decoded images of the comparison.
     """
     folder = run.path / cell.folder
     log.info("%s: %s, labels %s, seed %d", place, cell.init.name, cell.labels, cell.seed)
@@ -316,7 +331,7 @@ def finetune_cell(config: CompareConfig, run: Run, cell: Cell, place: str, epoch
         overwrite=False,
         **unlabeled_options(config, cell.init),
     )
-    run_finetuning(own)
+    run_finetuning(own, cached)
 
 
 def append_row(run: Run, cell: Cell, plan: Plan, epochs: int, stage: Stage) -> None:

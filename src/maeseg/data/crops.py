@@ -6,15 +6,13 @@ of the padding is 255, which is ignored; so the border rule is applied before pa
 Axes: C channels, H W pixels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
 
 from maeseg.data.datasets import read_labeled
 from maeseg.data.sources.base import Source
@@ -35,7 +33,7 @@ def pad_by_reflection(cut_CHW: Tensor, size: Size) -> Tensor:
 
 def crop_of(
     image_CHW: Tensor, label_1HW: Tensor, corner: tuple[int, int], size: Size, border: BorderRule
-) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+) -> tuple[Tensor, Tensor]:
     """Crop an image and its label.
 
     Args:
@@ -46,13 +44,13 @@ def crop_of(
         border: Rule for border pixels inside the image; ``ignore`` keeps them 255.
     """
     rows, columns = (slice(start, start + side) for start, side in zip(corner, size, strict=True))
-    image_CHW, label_1HW = (each.as_subclass(Tensor)[:, rows, columns] for each in (image_CHW, label_1HW))
+    image_CHW, label_1HW = (each[:, rows, columns] for each in (image_CHW, label_1HW))
     missing = (0, size[1] - label_1HW.shape[2], 0, size[0] - label_1HW.shape[1])
     label_1HW = F.pad(apply_border(label_1HW, border), missing, value=BORDER)
-    return tv_tensors.Image(pad_by_reflection(image_CHW, size)), tv_tensors.Mask(label_1HW)
+    return pad_by_reflection(image_CHW, size), label_1HW
 
 
-class RandomCrop(nn.Module):
+class RandomCrop:
     """Random crop at native resolution, uniformly distributed over the image.
 
     Args:
@@ -61,10 +59,9 @@ class RandomCrop(nn.Module):
     """
 
     def __init__(self, size: Size, border: BorderRule) -> None:
-        super().__init__()
         self.size, self.border = size, border
 
-    def forward(self, image_CHW: Tensor, label_1HW: Tensor) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    def __call__(self, image_CHW: Tensor, label_1HW: Tensor) -> tuple[Tensor, Tensor]:
         """Crop an image (C, H, W) and its label (1, H, W)."""
         room = [max(0, has - side) for has, side in zip(image_CHW.shape[1:], self.size, strict=True)]
         top, left = (int(torch.randint(most + 1, ())) for most in room)
@@ -80,17 +77,15 @@ class CropGrid(Dataset[tuple[Tensor, Tensor]]):
         sizes: Size of each image, by index.
         size: Size of the crops.
         border: See :func:`crop_of`.
-        transform: Transform from ``maeseg.data.transforms``, without randomness.
 
-    An item is as in ``LabeledImages``; ignored pixels are 255 in the label.
+    An item is ``(image_CHW, label_HW)``: the stored values, and the label with 255 for ignored pixels.
     """
 
     def __init__(
-        self, source: Source, indices: Sequence[int], sizes: Mapping[int, Size], size: Size, border: BorderRule,
-        transform: Callable[..., Any],
-    ) -> None:  # fmt: skip
+        self, source: Source, indices: Sequence[int], sizes: Mapping[int, Size], size: Size, border: BorderRule
+    ) -> None:
         self.source, self.indices = source, tuple(indices)
-        self.size, self.border, self.transform = size, border, transform
+        self.size, self.border = size, border
         self.crops = [
             (index, (top, left))
             for index in indices
@@ -106,7 +101,7 @@ class CropGrid(Dataset[tuple[Tensor, Tensor]]):
         index, corner = self.crops[position]
         if self._last is None or self._last[0] != index:
             self._last = (index, *read_labeled(self.source, index))
-        image_CHW, label_1HW = self.transform(*crop_of(*self._last[1:], corner, self.size, self.border))
+        image_CHW, label_1HW = crop_of(*self._last[1:], corner, self.size, self.border)
         return image_CHW, label_1HW[0]
 
 

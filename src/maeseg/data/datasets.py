@@ -6,19 +6,20 @@ so that an item depends on its key alone: not on workers, nor on other uses of t
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
-from torchvision.transforms.v2.functional import pil_to_tensor
 
+from maeseg.data.batch_transforms import draw_colors
 from maeseg.data.image_files import DataError
 from maeseg.data.sources.base import Source
 
 Key = int | tuple[int, int]
 """Position in the data set, alone or with the seed of the transform."""
+Transform = Callable[..., tuple[Tensor, ...]]
+"""Transform of an image, alone or with its label."""
 
 
 class UnlabeledImages(Dataset[Tensor]):
@@ -29,10 +30,10 @@ class UnlabeledImages(Dataset[Tensor]):
         indices: Indices of the images to use, in order.
         transform: Transform from ``maeseg.data.transforms``.
 
-    An item is ``image_CHW``: float32, normalized.
+    An item is ``image_CHW`` as the transform returns it.
     """
 
-    def __init__(self, source: Source, indices: Sequence[int], transform: Callable[..., Any]) -> None:
+    def __init__(self, source: Source, indices: Sequence[int], transform: Transform) -> None:
         self.source = source
         self.indices = tuple(indices)
         self.transform = transform
@@ -42,43 +43,52 @@ class UnlabeledImages(Dataset[Tensor]):
 
     def __getitem__(self, key: Key) -> Tensor:
         index, seed = _read_key(key, self.indices)
-        image_CHW = tv_tensors.Image(self.source.pixels(index))
+        image_CHW = self.source.pixels(index)
         with seeded(seed):
-            result: Tensor = self.transform(image_CHW)
-        return result
+            return self.transform(image_CHW)[0]
 
 
-class LabeledImages(Dataset[tuple[Tensor, Tensor]]):
+class LabeledImages(Dataset[tuple[Tensor, ...]]):
     """Images of a labeled source with their labels.
 
     Args:
         source: Source of the images and labels.
         indices: Indices of the images to use, in order.
         transform: Transform from ``maeseg.data.transforms``.
+        jitter: Draw a color jitter for each item, which ``maeseg.data.batch_transforms`` applies.
 
-    An item is ``(image_CHW, label_HW)``: the image float32, normalized; the label uint8, with 0 background, 1
-    foreground (or the other classes), 255 border.
+    An item is ``(image_CHW, label_HW)``: the image as the transform returns it; the label uint8, with 0 background, 1
+    foreground (or the other classes), 255 border. With ``jitter`` it is ``(image_CHW, label_HW, colors_34)``.
 
     Raises:
         ValueError: The source was opened without labels.
     """
 
-    def __init__(self, source: Source, indices: Sequence[int], transform: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        indices: Sequence[int],
+        transform: Transform,
+        *,
+        jitter: bool = False,
+    ) -> None:
         if not source.labeled:
             raise ValueError(f"source {source.name} was opened without labels")
         self.source = source
         self.indices = tuple(indices)
         self.transform = transform
+        self.jitter = jitter
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, ...]:
         index, seed = _read_key(key, self.indices)
         pixels_CHW, label_1HW = read_labeled(self.source, index)
         with seeded(seed):
-            image_CHW, label_1HW = self.transform(tv_tensors.Image(pixels_CHW), tv_tensors.Mask(label_1HW))
-        return image_CHW, label_1HW[0]
+            image_CHW, label_1HW = self.transform(pixels_CHW, label_1HW)
+            colors = (draw_colors(),) if self.jitter else ()
+        return image_CHW, label_1HW[0], *colors
 
 
 def read_labeled(source: Source, index: int) -> tuple[Tensor, Tensor]:
@@ -87,7 +97,7 @@ def read_labeled(source: Source, index: int) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: One of them cannot be read, or they differ in size.
     """
-    pixels_CHW, label_1HW = source.pixels(index), pil_to_tensor(source.label(index))
+    pixels_CHW, label_1HW = source.pixels(index), torch.from_numpy(np.array(source.label(index)))[None]
     _check_size(source.file(index), pixels_CHW, label_1HW)
     return pixels_CHW, label_1HW
 

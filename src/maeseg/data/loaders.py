@@ -4,7 +4,7 @@ Order and augmentations depend on (seed, epoch) only: not on the number of worke
 """
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from maeseg.data.batch_transforms import BatchTransform
 from maeseg.data.crops import CropGrid, Size
 from maeseg.data.datasets import LabeledImages, UnlabeledImages
+from maeseg.data.image_reading import RGB
 from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import Split, evenly_spread
-from maeseg.data.transforms import crop_transform, eval_transform, pretrain_transform, train_transform
+from maeseg.data.transforms import GeometricTransform, Resize
 from maeseg.errors import UserError, first_line
 from maeseg.types import Augmentation, BorderRule
 
@@ -36,36 +38,52 @@ class TrainData:
             one pass.
         workers: Loader processes; 0 reads in the training process.
         seed: Seed of order and augmentation.
+        normalization: Normalization of the channels.
         steps_per_epoch: Steps per epoch, the items repeated as needed; by default one shuffled pass in full batches,
             without the remainder.
         unit: Word for an item.
+
+    Attributes:
+        transform: Transform of raw batches.
     """
 
     def __init__(
         self, train_set: UnlabeledImages | LabeledImages, val_set: UnlabeledImages | LabeledImages | CropGrid,
-        batch_size: int, workers: int, seed: int, steps_per_epoch: int | None = None, unit: str = "images",
+        batch_size: int, workers: int, seed: int, normalization: Normalization, steps_per_epoch: int | None = None,
+        unit: str = "images",
     ) -> None:  # fmt: skip
         self.train_set, self.val_set = train_set, val_set
         self.batch_size = batch_size if steps_per_epoch else min(batch_size, len(train_set))
         self.val_batch_size = batch_size
         self.workers, self.seed, self.steps_per_epoch, self.unit = workers, seed, steps_per_epoch, unit
+        self.transform = BatchTransform(normalization)
 
     def sampler(self, rank: int = 0, world: int = 1) -> EpochSampler:
         """Sampler of one of several processes."""
         draws = self.steps_per_epoch * self.batch_size if self.steps_per_epoch else None
         return EpochSampler(len(self.train_set), self.seed, draws, rank, world)
 
-    def train_loader(self, sampler: EpochSampler) -> DataLoader[Any]:
-        """Full batches of the sampler's draws."""
+    def train_loader(self, sampler: EpochSampler, *, raw: bool = False) -> DataLoader[Any]:
+        """Full batches of the sampler's draws; ``raw`` ones, of stored values, are left to ``transform``."""
         return DataLoader(
-            self.train_set, self.batch_size, sampler=sampler, drop_last=True, **loader_options(self.workers)
-        )
+            self.train_set, self.batch_size, sampler=sampler, drop_last=True, collate_fn=self._collate(raw),
+            **loader_options(self.workers),
+        )  # fmt: skip
 
-    def val_loader(self, rank: int = 0, world: int = 1) -> DataLoader[Any]:
-        """Every ``world``-th batch, from number ``rank`` on: together every validation image exactly once, in order."""
+    def val_loader(self, rank: int = 0, world: int = 1, *, raw: bool = False) -> DataLoader[Any]:
+        """Every ``world``-th batch, from number ``rank`` on: together every validation image exactly once, in order.
+
+        ``raw`` as in :meth:`train_loader`.
+        """
         count, size = len(self.val_set), self.val_batch_size
         batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
-        return DataLoader(self.val_set, batch_sampler=batches[rank::world], **loader_options(self.workers))
+        return DataLoader(
+            self.val_set, batch_sampler=batches[rank::world], collate_fn=self._collate(raw),
+            **loader_options(self.workers),
+        )  # fmt: skip
+
+    def _collate(self, raw: bool) -> Callable[[list[Any]], Any] | None:
+        return None if raw else self.transform.collate
 
     def images_of(self, sampler: EpochSampler, epoch: int, batch: int) -> list[dict[str, str | int]]:
         """List the images of a batch of all processes, epoch and batch from 0: file, index in the source, draw seed."""
@@ -106,11 +124,9 @@ class PretrainData(TrainData):
                 f"--batch_size {batch_size}: {source.name} has only {len(split.train)} training images, "
                 "fewer than one batch; give a smaller one"
             )
-        train_set = UnlabeledImages(source, split.train, pretrain_transform(size, normalization, augment))
-        val_set = UnlabeledImages(
-            source, evenly_spread(split.val, MAX_PRETRAIN_VAL), eval_transform(size, normalization)
-        )
-        super().__init__(train_set, val_set, batch_size, workers, seed)
+        train_set = UnlabeledImages(source, split.train, GeometricTransform(size, augment))
+        val_set = UnlabeledImages(source, evenly_spread(split.val, MAX_PRETRAIN_VAL), Resize(size))
+        super().__init__(train_set, val_set, batch_size, workers, seed, normalization)
 
 
 @dataclass(frozen=True)
@@ -160,17 +176,14 @@ class SegmentData(TrainData):
         crops: NativeCrops | None = None,
     ) -> None:
         val_set: LabeledImages | CropGrid
-        as_they_are = eval_transform(size, normalization)
         if crops:
-            transform = crop_transform(size, crops.border, normalization, augment)
-            val_set = CropGrid(source, val, crops.sizes, size, crops.border, as_they_are)
+            val_set = CropGrid(source, val, crops.sizes, size, crops.border)
         else:
-            transform = train_transform(size, normalization, augment)
-            val_set = LabeledImages(source, val, as_they_are)
-        super().__init__(
-            LabeledImages(source, train, transform), val_set, batch_size, workers, seed, steps_per_epoch,
-            "crops" if crops else "images",
-        )  # fmt: skip
+            val_set = LabeledImages(source, val, Resize(size))
+        transform = GeometricTransform(size, augment, crops.border if crops else None)
+        train_set = LabeledImages(source, train, transform, jitter=normalization.channels == RGB)
+        unit = "crops" if crops else "images"
+        super().__init__(train_set, val_set, batch_size, workers, seed, normalization, steps_per_epoch, unit)
 
 
 @contextmanager

@@ -1,16 +1,14 @@
-"""Augmentation and normalization of an image and its label together (torchvision.transforms.v2 with tv_tensors).
+"""Transforms of an image and its label together.
 
-A transform takes a ``tv_tensors.Image`` (C, H, W), uint8 or float32, alone or with a ``tv_tensors.Mask`` (1, H, W),
-uint8. It returns a float32 tensor, normalized by each channel's mean and standard deviation, and for the label a uint8
-tensor. Labels are resampled by nearest neighbor, never interpolated.
+An image is a tensor (C, H, W), uint8 or float32, a label (1, H, W), uint8. Labels are resampled by nearest neighbor,
+never interpolated. Random numbers are drawn in the order of torchvision's transforms. Training normalizes images in
+batches (``maeseg.data.batch_transforms``).
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
@@ -19,97 +17,80 @@ from maeseg.data.image_reading import RGB
 from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.types import Augmentation, BorderRule
 
-
-class _Resize(v2.Resize):  # type: ignore[misc]  # torchvision has no types
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        if isinstance(inpt, tv_tensors.Mask):
-            return _like(inpt, F.resize_image(_plain(inpt), list(self.size), InterpolationMode.NEAREST_EXACT))
-        return super().transform(inpt, params)
+Inputs = tuple[Tensor, ...]
+"""Image, alone or with its label."""
 
 
-class _RandomResizedCrop(v2.RandomResizedCrop):  # type: ignore[misc]
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        if isinstance(inpt, tv_tensors.Mask):
-            size, nearest = list(self.size), InterpolationMode.NEAREST_EXACT
-            return _like(inpt, F.resized_crop_image(_plain(inpt), **params, size=size, interpolation=nearest))
-        return super().transform(inpt, params)
-
-
-# torchvision resizes a Mask by NEAREST, which samples a pixel's corner: against the bilinear image the label
-# would be shifted by up to half a pixel. NEAREST_EXACT samples the center, as the image's filter does.
-def _plain(label: tv_tensors.Mask) -> Tensor:
-    plain: Tensor = label.as_subclass(Tensor)
-    return plain
-
-
-def _like(label: tv_tensors.Mask, values: Tensor) -> tv_tensors.Mask:
-    return tv_tensors.wrap(values, like=label)
-
-
-def _normalize(by: Normalization) -> list[nn.Module]:
-    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(by.mean, by.std), v2.ToPureTensor()]
-
-
-class _QuarterTurns(nn.Module):
-    """Random rotation by 0, 90, 180 or 270 degrees, equally probable: no interpolation, no empty corners."""
-
-    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Rotate an image (C, H, W), alone or with its label (1, H, W)."""
-        turns = int(torch.randint(4, ()))
-        turned = [tv_tensors.wrap(each.as_subclass(Tensor).rot90(turns, (-2, -1)), like=each) for each in inputs]
-        return turned[0] if len(turned) == 1 else tuple(turned)
-
-
-def _resized_crop(size: tuple[int, int]) -> nn.Module:
-    crop: nn.Module = _RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3), antialias=True)
-    return crop
-
-
-def _crop_and_flip(crop: nn.Module, more: Sequence[Augmentation]) -> list[nn.Module]:
-    turn = [_QuarterTurns()] if "rotate" in more else []  # first: the crop brings it to the size
-    upside_down = [v2.RandomVerticalFlip()] if "vflip" in more else []
-    return [*turn, crop, v2.RandomHorizontalFlip(), *upside_down]
-
-
-def pretrain_transform(
-    size: tuple[int, int], by: Normalization = IMAGENET, more: Sequence[Augmentation] = ()
-) -> v2.Transform:
-    """Build the augmentation of pre-training: random resized crop, horizontal flip, ``more``, normalization.
+class Resize:
+    """Resizing to (height, width), regardless of aspect ratio.
 
     Args:
-        size: Height and width of the result; a crop covers 50 to 100 % of the image's area.
-        by: Normalization.
-        more: Additional augmentations.
+        size: Height and width of the result.
     """
-    return v2.Compose([*_crop_and_flip(_resized_crop(size), more), *_normalize(by)])
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = list(size)
+
+    def __call__(self, image_CHW: Tensor, *labels: Tensor) -> Inputs:
+        """Resize an image and its label."""
+        if image_CHW.dtype == torch.uint8 and len(image_CHW) == RGB:
+            # with the values of a pixel side by side PyTorch is twice as fast, and the result is the same
+            image_CHW = image_CHW[None].contiguous(memory_format=torch.channels_last)[0]
+        image_CHW = F.resize_image(image_CHW, self.size, antialias=True)
+        # NEAREST_EXACT samples the center of a pixel, as the image's filter does. NEAREST samples its corner, which
+        # would shift the label against the image by up to half a pixel.
+        nearest = InterpolationMode.NEAREST_EXACT
+        return image_CHW, *(F.resize_image(label_1HW.contiguous(), self.size, nearest) for label_1HW in labels)
 
 
-def train_transform(
-    size: tuple[int, int], by: Normalization = IMAGENET, more: Sequence[Augmentation] = ()
-) -> v2.Transform:
-    """Build the augmentation of fine-tuning: as :func:`pretrain_transform`, with mild color jitter for RGB."""
-    return v2.Compose([*_crop_and_flip(_resized_crop(size), more), *_vary_colors(by), *_normalize(by)])
+class RandomResizedCrop:
+    """Random crop of 50 to 100 % of the area, resized.
+
+    Args:
+        size: Height and width of the result.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.resize = Resize(size)
+        self._box = v2.RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3))
+
+    def __call__(self, *inputs: Tensor) -> Inputs:
+        """Crop and resize an image and its label."""
+        top, left, height, width = self._box.make_params([inputs[0]]).values()
+        return self.resize(*(each[:, top : top + height, left : left + width] for each in inputs))
 
 
-def crop_transform(
-    size: tuple[int, int], border: BorderRule, by: Normalization = IMAGENET, more: Sequence[Augmentation] = ()
-) -> v2.Transform:
-    """Build the augmentation of ``--crop``: as :func:`train_transform`, with crops at native resolution."""
-    crop = RandomCrop(size, border)
-    return v2.Compose([*_crop_and_flip(crop, more), *_vary_colors(by), *_normalize(by)])
-
-
-def unlabeled_transform(
-    size: tuple[int, int], more: Sequence[Augmentation] = (), *, native: bool = False
-) -> v2.Transform:
-    """Build the mild augmentation of unlabeled images: that of labeled ones without color jitter and normalization.
+class GeometricTransform:
+    """Augmentation of an image's shape: random crop, horizontal flip, ``more``. Values keep their type.
 
     Args:
         size: Height and width of the result.
         more: Additional augmentations.
-        native: True for crops at native resolution, as in :func:`crop_transform`.
+        native: Rule for border pixels of crops at native resolution, of images with labels, in place of resized crops.
     """
-    return v2.Compose(_crop_and_flip(RandomCrop(size, "ignore") if native else _resized_crop(size), more))
+
+    def __init__(
+        self, size: tuple[int, int], more: Sequence[Augmentation] = (), native: BorderRule | None = None
+    ) -> None:
+        self.crop = RandomResizedCrop(size) if native is None else RandomCrop(size, native)
+        self.more = tuple(more)
+
+    def __call__(self, *inputs: Tensor) -> Inputs:
+        """Transform an image and its label."""
+        if "rotate" in self.more:  # first: the crop brings it to the size
+            inputs = quarter_turns(*inputs)
+        inputs = self.crop(*inputs)
+        if torch.rand(1) < 0.5:
+            inputs = tuple(each.flip(-1) for each in inputs)
+        if "vflip" in self.more and torch.rand(1) < 0.5:
+            inputs = tuple(each.flip(-2) for each in inputs)
+        return inputs
+
+
+def quarter_turns(*inputs: Tensor) -> Inputs:
+    """Rotate by 0, 90, 180 or 270 degrees, equally probable: no interpolation, no empty corners."""
+    turns = int(torch.randint(4, ()))
+    return tuple(each.rot90(turns, (-2, -1)) for each in inputs)
 
 
 def normalize_transform(by: Normalization = IMAGENET) -> v2.Transform:
@@ -117,13 +98,13 @@ def normalize_transform(by: Normalization = IMAGENET) -> v2.Transform:
     return v2.Compose(_normalize(by))
 
 
-def _vary_colors(by: Normalization) -> list[nn.Module]:
-    return [v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)] if by.channels == RGB else []
+def _normalize(by: Normalization) -> list[nn.Module]:
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(by.mean, by.std), v2.ToPureTensor()]
 
 
 def eval_transform(size: tuple[int, int], by: Normalization = IMAGENET) -> v2.Transform:
     """Build the transform of evaluation: resize to (height, width), regardless of aspect ratio, and normalize."""
-    return v2.Compose([_Resize(size, antialias=True), *_normalize(by)])
+    return v2.Compose([v2.Resize(size, antialias=True), *_normalize(by)])
 
 
 def to_pictures(images_BCHW: Tensor, by: Normalization = IMAGENET) -> Tensor:

@@ -6,23 +6,22 @@ Axes: B batch, C channels, H W pixels.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
-from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from maeseg.data.datasets import LabeledImages, seeded
 from maeseg.data.loaders import SegmentData, TrainData, loader_options
 from maeseg.data.normalization import Normalization
+from maeseg.data.part import Part
 from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.base import Source
 from maeseg.data.strong_views import strong_transform
-from maeseg.data.transforms import normalize_transform, unlabeled_transform
+from maeseg.data.transforms import GeometricTransform, normalize_transform
 from maeseg.labels.class_map import apply_border
 from maeseg.types import BORDER, Augmentation, BorderRule
 
@@ -49,24 +48,11 @@ class Views(NamedTuple):
     counted_BHW: Tensor
 
 
-@dataclass(frozen=True)
-class Part:
-    """Some images of a source.
-
-    Attributes:
-        source: The source; its labels, if it has any, are known to the figures alone.
-        indices: Indices of the images.
-    """
-
-    source: Source
-    indices: tuple[int, ...]
-
-
 class UnlabeledViews(Dataset[Views]):
     """Unlabeled images of one or several sources, each in a mild and a strong view.
 
     Args:
-        parts: The images.
+        parts: The images; labels of a source, if it has any, are known to the figures alone.
         size: Height and width of the views.
         normalization: Normalization of the channels.
         border: Meaning of border pixels in known labels.
@@ -82,7 +68,7 @@ class UnlabeledViews(Dataset[Views]):
     ) -> None:  # fmt: skip
         self.images = [(part.source, index) for part in parts for index in part.indices]
         self.border = border
-        self.mild = unlabeled_transform(size, augment, native=native)
+        self.mild = GeometricTransform(size, augment, "ignore" if native else None)
         self.strong, self.normalize = strong_transform(normalization), normalize_transform(normalization)
 
     def __len__(self) -> int:
@@ -92,12 +78,12 @@ class UnlabeledViews(Dataset[Views]):
         source, index = self.images[draw[0]]
         pixels_CHW = source.pixels(index)
         with seeded(draw[1]):
-            image_CHW, maps_2HW = self.mild(tv_tensors.Image(pixels_CHW), self._maps(source, index, pixels_CHW))
+            image_CHW, maps_2HW = self.mild(pixels_CHW, self._maps(source, index, pixels_CHW))
             strong_CHW = self.strong(image_CHW)
-        label_HW, excluded_HW = maps_2HW.as_subclass(Tensor)
+        label_HW, excluded_HW = maps_2HW
         return Views(self.normalize(image_CHW), strong_CHW, label_HW, excluded_HW != BORDER)
 
-    def _maps(self, source: Source, index: int, pixels_CHW: Tensor) -> tv_tensors.Mask:
+    def _maps(self, source: Source, index: int, pixels_CHW: Tensor) -> Tensor:
         """Label, and 255 for pixels that are no image, (2, H, W): crops fill up both with 255."""
         maps_2HW = torch.zeros(2, *pixels_CHW.shape[1:], dtype=torch.uint8)
         if source.labeled:
@@ -106,7 +92,7 @@ class UnlabeledViews(Dataset[Views]):
             maps_2HW[0] = BORDER
         if (nodata_HW := source.nodata(index)) is not None:
             maps_2HW[:, torch.from_numpy(np.ascontiguousarray(nodata_HW))] = BORDER
-        return tv_tensors.Mask(maps_2HW)
+        return maps_2HW
 
 
 class PairedBatches(Dataset[tuple[list[Tensor], Views]]):
@@ -157,15 +143,18 @@ class SemiSupervisedData(TrainData):
     def __init__(self, labeled: SegmentData, unlabeled: UnlabeledViews, ratio: int) -> None:
         super().__init__(
             labeled.train_set, labeled.val_set, labeled.val_batch_size, labeled.workers, labeled.seed,
-            labeled.steps_per_epoch, labeled.unit,
+            labeled.transform.normalization, labeled.steps_per_epoch, labeled.unit,
         )  # fmt: skip
         self.unlabeled, self.ratio = unlabeled, ratio
 
-    def train_loader(self, sampler: EpochSampler) -> DataLoader[Any]:
-        """Full batches of the sampler's draws, each with its unlabeled images."""
+    def train_loader(self, sampler: EpochSampler, *, raw: bool = False) -> DataLoader[Any]:
+        """Full batches of the sampler's draws, each with its unlabeled images; ``raw`` ones have raw labeled images."""
         paired = PairedSampler(sampler, self._unlabeled_sampler(sampler), self.batch_size, self.ratio)
         batches = PairedBatches(self.train_set, self.unlabeled)
-        return DataLoader(batches, batch_size=None, sampler=paired, **loader_options(self.workers))
+        return DataLoader(
+            batches, batch_size=None, sampler=paired, collate_fn=None if raw else self.transform,
+            **loader_options(self.workers),
+        )  # fmt: skip
 
     def images_of(self, sampler: EpochSampler, epoch: int, batch: int) -> list[dict[str, str | int]]:
         """List the labeled images of a batch, then the unlabeled ones with their position among these."""

@@ -12,6 +12,7 @@
 ``nonfinite.json``   steps whose loss or gradient was not finite, if there were any
 ``examples/``        pictures of the same images in every run
 ``tensorboard/``     events
+``cache/``           decoded images of ``--cache disk``, until the end
 ``images.csv``       every image by name and content with its split, and those that the initial weights were trained on
 ``skipped.csv``      images that were left out because they cannot be read, if there were any
 ``results.csv``      comparison: a row per run, and a second one for a run that was lengthened
@@ -35,6 +36,7 @@ CALIBRATION = "calibration.csv"
 CONFUSION = "confusion.csv"
 CHECKPOINTS = "checkpoints"
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+CACHE = "cache"
 NONFINITE = "nonfinite.json"
 EXAMPLES = "examples"
 TENSORBOARD = "tensorboard"
@@ -55,6 +57,7 @@ _FILES = (
 )  # fmt: skip
 _FILES_IN: dict[str, tuple[str, ...]] = {
     CHECKPOINTS: (LAST, PREVIOUS, BEST),
+    CACHE: ("*.images",),
     EXAMPLES: ("[0-9][0-9]_*.png", "legend.png"),
     TENSORBOARD: ("events.out.tfevents.*",),
     CONTRASTS: (CONTRAST_LIST, "*-against-*_*.png"),

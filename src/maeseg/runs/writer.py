@@ -47,7 +47,8 @@ from maeseg.utils.written_files import begin_manifest
 log = logging.getLogger(__name__)
 
 ABOUT_THIS_CALL = (
-    "out", "resume", "accept_changes", "overwrite", "workers", "download", "save_every", "on_nonfinite", "on_bad_image",
+    "out", "resume", "accept_changes", "overwrite", "workers", "cache", "cache_folder", "download", "save_every",
+    "on_nonfinite", "on_bad_image", "compile",
 )  # fmt: skip
 """Options that may differ when a run is resumed: they do not change its result, or are needed to continue."""
 

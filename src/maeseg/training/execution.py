@@ -21,7 +21,7 @@ from torch import Tensor
 from maeseg.errors import UserError
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.types import Sparse
-from maeseg.utils.failures import is_memory
+from maeseg.utils.failures import is_out_of_memory
 from maeseg.utils.plain_values import flag
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def time_encoder(network: MaskedAutoencoder, trial: Trial, fabric: Fabric, spars
     try:
         return fastest(run, lambda: synchronize(fabric.device))
     except Exception as error:
-        if sparse or not is_memory(error):
+        if sparse or not is_out_of_memory(error):
             raise
         return math.inf
 

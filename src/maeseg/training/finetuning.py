@@ -4,7 +4,7 @@ Axes: K classes, H W pixels.
 """
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from maeseg.data.data_option import describe as describe_data
 from maeseg.data.data_option import describe_options, is_rest, unlabeled_names
 from maeseg.data.loaders import NativeCrops, SegmentData, TrainData
 from maeseg.data.normalization import Normalization
+from maeseg.data.part import Part
 from maeseg.data.sources.base import Source, typical_size
 from maeseg.data.unlabeled import SemiSupervisedData, UnlabeledViews
 from maeseg.labels.classes import BINARY
@@ -39,7 +40,9 @@ from maeseg.runs.training_facts import TrainingData, TrainingFacts
 from maeseg.runs.validation import Confusion, write_validation
 from maeseg.runs.writer import Run, begin_run
 from maeseg.training.batch_check import check_batch_statistics
+from maeseg.training.cached_images import CachedImages, plan_cache, remove_cache
 from maeseg.training.class_weights import choose_class_weights
+from maeseg.training.compiling import Compiling
 from maeseg.training.devices import join, open_fabric
 from maeseg.training.held_out import check_held_out
 from maeseg.training.initialization import choose_normalization, log_loaded, read_start, start_unet, weights_input
@@ -81,6 +84,11 @@ class Images:
         rest, rows = (self.unlabeled.rest, self.unlabeled.rows) if self.unlabeled else ((), ())
         return self.chosen.listed(self.train, self.inherited, rest=rest, unlabeled=rows)
 
+    def parts(self) -> list[Part]:
+        """Images that training reads: those with labels, then the unlabeled ones."""
+        labeled = Part(self.source, (*self.train, *self.chosen.split.val), self.chosen.facts)
+        return [labeled, *(self.unlabeled.parts(self.chosen) if self.unlabeled else ())]
+
 
 @dataclass(frozen=True)
 class Training:
@@ -89,12 +97,14 @@ class Training:
     Attributes:
         task: The network with its losses and figures.
         data: Batches of images and labels.
+        cached: Decoded images that the batches are made of.
         normalization: Normalization of the images.
         loaded: Report of the weights that were loaded; None for random ones.
     """
 
     task: SegmentationTask
     data: TrainData
+    cached: CachedImages
     normalization: Normalization
     loaded: TransferReport | None
 
@@ -116,8 +126,12 @@ class Measured:
     predicted: Mapping[int, Tensor]
 
 
-def run_finetuning(config: FinetuneConfig) -> dict[str, Any]:
+def run_finetuning(config: FinetuneConfig, shared: CachedImages | None = None) -> dict[str, Any]:
     """Fine-tune a network and write its run folder.
+
+    Args:
+        config: Options of the run.
+        shared: Decoded images of the comparison that the run belongs to.
 
     Returns:
         The final figures.
@@ -127,7 +141,7 @@ def run_finetuning(config: FinetuneConfig) -> dict[str, Any]:
     """
     setup = settle(config, [read_start(config.weights, config.transfer)] if config.weights else [])
     images = choose_labeled(config, setup)
-    training = build(config, setup, images)
+    training = build(config, setup, images, shared)
     fabric = open_fabric(config.accelerator, config.devices, config.precision)
     join(fabric)  # from here on the first of several processes writes
     run = open_run(replace(config, **setup.options(images.source)), setup, images)
@@ -135,8 +149,11 @@ def run_finetuning(config: FinetuneConfig) -> dict[str, Any]:
         log.info("%s is finished already", config.out)
         return read_finished(run.path)[0]
     begin(run, images)
+    training.cached.fill(config.workers)
     steps = train(training.task, training.data, LoopOptions.of(config), fabric, run)
     measured = measure(run.path, config, images)
+    if shared is None:
+        remove_cache(run, training.cached)
     write(run, images, measured, training, steps)
     return measured.figures
 
@@ -158,8 +175,8 @@ def choose_labeled(config: FinetuneConfig, setup: Setup) -> Images:
     return Images(chosen, train, inherited, choose_unlabeled(config, chosen, train))
 
 
-def build(config: FinetuneConfig, setup: Setup, images: Images) -> Training:
-    """Build network, batches and loss, and load the initial weights.
+def build(config: FinetuneConfig, setup: Setup, images: Images, shared: CachedImages | None = None) -> Training:
+    """Build network, batches and loss, and load the initial weights; ``shared`` as in :func:`run_finetuning`.
 
     Raises:
         UserError: The network takes no images of that size, the weights do not fit, or a batch is too small.
@@ -169,40 +186,45 @@ def build(config: FinetuneConfig, setup: Setup, images: Images) -> Training:
     network = setup.build(source)
     trial_pass(network, setup.size, option=setup.sized_by)
     normalization = choose_normalization(setup.starts, source, images.chosen.split.train)
-    data = make_data(config, setup, images, normalization)
+    cached = shared or plan_cache(config, images.parts())
+    data = make_data(config, setup, images, normalization, cached)
     loaded = start_unet(network, setup.starts[0], source.classes) if setup.starts else None
     log_loaded(config.weights, loaded)
-    task = make_task(config, setup, images, network, describe(config, setup, images, normalization))
-    one_image = torch.zeros(1, source.channels, *setup.size)
     step = data.batch_size * (1 + (config.unlabeled_ratio if images.unlabeled else 0))
+    compiling = Compiling(config.compile, step)
+    task = make_task(config, setup, images, network, describe(config, setup, images, normalization), compiling)
+    one_image = torch.zeros(1, source.channels, *setup.size)
     check_batch_statistics(step, network, one_image, option=setup.sized_by)
-    return Training(task, data, normalization, loaded)
+    return Training(task, data, cached, normalization, loaded)
 
 
-def make_data(config: FinetuneConfig, setup: Setup, images: Images, normalization: Normalization) -> TrainData:
+def make_data(
+    config: FinetuneConfig, setup: Setup, images: Images, normalization: Normalization, cached: CachedImages
+) -> TrainData:
     """Batches of images and labels, and of unlabeled images if there are any."""
     sizes = images.chosen.sizes
+    labeled, *unlabeled = map(cached.images.over, images.parts())
     data = SegmentData(
-        images.source, images.train, images.chosen.split.val, setup.size, config.batch_size, config.workers,
+        labeled.source, images.train, images.chosen.split.val, setup.size, config.batch_size, config.workers,
         config.seed, config.steps_per_epoch, normalization, config.augment or (),
         NativeCrops(sizes, config.border) if setup.crop else None,
     )  # fmt: skip
     if setup.crop:
         log.info("%s", describe_crops(setup.crop, [sizes[index] for index in images.train], len(data.val_set)))
-    return add_unlabeled(config, setup, images.unlabeled, data, normalization) if images.unlabeled else data
+    return add_unlabeled(config, setup, unlabeled, data, normalization) if unlabeled else data
 
 
 def add_unlabeled(
-    config: FinetuneConfig, setup: Setup, unlabeled: Unlabeled, labeled: SegmentData, normalization: Normalization
+    config: FinetuneConfig, setup: Setup, parts: Sequence[Part], labeled: SegmentData, normalization: Normalization
 ) -> SemiSupervisedData:
     """Batches of labeled images and of unlabeled ones.
 
     Raises:
         UserError: There are fewer unlabeled images than a step has.
     """
-    refuse_few(config, len(unlabeled), labeled.batch_size)
+    refuse_few(config, sum(len(part.indices) for part in parts), labeled.batch_size)
     views = UnlabeledViews(
-        unlabeled.parts(), setup.size, normalization, config.border, config.augment or (), native=setup.crop is not None
+        parts, setup.size, normalization, config.border, config.augment or (), native=setup.crop is not None
     )
     return SemiSupervisedData(labeled, views, config.unlabeled_ratio)
 
@@ -220,7 +242,12 @@ def describe(config: FinetuneConfig, setup: Setup, images: Images, normalization
 
 
 def make_task(
-    config: FinetuneConfig, setup: Setup, images: Images, network: SegmentationNetwork, facts: TrainingFacts
+    config: FinetuneConfig,
+    setup: Setup,
+    images: Images,
+    network: SegmentationNetwork,
+    facts: TrainingFacts,
+    compiling: Compiling,
 ) -> SegmentationTask:
     """Network with its losses and figures."""
     options: dict[str, Any] = {
@@ -229,6 +256,7 @@ def make_task(
         "loss": config.loss,
         "class_weights": choose_class_weights(config.class_weights, images.source, images.train, config.border),
         "padded": setup.crop is not None,
+        "compiling": compiling,
     }
     if not images.unlabeled:
         return SegmentationTask(network, facts, **options)

@@ -29,7 +29,7 @@ from maeseg.runs.checkpoint import FACTS, check_same_network
 from maeseg.runs.checkpoint_files import newest_intact, write_checkpoint
 from maeseg.runs.layout import BEST, LAST, TENSORBOARD
 from maeseg.runs.writer import Run
-from maeseg.training.devices import place
+from maeseg.training.devices import move, place
 from maeseg.training.epoch_report import RunProgress
 from maeseg.training.epoch_table import EpochTable
 from maeseg.training.events import open_events
@@ -117,8 +117,9 @@ class TrainingLoop:
     def __init__(self, task: Task, data: TrainData, options: LoopOptions, fabric: Fabric, run: Run) -> None:
         self.task, self.data, self.options, self.fabric, self.run = task, data, options, fabric, run
         self.sampler = data.sampler(fabric.global_rank, fabric.world_size)
-        self.train_loader = data.train_loader(self.sampler)
-        self.val_loader = data.val_loader(fabric.global_rank, fabric.world_size)
+        self.raw = fabric.device.type != "cpu"  # then batches are transformed on the device
+        self.train_loader = data.train_loader(self.sampler, raw=self.raw)
+        self.val_loader = data.val_loader(fabric.global_rank, fabric.world_size, raw=self.raw)
         self.steps_per_epoch = _at_least_one_step(len(self.train_loader), data.batch_size, fabric.world_size)
         steps = self.steps_per_epoch * options.epochs
         trained = self.steps_per_epoch * data.batch_size * fabric.world_size
@@ -127,6 +128,8 @@ class TrainingLoop:
         self.optimizer = adamw(task.trained, options.lr, options.weight_decay, options.layer_decay)
         task.steps = steps
         self.schedule = RateSchedule(steps, options.warmup, options.schedule)
+        move(task, fabric)
+        task.compile_step(fabric)
         self.model = place(task, fabric)
 
         self.step = 0
@@ -170,7 +173,12 @@ class TrainingLoop:
                 batch = next(batches, None)
             if batch is None:
                 return
-            yield self.fabric.to_device(batch)
+            yield self.on_device(batch)
+
+    def on_device(self, batch: Any) -> Any:
+        """Batch on the device, transformed."""
+        batch = self.fabric.to_device(batch)
+        return self.data.transform(batch) if self.raw else batch
 
     def train_step(self, batch: Any) -> None:
         """Forward, backward, and the optimizer's step unless loss or gradient is not finite."""
@@ -233,7 +241,7 @@ class TrainingLoop:
                 batch = next(batches, None)
             if batch is not None:
                 with torch.no_grad(), fabric.autocast():
-                    task.validate(fabric.to_device(batch), first + rank)
+                    task.validate(self.on_device(batch), first + rank)
             self.save_or_stop(False)
         return _computed(task.val_figures)
 

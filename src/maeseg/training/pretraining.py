@@ -11,10 +11,12 @@ from lightning.fabric import Fabric
 from maeseg.config import PretrainConfig
 from maeseg.data.data_option import describe as describe_data
 from maeseg.data.data_option import describe_options
-from maeseg.data.loaders import PretrainData
+from maeseg.data.loaders import MAX_PRETRAIN_VAL, PretrainData
 from maeseg.data.normalization import Normalization
+from maeseg.data.part import Part
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.joined import extra_names
+from maeseg.data.splits import evenly_spread
 from maeseg.errors import UserError
 from maeseg.masking.visible import check_mask_ratio
 from maeseg.models.architecture import Design, build_masked_network
@@ -29,6 +31,7 @@ from maeseg.runs.lengthen import may_lengthen
 from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
 from maeseg.runs.writer import Run, begin_run
 from maeseg.training.batch_check import check_batch_statistics
+from maeseg.training.cached_images import CachedImages, plan_cache, remove_cache
 from maeseg.training.design import choose_design, decoder_options
 from maeseg.training.devices import join, open_fabric
 from maeseg.training.epoch_table import last_epoch
@@ -109,6 +112,12 @@ class Images:
         """Source of the images."""
         return self.chosen.source
 
+    def part(self) -> Part:
+        """Images that training reads."""
+        split = self.chosen.split
+        val = evenly_spread(split.val, MAX_PRETRAIN_VAL)
+        return Part(self.source, (*split.train, *val), self.chosen.facts)
+
 
 @dataclass(frozen=True)
 class Training:
@@ -118,6 +127,7 @@ class Training:
         network: The network.
         task: The network with its losses and figures.
         data: Batches of images.
+        cached: Decoded images that the batches are made of.
         normalization: Normalization of the images.
         loaded: Report of the weights that were loaded; None for random ones.
     """
@@ -125,6 +135,7 @@ class Training:
     network: MaskedNetwork
     task: PretrainTask
     data: PretrainData
+    cached: CachedImages
     normalization: Normalization
     loaded: TransferReport | None
 
@@ -146,7 +157,9 @@ def run_pretraining(config: PretrainConfig) -> None:
         return
     begin(run, images)
     choose_computation(config, masking, training, fabric, run)
+    training.cached.fill(config.workers)
     steps = train(training.task, training.data, LoopOptions.of(config), fabric, run)
+    remove_cache(run, training.cached)
     write(run, config, masking, images, training, steps)
 
 
@@ -197,9 +210,10 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     network = build_masked_network(masking.design, masking.size, source.channels, masking.patch)
     trial_pass(network, masking.size, masking.patch)
     normalization = choose_normalization(masking.starts, source, split.train)
+    cached = plan_cache(config, [images.part()])
     data = PretrainData(
-        source, split, masking.size, config.batch_size, config.workers, config.seed, normalization,
-        config.augment or (),
+        cached.images.over(images.part()).source, split, masking.size, config.batch_size, config.workers,
+        config.seed, normalization, config.augment or (),
     )  # fmt: skip
     loaded = start_autoencoder(network, masking.starts[0]) if masking.starts else None
     if config.patch_size is None:
@@ -211,7 +225,7 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     task = make_task(config, masking, network, describe(config, masking, normalization), features)
     one_image = torch.zeros(1, source.channels, *masking.size)
     check_batch_statistics(config.batch_size, network, one_image, task.draw_visible(1, masking.size, EXAMPLE_GRIDS))
-    return Training(network, task, data, normalization, loaded)
+    return Training(network, task, data, cached, normalization, loaded)
 
 
 def describe(config: PretrainConfig, masking: Masking, normalization: Normalization) -> TrainingFacts:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_bad
-from maeseg.data.facts import digest
+from maeseg.data.facts import ImageFacts, digest
 from maeseg.data.image_files import some
 from maeseg.data.pixel_facts import assumptions, choose_largest, refuse_mixed
 from maeseg.data.sources.base import Source
@@ -49,8 +49,7 @@ class RunImages:
         skipped: Images that cannot be used.
         trained: Training images whose labels the resumed run uses; None for a new run.
         shared: True if the images are those of the comparison that the run belongs to.
-        sizes: Height and width of each usable image of the source, by index.
-        labels: Digest of the label of each usable image of the source, by index.
+        facts: Facts about each usable image of the source, by index.
         offered: Unlabeled images of other data that the comparison of a new run has; None without a comparison.
         kept: List of the resumed run, with the labels as they are now; None for a new run.
         changes: Changes of labels since the run, or its comparison, was begun.
@@ -62,11 +61,20 @@ class RunImages:
     skipped: Skipped
     trained: tuple[int, ...] | None = None
     shared: bool = False
-    sizes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
-    labels: Mapping[int, str] = field(default_factory=dict)
+    facts: Mapping[int, ImageFacts] = field(default_factory=dict)
     offered: tuple[Listed, ...] | None = None
     kept: ImageList | None = None
     changes: tuple[str, ...] = ()
+
+    @property
+    def sizes(self) -> dict[int, tuple[int, int]]:
+        """Height and width of each usable image of the source, by index."""
+        return {index: (facts.height, facts.width) for index, facts in self.facts.items()}
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """Digest of the label of each usable image of the source, by index."""
+        return {index: facts.label for index, facts in self.facts.items()}
 
     @property
     def unlabeled(self) -> tuple[Listed, ...] | None:
@@ -119,6 +127,7 @@ class RunImages:
             rest: Images that are trained on without their labels.
             unlabeled: Images of other data that are trained on.
         """
+        labels = self.labels
         splits: dict[int, ListedSplit] = dict.fromkeys(self.split.train, "unused")
         chosen: dict[ListedSplit, Iterable[int]] = {
             "train": train, "unlabeled": rest, "val": self.split.val, "test": self.split.test
@@ -128,7 +137,7 @@ class RunImages:
         order = [*splits, *(index for index in range(len(self.source)) if index not in splits)]
         rows = [
             Listed(
-                splits.get(index, "left out"), self.source.file(index), self.contents[index], self.labels.get(index, "")
+                splits.get(index, "left out"), self.source.file(index), self.contents[index], labels.get(index, "")
             )
             for index in order
         ]  # fmt: skip
@@ -186,11 +195,9 @@ def choose_images(
     stored = _stored(Path(out), resume)
     found = survey(images.source)
     contents = contents_of(images.source, found)
-    sizes = {index: (facts.height, facts.width) for index, facts in found.facts.items()}
-    labels = {index: facts.label for index, facts in found.facts.items()}
     if stored:
         again = _again(images.source, contents, found.faults, stored, out)
-        again = _compare_labels(replace(again, sizes=sizes, labels=labels), stored)
+        again = _compare_labels(replace(again, facts=found.facts), stored)
         _settle(images.source, data, found, again.split, loud=not stored.shared)
         return again
     split = assign(images, contents, val, test)
@@ -200,7 +207,7 @@ def choose_images(
         "images of %s: %s", data.name,
         ", ".join(f"{len(images)} {does}" for images, does in _counted(split) if images),
     )  # fmt: skip
-    return RunImages(images.source, split, contents, skipped, sizes=sizes, labels=labels)
+    return RunImages(images.source, split, contents, skipped, facts=found.facts)
 
 
 def _settle(source: Source, data: Source, found: Survey, split: Split, loud: bool) -> None:
@@ -291,7 +298,8 @@ def _again(
 def _compare_labels(images: RunImages, stored: _Stored) -> RunImages:
     """Compare the labels of a list with those that the images have now; the list gets these."""
     used = (*images.split.train, *images.split.val, *images.split.test)
-    now = {(images.source.file(index), images.contents[index]): images.labels.get(index, "") for index in used}
+    labels = images.labels
+    now = {(images.source.file(index), images.contents[index]): labels.get(index, "") for index in used}
     rows = tuple(
         row if row.split in ("left out", "unlabeled", "inherited") else replace(row, label=now[row.file, row.content])
         for row in stored.listed.rows

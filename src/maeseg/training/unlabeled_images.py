@@ -6,18 +6,19 @@ as a matter of course, and nothing is trained on that must not be. ``pretrain --
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from maeseg.config import CompareConfig, FinetuneConfig
 from maeseg.data.bad_images import Skipped, contents_of, leave_out_bad, refuse_bad
 from maeseg.data.data_option import REST, describe_unlabeled, is_rest, unlabeled_names
+from maeseg.data.facts import ImageFacts
+from maeseg.data.part import Part
 from maeseg.data.pixel_facts import refuse_mixed
 from maeseg.data.sources.base import Source, open_source, refuse_inside
 from maeseg.data.sources.joined import Joined
 from maeseg.data.splits import Split
 from maeseg.data.survey import Survey, survey
-from maeseg.data.unlabeled import Part
 from maeseg.errors import UserError
 from maeseg.runs.image_list import Listed
 from maeseg.training.run_images import RunImages, refuse_missing
@@ -35,6 +36,7 @@ class Unlabeled:
         rest: Training images in it whose labels are not used.
         source: Source of the other images; None if there are none.
         others: Indices in it of the images to use.
+        facts: Facts about each usable image of it, by index.
         rows: The same images, for the list of the run.
         skipped: Images of it that cannot be used.
     """
@@ -43,18 +45,24 @@ class Unlabeled:
     rest: tuple[int, ...]
     source: Source | None = None
     others: tuple[int, ...] = ()
+    facts: Mapping[int, ImageFacts] = field(default_factory=dict)
     rows: tuple[Listed, ...] = ()
     skipped: Skipped = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rest) + len(self.others)
 
-    def parts(self) -> list[Part]:
-        """Images by source, those of other data at the scale of the labeled ones."""
+    def parts(self, chosen: RunImages) -> list[Part]:
+        """Images by source, those of other data at the scale of the labeled ones.
+
+        Args:
+            chosen: Images of the run that have labels.
+        """
+        rest = Part(self.labeled, self.rest, chosen.facts)
         if self.source is None:
-            return [Part(self.labeled, self.rest)]
+            return [rest]
         self.source.largest = self.labeled.largest
-        return [Part(self.labeled, self.rest), Part(self.source, self.others)]
+        return [rest, Part(self.source, self.others, self.facts)]
 
 
 def choose_shared_unlabeled(config: CompareConfig, images: RunImages) -> Unlabeled:
@@ -151,7 +159,8 @@ def choose_unlabeled(
     log.info(
         "unlabeled: %d images%s", len(rest) + len(others), f", {len(rest)} of them {REST}" if rest and others else ""
     )
-    return Unlabeled(chosen.source, tuple(rest), source, tuple(others), _rows(source, others, contents), skipped)
+    rows = _rows(source, others, contents)
+    return Unlabeled(chosen.source, tuple(rest), source, tuple(others), found.facts, rows, skipped)
 
 
 def _open(config: FinetuneConfig | CompareConfig, names: Sequence[Data], labeled: Source) -> Source | None:
@@ -243,6 +252,6 @@ def _again(
     others = [index - count for index in ours if index >= count]
     refuse_bad(found.faults, others)
     return Unlabeled(
-        chosen.source, tuple(index for index in ours if index < count), source, tuple(others),
+        chosen.source, tuple(index for index in ours if index < count), source, tuple(others), found.facts,
         _rows(source, others, contents),
     )  # fmt: skip

@@ -37,7 +37,7 @@ def failure_line(error: BaseException, options: Mapping[str, Any]) -> str:
         error: Exception that ended a command.
         options: The command's options.
     """
-    if is_memory(error):
+    if is_out_of_memory(error):
         return _memory_line(error, options)
     if isinstance(error, OSError) and (error.errno or error.filename):
         advice = _ADVICE.get(error.errno or 0, "put that right, and try again")
@@ -48,8 +48,8 @@ def failure_line(error: BaseException, options: Mapping[str, Any]) -> str:
     return ""
 
 
-def is_memory(error: BaseException) -> bool:
-    """Return True if an error means that memory is exhausted, of the computer or of a device."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory is exhausted, of the machine or of a device."""
     return isinstance(error, MemoryError) or (isinstance(error, Exception) and bool(_MEMORY.search(str(error))))
 
 

@@ -27,5 +27,5 @@ def version_of(package: str) -> str:
     """Return the installed version of a package; ``unknown`` if its metadata is missing."""
     try:
         return importlib.metadata.version(package) or UNKNOWN
-    except importlib.metadata.PackageNotFoundError:
+    except (importlib.metadata.PackageNotFoundError, KeyError):  # KeyError: metadata without a version
         return UNKNOWN
