@@ -5,7 +5,7 @@
 
 Mixed precision in bfloat16, channels-last, TF32 where single precision remains, cudnn.benchmark. Each job is warmed up;
 times are medians in milliseconds, and all jobs of an encoder are timed in turns. Kernels and waits are counted by
-torch.profiler in one call; a wait is a synchronization of the CPU with the device. SparK's code is run in the same mixed
+torch.profiler in one call; a wait is a synchronization of the CPU with the device. SparK's code is run in the same
 precision, with its own decoder.
 """
 

@@ -3,8 +3,8 @@
 It is faster than the engine on some devices, and its reference: written independently, it defines "a convnet on visible
 patches" (SparK, Tian et al. 2023, section 3.1). A convolution or pooling reads zero at every masked position, and every
 statistic is over visible positions. Outside the image an operation pads as it does densely, so with everything visible
-this is the dense network. It costs as much as the dense network, like the public SparK code. It refuses no operation, so
-it is exact for those encoders alone that the engine accepts.
+this is the dense network. It costs as much as the dense network, like the public SparK code. It refuses no operation,
+so it is exact for those encoders alone that the engine accepts.
 
 Every tensor is a complete map; values at masked positions are computed and never read. Maps are recognized by their
 size: height and width that fit the grid of patches.
