@@ -14,7 +14,9 @@ from maeseg.utils.regular_files import NotRegularError, check_regular, open_regu
 SOURCE = Path(maeseg.__file__).parent
 OTHER_OPENERS = {"Image", "tarfile", "rasterio", "memory", "target", "os"}
 """Their ``open`` takes a stream, writes, or is of a folder."""
-NOT_OF_USERS = {"utils/regular_files.py", "exporting/model_card.py", "runs/provenance.py", "webapp/site.py"}
+NOT_OF_USERS = {
+    "utils/regular_files.py", "utils/memory.py", "exporting/model_card.py", "runs/provenance.py", "webapp/site.py",
+}  # fmt: skip
 """The opener itself, and readers of the package's own files and of the system's."""
 
 
