@@ -163,3 +163,20 @@ def test_a_wrong_variable(tmp_path: Path, capsys: pytest.CaptureFixture[str], va
     assert maeseg(*command, "--variables", "{steps: 3}", "--dry-run") == 0
     assert maeseg(*command, "--variables", variables) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_recipe_for_a_gpu_runs_on_a_processor_with_small_numbers(tmp_path: Path) -> None:
+    small = {
+        "first": "test_resnet", "second": "test_resnet", "image_size": 64, "val": 5, "pretrain_epochs": 1,
+        "pretrain_batch": 8, "few": 4, "many": 6, "seeds": 1, "epochs": 1, "most_epochs": 2, "steps": 1, "batch": 2,
+        "precision": "32-true", "workers": 0,
+    }  # fmt: skip
+    [file] = [each for each in RECIPES if each.stem == "gpu-pets"]
+    variables = yaml.safe_dump(small, default_flow_style=True, width=10**6).strip()
+    command = ("recipe", "--file", file, "--data", "synthetic:24", "--out", tmp_path / "out", "--variables", variables)
+    assert maeseg(*command) == 0
+    for name in ("comparison-first", "comparison-second"):
+        rows = (tmp_path / "out" / name / "results.csv").read_text().splitlines()
+        assert len(rows) == 1 + 2 * 4 * 2  # at equal steps, and trained out
+        assert (tmp_path / "out" / name / "report.html").is_file()
