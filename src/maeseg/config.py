@@ -17,6 +17,7 @@ from maeseg.types import (
     BorderRule,
     Cache,
     ClassWeights,
+    Compile,
     Data,
     DataList,
     Held,
@@ -331,6 +332,11 @@ class LossOptions(Options):
 class SegmentationOptions(RunOptions, LossOptions, TrainingOptions, LabelOptions, NetworkOptions, DataOptions):
     """Options that ``finetune`` and ``compare`` share."""
 
+    compile: Compile = option(
+        "Compile the network of training steps with ``torch.compile``: ``auto`` on a CUDA device, if it succeeds; "
+        "``always``, or ``never``. Results are the same but for rounding.",
+        "never",
+    )
     batch_size: int = 16
     lr: float = 1.5e-3
     warmup: float = 0.1

@@ -29,6 +29,9 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 Cache = Literal["auto", "ram", "disk", "off"]
 """Place of decoded images: memory if they are small, memory, a file that is mapped into memory, or none."""
 
+Compile = Literal["auto", "always", "never"]
+"""Compilation of the network in training steps: on a CUDA device if it succeeds, in any case, or not at all."""
+
 Transfer = Literal["encoder+decoder", "encoder"]
 """Parts of the network that are initialized from a run."""
 

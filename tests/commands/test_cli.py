@@ -28,7 +28,7 @@ RUN_OPTIONS = [
 ]  # fmt: skip
 SEGMENTATION_OPTIONS = [
     "encoder", "decoder_channels", "image_size", "classes", "border", "crop", "test", *TRAINING_OPTIONS,
-    "steps_per_epoch", "schedule", "loss", "class_weights", *RUN_OPTIONS,
+    "steps_per_epoch", "schedule", "loss", "class_weights", *RUN_OPTIONS, "compile",
 ]  # fmt: skip
 UNLABELED_OPTIONS = ["unlabeled", "unlabeled_ratio", "unlabeled_weight", "confidence", "ema"]
 OPTIONS = {

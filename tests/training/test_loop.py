@@ -29,22 +29,25 @@ class Breaking(PretrainTask):
     """Has dropout in its head, and breaks before a step."""
 
     broken_at: int | None = None
+    error: Exception = ZeroDivisionError()
     drawn: list[Tensor]
 
     def forward(self, batch: Tensor, step: int, rank: int) -> Tensor:
         if step == self.broken_at:
-            raise ZeroDivisionError
+            raise self.error
         self.drawn.append(torch.rand(4))
         return super().forward(batch, step, rank)
 
 
-def train_with_dropout(out: Path, resume: bool = False, broken_at: int | None = None) -> Breaking:
+def train_with_dropout(
+    out: Path, resume: bool = False, broken_at: int | None = None, error: Exception = Breaking.error
+) -> Breaking:
     """Five steps of pre-training, saved after each; returns the task."""
     torch.manual_seed(3)
     network = MaskedAutoencoder("test_resnet", WIDTHS)
     network.add_module("head", nn.Sequential(nn.Dropout(0.5), cast(nn.Module, network.head)))
     task = Breaking(network, pretraining_facts(), mask_ratio=0.5, normalize_target=True, seed=0)
-    task.broken_at, task.drawn = broken_at, []
+    task.broken_at, task.error, task.drawn = broken_at, error, []
     data = PretrainData(Synthetic(24, SIDE), Split(tuple(range(20)), (20,)), (SIDE, SIDE), 4, workers=0, seed=0)
     if resume:
         torch.rand(1000)
@@ -67,6 +70,14 @@ def test_dropout_goes_on_with_the_same_bits(tmp_path: Path) -> None:
         assert torch.equal(value, resumed.network.state_dict()[key]), key
     names = {path.name for path in (tmp_path / "broken" / "checkpoints").iterdir()}
     assert names == {"last.ckpt", "previous.ckpt"}
+
+
+def test_a_device_out_of_memory_keeps_what_was_saved(tmp_path: Path) -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+    with pytest.raises(UserError, match=r"--batch_size 4 \(CUDA out of memory.*--batch_size 2; .*--resume"):
+        train_with_dropout(tmp_path / "run", broken_at=2, error=error)
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 2
 
 
 def test_the_content_of_a_checkpoint(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 ABOUT_THIS_CALL = (
     "out", "resume", "accept_changes", "overwrite", "workers", "cache", "cache_folder", "download", "save_every",
-    "on_nonfinite", "on_bad_image",
+    "on_nonfinite", "on_bad_image", "compile",
 )  # fmt: skip
 """Options that may differ when a run is resumed: they do not change its result, or are needed to continue."""
 

@@ -51,4 +51,9 @@ def place(module: nn.Module, fabric: Fabric) -> nn.Module:
     """
     # Several processes: about the place of a 1 x 1 kernel in memory.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    return fabric.strategy.setup_module(fabric.to_device(fabric.strategy.precision.convert_module(module)))
+    return fabric.strategy.setup_module(move(module, fabric))
+
+
+def move(module: nn.Module, fabric: Fabric) -> nn.Module:
+    """Move a module to the device, in the precision of training."""
+    return fabric.to_device(fabric.strategy.precision.convert_module(module))

@@ -42,6 +42,7 @@ from maeseg.runs.writer import Run, begin_run
 from maeseg.training.batch_check import check_batch_statistics
 from maeseg.training.cached_images import CachedImages, plan_cache, remove_cache
 from maeseg.training.class_weights import choose_class_weights
+from maeseg.training.compiling import Compiling
 from maeseg.training.devices import join, open_fabric
 from maeseg.training.held_out import check_held_out
 from maeseg.training.initialization import choose_normalization, log_loaded, read_start, start_unet, weights_input
@@ -189,9 +190,10 @@ def build(config: FinetuneConfig, setup: Setup, images: Images, shared: CachedIm
     data = make_data(config, setup, images, normalization, cached)
     loaded = start_unet(network, setup.starts[0], source.classes) if setup.starts else None
     log_loaded(config.weights, loaded)
-    task = make_task(config, setup, images, network, describe(config, setup, images, normalization))
-    one_image = torch.zeros(1, source.channels, *setup.size)
     step = data.batch_size * (1 + (config.unlabeled_ratio if images.unlabeled else 0))
+    compiling = Compiling(config.compile, step)
+    task = make_task(config, setup, images, network, describe(config, setup, images, normalization), compiling)
+    one_image = torch.zeros(1, source.channels, *setup.size)
     check_batch_statistics(step, network, one_image, option=setup.sized_by)
     return Training(task, data, cached, normalization, loaded)
 
@@ -240,7 +242,7 @@ def describe(config: FinetuneConfig, setup: Setup, images: Images, normalization
 
 
 def make_task(
-    config: FinetuneConfig, setup: Setup, images: Images, network: smp.Unet, facts: TrainingFacts
+    config: FinetuneConfig, setup: Setup, images: Images, network: smp.Unet, facts: TrainingFacts, compiling: Compiling
 ) -> SegmentationTask:
     """Network with its losses and figures."""
     options: dict[str, Any] = {
@@ -249,6 +251,7 @@ def make_task(
         "loss": config.loss,
         "class_weights": choose_class_weights(config.class_weights, images.source, images.train, config.border),
         "padded": setup.crop is not None,
+        "compiling": compiling,
     }
     if not images.unlabeled:
         return SegmentationTask(network, facts, **options)

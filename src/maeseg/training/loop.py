@@ -29,7 +29,7 @@ from maeseg.runs.checkpoint import FACTS, check_same_network
 from maeseg.runs.checkpoint_files import newest_intact, write_checkpoint
 from maeseg.runs.layout import BEST, LAST, TENSORBOARD
 from maeseg.runs.writer import Run
-from maeseg.training.devices import place
+from maeseg.training.devices import move, place
 from maeseg.training.epoch_report import RunProgress
 from maeseg.training.epoch_table import EpochTable
 from maeseg.training.events import open_events
@@ -40,6 +40,7 @@ from maeseg.training.task import Task
 from maeseg.training.validation_interval import is_validated, validation_interval
 from maeseg.types import OnNonfinite, Schedule
 from maeseg.utils.distributed import from_first, others_wait
+from maeseg.utils.failures import batch_size_named
 
 log = logging.getLogger(__name__)
 
@@ -99,11 +100,13 @@ def train(task: Task, data: TrainData, options: LoopOptions, fabric: Fabric, run
     with run.writing(), others_wait():
         run.begin_training(fabric.device.type)
     checkpoint = from_first(lambda: newest_intact(run.checkpoints) if run.resumed else None)
-    loop = TrainingLoop(task, data, options, fabric, run)
+    with batch_size_named(data.batch_size, run.path):
+        loop = TrainingLoop(task, data, options, fabric, run)
     try:
         if checkpoint:
             loop.restore(checkpoint)
-        with loop.stop.listening(), killed_readers_named(), loop.reporting():
+        named = batch_size_named(data.batch_size, run.path)
+        with loop.stop.listening(), named, killed_readers_named(), loop.reporting():
             loop.run_epochs()
     finally:
         run.seconds_before = max(run.seconds_before, loop.table.seconds_before)
@@ -128,6 +131,8 @@ class TrainingLoop:
         self.optimizer = adamw(task.trained, options.lr, options.weight_decay, options.layer_decay)
         task.steps = steps
         self.schedule = RateSchedule(steps, options.warmup, options.schedule)
+        move(task, fabric)
+        task.compile_step(fabric)
         self.model = place(task, fabric)
 
         self.step = 0

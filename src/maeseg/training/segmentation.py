@@ -8,11 +8,13 @@ from types import MappingProxyType
 
 import segmentation_models_pytorch as smp
 import torch
-from torch import Tensor, nn
+from lightning.fabric import Fabric
+from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from maeseg.metrics.pixels import PixelAccuracy, PixelIoU
 from maeseg.runs.training_facts import TrainingFacts
+from maeseg.training.compiling import EAGER, Compiling, Forward, compile_network
 from maeseg.training.epoch_table import LossWatch
 from maeseg.training.losses import choose_loss
 from maeseg.training.task import Task, count_finite
@@ -31,6 +33,7 @@ class SegmentationTask(Task):
         class_weights: Weight of each class in the loss of its pixels, background first.
         padded: See ``SegmentationLoss``.
         more_figures: Further training figures, by their columns.
+        compiling: Compilation of the network in training steps.
     """
 
     best_by = "val_iou"
@@ -38,7 +41,7 @@ class SegmentationTask(Task):
     def __init__(
         self, network: smp.Unet, facts: TrainingFacts, *, border: BorderRule, seed: int, loss: Loss = "dice+ce",
         class_weights: Sequence[float] | None = None, padded: bool = False,
-        more_figures: Mapping[str, Metric] = MappingProxyType({}),
+        more_figures: Mapping[str, Metric] = MappingProxyType({}), compiling: Compiling = EAGER,
     ) -> None:  # fmt: skip
         maps = int(network.segmentation_head[0].out_channels)
         super().__init__(
@@ -47,8 +50,28 @@ class SegmentationTask(Task):
             LossWatch(start=None, may_vanish=True),
         )  # fmt: skip
         self.loss = choose_loss(loss, border, maps, class_weights, padded)
+        self.compiling = compiling
+        self.compiled: Forward | None = None  # no module, which would be one of the task's
 
-    def logits(self, network: nn.Module, images_BCHW: Tensor) -> Tensor:
+    def compile_step(self, fabric: Fabric) -> None:
+        """Compile the network of training steps.
+
+        Raises:
+            UserError: It cannot be compiled, and must be.
+        """
+        if not self.compiling.wanted(fabric.device):
+            return
+        spec = self.facts.spec
+        images_BCHW = torch.zeros(self.compiling.batch, spec.normalization.channels, *spec.size, device=fabric.device)
+        with fabric.autocast():
+            self.compiled = compile_network(self.network, self.prepare(images_BCHW), self.compiling)
+
+    @property
+    def trained_forward(self) -> Forward:
+        """Forward pass of the trained network, compiled if it is."""
+        return self.compiled or self.network
+
+    def logits(self, network: Forward, images_BCHW: Tensor) -> Tensor:
         """Images (B, C, H, W), normalized -> logits (B, K, H, W) of a network in single precision."""
         logits_BKHW: Tensor = network(self.prepare(images_BCHW))
         return logits_BKHW.float()
@@ -62,7 +85,7 @@ class SegmentationTask(Task):
 
     def forward(self, batch: tuple[Tensor, Tensor], step: int, rank: int) -> Tensor:
         """Compute the loss of a batch of images (B, C, H, W) and labels (B, H, W)."""
-        loss = self.measure(self.train_figures, self.logits(self.network, batch[0]), batch[1])
+        loss = self.measure(self.train_figures, self.logits(self.trained_forward, batch[0]), batch[1])
         count_finite(self.train_figures["loss"], loss.detach(), len(batch[0]))
         return loss
 

@@ -109,7 +109,7 @@ class SemiSupervisedTask(SegmentationTask):
         strong_BCHW, targets = self.mix(views.strong_BCHW, self.teach(views), step, rank)
         # One pass: batch normalization then has one set of statistics for labeled images and strong views. In passes of
         # their own the running statistics, which the teacher averages, would be those of a mixture that it never sees.
-        logits_BKHW = self.logits(self.network, torch.cat([images_BCHW, strong_BCHW]))
+        logits_BKHW = self.logits(self.trained_forward, torch.cat([images_BCHW, strong_BCHW]))
         labeled = len(images_BCHW)
         loss = self.measure(self.train_figures, logits_BKHW[:labeled], label_BHW)
         unlabeled = unlabeled_loss(logits_BKHW[labeled:], targets)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
@@ -62,6 +63,9 @@ class Task(nn.Module, ABC):
     def kept(self) -> nn.Module:
         """Network that is validated and saved: the trained one, unless a task keeps another."""
         return self.network
+
+    def compile_step(self, fabric: Fabric) -> None:
+        """Compile what training steps compute, once the task is on its device; by default nothing."""
 
     def after_step(self, step: int) -> None:
         """Follow the optimizer's step, counted from 0."""
