@@ -362,7 +362,7 @@ class SegmentationOptions(RunOptions, LossOptions, TrainingOptions, LabelOptions
     compile: Compile = option(
         "Compile the network of training steps with ``torch.compile``: ``auto`` on a CUDA device, if it succeeds; "
         "``always``, or ``never``. Results are the same but for rounding.",
-        "auto",
+        "never",
     )
     batch_size: int = 16
     lr: float = 1.5e-3

@@ -31,7 +31,7 @@ def cached(part: Part, folder: Path | None = None, workers: int = 0) -> tuple[So
     cache = ImageCache([part])
     if folder:
         cache.write(folder, workers)
-        cache.open(folder)
+        cache.map_file(folder)
     else:
         cache.fill(workers)
     return cache.over(part).source, cache
@@ -78,7 +78,7 @@ def test_values_and_labels_are_those_of_the_files(workers: int, tmp_path: Path) 
     with pytest.raises(DataError):
         again.pixels(0)  # not filled
     cache.write(tmp_path / "cache", workers)  # it is there
-    cache.open(tmp_path / "cache")
+    cache.map_file(tmp_path / "cache")
     assert_same(found, cache.over(part).source)
 
 

@@ -158,7 +158,7 @@ class ImageCache:
                         stream.seek(start)
                         stream.write(part)
 
-    def open(self, folder: Path) -> None:
+    def map_file(self, folder: Path) -> None:
         """Map the file of a folder into memory."""
         self._buffer = _File(self.file(folder))
 

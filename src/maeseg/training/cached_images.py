@@ -64,7 +64,7 @@ class CachedImages:
                 with writing_to(self.folder):
                     self.folder.mkdir(parents=True, exist_ok=True)
                 self.images.write(self.folder, workers)
-        self.images.open(self.folder)
+        self.images.map_file(self.folder)
 
     def remove(self) -> None:
         """Remove the file, if it lies in the run folder.
