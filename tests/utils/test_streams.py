@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from helpers.tiny_runs import maeseg
-from maeseg.errors import UserError, printable
-from maeseg.utils.failures import batch_size_named, failure_line
+from maeseg.errors import printable
+from maeseg.utils.failures import failure_line
 from maeseg.utils.streams import LineFormatter, warnings_in_one_line
 
 HOSTILE = "a\x1b[2J\r\a\x9b\n\N{RIGHT-TO-LEFT OVERRIDE}[/x]:fire:.png"
@@ -101,16 +101,3 @@ def test_absurd_sizes_are_refused(
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("maeseg: ") and str(words[-1]).removeprefix("synthetic:") in line
     assert "memory" not in line and not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("batch", "advice"), [(64, "start again with --batch_size 32"), (1, "start again with smaller images")]
-)
-def test_memory_that_is_exhausted_in_training_names_the_batch_size(batch: int, advice: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught, batch_size_named(batch, tmp_path):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity")
-    line = str(caught.value)
-    assert f"--batch_size {batch} (CUDA out of memory" in line and advice in line and "\n" not in line
-    assert "--resume" in line and str(tmp_path) in line
-    with pytest.raises(RuntimeError, match="another"), batch_size_named(batch, tmp_path):
-        raise RuntimeError("another")

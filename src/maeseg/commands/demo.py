@@ -38,7 +38,7 @@ def demo(*, out: str = "maeseg-demo", seed: int = 0, overwrite: bool = False) ->
             encoder=ENCODER,
             decoder_channels=DECODER_CHANNELS,
             image_size=IMAGE_SIZE,
-            epochs=10,
+            epochs=8,
             batch_size=16,
             seed=seed,
             workers=0,  # each image is painted once, in this process
@@ -50,7 +50,7 @@ def demo(*, out: str = "maeseg-demo", seed: int = 0, overwrite: bool = False) ->
             inits=["scratch", str(folder / "pretrained"), "scratch+unlabeled"],
             labels=[16],
             seeds=2,
-            epochs=4,
+            epochs=3,
             steps_per_epoch=50,
             batch_size=8,
             lr=5e-3,

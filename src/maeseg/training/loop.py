@@ -40,7 +40,6 @@ from maeseg.training.task import Task
 from maeseg.training.validation_interval import is_validated, validation_interval
 from maeseg.types import OnNonfinite, Schedule
 from maeseg.utils.distributed import from_first, others_wait
-from maeseg.utils.failures import batch_size_named
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +99,11 @@ def train(task: Task, data: TrainData, options: LoopOptions, fabric: Fabric, run
     with run.writing(), others_wait():
         run.begin_training(fabric.device.type)
     checkpoint = from_first(lambda: newest_intact(run.checkpoints) if run.resumed else None)
-    with batch_size_named(data.batch_size, run.path):
-        loop = TrainingLoop(task, data, options, fabric, run)
+    loop = TrainingLoop(task, data, options, fabric, run)
     try:
         if checkpoint:
             loop.restore(checkpoint)
-        named = batch_size_named(data.batch_size, run.path)
-        with loop.stop.listening(), named, killed_readers_named(), loop.reporting():
+        with loop.stop.listening(), killed_readers_named(), loop.reporting():
             loop.run_epochs()
     finally:
         run.seconds_before = max(run.seconds_before, loop.table.seconds_before)
