@@ -328,10 +328,17 @@ def test_misspelt_name(data: str, meant: str) -> None:
         open_source(data, labeled=True)
 
 
-@pytest.mark.parametrize("count", ["0", "-3", "many", "1.5"])
+@pytest.mark.parametrize("count", ["0", "-3", "many", "1.5", "@64", "7@", "7@0", "7@64@64"])
 def test_synthetic_count(count: str) -> None:
     with pytest.raises(UserError, match=f"synthetic:{count}: '{count}' is not a number of images"):
         open_source(f"synthetic:{count}", labeled=True)
+
+
+def test_synthetic_side() -> None:
+    source = open_source("synthetic:3@64", labeled=True)
+    assert (len(source), tuple(source.pixels(2).shape), source.label(2).size) == (3, (3, 64, 64), (64, 64))
+    with pytest.raises(UserError, match="16 pixels is not a side of 32 to 512"):
+        open_source("synthetic:3@16", labeled=True)
 
 
 def test_a_folder_has_no_test_split(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 ENCODER = "resnet10t"
 DECODER_CHANNELS = [64, 32, 16, 8]  # four: the encoder is cut at stride 16
 IMAGE_SIZE = 64
-DATA = "synthetic:400"
+DATA = "synthetic:400@64"  # drawn at the size of training: shrunk images lose the fur
 
 
 def demo(*, out: str = "maeseg-demo", seed: int = 0, overwrite: bool = False) -> Path:
@@ -54,6 +54,7 @@ def demo(*, out: str = "maeseg-demo", seed: int = 0, overwrite: bool = False) ->
             steps_per_epoch=50,
             batch_size=8,
             lr=5e-3,
+            confidence=0.8,
             workers=0,
             overwrite=overwrite,
         )

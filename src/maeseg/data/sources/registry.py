@@ -20,6 +20,9 @@ DATASET = "dataset"
 MOST_SYNTHETIC = 1_000_000
 """Most images of ``synthetic:COUNT``: each is painted when it is checked."""
 
+SYNTHETIC_SIDES = range(32, 513)
+"""Sides in pixels of ``synthetic:COUNT@SIDE``."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]+")
 
 
@@ -98,11 +101,19 @@ def _open_synthetic(root: str, *, labeled: bool, test: bool, download: bool) -> 
 
     if not root:
         return Synthetic(test=test)
-    if not (root.isascii() and root.isdigit() and root.strip("0")):
-        raise ValueError(f"{root!r} is not a number of images; write synthetic:700")
-    if len(root) > len(str(MOST_SYNTHETIC)) or int(root) > MOST_SYNTHETIC:
-        raise ValueError(f"{root} is more than {MOST_SYNTHETIC} images; write synthetic:700")
-    return Synthetic(int(root), test=test)
+    count, at, side = root.partition("@")
+    if not _positive(count) or (at and not _positive(side)):
+        raise ValueError(f"{root!r} is not a number of images; write synthetic:700, or synthetic:700@64 for 64 pixels")
+    if len(count) > len(str(MOST_SYNTHETIC)) or int(count) > MOST_SYNTHETIC:
+        raise ValueError(f"{count} is more than {MOST_SYNTHETIC} images; write synthetic:700")
+    if at and (len(side) > 4 or int(side) not in SYNTHETIC_SIDES):
+        first, last = SYNTHETIC_SIDES[0], SYNTHETIC_SIDES[-1]
+        raise ValueError(f"{side} pixels is not a side of {first} to {last}; write synthetic:700@64")
+    return Synthetic(int(count), int(side), test=test) if at else Synthetic(int(count), test=test)
+
+
+def _positive(number: str) -> bool:
+    return number.isascii() and number.isdigit() and bool(number.strip("0"))
 
 
 BUILT_IN: dict[str, Opener] = {"oxford-pet": _open_pets, "synthetic": _open_synthetic}
