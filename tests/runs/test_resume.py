@@ -180,6 +180,24 @@ def test_within_an_epoch_it_is_saved_by_the_clock_alone(verbs: dict[str, tuple[o
 
 
 @pytest.mark.slow
+def test_two_processes_continue_with_unlabeled_images(verbs: dict[str, tuple[object, ...]], tmp_path: Path) -> None:
+    def run(name: str, epochs: int) -> Path:
+        constant = ("--schedule", "constant", "--warmup", 0, "--epochs", epochs)  # so that a run can be lengthened
+        words = (*verbs["unlabeled"], "--workers", 0, "--devices", 2, *constant, "--out", tmp_path / name, "--resume")
+        done = subprocess.run(
+            [sys.executable, "-m", "maeseg", *map(str, words)],
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return tmp_path / name
+
+    run("parts", 1)
+    parts, unbroken = run("parts", 2), run("unbroken", 2)
+    assert same_weights(parts, unbroken)
+    assert curves(parts) == curves(unbroken)
+
+
+@pytest.mark.slow
 def test_two_processes_with_one_seed_give_the_same_bits(
     verbs: dict[str, tuple[object, ...]], unbroken: Callable[[str], Path], tmp_path: Path
 ) -> None:
