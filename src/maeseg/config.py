@@ -95,8 +95,8 @@ class DataOptions(Options):
 
     data: Data = option(
         "``oxford-pet``, ``oxford-pet:ROOT``, ``synthetic``, ``synthetic:COUNT``, ``synthetic:COUNT@SIDE`` (pixels; by "
-        "default 128), a folder, or a file that describes one (``data.yaml``). A folder contains images or tar shards at "
-        "any depth for pre-training, ``images/`` and ``masks/`` for fine-tuning."
+        "default 128), a folder, or a file that describes one (``data.yaml``). A folder contains images or tar shards "
+        "at any depth for pre-training, ``images/`` and ``masks/`` for fine-tuning."
     )
     out: str = option("Run folder to write.")
     channels: int | None = option(
