@@ -117,7 +117,7 @@ def test_no_checkpoint_is_whole(killed: Path, tmp_path: Path) -> None:
     before = files_in(run)
     ended = suffer(None, *WORDS, "--workers", 0, "--out", run, "--resume")
     assert ended.code == 2
-    assert ended.errors == [
+    assert ended.errors[-2:] == [
         "weights: random, from scratch",
         f"maeseg: {run / 'checkpoints'}: last.ckpt and previous.ckpt are damaged, and there is no other: restore a "
         "copy, or start with --overwrite",
@@ -152,7 +152,8 @@ def test_an_image_that_breaks_on_the_way_loses_nothing_before_it(part: str, step
         Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "data" / f"{number:02d}.png")
 
     def words(out: str) -> tuple[object, ...]:
-        more = ("--data", tmp_path / "data", "--val", 4, "--save_every", 10, "--workers", 0)
+        # a cache would hold what was there before it broke
+        more = ("--data", tmp_path / "data", "--val", 4, "--save_every", 10, "--workers", 0, "--cache", "off")
         return (*WORDS, *more, "--out", tmp_path / out)
 
     assert suffer(None, *words("whole")).code == 0
