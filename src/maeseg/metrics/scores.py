@@ -65,7 +65,8 @@ class ImageScores:
         fn: Pixels of the class that were missed.
         dice_loss: Soft Dice loss of the image, 0 to 1.
         boundary_f1: Normalized surface Dice of the image, 0 to 1.
-        first: First class that counts in means: 1 for foreground alone, 0 for classes of the user's own.
+        first: First class that counts in means: 1 for foreground alone and for volumes, otherwise 0.
+        hausdorff95_mm: 95 % Hausdorff distance of each volume in mm; None for images.
     """
 
     tp: Floats
@@ -74,6 +75,7 @@ class ImageScores:
     dice_loss: Floats
     boundary_f1: Floats
     first: int = 0
+    hausdorff95_mm: Floats | None = None
 
     @classmethod
     def of_foreground(
@@ -95,7 +97,8 @@ class ImageScores:
     def only(self, kept_M: NDArray[np.bool_]) -> "ImageScores":
         """Measurements of some of the images."""
         tp, fp, fn = self.tp[kept_M], self.fp[kept_M], self.fn[kept_M]
-        return ImageScores(tp, fp, fn, self.dice_loss[kept_M], self.boundary_f1[kept_M], self.first)
+        distance = None if self.hausdorff95_mm is None else self.hausdorff95_mm[kept_M]
+        return ImageScores(tp, fp, fn, self.dice_loss[kept_M], self.boundary_f1[kept_M], self.first, distance)
 
     @property
     def iou(self) -> Floats:
@@ -116,7 +119,8 @@ class ImageScores:
         """Figures of a set in which every image counts a number of times.
 
         ``accuracy``, ``iou`` and ``dice`` come from the pixel counts of all images together; ``iou_per_image``,
-        ``dice_loss`` and ``boundary_f1`` are means over images.
+        ``dice_loss`` and ``boundary_f1`` are means over images; so are ``dice_per_image`` and ``hausdorff95_mm`` (in
+        mm), which volumes have in addition.
 
         Args:
             times_RM: Number of times that each image counts, (R, M) or (M,); at least one in each row.
@@ -125,19 +129,23 @@ class ImageScores:
             Each figure, 0 to 1, of shape (R,) or (); ``nan`` where no pixel counts.
         """
         counted_M = self.counted
-        means = (np.where(counted_M, each, 0) for each in (self.dice_loss, self.boundary_f1, self.iou))
-        sums = (times_RM @ each for each in (self.tp, self.fp, self.fn, *means))
-        tp, fp, fn, dice_loss, boundary_f1, iou = sums
-        pooled = ImageScores(tp, fp, fn, dice_loss, boundary_f1, self.first)
         images = times_RM @ counted_M
-        return {
-            "accuracy": pooled.accuracy,
-            "iou": pooled.iou,
-            "iou_per_image": _share(iou, images, np.nan),
-            "dice": pooled.dice,
-            "dice_loss": _share(dice_loss, images, np.nan),
-            "boundary_f1": _share(boundary_f1, images, np.nan),
+
+        def mean(each_M: Floats) -> Floats:
+            return _share(times_RM @ np.where(counted_M, each_M, 0), images, np.nan)
+
+        tp, fp, fn = (times_RM @ each for each in (self.tp, self.fp, self.fn))
+        figures = {
+            "accuracy": accuracy(tp, fn),
+            "iou": mean_iou(tp, fp, fn, self.first),
+            "iou_per_image": mean(self.iou),
+            "dice": mean_dice(tp, fp, fn, self.first),
+            "dice_loss": mean(self.dice_loss),
+            "boundary_f1": mean(self.boundary_f1),
         }
+        if self.hausdorff95_mm is None:
+            return figures
+        return {**figures, "dice_per_image": mean(self.dice), "hausdorff95_mm": mean(self.hausdorff95_mm)}
 
 
 CLASS_FIGURES = ("iou", "dice", "precision", "recall")

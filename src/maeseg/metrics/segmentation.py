@@ -225,6 +225,11 @@ class MeasuredImage:
         self.reliability += Reliability.of(probability_KHW.amax(0)[counted_HW].numpy(), right_HW[counted_HW].numpy())
 
     @property
+    def class_map(self) -> Tensor:
+        """The predicted classes so far, of the label's shape, uint8."""
+        return self.classes_HW
+
+    @property
     def _mapped(self) -> Sequence[int]:
         """Classes that the maps are of."""
         return (1,) if self.classes.maps == 1 else range(self.classes.maps)

@@ -6,7 +6,7 @@ With a class list also confusion.csv, a row per class. This module alone defines
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from maeseg.utils.regular_files import open_text, read_bytes
 
 _OF_FOREGROUND, _OF_A_CLASS = ("tp", "fp", "fn", "tn"), ("tp", "fp", "fn")
 _MEANS = ("dice_loss", "boundary_f1")
+_DISTANCE = "hausdorff95_mm"
+"""One more column of volumes, whose means over classes leave out the background."""
 _COUNTED = tuple(field.name for field in fields(Reliability))
 _WHOLE = frozenset({"pixels", "foreground"})
 CALIBRATION_COLUMNS = ("from", "to", *_COUNTED)
@@ -73,10 +75,11 @@ def write_validation(
         columns = _OF_FOREGROUND
         counts_MKC = np.stack([scores.tp[:, 1], scores.fp[:, 1], scores.fn[:, 1], scores.tp[:, 0]], axis=-1)
     counted = counts_MKC.reshape(len(files), -1).astype(int).tolist()
-    means = zip(scores.dice_loss.tolist(), scores.boundary_f1.tolist(), strict=True)
-    cells = (["" if math.isnan(mean) else mean for mean in pair] for pair in means)
-    lines = ([file, *row, *pair] for file, row, pair in zip(files, counted, cells, strict=True))
-    write_table(run / VALIDATION, ("file", *columns, *_MEANS), lines)
+    measured = [name for name in (*_MEANS, _DISTANCE) if getattr(scores, name) is not None]
+    means = zip(*(getattr(scores, name).tolist() for name in measured), strict=True)
+    cells = (["" if math.isnan(mean) else mean for mean in each] for each in means)
+    lines = ([file, *row, *each] for file, row, each in zip(files, counted, cells, strict=True))
+    write_table(run / VALIDATION, ("file", *columns, *measured), lines)
     edges = [bin / BINS for bin in range(BINS + 1)]
     counts = [_plain(name, getattr(reliability, name)) for name in _COUNTED]
     write_table(run / CALIBRATION, CALIBRATION_COLUMNS, zip(edges[:-1], edges[1:], *counts, strict=True))
@@ -114,8 +117,10 @@ def read_validation(run: Path, name: str = VALIDATION) -> Validation | None:
     file = own_file(run, name)
     if not file.exists():
         return None
-    names = [column.removeprefix("tp ") for column in _header(file) if column.startswith("tp ")]
-    columns = (*(_class_columns(names) or _OF_FOREGROUND), *_MEANS)
+    header = _header(file)
+    names = [column.removeprefix("tp ") for column in header if column.startswith("tp ")]
+    means = (*_MEANS, _DISTANCE) if _DISTANCE in header else _MEANS
+    columns = (*(_class_columns(names) or _OF_FOREGROUND), *means)
     rows = read_table(
         file,
         ("file", *columns),
@@ -124,12 +129,7 @@ def read_validation(run: Path, name: str = VALIDATION) -> Validation | None:
     )
     if not rows:
         raise UserError(f"{file} has no row: remove it, or repeat the run")
-    values = np.array([values for _, values in rows])
-    if names:
-        tp_MK, fp_MK, fn_MK = (values[:, kind : 3 * len(names) : 3] for kind in range(3))
-        scores = ImageScores(tp_MK, fp_MK, fn_MK, values[:, -2], values[:, -1])
-    else:
-        scores = ImageScores.of_foreground(*values.T)
+    scores = _scores(np.array([values for _, values in rows]), len(names), len(means))
     return Validation(tuple(file for file, _ in rows), scores)
 
 
@@ -166,8 +166,20 @@ def read_reliability(run: Path) -> Reliability | None:
     return Reliability(*np.array(rows).T)
 
 
+def _scores(values: Floats, classes: int, means: int) -> ImageScores:
+    """Measurements from a row of numbers for each image: counts, then means; ``classes`` is 0 for foreground alone."""
+    *counts, means_M = *values[:, :-means].T, values[:, -means:].T
+    dice_loss, boundary_f1, *distance = means_M
+    if not classes:
+        scores = ImageScores.of_foreground(*counts, dice_loss, boundary_f1)
+    else:
+        tp_MK, fp_MK, fn_MK = (np.stack(counts[kind::3], axis=-1) for kind in range(3))
+        scores = ImageScores(tp_MK, fp_MK, fn_MK, dice_loss, boundary_f1)
+    return replace(scores, first=1, hausdorff95_mm=distance[0]) if distance else scores
+
+
 def _number(column: str, cell: str) -> float:
-    return math.nan if column in _MEANS and not cell else float(cell)  # no pixel of the image counts
+    return math.nan if column in (*_MEANS, _DISTANCE) and not cell else float(cell)  # no pixel of the image counts
 
 
 def _class_columns(names: Sequence[str]) -> tuple[str, ...]:
