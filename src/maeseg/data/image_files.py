@@ -122,11 +122,11 @@ def open_bytes(file: Path | io.BytesIO, name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def naming(name: str) -> Iterator[None]:
+def naming(name: str, kind: str = "an image") -> Iterator[None]:
     """Turn any error of decoding or converting an image into a DataError that names its file."""
     try:
         yield
-    except DataError:
+    except UserError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{name} does not exist: restore it or correct the path") from error
@@ -137,7 +137,7 @@ def naming(name: str) -> Iterator[None]:
     # for a damaged file decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more
     except Exception as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else in_one_line(error)
-        raise DataError(f"{name} cannot be read as an image ({reason}): remove it or replace it") from error
+        raise DataError(f"{name} cannot be read as {kind} ({reason}): remove it or replace it") from error
 
 
 @contextmanager
