@@ -6,7 +6,9 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from maeseg.data.sources.base import Source
-from maeseg.metrics.segmentation import SegmentationMetrics
+from maeseg.data.volumes.base import VolumeSource
+from maeseg.metrics.segmentation import MeasuredImage, SegmentationMetrics
+from maeseg.metrics.volumes import VolumeMetrics
 from maeseg.prediction.segmenter import Segmenter
 from maeseg.types import BorderRule
 
@@ -22,18 +24,20 @@ def evaluate_segmenter(
     """Predict every image and compare with its label, at the label's own size.
 
     One image at a time, so that no figure depends on a batch size, an order or a label that was resized. A large
-    image's probabilities are measured part by part, and never in memory together.
+    image's probabilities are measured part by part, and never in memory together. Volumes are compared at their own
+    grid and spacing.
 
     Args:
         segmenter: The network.
-        source: Labeled images, of the network's classes.
+        source: Labeled images or volumes, of the network's classes.
         indices: Indices of the images to evaluate, in order.
         border: Meaning of a border pixel of a label.
         progress: Wrapper of the indices that shows progress, such as ``rich.progress.track``.
-        see: Function that is called with every index and its predicted class map (H, W), uint8.
+        see: Function that is called with every index and its predicted class map (H, W), uint8;
+            of a volume (D, H, W).
 
     Returns:
-        The metrics over these images; ``compute()`` and ``per_image()`` read them.
+        The metrics over these images; ``compute()`` and ``per_image()`` read them. Of volumes a ``VolumeMetrics``.
 
     Raises:
         ValueError: The source was opened without labels.
@@ -41,13 +45,22 @@ def evaluate_segmenter(
     """
     if not source.labeled:
         raise ValueError(f"source {source.name} was opened without labels")
-    metrics = SegmentationMetrics(border, source.classes)
+    volumes = isinstance(source, VolumeSource)
+    metrics = VolumeMetrics(border, source.classes) if volumes else SegmentationMetrics(border, source.classes)
     for index in progress(indices):
-        pixels_CHW = source.pixels(index)  # first, as decoding takes more memory than all that follows
-        image = metrics.begin(pil_to_tensor(source.label(index))[0])
-        for part in segmenter.probability_parts(pixels_CHW, source.file(index)):
+        # first, as decoding takes more memory than all that follows
+        stored = source.volume(index) if isinstance(source, VolumeSource) else source.pixels(index)
+        image = _begin(metrics, source, index)
+        for part in segmenter.probability_parts(stored, source.file(index)):
             image.add(*part)
         metrics.end(image)
         if see:
-            see(index, image.classes_HW)
+            see(index, image.class_map)
     return metrics
+
+
+def _begin(metrics: SegmentationMetrics, source: Source, index: int) -> MeasuredImage:
+    """Begin the measurement of an image or volume, with its label."""
+    if isinstance(metrics, VolumeMetrics) and isinstance(source, VolumeSource):
+        return metrics.begin(source.stored_label(index), source.header(index).spacing)
+    return metrics.begin(pil_to_tensor(source.label(index))[0])

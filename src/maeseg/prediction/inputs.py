@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections import Counter
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -84,7 +85,7 @@ def find_images(
     sizes = {file: (each.height, each.width) for file, each in facts.items()}
     bad = {file: what for file, what in found.items() if isinstance(what, str)}
     if bad:
-        _complain(path, bad, sizes, on_bad_image)
+        complain(path, bad, sizes, on_bad_image)
     for line in assumptions(list(facts.values()), largest):
         log.info("%s: %s", path, line)
     return Images(folder, sizes, bad)
@@ -105,12 +106,11 @@ def _check(file: Path, channels: int, most: int) -> PixelFacts | str:
         return str(error)
 
 
-def _complain(
-    path: Path, bad: dict[Path, str], sizes: dict[Path, tuple[int, int]], on_bad_image: OnBadImage | None
-) -> None:
+def complain(path: Path, bad: Mapping[Path, str], usable: Collection[Path], on_bad_image: OnBadImage | None) -> None:
+    """Raise a UserError on images that cannot be used, or warn of them where they are to be skipped."""
     first = next(iter(bad.values()))
     if on_bad_image == "skip":
-        if not sizes:
+        if not usable:
             raise UserError(f"--on_bad_image skip leaves no image of {path}: {first}")
         log.warning("%d images of %s cannot be used and are left out", len(bad), path)
         return

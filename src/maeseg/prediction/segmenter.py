@@ -1,12 +1,14 @@
 """One object that runs a segmentation network: PyTorch or ONNX Runtime behind it.
 
+A network of volumes takes volumes, ``(D, H, W)``, in the place of images.
+
 Axes: B batch, C channels, K maps (of foreground, or of each class), H W pixels.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +26,17 @@ from maeseg.prediction.onnx_backend import open_onnx
 from maeseg.prediction.output_files import open_output
 from maeseg.prediction.predictor import Part, Predictor
 from maeseg.prediction.sliding_window import OVERLAP, check_tile, refuse_untiled
+from maeseg.prediction.volumes.folder import predict_volumes, refuse_tiles
+from maeseg.prediction.volumes.predictor import AnyVolume, VolumePredictor, open_volume
 from maeseg.prediction.writer import PredictionWriter
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint, restore_unet
 from maeseg.runs.image_list import write_skipped
 from maeseg.types import OnBadImage, PredictPrecision
 from maeseg.utils.atomic_io import write_png
 from maeseg.weights.files import WEIGHTS_IN_FOLDER
+
+VOLUME_AXES = 3
+"""Spatial axes of a network of volumes."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Segmenter:
 
     Images may have any size. A network that was trained on resized images takes an image resized to its own size, and
     one much larger than its training images in tiles; a network that was trained on crops takes tiles of the crop's
-    size at native resolution.
+    size at native resolution. A network of volumes takes each at its spacing, in overlapping windows.
 
     Attributes:
         backend: The network's arithmetic: PyTorch or ONNX Runtime.
@@ -82,62 +89,76 @@ class Segmenter:
         """Run the network on preprocessed images: logits (B, K, H, W), float32 on the CPU."""
         return self.backend.logits(images_BCHW)
 
-    def probabilities(self, image: AnyImage, flips: bool = False) -> Tensor:
-        """Segment one image.
+    def probabilities(self, image: AnyImage | AnyVolume, flips: bool = False) -> Tensor:
+        """Segment one image or volume.
 
         Args:
-            image: A path, a PIL image, an array (H, W) or (H, W, C), or a tensor (C, H, W).
+            image: A path, a PIL image, an array (H, W) or (H, W, C), or a tensor (C, H, W). For a network of volumes a
+                path, a ``Volume``, or an array or tensor (D, H, W) or (C, D, H, W) at the network's spacing.
             flips: Average with the mirror image's prediction: twice the work.
 
         Returns:
-            Probability of foreground, (1, H, W), or of each class, (K, H, W), at the image's size; float32, 0..1.
+            Probability of foreground, (1, H, W), or of each class, (K, H, W), at the image's size; float32, 0..1. Of a
+            volume (K, D, H, W), on canonical axes.
 
         Raises:
             DataError: The image cannot be read, or its channels or values do not suit the network.
             UserError: The prediction is not finite.
         """
         name = str(image) if isinstance(image, str | Path) else "image"
+        if self._of_volumes(image):
+            return VolumePredictor(self.backend, flips).probabilities(open_volume(image, self.spec), name)
         return Predictor(self.backend, flips=flips).probabilities(open_image(image, self.spec), name)
 
-    def probability_parts(self, image: AnyImage, name: str) -> Iterator[Part]:
-        """Segment one image, of which the probabilities of all pixels may be too many for the memory.
+    def probability_parts(self, image: AnyImage | AnyVolume, name: str) -> Iterator[Part]:
+        """Segment one image or volume, of which the probabilities of all pixels may be too many for the memory.
 
         Args:
             image: As ``probabilities`` takes it.
             name: Its name in messages.
 
         Yields:
-            First row, first column and probabilities (K, H, W) of parts that make up what ``probabilities`` returns.
+            First row, first column and probabilities (K, H, W) of parts that make up what ``probabilities`` returns;
+            of a volume the first plane, 0 and probabilities (K, D, H, W).
 
         Raises:
             DataError: See ``probabilities``.
             UserError: A prediction is not finite.
         """
+        if self._of_volumes(image):
+            return VolumePredictor(self.backend).parts(open_volume(image, self.spec), name)
         return Predictor(self.backend).parts(open_image(image, self.spec), name)
 
-    def predict(self, image: AnyImage, flips: bool = False) -> NDArray[np.uint8]:
-        """Segment one image into classes; a large one takes little memory beside itself.
+    def predict(self, image: AnyImage | AnyVolume, flips: bool = False) -> NDArray[np.uint8]:
+        """Segment one image or volume into classes; a large one takes little memory beside itself.
 
         Args:
-            image: A path, a PIL image, an array (H, W) or (H, W, C), or a tensor (C, H, W).
+            image: As ``probabilities`` takes it.
             flips: Average with the mirror image's prediction: twice the work.
 
         Returns:
-            Index of each pixel's class in ``spec.classes``, (H, W) at the image's size; 0 is the background.
+            Index of each pixel's class in ``spec.classes``, (H, W) at the image's size; 0 is the background. Of a
+            volume (D, H, W), on canonical axes.
 
         Raises:
             DataError: The image cannot be read, or its channels or values do not suit the network.
             UserError: The prediction is not finite.
         """
         name = str(image) if isinstance(image, str | Path) else "image"
+        if self._of_volumes(image):
+            return VolumePredictor(self.backend, flips).class_map(open_volume(image, self.spec), name)
         return Predictor(self.backend, flips=flips).class_map(open_image(image, self.spec), name)
+
+    def _of_volumes(self, image: AnyImage | AnyVolume) -> TypeGuard[AnyVolume]:
+        """True for a network of volumes."""
+        return self.spec.axes == VOLUME_AXES
 
     def predict_folder(
         self, images: str | Path, out: str | Path, *, tile: int | Literal["auto"] = "auto", overlap: float = OVERLAP,
         flips: bool = False, probabilities: bool = False, overlays: bool = True, on_bad_image: OnBadImage = "fail",
         overwrite: bool = False,
     ) -> int:  # fmt: skip
-        """Segment an image file or a folder of images, as ``maeseg predict`` does; its options are described there.
+        """Segment an image or volume, or a folder of such, as ``maeseg predict`` does; its options are described there.
 
         Returns:
             Number of images that were segmented.
@@ -146,6 +167,12 @@ class Segmenter:
             UserError: An option, an image or the output folder cannot be used.
         """
         check_tile(tile, overlap)
+        if self.spec.axes == VOLUME_AXES:
+            refuse_tiles(tile, overlap, OVERLAP)
+            return predict_volumes(
+                self.backend, self.origin, Path(images), Path(out), flips=flips, probabilities=probabilities,
+                overlays=overlays, on_bad_image=on_bad_image, overwrite=overwrite,
+            )  # fmt: skip
         refuse_untiled(tile, self.origin, self.spec.crop)
         largest = self.spec.normalization.largest
         found = find_images(Path(images), self.spec.channels, MAX_PIXELS_ALONE, on_bad_image, largest=largest)

@@ -1,0 +1,131 @@
+"""Prediction of volumes in overlapping windows, with Gaussian weights, slab by slab.
+
+MONAI's ``sliding_window_inference`` over a volume holds all maps of the result. Here it runs over one slab, as thick as
+a window, at a time, and overlapping slabs are blended with the same weights. The weights are a product of three
+one-dimensional ones, so the result is that of MONAI's function over the volume with these weights.
+
+Axes: B batch, C channels, K maps, D H W voxels.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from maeseg.data.volumes.header import Sides
+
+OVERLAP = 0.5
+"""Share of a window that its neighbor covers too."""
+
+_VOXELS_AT_ONCE = 2**19
+_MOST_AT_ONCE = 8  # windows in a batch
+
+Run = Callable[[Tensor], Tensor]
+"""Windows (B, C, D, H, W) to maps (B, K, D, H, W)."""
+
+
+def blended_planes(values_CDHW: Tensor, window: Sides, run: Run) -> Iterator[Tensor]:
+    """Run a network over a volume in windows that overlap by half of their sides.
+
+    Args:
+        values_CDHW: Volume as the network reads it. One smaller than a window is continued with 0, its mean.
+        window: Sides of a window.
+        run: The network.
+
+    Yields:
+        Planes (K, D, H, W) from the first to the last, a few at a time: the weighted mean over windows.
+    """
+    starts = _starts(values_CDHW.shape[1], window[0])
+    weights = [_weights(side) for side in window]
+    window_DHW = weights[0][:, None, None] * weights[1][:, None] * weights[2]
+    if len(starts) == 1:
+        yield _over_slab(values_CDHW, window, run, window_DHW)
+        return
+    total_D = torch.zeros(values_CDHW.shape[1])
+    for start in starts:
+        total_D[start : start + window[0]] += weights[0]
+    sums_KDHW = torch.empty(0)
+    for start, following in zip(starts, [*starts[1:], values_CDHW.shape[1]], strict=True):
+        slab_KDHW = _over_slab(values_CDHW[:, start : start + window[0]], window, run, window_DHW)
+        slab_KDHW *= weights[0][:, None, None]
+        left = sums_KDHW.shape[1] if sums_KDHW.numel() else 0
+        if left:
+            slab_KDHW[:, :left] += sums_KDHW
+        done = following - start
+        yield slab_KDHW[:, :done] / total_D[start:following, None, None]
+        sums_KDHW = slab_KDHW[:, done:].clone()
+        del slab_KDHW
+
+
+def _over_slab(slab_CDHW: Tensor, window: Sides, run: Run, window_DHW: Tensor) -> Tensor:
+    from monai.inferers import sliding_window_inference  # of the extra volumes
+
+    at_once = max(1, min(_MOST_AT_ONCE, _VOXELS_AT_ONCE // window_DHW.numel()))
+    found = sliding_window_inference(
+        slab_CDHW[None], window, at_once, run, overlap=OVERLAP, roi_weight_map=window_DHW[None, None]
+    )
+    assert isinstance(found, Tensor)
+    return found[0]
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """First planes of the slabs, those of MONAI's windows."""
+    from monai.data.utils import dense_patch_slices
+
+    interval = max(1, int(window * (1 - OVERLAP)))
+    slices = dense_patch_slices((max(length, window),), (window,), (interval,))
+    return [each[0].start for each in slices]
+
+
+def _weights(side: int) -> Tensor:
+    """Gaussian weights of a window along one axis."""
+    from monai.data.utils import compute_importance_map
+
+    return compute_importance_map((side,), mode="gaussian")
+
+
+def resized_planes(
+    planes: Iterator[Tensor], depth: int, size: Sequence[int], values_at_once: int = 2**25
+) -> Iterator[tuple[int, Tensor]]:
+    """Resize maps to another size by linear interpolation, as ``interpolate`` does, while planes arrive.
+
+    Args:
+        planes: Planes (K, D, H, W) of maps, from the first to the last, a few at a time.
+        depth: Number of planes in all.
+        size: Sides of the result.
+        values_at_once: Largest number of values that are yielded together, unless one plane has more.
+
+    Yields:
+        First plane and planes (K, D, H, W) of the result.
+    """
+    source_D = ((torch.arange(size[0], dtype=torch.float64) + 0.5) * depth / size[0] - 0.5).clamp(0, depth - 1)
+    lower_D = source_D.floor().long()
+    upper_D, share_D = (lower_D + 1).clamp(max=depth - 1), (source_D - lower_D).float()
+    done, arrived, kept_KDHW = 0, 0, None
+    for some_KDHW in (part for each in planes for part in _in_plane(each, size, values_at_once)):
+        arrived += some_KDHW.shape[1]
+        kept_KDHW = some_KDHW if kept_KDHW is None else torch.cat([kept_KDHW, some_KDHW], dim=1)
+        first = arrived - kept_KDHW.shape[1]
+        ready = int((upper_D < arrived).sum())
+        if ready > done:
+            now = slice(done, ready)
+            yield done, _between(kept_KDHW, lower_D[now] - first, upper_D[now] - first, share_D[now])
+            done = ready
+        kept_KDHW = kept_KDHW[:, -1:].clone()
+
+
+def _in_plane(planes_KDHW: Tensor, size: Sequence[int], values_at_once: int) -> Iterator[Tensor]:
+    """Resize planes along height and width, a few at a time."""
+    at_once = max(1, values_at_once // (len(planes_KDHW) * size[1] * size[2]))
+    for some_KDHW in planes_KDHW.split(at_once, dim=1):
+        if some_KDHW.shape[2:] == tuple(size[1:]):
+            yield some_KDHW
+        else:
+            yield torch.nn.functional.interpolate(some_KDHW, (size[1], size[2]), mode="bilinear", align_corners=False)
+
+
+def _between(planes_KDHW: Tensor, lower_D: Tensor, upper_D: Tensor, share_D: Tensor) -> Tensor:
+    """Planes between two neighbors each."""
+    if not share_D.any():
+        return planes_KDHW[:, lower_D]
+    return torch.lerp(planes_KDHW[:, lower_D], planes_KDHW[:, upper_D], share_D[:, None, None])

@@ -1,0 +1,110 @@
+"""Files of a predicted volume: label map, overlay, probabilities.
+
+Axes: K maps (of foreground, or of each class), D H W voxels.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maeseg.data.volumes.volume import Volume, write_label
+from maeseg.labels.class_map import predicted_classes
+from maeseg.labels.classes import BINARY, Classes
+from maeseg.prediction.areas import ClassAreas
+from maeseg.prediction.volumes.inputs import stem, suffix_of
+from maeseg.prediction.volumes.predictor import Part
+from maeseg.prediction.volumes.slices import choose_slices
+from maeseg.prediction.volumes.table import VolumeOfClasses
+from maeseg.prediction.writer import as_label, overlay
+from maeseg.types import BORDER
+from maeseg.utils.atomic_io import write_png, writing_to
+
+
+@dataclass(frozen=True)
+class VolumeWriter:
+    """Writer of each volume's label map, overlay and probabilities.
+
+    A label map has the format, orientation, affine and header of the volume, and the classes' values; of foreground and
+    background 1 and 0. A folder of them beside ``images/`` is labeled data again. Probabilities are float32.
+
+    Args:
+        folder: Output folder: ``labels/NAME.nii.gz``, ``overlays/NAME.png``, ``probabilities/NAME.nii.gz``, or with
+            classes ``probabilities/NAME/CLASS.nii.gz``.
+        overlays: True to write overlays: three orthogonal slices.
+        probabilities: True to write probabilities.
+        classes: Classes of the network.
+    """
+
+    folder: Path
+    overlays: bool
+    probabilities: bool
+    classes: Classes
+
+    def write(self, name: Path, volume: Volume, parts: Iterable[Part]) -> VolumeOfClasses:
+        """Write one volume's prediction.
+
+        Args:
+            name: The volume's path relative to the input folder; its folders and suffix are kept.
+            volume: The volume.
+            parts: Its prediction; consumed.
+
+        Returns:
+            The voxels of each class.
+
+        Raises:
+            WriteError: A file cannot be written.
+        """
+        shape, areas = volume.header.shape, ClassAreas(max(2, self.classes.maps))
+        classes_DHW = np.zeros(shape, np.uint8)
+        with self._keeping((self.classes.maps, *shape)) as kept_KDHW:
+            for first, _, part_KDHW in parts:
+                here = slice(first, first + part_KDHW.shape[1])
+                if kept_KDHW is not None:
+                    with writing_to(self.folder):
+                        kept_KDHW[:, here] = part_KDHW.numpy()
+                found_DHW, confidence_DHW = (each.numpy() for each in predicted_classes(part_KDHW))
+                classes_DHW[here] = found_DHW
+                areas.add(found_DHW.reshape(-1, shape[2]), confidence_DHW.reshape(-1, shape[2]))
+            if kept_KDHW is not None:
+                self._write_probabilities(name, volume, kept_KDHW)
+        if self.overlays:
+            self._write_overlay(name, volume, classes_DHW)
+        label_DHW = classes_DHW if self.classes == BINARY else as_label(classes_DHW, self.classes)
+        write_label(self._file("labels", name), label_DHW, volume.header)
+        return VolumeOfClasses(volume.header, areas)
+
+    @contextmanager
+    def _keeping(self, shape: tuple[int, ...]) -> Iterator[NDArray[np.float32] | None]:
+        """An array on the disk for the probabilities, which may not fit in memory; None if they are not written."""
+        if not self.probabilities:
+            yield None
+            return
+        with writing_to(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = TemporaryFile(dir=self.folder)  # noqa: SIM115  # closed below
+        with file:
+            yield np.memmap(file, np.float32, "w+", shape=shape)
+
+    def _write_probabilities(self, name: Path, volume: Volume, kept_KDHW: NDArray[np.float32]) -> None:
+        for each, map_DHW in zip(self.classes.names, kept_KDHW, strict=False):
+            where = name if self.classes.maps == 1 else stem(name) / f"{each}{suffix_of(name)}"
+            write_label(self._file("probabilities", where), map_DHW, volume.header)
+
+    def _write_overlay(self, name: Path, volume: Volume, classes_DHW: NDArray[np.uint8]) -> None:
+        slices = choose_slices(volume.header, classes_DHW, side_by_side=True)
+        shown_HW = slices.of_classes(classes_DHW)
+        shown_HW[shown_HW == BORDER] = 0  # between the slices
+        drawn = overlay(slices.of_volume(volume.values_CDHW), torch.from_numpy(shown_HW), self.classes.colors)
+        write_png(self._file("overlays", Path(f"{stem(name)}.png")), drawn)
+
+    def _file(self, kind: str, name: Path) -> Path:
+        file = self.folder / kind / name
+        with writing_to(file.parent):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        return file
