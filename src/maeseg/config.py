@@ -22,6 +22,7 @@ from maeseg.types import (
     DataList,
     Held,
     Loss,
+    Network,
     OnBadImage,
     OnNonfinite,
     Precision,
@@ -150,9 +151,21 @@ class NetworkOptions(Options):
         "the DPT's four inputs and their fusion, by default 256, 512, 1024, 1024, 256.",
         None,
     )
+    network: Network | None = option(
+        "Network of volumes (3D): ``resenc`` for nnU-Net's residual encoder U-Net with four stages, ``resenc_plain`` "
+        "with six as nnU-Net plans it, or ``vnet``; by default that of the initial weights, or for NIfTI files "
+        "``resenc``. Also reads TIFF stacks and NumPy arrays as volumes.",
+        None,
+    )
+    spacing: list[float] | None = option(
+        "Distance of voxels along each axis in millimeters that volumes are brought to, such as [1, 1, 2.5]; by default "
+        "that of the initial weights, or the median of the training volumes.",
+        None,
+    )
     image_size: int | list[int] | None = option(
         "Side in pixels, or [height, width]: multiples of the patch size for pre-training, of the largest stride for "
-        "fine-tuning. By default 224; in fine-tuning that of the initial weights.",
+        "fine-tuning. By default that of the initial weights, or 224. For volumes the crops that are trained on, "
+        "[depth, height, width] in voxels; by default about the median size, and at most 96.",
         None,
     )
 
@@ -253,7 +266,8 @@ class ReconstructionOptions(Options):
     )
     patch_size: int | None = option(
         "Side of a patch in pixels, a multiple of the largest stride of the U-Net; by default the largest with at "
-        "least 6 x 6 patches per image, or otherwise that stride. A vision transformer has patches of its own.",
+        "least 6 patches along each side of an image, or otherwise that stride; for volumes in the same way. A vision "
+        "transformer has patches of its own.",
         None,
     )
     mask_ratio: float | None = option(
@@ -297,7 +311,6 @@ class ReconstructionOptions(Options):
 class PretrainConfig(RunOptions, TrainingOptions, ReconstructionOptions, NetworkOptions, StartOptions, DataOptions):
     """Options of ``pretrain``."""
 
-    image_size: int | list[int] = 224
     epochs: int = 100
     batch_size: int = 32
     lr: float = 1e-3
@@ -344,8 +357,8 @@ class LossOptions(Options):
     )
     schedule: Schedule = option("Learning rate after warm-up: ``cosine`` falls to 0, ``constant`` stays.", "cosine")
     loss: Loss = option(
-        "Loss: soft Dice loss plus cross-entropy, soft Dice loss plus focal loss (for rare or difficult classes), or "
-        "soft Dice loss alone.",
+        "Loss: soft Dice loss plus cross-entropy, soft Dice loss plus focal loss (for rare or difficult classes), "
+        "soft Dice loss alone, or ``vnet-dice``, the Dice loss of the V-Net with squares in the denominator.",
         "dice+ce",
     )
     class_weights: ClassWeights = option(

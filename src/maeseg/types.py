@@ -35,11 +35,14 @@ Compile = Literal["auto", "always", "never"]
 Transfer = Literal["encoder+decoder", "encoder"]
 """Parts of the network that are initialized from a run."""
 
+Network = Literal["resenc", "resenc_plain", "vnet"]
+"""Network of volumes: nnU-Net's residual encoder U-Net with four or six stages, or the V-Net."""
+
 VitDecoder = Literal["mae", "dpt"]
 """Decoder of a vision transformer in pre-training: MAE's transformer, or the DPT's, which fine-tuning keeps."""
 
-LossName = Literal["dice+ce", "dice+focal", "dice"]
-"""Loss of fine-tuning: soft Dice loss plus cross-entropy or focal loss, or soft Dice loss alone."""
+LossName = Literal["dice+ce", "dice+focal", "dice", "vnet-dice"]
+"""Loss of fine-tuning: soft Dice loss plus cross-entropy or focal loss, soft Dice loss alone, or the V-Net's."""
 
 CUSTOM_LOSS = "custom:"
 """Prefix of a custom loss in config.yaml, before the name of its function."""

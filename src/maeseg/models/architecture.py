@@ -1,5 +1,7 @@
 """Architectures of networks: the one place that says which of them an encoder belongs to.
 
+Of images:
+
 =========  ============================================================  ===============================================
 name       encoder                                                       decoder
 =========  ============================================================  ===============================================
@@ -7,6 +9,8 @@ name       encoder                                                       decoder
 ``dpt``    ``VisionTransformer`` or ``Eva`` (with RoPE) of timm          DPT of segmentation-models-pytorch; in
                                                                          pre-training MAE's own, or the DPT's
 =========  ============================================================  ===============================================
+
+Of volumes, ``resenc`` and ``vnet``: see ``volume_networks``.
 """
 
 from collections.abc import Sequence
@@ -25,12 +29,18 @@ from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.unet import DECODER_CHANNELS, build_unet, check_patch_size, choose_patch_size, largest_stride
 from maeseg.models.vit import MASK_RATIO as VIT_MASK_RATIO
 from maeseg.models.vit import patch_side, transformer_in, transformer_outline
+from maeseg.models.volume_masked_autoencoder import VolumeMaskedAutoencoder, check_block
+from maeseg.models.volume_network import VolumeNetwork
+from maeseg.models.volume_networks import AXES, build_volume_network, volume_architecture, volume_stride
 
-Architecture = Literal["unet", "dpt"]
+Architecture = Literal["unet", "dpt", "resenc", "vnet"]
 """Kind of network."""
 
-SegmentationNetwork: TypeAlias = smp.Unet | smp.DPT
-"""Network with ``encoder``, ``decoder`` and ``segmentation_head``: (B, C, H, W) -> logits (B, maps, H, W)."""
+SegmentationNetwork: TypeAlias = smp.Unet | smp.DPT | VolumeNetwork
+"""Network with ``encoder``, ``decoder`` and ``segmentation_head``: (B, C, H, W) -> logits (B, maps, H, W).
+
+Those of volumes have (B, C, D, H, W) and (B, maps, D, H, W).
+"""
 
 TRANSFORMERS = ("vision_transformer", "deit", "eva")
 """Modules of timm whose networks are vision transformers."""
@@ -41,9 +51,9 @@ class Design:
     """Encoder and decoder of a network.
 
     Attributes:
-        encoder: timm's name of the encoder.
+        encoder: timm's name of the encoder, or the name of a network of volumes.
         decoder_channels: Widths of the decoder: of a U-Net's blocks, coarse to fine; or of a DPT's four inputs and
-            their fusion. None with MAE's decoder.
+            their fusion. None with MAE's decoder, and for a network of volumes.
         mae_decoder: Width and depth of MAE's decoder in pre-training; None for another decoder.
     """
 
@@ -57,12 +67,19 @@ class Design:
         return architecture_of(self.encoder)
 
     @property
+    def axes(self) -> int:
+        """Spatial axes of the input: 2 for images, 3 for volumes."""
+        return axes_of(self.encoder)
+
+    @property
     def stride(self) -> int:
         """Length of which the sides of images are multiples.
 
         Raises:
             UserError: The encoder is a transformer that cannot be built.
         """
+        if self.axes == AXES:
+            return volume_stride(self.encoder)
         if self.architecture == "unet":
             return largest_stride(self.decoder_channels)
         side = vit_patch(self.encoder)
@@ -71,21 +88,24 @@ class Design:
     @property
     def mask_ratio(self) -> float:
         """Share of patches to hide unless another one is asked for."""
-        return MASK_RATIO if self.architecture == "unet" else VIT_MASK_RATIO
+        return VIT_MASK_RATIO if self.architecture == "dpt" else MASK_RATIO
 
-    def choose_patch(self, patch_size: int | None, size: tuple[int, int]) -> int:
+    def choose_patch(self, patch_size: int | None, size: tuple[int, ...]) -> int:
         """Settle the side of a patch.
 
         Args:
-            patch_size: As asked; None for a transformer's own, or for a U-Net one that suits the images.
-            size: Height and width of the images.
+            patch_size: As asked; None for a transformer's own, or for a convnet one that suits the images.
+            size: Sides of the images.
 
         Raises:
             UserError: The side does not suit the encoder.
         """
-        if self.architecture == "unet":
+        if self.architecture != "dpt":
             patch = choose_patch_size(patch_size, size, self.stride)
-            check_patch_size(patch, self.stride)
+            if self.axes == AXES:
+                check_block(patch, self.stride, self.encoder)
+            else:
+                check_patch_size(patch, self.stride)
             return patch
         side = vit_patch(self.encoder)
         if patch_size not in (None, side):
@@ -94,15 +114,24 @@ class Design:
 
 
 def architecture_of(encoder: str) -> Architecture:
-    """Kind of network that an encoder belongs to, by timm's name; ``unet`` for a name that timm does not know."""
+    """Kind of network that an encoder belongs to, by its name; ``unet`` for a name that is not known."""
+    if of_volumes := volume_architecture(encoder):
+        return of_volumes
     if not timm.is_model(encoder):
         return "unet"
     family = str(timm.model_entrypoint(encoder).__module__).rpartition(".")[2]
     return "dpt" if family in TRANSFORMERS else "unet"
 
 
+def axes_of(encoder: str) -> int:
+    """Spatial axes of an encoder's input: 2 for images, 3 for volumes."""
+    return AXES if volume_architecture(encoder) else 2
+
+
 def default_widths(encoder: str) -> tuple[int, ...]:
     """Widths of the decoder of an encoder's segmentation network, unless others are asked for."""
+    if axes_of(encoder) == AXES:
+        return ()
     return DECODER_CHANNELS if architecture_of(encoder) == "unet" else DPT_CHANNELS
 
 
@@ -112,20 +141,22 @@ def vit_patch(encoder: str) -> int:
 
 
 def build_segmentation_network(
-    encoder: str, decoder_channels: Sequence[int], size: tuple[int, int], channels: int = 3, maps: int = 1
+    encoder: str, decoder_channels: Sequence[int], size: tuple[int, ...], channels: int = 3, maps: int = 1
 ) -> SegmentationNetwork:
     """Build a segmentation network with random weights: (B, C, H, W) -> logits (B, maps, H, W).
 
     Args:
-        encoder: timm's name of the encoder.
+        encoder: timm's name of the encoder, or the name of a network of volumes.
         decoder_channels: Widths of the decoder.
-        size: Height and width that it is trained at.
+        size: Sides of the images that it is trained at.
         channels: Channels of the images.
         maps: Output channels: one, the foreground's logit, or one for each class.
 
     Raises:
-        UserError: timm has no such encoder, it cannot be that of the network, or the widths do not fit.
+        UserError: There is no such encoder, it cannot be that of the network, or widths or channels do not fit.
     """
+    if axes_of(encoder) == AXES:
+        return build_volume_network(encoder, channels, maps)
     network: SegmentationNetwork = (
         build_unet(encoder, decoder_channels, channels, maps)
         if architecture_of(encoder) == "unet"
@@ -136,7 +167,9 @@ def build_segmentation_network(
 
 def output_maps(network: Any) -> int:
     """Number of maps that a segmentation network gives: those of its head's last convolution."""
-    return [each.out_channels for each in network.segmentation_head.modules() if isinstance(each, nn.Conv2d)][-1]
+    return [
+        each.out_channels for each in network.segmentation_head.modules() if isinstance(each, nn.Conv2d | nn.Conv3d)
+    ][-1]
 
 
 def deepest_and_logits(network: Any, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,20 +182,22 @@ def deepest_and_logits(network: Any, images_BCHW: Tensor) -> tuple[Tensor, Tenso
 
 
 def build_masked_network(
-    design: Design, size: tuple[int, int], channels: int = 3, patch: int | None = None
+    design: Design, size: tuple[int, ...], channels: int = 3, patch: int | None = None
 ) -> MaskedNetwork:
     """Build a pre-training network with random weights.
 
     Args:
         design: Its encoder and decoder.
-        size: Height and width that it is trained at.
+        size: Sides of the images that it is trained at.
         channels: Channels of the images.
-        patch: Side of a patch, for a U-Net; by default its largest stride.
+        patch: Side of a patch, for a convnet; by default its largest stride.
 
     Raises:
-        UserError: timm has no such encoder, it cannot be that of the network, or the decoder or patch does not fit.
+        UserError: There is no such encoder, it cannot be that of the network, or decoder, channels or patch do not fit.
     """
     encoder, widths = design.encoder, design.decoder_channels
+    if design.axes == AXES:
+        return VolumeMaskedAutoencoder(encoder, channels=channels, patch_size=patch)
     if design.architecture == "unet":
         return MaskedAutoencoder(encoder, widths, channels=channels, patch_size=patch)
     if not design.mae_decoder:

@@ -62,11 +62,12 @@ class Densify(nn.Module):
 
     Args:
         channels: Channels of each scale.
+        normalized: False to leave the features as they are.
     """
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], normalized: bool = True) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(ScaleNorm(c) for c in channels)
+        self.norms = nn.ModuleList(ScaleNorm(c) if normalized else nn.Identity() for c in channels)
         self.tokens = nn.ParameterList(nn.Parameter(torch.empty(c).normal_(std=0.02)) for c in channels)
 
     def forward(self, features: Sequence[Tiles]) -> list[Tensor]:

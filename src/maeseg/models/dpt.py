@@ -43,7 +43,7 @@ COARSEST = 32
 
 
 def build_dpt(
-    encoder: str, size: tuple[int, int], decoder_channels: Sequence[int] = DPT_CHANNELS, in_channels: int = 3,
+    encoder: str, size: tuple[int, ...], decoder_channels: Sequence[int] = DPT_CHANNELS, in_channels: int = 3,
     maps: int = 1,
 ) -> smp.DPT:  # fmt: skip
     """Build a DPT with random weights.
@@ -140,7 +140,7 @@ class DPTMaskedAutoencoder(MaskedNetwork):
     mask_ratio = MASK_RATIO
 
     def __init__(
-        self, encoder: str, size: tuple[int, int] = (224, 224), *, decoder_channels: Sequence[int] = DPT_CHANNELS,
+        self, encoder: str, size: tuple[int, ...] = (224, 224), *, decoder_channels: Sequence[int] = DPT_CHANNELS,
         channels: int = 3,
     ) -> None:  # fmt: skip
         super().__init__()

@@ -107,7 +107,7 @@ class ViTMaskedAutoencoder(MaskedNetwork):
     mask_ratio = MASK_RATIO
 
     def __init__(
-        self, encoder: str, size: tuple[int, int] = (224, 224), *, decoder_width: int = DECODER_WIDTH,
+        self, encoder: str, size: tuple[int, ...] = (224, 224), *, decoder_width: int = DECODER_WIDTH,
         decoder_depth: int = DECODER_DEPTH, channels: int = 3,
     ) -> None:  # fmt: skip
         super().__init__()

@@ -18,13 +18,15 @@ from maeseg.models.architecture import (
     Architecture,
     Design,
     architecture_of,
+    axes_of,
     build_masked_network,
     build_segmentation_network,
     vit_patch,
 )
 from maeseg.models.mae import HEADS
-from maeseg.models.unet import MAX_SIDE
-from maeseg.utils.plain_values import entry, flag, integers, text, word
+from maeseg.models.unet import MAX_SIDE, MAX_VOXELS
+from maeseg.models.volume_networks import AXES
+from maeseg.utils.plain_values import entry, flag, integers, numbers, text, word
 
 Task = Literal["reconstruction", "segmentation"]
 """Output of a network: pixels of masked patches (pre-training), or logits of classes."""
@@ -38,8 +40,12 @@ MAX_VALUES = 2**28
 MAX_DEPTH = 64
 """Most blocks of MAE's decoder that a file may ask for."""
 
-_WIDTHS: Mapping[Architecture, range] = {"unet": range(3, 6), "dpt": range(5, 6)}
-_AXES = range(2, 3)  # spatial axes: height and width
+MAX_SPACING = 10_000.0
+"""Largest spacing of voxels, in millimeters, that a file may ask for."""
+
+_WIDTHS: Mapping[Architecture, range] = {
+    "unet": range(3, 6), "dpt": range(5, 6), "resenc": range(1), "vnet": range(1)
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,18 @@ class NetworkSpec:
 
     Attributes:
         task: Output: reconstructed pixels, or logits of classes.
-        encoder: timm's name of the encoder.
+        encoder: timm's name of the encoder, or the name of a network of volumes.
         decoder_channels: Widths of the decoder: of a U-Net's blocks, coarse to fine; or of a DPT's four inputs and
-            their fusion. None with MAE's decoder.
-        image_size: Size that the network was trained at, one side for each spatial axis: (height, width).
+            their fusion. None with MAE's decoder, and for a network of volumes.
+        image_size: Size that the network was trained at, one side for each spatial axis: (height, width), of volumes
+            (depth, height, width).
         normalization: Scale, mean and standard deviation of the input's channels.
         classes: Classes that are segmented.
         native_resolution: True after training on crops of ``image_size`` stored pixels; False where images were resized
-            to ``image_size``.
+            to ``image_size``, and for volumes, whose crops are of voxels at ``spacing``.
         median_image_size: Median size of the training images as stored; None if not known.
         mae_decoder: Width and depth of MAE's decoder in the pre-training of a transformer; None for another decoder.
+        spacing: Distance of voxels along each axis, in millimeters, that volumes are brought to; None for images.
     """
 
     task: Task
@@ -69,6 +77,12 @@ class NetworkSpec:
     native_resolution: bool = False
     median_image_size: tuple[int, ...] | None = None
     mae_decoder: tuple[int, int] | None = None
+    spacing: tuple[float, float, float] | None = None
+
+    @property
+    def axes(self) -> int:
+        """Spatial axes of the input: 2 for images, 3 for volumes."""
+        return len(self.image_size)
 
     @property
     def design(self) -> Design:
@@ -87,7 +101,7 @@ class NetworkSpec:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width that the network was trained at."""
+        """Height and width that a network of images was trained at; one of volumes has ``image_size`` alone."""
         height, width = self.image_size
         return height, width
 
@@ -105,7 +119,7 @@ class NetworkSpec:
     @property
     def grid(self) -> tuple[int, int] | None:
         """Patches (Y, X) of an image for a transformer; None for a convnet, whose weights do not depend on them."""
-        if self.architecture == "unet":
+        if self.architecture != "dpt":
             return None
         side, (height, width) = vit_patch(self.encoder), self.size
         return height // side, width // side
@@ -128,6 +142,7 @@ class NetworkSpec:
             "median_image_size": list(self.median_image_size) if self.median_image_size else None,
             "normalization": self.normalization.to_dict(),
             "classes": self.classes.to_dict(),
+            "spacing": [float(each) for each in self.spacing] if self.spacing else None,
         }
 
     @classmethod
@@ -142,18 +157,20 @@ class NetworkSpec:
             ValueError: A value is missing, of another kind or out of range.
         """
         median, mae_decoder = entry(values, "median_image_size"), _mae_decoder(values)
-        architecture = word(values, "architecture", tuple(_WIDTHS))
+        architecture, encoder = word(values, "architecture", tuple(_WIDTHS)), text(values, "encoder")
         widths = range(1) if mae_decoder else _WIDTHS[architecture]
+        axes = range(axes_of(encoder), axes_of(encoder) + 1)
         spec = cls(
             task=word(values, "task", ("reconstruction", "segmentation")),
-            encoder=text(values, "encoder"),
+            encoder=encoder,
             decoder_channels=integers(values, "decoder_channels", widths, MAX_WIDTH),
-            image_size=integers(values, "image_size", _AXES, MAX_SIDE),
+            image_size=integers(values, "image_size", axes, MAX_SIDE),
             normalization=Normalization.from_dict(entry(values, "normalization")),
             classes=Classes.from_dict(entry(values, "classes"), origin),
             native_resolution=flag(values, "native_resolution"),
-            median_image_size=None if median is None else integers(values, "median_image_size", _AXES, 2**31),
+            median_image_size=None if median is None else integers(values, "median_image_size", axes, 2**31),
             mae_decoder=mae_decoder,
+            spacing=_spacing(values),
         )
         spec.check(architecture)
         return spec
@@ -166,6 +183,10 @@ class NetworkSpec:
         """
         if self.architecture != architecture:
             raise ValueError(f"architecture is {architecture}, not {self.architecture} as of {self.encoder!r}")
+        if (self.spacing is None) != (self.axes != AXES):
+            raise ValueError(f"spacing is {self.spacing} in a network of {architecture}")
+        if self.native_resolution and self.axes == AXES:
+            raise ValueError(f"native_resolution is true in a network of {architecture}")
         if self.mae_decoder and (architecture, self.task) != ("dpt", "reconstruction"):
             raise ValueError(f"mae_decoder is {list(self.mae_decoder)} in a network of {architecture} for {self.task}")
         try:
@@ -174,6 +195,8 @@ class NetworkSpec:
             raise ValueError(str(error)) from error
         if any(side % stride for side in self.image_size):
             raise ValueError(f"image_size is {list(self.image_size)}, not multiples of the stride {stride}")
+        if self.axes == AXES and math.prod(self.image_size) > MAX_VOXELS:
+            raise ValueError(f"image_size is {list(self.image_size)}, more than {MAX_VOXELS} voxels")
         if self.channels * math.prod(self.image_size) > MAX_VALUES:
             raise ValueError(f"image_size is {list(self.image_size)}, too large for {self.channels} channels")
 
@@ -183,15 +206,15 @@ def build(spec: NetworkSpec) -> nn.Module:
 
     Returns:
         A ``MaskedNetwork`` for the task ``reconstruction``, otherwise a network of segmentation-models-pytorch: its
-        ``Unet``, or for a vision transformer its ``DPT``.
+        ``Unet``, or for a vision transformer its ``DPT``; for volumes a ``VolumeNetwork``.
 
     Raises:
-        UserError: timm has no such encoder, or it cannot be that of the network.
+        UserError: There is no such encoder, or it cannot be that of the network.
     """
     if spec.task == "reconstruction":
-        return build_masked_network(spec.design, spec.size, spec.channels)
+        return build_masked_network(spec.design, spec.image_size, spec.channels)
     network: nn.Module = build_segmentation_network(
-        spec.encoder, spec.decoder_channels, spec.size, spec.channels, spec.classes.maps
+        spec.encoder, spec.decoder_channels, spec.image_size, spec.channels, spec.classes.maps
     )
     return network
 
@@ -208,3 +231,18 @@ def _mae_decoder(values: Any) -> tuple[int, int] | None:
     if width % HEADS or depth > MAX_DEPTH:
         raise ValueError(f"mae_decoder is {[width, depth]}: give a multiple of {HEADS} and at most {MAX_DEPTH}")
     return width, depth
+
+
+def _spacing(values: Any) -> tuple[float, float, float] | None:
+    """Spacing of voxels from a file; None without one.
+
+    Raises:
+        ValueError: It is no three lengths, or out of range.
+    """
+    if entry(values, "spacing") is None:
+        return None
+    found = numbers(values, "spacing", AXES)
+    if len(found) != AXES or not all(0 < length <= MAX_SPACING for length in found):
+        raise ValueError(f"spacing is {list(found)}: give three lengths in millimeters, at most {MAX_SPACING:g}")
+    first, second, third = found
+    return first, second, third

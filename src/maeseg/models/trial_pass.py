@@ -7,16 +7,17 @@ import torch
 from torch.func import functional_call
 
 from maeseg.errors import UserError, first_line
-from maeseg.models.architecture import SegmentationNetwork
+from maeseg.models.architecture import SegmentationNetwork, axes_of
 from maeseg.models.channels import image_channels
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE
 from maeseg.models.vit import transformer_in
+from maeseg.models.volume_networks import AXES
 
 
 def trial_pass(
     network: SegmentationNetwork | MaskedNetwork,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     patch_size: int = 32,
     option: str = "image_size",
 ) -> None:
@@ -26,7 +27,7 @@ def trial_pass(
 
     Args:
         network: A segmentation network, or a masked autoencoder.
-        size: Height and width of the images.
+        size: Sides of the images.
         patch_size: Side of the patches in pre-training.
         option: Name of the option that gives the size.
     """
@@ -36,28 +37,28 @@ def trial_pass(
     if failure is None:
         return
     encoder = str(network.encoder.name)
-    others = other_sizes(encoder, size)
+    of_volumes = axes_of(encoder) == len(size) == AXES
+    others = [tuple(2 * side for side in size)] if of_volumes else other_sizes(encoder, size)
     works = next((each for each in others if not failure_of(network, each, patch_size)), None)
     advice = f"use --{option} {list(works)}" if works else "choose another --encoder, such as resnet18"
     raise UserError(
-        f"--encoder {encoder} does not accept --{option} {list(size)} ({first_line(failure).rstrip('.')}): {advice}"
+        f"{'the network' if of_volumes else '--encoder'} {encoder} does not accept --{option} {list(size)} ({first_line(failure).rstrip('.')}): {advice}"
     ) from failure
 
 
 def failure_of(
-    network: SegmentationNetwork | MaskedNetwork, size: tuple[int, int], patch_size: int
+    network: SegmentationNetwork | MaskedNetwork, size: tuple[int, ...], patch_size: int
 ) -> Exception | None:
     """Return the exception of a network on images of a size; None if it accepts them.
 
     Raises:
         UserError: If the network accepts no size at all.
     """
-    height, width = size
-    images_BCHW = torch.empty(2, image_channels(network.encoder), height, width, device="meta")
+    images_BCHW = torch.empty(2, image_channels(network.encoder), *size, device="meta")
     inputs: tuple[torch.Tensor, ...] = (images_BCHW,)
     if isinstance(network, MaskedNetwork):
-        visible_BYX = torch.ones(2, height // patch_size, width // patch_size, dtype=torch.bool)
-        visible_BYX[:, -1, -1] = visible_BYX[0].numel() == 1
+        visible_BYX = torch.ones(2, *(side // patch_size for side in size), dtype=torch.bool)
+        visible_BYX.view(2, -1)[:, -1] = visible_BYX[0].numel() == 1
         inputs = (images_BCHW, visible_BYX)
     values = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     unset = {name: torch.empty_like(value, device="meta") for name, value in values.items()}
@@ -75,7 +76,7 @@ def failure_of(
     return None
 
 
-def other_sizes(encoder: str, size: tuple[int, int]) -> list[tuple[int, int]]:
+def other_sizes(encoder: str, size: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Candidates for another size: the nearest multiple of the size of timm's published weights, and that size itself.
 
     Encoders of a fixed size accept the latter, encoders with attention in windows its multiples.

@@ -1,5 +1,6 @@
 """The U-Net: segmentation-models-pytorch's own, around an unmodified timm encoder."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ DEFAULT_IMAGE_SIZE = 224
 
 MAX_SIDE = 8192
 """Most pixels on a side of a network's input."""
+
+MAX_VOXELS = 2**27
+"""Most voxels of a network's input: 512 x 512 x 512."""
 
 MIN_PATCHES = 6
 """Patches along a side of an image that pre-training has at the least, unless another patch side is asked for."""
@@ -85,29 +89,37 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
-def as_size(image_size: int | Sequence[int], option: str = "image_size") -> tuple[int, int]:
-    """A side or [height, width], as an option has it, as (height, width).
+def as_size(image_size: int | Sequence[int], option: str = "image_size", axes: int = 2) -> tuple[int, ...]:
+    """A side, [height, width] or [depth, height, width], as an option has it, as a tuple of all sides.
+
+    Args:
+        image_size: One side, or all.
+        option: That gives them.
+        axes: Spatial axes: 2 for images, 3 for volumes.
 
     Raises:
         UserError: It is neither, or too large.
     """
-    sides = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
-    if len(sides) != 2:
-        raise UserError(f"--{option} {sides} must be one side or [height, width], such as 224 or [192, 256]")
+    sides = [image_size] * axes if isinstance(image_size, int) else list(image_size)
+    if len(sides) != axes:
+        form = "[height, width], such as 224 or [192, 256]"
+        if axes == 3:
+            form = "[depth, height, width], such as 64 or [32, 48, 32], for volumes"
+        raise UserError(f"--{option} {sides} must be one side or {form}")
     if max(sides) > MAX_SIDE:
-        raise UserError(
-            f"--{option} {list(sides)} has more than {MAX_SIDE} pixels on a side: give a smaller one, as 256"
-        )
-    return sides[0], sides[1]
+        raise UserError(f"--{option} {sides} has more than {MAX_SIDE} pixels on a side: give a smaller one, as 256")
+    if axes == 3 and math.prod(sides) > MAX_VOXELS:
+        raise UserError(f"--{option} {sides} has more than {MAX_VOXELS} voxels: give smaller sides, as [96, 96, 96]")
+    return tuple(sides)
 
 
-def choose_patch_size(patch_size: int | None, size: tuple[int, int], stride: int) -> int:
+def choose_patch_size(patch_size: int | None, size: tuple[int, ...], stride: int) -> int:
     """Settle the patch side: as asked, or the largest that gives an image 6 x 6 patches or more.
 
     Args:
         patch_size: As asked.
-        size: Height and width of the images.
-        stride: The U-Net's largest stride: itself where no multiple of it gives as many.
+        size: Sides of the images.
+        stride: The network's largest stride: itself where no multiple of it gives as many.
     """
     if patch_size is not None:
         return patch_size
@@ -128,12 +140,12 @@ def check_patch_size(patch_size: int, stride: int) -> None:
 
 
 def check_image_size(
-    size: tuple[int, int], multiple: int, of: str = "the patch side", option: str = "image_size"
+    size: tuple[int, ...], multiple: int, of: str = "the patch side", option: str = "image_size"
 ) -> None:
-    """Raise a UserError naming the nearest sizes that fit, unless both sides are multiples of ``multiple``.
+    """Raise a UserError naming the nearest sizes that fit, unless all sides are multiples of ``multiple``.
 
     Args:
-        size: Height and width.
+        size: Height and width, of volumes depth, height and width.
         multiple: The patch side, or in fine-tuning the encoder's largest stride.
         of: Name of that length, for the message.
         option: That gives the size.

@@ -50,7 +50,7 @@ class Tokens:
     last: Tensor
 
 
-def build_vit(name: str, size: tuple[int, int], channels: int = 3) -> Any:
+def build_vit(name: str, size: tuple[int, ...], channels: int = 3) -> Any:
     """Build a transformer of timm with random weights, and positions of sines and cosines as MAE has them.
 
     Args:

@@ -14,7 +14,7 @@ def check_batch_statistics(batch: int, network: nn.Module, *inputs: Tensor, opti
     Args:
         batch: Images in a step.
         network: Network to train; it is not changed.
-        inputs: Its arguments for one image: the image (1, C, H, W) first.
+        inputs: Its arguments for one image: the image (1, C, H, W), or volume, first.
         option: Option that gives the image size, for the message.
 
     Raises:
@@ -28,9 +28,9 @@ def check_batch_statistics(batch: int, network: nn.Module, *inputs: Tensor, opti
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        height, width = inputs[0].shape[2:]
+        size = " x ".join(map(str, inputs[0].shape[2:]))
         raise UserError(
-            f"--batch_size 1: a step of one image of {height} x {width} pixels leaves batch normalization one value "
+            f"--batch_size 1: a step of one image of {size} pixels leaves batch normalization one value "
             "per channel, which has no variance: give more images to a step (--batch_size 2 or more; "
             f"--steps_per_epoch repeats few labels to fill it) or a larger --{option}"
         ) from error

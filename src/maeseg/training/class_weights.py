@@ -11,6 +11,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from maeseg.data.sources.base import Source
 from maeseg.errors import UserError
 from maeseg.labels.class_map import apply_border
+from maeseg.training.losses import DICE_ALONE
 from maeseg.types import BORDER, BorderRule, ClassWeights, Loss
 from maeseg.utils.progress import show_progress
 
@@ -23,9 +24,9 @@ def check_class_weights(given: ClassWeights, count: int, loss: Loss) -> None:
         return
     if not isinstance(loss, str):
         raise UserError(f"class_weights {given} have no use with a loss of your own: leave them out")
-    if loss == "dice":
+    if loss in DICE_ALONE:
         raise UserError(
-            f"--class_weights {given} has no use with --loss dice, which counts every class alike: leave it out, "
+            f"--class_weights {given} has no use with --loss {loss}, which counts every class alike: leave it out, "
             "or give --loss dice+ce"
         )
     numbers = given if isinstance(given, list) else [1.0] * count

@@ -1,6 +1,6 @@
 """CutMix (Yun et al. 2019): a rectangle of an image and of its targets is replaced by that of another image.
 
-Axes: B batch, C channels, H W pixels.
+Of volumes (D, H, W) it is a cuboid. Axes: B batch, C channels, H W pixels.
 """
 
 import math
@@ -14,7 +14,7 @@ PROBABILITY = 0.5
 AREA = (0.1, 0.5)
 """Least and greatest share of the image in the rectangle."""
 ASPECT = 2.0
-"""Greatest ratio of the rectangle's sides, relative to those of the image."""
+"""Greatest ratio of the rectangle's sides, relative to those of the image; of a cuboid's twice as much."""
 
 
 class CutMix:
@@ -22,23 +22,29 @@ class CutMix:
 
     Args:
         batch: Number of images B.
-        size: Height and width of the images.
+        size: Sides of the images.
         generator: Source of randomness, on the CPU.
 
     Attributes:
         partner_B: Image that each rectangle comes from.
-        inside_BHW: True inside the rectangles.
+        inside_BHW: True inside the rectangles; of volumes (B, D, H, W).
     """
 
-    def __init__(self, batch: int, size: tuple[int, int], generator: torch.Generator) -> None:
+    def __init__(self, batch: int, size: Sequence[int], generator: torch.Generator) -> None:
         self.partner_B = torch.randperm(batch, generator=generator)
-        mixed_B, area_B, aspect_B, top_B, left_B = torch.rand(5, batch, generator=generator)
+        axes = len(size)
+        mixed_B, area_B, *draws = torch.rand(2 * axes + 1, batch, generator=generator)
         area_B = AREA[0] + (AREA[1] - AREA[0]) * area_B
-        ratio_B = ((2 * aspect_B - 1) * math.log(ASPECT)).exp().sqrt()
-        rows_BH = _interval(area_B.sqrt() * ratio_B, top_B, size[0])
-        columns_BW = _interval(area_B.sqrt() / ratio_B, left_B, size[1])
-        chosen_B11 = (mixed_B < PROBABILITY).view(-1, 1, 1)
-        self.inside_BHW = rows_BH[:, :, None] & columns_BW[:, None, :] & chosen_B11
+        last_B = root_B = area_B.sqrt() if axes == 2 else area_B ** (1 / axes)
+        shares = []
+        for aspect_B in draws[: axes - 1]:
+            ratio_B = ((2 * aspect_B - 1) * math.log(ASPECT)).exp().sqrt()
+            shares.append(root_B * ratio_B)
+            last_B = last_B / ratio_B
+        self.inside_BHW = (mixed_B < PROBABILITY).view(-1, *[1] * axes)
+        for axis, (share_B, place_B) in enumerate(zip([*shares, last_B], draws[axes - 1 :], strict=True)):
+            sides = [size[axis] if each == axis else 1 for each in range(axes)]
+            self.inside_BHW = self.inside_BHW & _interval(share_B, place_B, size[axis]).view(-1, *sides)
 
     def to(self, device: torch.device) -> "CutMix":
         """Move to a device."""
@@ -47,7 +53,7 @@ class CutMix:
 
     def mix(self, values: Tensor) -> Tensor:
         """Mix images (B, C, H, W), or maps (B, H, W)."""
-        inside = self.inside_BHW if values.ndim == 3 else self.inside_BHW[:, None]
+        inside = self.inside_BHW if values.ndim == self.inside_BHW.ndim else self.inside_BHW[:, None]
         return torch.where(inside, values[self.partner_B], values)
 
     def mix_all(self, values: Sequence[Tensor]) -> list[Tensor]:

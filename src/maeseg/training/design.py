@@ -61,8 +61,8 @@ def choose_mae_decoder(config: PretrainConfig, theirs: tuple[int, int] | None) -
 
 
 def decoder_options(design: Design) -> dict[str, Any]:
-    """Resolved options of a transformer's decoder, for the run's config.yaml; none for a U-Net."""
-    if design.architecture == "unet":
+    """Resolved options of a transformer's decoder, for the run's config.yaml; none for another network."""
+    if design.architecture != "dpt":
         return {}
     if not design.mae_decoder:
         return {"decoder": "dpt"}

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from maeseg.errors import UserError
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.memory_format import in_fast_format
+from maeseg.models.volume_masked_autoencoder import VolumeMaskedAutoencoder
 from maeseg.types import Sparse
 from maeseg.utils.failures import is_out_of_memory
 from maeseg.utils.plain_values import flag
@@ -47,7 +49,11 @@ class Trial:
 
 
 def choose_sparse(
-    policy: Sparse, network: MaskedAutoencoder, trial: Trial, fabric: Fabric, before: Mapping[str, Any]
+    policy: Sparse,
+    network: MaskedAutoencoder | VolumeMaskedAutoencoder,
+    trial: Trial,
+    fabric: Fabric,
+    before: Mapping[str, Any],
 ) -> bool:
     """Choose between visible patches alone (True) and complete images.
 
@@ -85,7 +91,9 @@ def recorded(before: Mapping[str, Any]) -> bool:
         raise UserError(f"run.json: {error}: restore it, or start again with --overwrite") from error
 
 
-def time_encoder(network: MaskedAutoencoder, trial: Trial, fabric: Fabric, sparse: bool) -> float:
+def time_encoder(
+    network: MaskedAutoencoder | VolumeMaskedAutoencoder, trial: Trial, fabric: Fabric, sparse: bool
+) -> float:
     """Seconds of a forward and backward pass of a copy of the encoder; infinite if its memory is not enough.
 
     Raises:
@@ -98,8 +106,8 @@ def time_encoder(network: MaskedAutoencoder, trial: Trial, fabric: Fabric, spars
 
     def run() -> None:
         with fabric.autocast():
-            maps = trained.forward_encoder(images_BCHW.contiguous(memory_format=torch.channels_last), trial.visible_BYX)
-            torch.stack([each.float().square().mean() for each in maps[1:] if each.shape[1]]).sum().backward()
+            maps = trained.forward_encoder(in_fast_format(images_BCHW), trial.visible_BYX)
+            torch.stack([each.float().square().mean() for each in maps if each.shape[1]]).sum().backward()
 
     try:
         return fastest(run, lambda: synchronize(fabric.device))

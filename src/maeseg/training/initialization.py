@@ -13,15 +13,16 @@ from maeseg.data.normalization import Normalization, measure_normalization
 from maeseg.data.sources.base import Source
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
-from maeseg.models.architecture import SegmentationNetwork, default_widths
+from maeseg.models.architecture import SegmentationNetwork, axes_of, default_widths
 from maeseg.models.channels import adapt_channels, image_channels
 from maeseg.models.mae import ViTMaskedAutoencoder
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.unet import DEFAULT_ENCODER
 from maeseg.models.vit import segmentation_names
+from maeseg.models.volume_networks import AXES, DEFAULT_VOLUME_NETWORK, VOLUME_NETWORKS, network_name
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint, restore_masked_autoencoder
 from maeseg.runs.inputs import Input
-from maeseg.types import Transfer
+from maeseg.types import Network, Transfer
 from maeseg.weights.digest import digest_tensors
 from maeseg.weights.encoder_search import recognize
 from maeseg.weights.files import (
@@ -34,6 +35,7 @@ from maeseg.weights.files import (
 from maeseg.weights.naming import unet_widths
 from maeseg.weights.positions import adapt_positions
 from maeseg.weights.transfer import TransferReport, load_outside, load_strictly, transfer_to_unet
+from maeseg.weights.volume_matching import recognize_volume
 from maeseg.weights.weights_option import TIMM
 
 log = logging.getLogger(__name__)
@@ -129,6 +131,11 @@ def choose_network(
             encoder may have other widths.
     """
     for start in starts:
+        if start.encoder and axes_of(start.encoder) == AXES:
+            raise UserError(
+                f"--weights {start.origin} is of {start.encoder}, a network of volumes, and the data are images: give "
+                "weights of a network of images, or volumes (NIfTI files, or --network for others)"
+            )
         if start.encoder and encoder not in (None, start.encoder):
             raise UserError(
                 f"--weights {start.origin} is of the encoder {start.encoder}, not {encoder}: leave out --encoder"
@@ -148,6 +155,30 @@ def choose_network(
         encoder = recognize(unnamed.tensors, unnamed.origin, DEFAULT_ENCODER)
     encoder = encoder or DEFAULT_ENCODER
     return encoder, list(decoder_channels or others or default_widths(encoder))
+
+
+def choose_volume_network(starts: Sequence[Start], network: Network | None) -> str:
+    """Determine the network of volumes: from the option, the initial weights, or the default.
+
+    Raises:
+        UserError: The option contradicts initial weights, two initial weights differ, or they are of images.
+    """
+    name = network_name(network) if network else None
+    for start in starts:
+        if start.run is None and start.tensors is None:
+            raise UserError(f"--weights {start.origin}: timm has no networks of volumes: give a run or a file, or none")
+        theirs = start.encoder or (recognize_volume(start.tensors) if start.tensors else None)
+        if theirs is None:  # loading fails with the reason
+            continue
+        if axes_of(theirs) != AXES:
+            raise UserError(
+                f"--weights {start.origin} is of {theirs}, a network of images, and the data are volumes: give weights "
+                f"of one of the networks {', '.join(VOLUME_NETWORKS)}"
+            )
+        if name not in (None, theirs):
+            raise UserError(f"--weights {start.origin} is of {theirs}, not {name}: leave out --network")
+        name = theirs
+    return name or DEFAULT_VOLUME_NETWORK
 
 
 def first_run(starts: Iterable[Start]) -> Checkpoint | None:

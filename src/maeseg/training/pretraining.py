@@ -24,7 +24,8 @@ from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.trial_pass import trial_pass
-from maeseg.models.unet import as_size, check_image_size, count_parameters
+from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size, check_image_size, count_parameters
+from maeseg.models.volume_masked_autoencoder import VolumeMaskedAutoencoder
 from maeseg.prediction.examples import choose_examples, write_reconstructions
 from maeseg.runs.image_list import Listed
 from maeseg.runs.lengthen import may_lengthen
@@ -172,14 +173,14 @@ def settle(config: PretrainConfig) -> Masking:
     # a pretrain run gives its decoder too; from elsewhere the encoder is taken
     starts = (read_start(config.weights, "encoder"),) if config.weights else ()
     design = choose_design(config, starts)
-    size = as_size(config.image_size)
+    size = as_size(config.image_size or DEFAULT_IMAGE_SIZE)
     patch = design.choose_patch(config.patch_size, size)
     check_image_size(size, max(patch, design.stride), *(() if patch >= design.stride else ("the decoder's stride",)))
     resolved = tuple(start.resolved(design.encoder) for start in starts)
     ratio = design.mask_ratio if config.mask_ratio is None else config.mask_ratio
     masking = Masking(resolved, read_teacher(config.target, design.encoder), design, size, patch, ratio)
     check_mask_ratio(ratio, masking.grid)
-    if config.sparse == "never" and design.architecture != "unet":
+    if config.sparse == "never" and design.architecture == "dpt":
         raise UserError(f"--sparse never is for convnets, and {design.encoder} is a transformer: leave it out")
     return masking
 
@@ -218,7 +219,7 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     loaded = start_autoencoder(network, masking.starts[0]) if masking.starts else None
     if config.patch_size is None:
         log.info("patches: %d pixels, %d x %d of them in an image (--patch_size)", masking.patch, *masking.grid)
-    if config.mask_ratio is None and masking.design.architecture != "unet":
+    if config.mask_ratio is None and masking.design.architecture == "dpt":
         log.info("mask ratio: %s, that of MAE (--mask_ratio)", masking.ratio)
     log_loaded(config.weights, loaded)
     features = make_target(config.target, masking.teacher, network, masking.patch, normalization)
@@ -292,7 +293,7 @@ def choose_computation(config: PretrainConfig, masking: Masking, training: Train
         UserError: The record of a resumed run is damaged.
     """
     network, size = training.network, (config.batch_size, training.network.channels, *masking.size)
-    if not isinstance(network, MaskedAutoencoder):
+    if not isinstance(network, MaskedAutoencoder | VolumeMaskedAutoencoder):
         return
     visible_BYX = training.task.draw_visible(config.batch_size, masking.size, EXAMPLE_GRIDS)
     trial = Trial(torch.zeros(size), visible_BYX)

@@ -136,9 +136,8 @@ class SemiSupervisedTask(SegmentationTask):
 
     def mix(self, strong_BCHW: Tensor, targets: Targets, step: int, rank: int) -> tuple[Tensor, Targets]:
         """Mix strong views and their targets, a function of (seed, step, process)."""
-        height, width = strong_BCHW.shape[2:]
         generator = torch.Generator().manual_seed(self.draw_seed(step, rank, CUTMIX))
-        cutmix = CutMix(len(strong_BCHW), (height, width), generator).to(strong_BCHW.device)
+        cutmix = CutMix(len(strong_BCHW), strong_BCHW.shape[2:], generator).to(strong_BCHW.device)
         return cutmix.mix(strong_BCHW), Targets(*cutmix.mix_all(targets))
 
     def weight(self, step: int) -> float:

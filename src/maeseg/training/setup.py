@@ -16,6 +16,7 @@ from maeseg.runs.checkpoint import choose_crop, choose_size
 from maeseg.runs.inputs import Input
 from maeseg.training.class_weights import check_class_weights
 from maeseg.training.initialization import Start, choose_channels, choose_network, first_run
+from maeseg.training.volume_setup import Volumes, check_axes, choose_volume_size, volume_design, volume_options
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,19 @@ class Setup:
 
     Attributes:
         starts: Initial weights: none, one, or those of a comparison.
-        encoder: The timm encoder.
-        decoder_channels: Widths of the decoder.
-        size: Height and width of the network's input.
+        encoder: The timm encoder, or the network of volumes.
+        decoder_channels: Widths of the decoder; none for volumes.
+        size: Height and width of the network's input, of volumes depth, height and width.
         crop: The same size if training draws crops at native resolution; None if images are resized.
+        volumes: Spacing and size of the volumes; None for images.
     """
 
     starts: tuple[Start, ...]
     encoder: str
     decoder_channels: list[int]
-    size: tuple[int, int]
-    crop: tuple[int, int] | None
+    size: tuple[int, ...]
+    crop: tuple[int, ...] | None
+    volumes: Volumes | None = None
 
     @property
     def sized_by(self) -> str:
@@ -49,6 +52,11 @@ class Setup:
 
     def options(self, source: Source) -> dict[str, Any]:
         """Resolved options, for the run's config.yaml."""
+        if self.volumes:
+            return {
+                "channels": source.channels,
+                **volume_options(Design(self.encoder, ()), self.size, self.volumes),
+            }
         return {
             "channels": source.channels,
             "encoder": self.encoder,
@@ -64,6 +72,7 @@ def settle(config: SegmentationOptions, starts: Sequence[Start]) -> Setup:
     Raises:
         UserError: Options contradict each other or the weights.
     """
+    check_axes(config, volumes=False)
     encoder, decoder_channels = choose_network(starts, config.encoder, config.decoder_channels)
     crop = choose_crop(first_run(starts), config.image_size, config.crop)
     size = crop or choose_size(first_run(starts), config.image_size)
@@ -71,6 +80,23 @@ def settle(config: SegmentationOptions, starts: Sequence[Start]) -> Setup:
     stride = Design(encoder, tuple(decoder_channels)).stride
     check_image_size(size, stride, "the network's largest stride", setup.sized_by)
     return setup
+
+
+def settle_volumes(config: SegmentationOptions, starts: Sequence[Start], volumes: Volumes) -> Setup:
+    """Resolve network and crop size of a segmentation run on volumes.
+
+    Args:
+        config: Its options.
+        starts: Initial weights.
+        volumes: Spacing and size of the volumes.
+
+    Raises:
+        UserError: Options contradict each other, the data or the weights.
+    """
+    check_axes(config, volumes=True)
+    design = volume_design(starts, config)
+    size = choose_volume_size(starts, config.image_size, volumes, design.stride)
+    return Setup(tuple(starts), design.encoder, [], size, None, volumes)
 
 
 def open_labeled(config: SegmentationOptions, starts: Sequence[Start]) -> Source:

@@ -10,6 +10,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
+from maeseg.models.memory_format import fast_format, in_fast_format
 from maeseg.runs.training_facts import TrainingFacts
 from maeseg.training.epoch_table import LossWatch
 
@@ -38,7 +39,7 @@ class Task(nn.Module, ABC):
         val_figures: dict[str, Metric], watch: LossWatch,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(memory_format=fast_format(facts.spec.axes))
         self.facts, self.seed, self.watch = facts, seed, watch
         self.steps = 1
         self.columns = (*(f"train_{name}" for name in train_figures), *(f"val_{name}" for name in val_figures))
@@ -89,9 +90,8 @@ class Task(nn.Module, ABC):
         return int(state >> np.uint64(1))
 
     def prepare(self, images_BCHW: Tensor) -> Tensor:
-        """Convert images to the network's data type and memory format."""
-        dtype = next(self.network.parameters()).dtype
-        return images_BCHW.to(dtype).contiguous(memory_format=torch.channels_last)
+        """Convert images or volumes to the network's data type and memory format."""
+        return in_fast_format(images_BCHW.to(next(self.network.parameters()).dtype))
 
 
 class FiniteMean(MeanMetric):

@@ -18,6 +18,7 @@ from torch import Tensor
 from maeseg.errors import UserError
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.spec_metadata import read_spec
+from maeseg.models.volume_networks import VOLUME_NETWORKS
 from maeseg.utils.plain_values import check_extent
 from maeseg.utils.regular_files import open_regular, read_text
 from maeseg.weights.file_kinds import is_safetensors, other_kind
@@ -105,14 +106,14 @@ def not_only_tensors(path: Path, name: str) -> UserError:
 
 
 def described_network(path: Path) -> NetworkSpec | None:
-    """Network in the metadata of a safetensors file, as in maeseg's exports; None without one that timm can build."""
+    """Network in the metadata of a safetensors file, as in maeseg's exports; None without one that can be built."""
     if not is_safetensors(path):
         return None
     try:
         spec = read_spec(read_metadata(path), str(path))
     except ValueError:
         return None
-    return spec if spec and timm.is_model(spec.encoder) else None
+    return spec if spec and (spec.encoder in VOLUME_NETWORKS or timm.is_model(spec.encoder)) else None
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from torch import nn
 from maeseg.errors import UserError
 from maeseg.models.shapes import outline
 from maeseg.models.vit import transformer_in
+from maeseg.models.volume_network import VolumeEncoder
 from maeseg.weights.naming import own_to_plain_names
 
 
@@ -20,6 +21,8 @@ def distances(encoder: nn.Module) -> dict[str, int]:
     Raises:
         UserError: If timm has no parameter groups of the network.
     """
+    if isinstance(encoder, VolumeEncoder):
+        return _from_the_deepest({key: encoder.stage_of(key) for key, _ in encoder.named_parameters()})
     if transformer := transformer_in(encoder):
         blocks = group_parameters(transformer, transformer.group_matcher(coarse=True), reverse=True)
         return _from_the_deepest({key: blocks[key.removeprefix("model.")] for key, _ in encoder.named_parameters()})

@@ -11,11 +11,13 @@ from maeseg.models.architecture import SegmentationNetwork
 from maeseg.models.channels import adapt_channels, image_channels
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.vit import transformer_in
+from maeseg.models.volume_network import VolumeEncoder
 from maeseg.weights.matching import match_encoder
 from maeseg.weights.naming import unet_parts
 from maeseg.weights.positions import adapt_positions, grid_in
 from maeseg.weights.vit_fit import Grid
 from maeseg.weights.vit_matching import match_vit
+from maeseg.weights.volume_matching import match_volume
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,8 @@ def load_outside(
         network: Network to fill.
         offered: A state dict.
         origin: Source of the weights, for error messages.
-        decoder: Load the decoder too if the state dict is of a U-Net or DPT of segmentation-models-pytorch, and the
-            head if it has the same number of outputs; or a decoder of MAE.
+        decoder: Load the decoder too if the state dict is of a U-Net or DPT of segmentation-models-pytorch, or of a
+            network of volumes, and the head if it has the same number of outputs; or a decoder of MAE.
         grid: Patch grid (Y, X) of the positions of a transformer, if it is known.
 
     Raises:
@@ -167,6 +169,8 @@ def load_outside(
     """
     if transformer_in(network.encoder):
         return load_vit(network, offered, origin, decoder, grid)
+    if isinstance(network.encoder, VolumeEncoder):
+        return load_volume(network, offered, origin, decoder)
     found = match_encoder(network.encoder, offered, origin)
     named = {f"encoder.{key}": value for key, value in found.tensors.items()}
     others = segmentation_parts(network, offered, found.prefix) if decoder else {}
@@ -179,6 +183,34 @@ def load_outside(
     used = {theirs for key, theirs in others.items() if key in network.state_dict()}
     skipped = tuple(key for key in found.skipped if key not in used)
     return replace(report, skipped=skipped, prefix=found.prefix, rivals=found.rivals)
+
+
+def load_volume(network: Any, offered: Mapping[str, Tensor], origin: str, decoder: bool = False) -> TransferReport:
+    """Load the weights of a network of volumes from a state dict in the naming of the library that has it.
+
+    Args:
+        network: Network to fill.
+        offered: A state dict.
+        origin: Source of the weights, for error messages.
+        decoder: Load the decoder too, and the head if it has the same number of outputs.
+
+    Raises:
+        UserError: The state dict is of another network, or weights are missing.
+    """
+    own = network.state_dict()
+    found = match_volume(network.encoder.name, offered, origin)
+    taken = ("encoder", "decoder", "segmentation_head") if decoder else ("encoder",)
+    keys = {ours: theirs for ours, theirs in found.keys.items() if ours.split(".")[0] in taken}
+    head = [key for key in keys if key.startswith("segmentation_head.")]
+    if any(key not in own or own[key].shape != offered[keys[key]].shape for key in head):
+        keys = {ours: theirs for ours, theirs in keys.items() if ours not in head}
+    named, channels = adapt_channels(
+        own, {ours: offered[theirs] for ours, theirs in keys.items()}, network.encoder.channels
+    )
+    rest = tuple({key.split(".")[0] for key in own} - {key.split(".")[0] for key in named})
+    report = load_strictly(network, named, origin, rest, frozenset(), channels)
+    unused = tuple(theirs for ours, theirs in found.keys.items() if ours not in keys)
+    return replace(report, skipped=(*found.skipped, *unused), prefix=found.prefix)
 
 
 def segmentation_parts(network: nn.Module, offered: Mapping[str, Tensor], prefix: str) -> dict[str, str]:

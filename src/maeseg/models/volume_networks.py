@@ -1,0 +1,82 @@
+"""Networks of volumes by name.
+
+================  ==========================================================  ==============
+name              network                                                     largest stride
+================  ==========================================================  ==============
+``resenc_small``  nnU-Net's residual encoder U-Net with four stages           8
+``resenc_plain``  the same with six stages, as nnU-Net plans it               32
+``vnet``          V-Net                                                       16
+================  ==========================================================  ==============
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+
+from maeseg.models.resenc import PLAIN, SMALL, ResEncSize, build_resenc
+from maeseg.models.vnet import STRIDE as VNET_STRIDE
+from maeseg.models.vnet import build_vnet
+from maeseg.models.volume_network import VolumeNetwork
+from maeseg.types import Network
+
+AXES = 3
+"""Spatial axes of a volume: depth, height and width."""
+
+RESENC_SIZES: Mapping[str, ResEncSize] = {"resenc_small": SMALL, "resenc_plain": PLAIN}
+VNET = "vnet"
+
+VOLUME_NETWORKS = (*RESENC_SIZES, VNET)
+"""Names of the networks, which are those of their encoders too."""
+
+DEFAULT_VOLUME_NETWORK = "resenc_small"
+
+
+def network_name(option: Network) -> str:
+    """Name of the network that ``--network`` asks for."""
+    return DEFAULT_VOLUME_NETWORK if option == "resenc" else option
+
+
+def network_option(encoder: str) -> str:
+    """Value of ``--network`` that asks for a network, by its name."""
+    return "resenc" if encoder == DEFAULT_VOLUME_NETWORK else encoder
+
+
+def volume_architecture(encoder: str) -> Literal["resenc", "vnet"] | None:
+    """Kind of network of volumes that an encoder belongs to; None for an encoder of images."""
+    if encoder in RESENC_SIZES:
+        return "resenc"
+    return "vnet" if encoder == VNET else None
+
+
+def volume_stride(encoder: str) -> int:
+    """Largest stride of a network of volumes."""
+    return VNET_STRIDE if encoder == VNET else RESENC_SIZES[encoder].stride
+
+
+def build_volume_network(encoder: str, channels: int = 1, maps: int = 1) -> VolumeNetwork:
+    """Build a network of volumes with random weights: (B, C, D, H, W) -> logits (B, maps, D, H, W).
+
+    Args:
+        encoder: One of ``VOLUME_NETWORKS``.
+        channels: Channels C of the volumes.
+        maps: Output channels: one, the foreground's logit, or one for each class.
+
+    Raises:
+        UserError: The extra ``volumes`` is not installed, or the network cannot have so many channels.
+    """
+    if encoder == VNET:
+        return build_vnet(encoder, channels, maps)
+    return build_resenc(encoder, RESENC_SIZES[encoder], channels, maps)
+
+
+@functools.cache
+def volume_outline(encoder: str) -> VolumeNetwork:
+    """Build a network of volumes without values, for its names and shapes; it is shared: do not modify it.
+
+    Raises:
+        UserError: The extra ``volumes`` is not installed.
+    """
+    with torch.device("meta"):
+        return build_volume_network(encoder)

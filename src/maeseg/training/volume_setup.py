@@ -1,0 +1,115 @@
+"""Network, spacing and crop size of a run on volumes, from its options and initial weights."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from maeseg.config import NetworkOptions
+from maeseg.errors import UserError
+from maeseg.models.architecture import Design
+from maeseg.models.network_spec import MAX_SPACING
+from maeseg.models.unet import as_size, check_image_size
+from maeseg.models.volume_networks import AXES, network_option
+from maeseg.training.initialization import Start, choose_volume_network, first_run
+
+LARGEST = 96
+"""Largest side of a crop unless another size is asked for."""
+
+OF_IMAGES = (
+    "encoder", "decoder_channels", "crop", "decoder", "decoder_width", "decoder_depth", "augment"
+)  # fmt: skip
+"""Options that volumes do not have."""
+OF_VOLUMES = ("network", "spacing")
+"""Options that images do not have."""
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Volumes of a run as its network gets them.
+
+    Attributes:
+        spacing: Distance of voxels along each axis in millimeters.
+        median_size: Median sides at this spacing, in voxels.
+    """
+
+    spacing: tuple[float, float, float]
+    median_size: tuple[int, ...]
+
+
+def check_axes(config: NetworkOptions, volumes: bool) -> None:
+    """Check that the options suit the data.
+
+    Args:
+        config: Options of a command.
+        volumes: True if the data are volumes.
+
+    Raises:
+        UserError: An option is of the other kind of data.
+    """
+    for option in OF_IMAGES if volumes else OF_VOLUMES:
+        if (value := getattr(config, option, None)) is not None:
+            one, other = ("images", "volumes") if volumes else ("volumes", "images")
+            raise UserError(f"--{option} {value} is for {one}, and --data has {other}: leave it out")
+    target = getattr(config, "target", "pixels")
+    if volumes and target != "pixels":
+        raise UserError(f"--target {target} is for images, and --data has volumes: leave it out")
+
+
+def choose_spacing(starts: Sequence[Start], spacing: Sequence[float] | None) -> tuple[float, float, float] | None:
+    """Determine the spacing of voxels: from the option or the first run; None for the volumes' median.
+
+    Raises:
+        UserError: The option is not three lengths.
+    """
+    if spacing is None:
+        run = first_run(starts)
+        return run.spec.spacing if run else None
+    lengths = [float(each) for each in spacing]
+    if len(lengths) != AXES or not all(0 < each <= MAX_SPACING and math.isfinite(each) for each in lengths):
+        raise UserError(
+            f"--spacing {list(spacing)} must be three lengths in millimeters, at most {MAX_SPACING:g}, such as "
+            "[1, 1, 2.5]"
+        )
+    return lengths[0], lengths[1], lengths[2]
+
+
+def choose_volume_size(
+    starts: Sequence[Start], image_size: int | Sequence[int] | None, volumes: Volumes, stride: int
+) -> tuple[int, ...]:
+    """Determine the sides of crops: from the option, the first run of volumes, or the median size of the volumes.
+
+    Args:
+        starts: Sources of the initial weights.
+        image_size: Value of ``--image_size``.
+        volumes: The volumes.
+        stride: Length of which the sides are multiples.
+
+    Raises:
+        UserError: The option does not fit.
+    """
+    if image_size is not None:
+        size = as_size(image_size, axes=AXES)
+        check_image_size(size, stride, "the network's largest stride")
+        return size
+    run = first_run(starts)
+    if run and run.spec.axes == AXES:
+        return run.spec.image_size
+    most = max(LARGEST // stride, 2) * stride
+    return tuple(min(max(round(side / stride), 1) * stride, most) for side in volumes.median_size)
+
+
+def volume_design(starts: Sequence[Start], config: NetworkOptions) -> Design:
+    """Determine the network of volumes.
+
+    Raises:
+        UserError: The option contradicts the initial weights.
+    """
+    return Design(choose_volume_network(starts, config.network), ())
+
+
+def volume_options(design: Design, size: tuple[int, ...], volumes: Volumes) -> dict[str, Any]:
+    """Resolved options of a network of volumes, for the run's config.yaml."""
+    return {
+        "network": network_option(design.encoder), "image_size": list(size), "spacing": list(volumes.spacing)
+    }  # fmt: skip

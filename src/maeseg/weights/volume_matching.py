@@ -1,0 +1,113 @@
+"""Matching of a state dict with a network of volumes, by the names of the library that has it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Size, Tensor
+
+from maeseg.errors import UserError
+from maeseg.models.volume_network import VolumeNetwork
+from maeseg.models.volume_networks import VOLUME_NETWORKS, network_option, volume_architecture, volume_outline
+
+FIRST = {
+    "resenc": ("encoder.stem.convs.0.conv.weight", "encoder.stem.convs.0.all_modules.0.weight"),
+    "vnet": ("in_tr.conv_block.conv.weight",),
+}
+"""Keys by which the networks' state dicts are recognized; the libraries have some tensors under several names."""
+
+
+@dataclass(frozen=True)
+class VolumeWeights:
+    """Weights that fit a network of volumes.
+
+    Args:
+        keys: Key in the file of each of the network's own keys; those of a part that is not in the file are missing.
+        skipped: Unused keys of the file.
+        prefix: Prefix of the weights in the file.
+    """
+
+    keys: Mapping[str, str]
+    skipped: tuple[str, ...]
+    prefix: str
+
+
+def match_volume(encoder: str, offered: Mapping[str, Tensor], origin: str) -> VolumeWeights:
+    """Find the weights of a network of volumes in a state dict, under any prefix.
+
+    Args:
+        encoder: Name of the network.
+        offered: A state dict.
+        origin: Source of the weights, for error messages.
+
+    Raises:
+        UserError: The state dict is of another network, or the extra ``volumes`` is not installed.
+    """
+    found = recognize_volume(offered)
+    if found is None:
+        some = ", ".join(list(offered)[:3]) or "no keys"
+        raise UserError(
+            f"{origin} has no weights of {encoder} as nnU-Net's library and MONAI name them: it has {some}...; give a "
+            f"file of one of the networks {', '.join(VOLUME_NETWORKS)}, or the run folder of a maeseg pretrain or "
+            "finetune on volumes"
+        )
+    if found != encoder:
+        raise UserError(
+            f"{origin} is of {found}, not of {encoder}: give --network {network_option(found)}, or other weights"
+        )
+    network, prefix = volume_outline(encoder), prefix_of(encoder, offered)
+    keys = own_keys(network, offered, prefix)
+    used = {prefix + theirs for theirs, ours in network.library_names.items() if ours in keys}
+    return VolumeWeights(keys, tuple(key for key in offered if key not in used), prefix)
+
+
+def recognize_volume(offered: Mapping[str, Tensor]) -> str | None:
+    """Name of the network of volumes whose encoder a state dict has, and no deeper one; None without one.
+
+    Raises:
+        UserError: The extra ``volumes`` is not installed, and the state dict seems to be of its networks.
+    """
+    return next(
+        (name for name in VOLUME_NETWORKS if prefix_of(name, offered) is not None and fits(name, offered)), None
+    )
+
+
+def fits(encoder: str, offered: Mapping[str, Tensor]) -> bool:
+    """Return True if a state dict has all weights of an encoder of volumes, and none of a deeper network."""
+    network, prefix = volume_outline(encoder), prefix_of(encoder, offered)
+    if prefix is None:
+        return False
+    keys, shapes = own_keys(network, offered, prefix), network.state_dict()
+    wanted = [key for key in shapes if key.startswith("encoder.")]
+    if not all(key in keys and _same(shapes[key].shape, offered[keys[key]].shape) for key in wanted):
+        return False
+    known = network.library_names.keys() | network.library_unused.keys()
+    parts = {key.split(".")[0] for key in known}
+    inside = [key.removeprefix(prefix) for key in offered if key.startswith(prefix)]
+    return all(key in known for key in inside if key.split(".")[0] in parts)
+
+
+def prefix_of(encoder: str, offered: Mapping[str, Tensor]) -> str | None:
+    """Prefix of a network's weights in a state dict, such as ``module.``; None if they are not in it."""
+    named = FIRST[str(volume_architecture(encoder))]
+    found = [key.removesuffix(first) for first in named for key in offered if f".{key}".endswith(f".{first}")]
+    return min(found, key=len, default=None)  # the library's decoder holds the encoder once more
+
+
+def own_keys(network: VolumeNetwork, offered: Mapping[str, Tensor], prefix: str | None) -> dict[str, str]:
+    """Map own keys of a network to the keys of a library's state dict.
+
+    Of several names that the library has for a tensor, the first that is present counts.
+    """
+    found: dict[str, str] = {}
+    for theirs, ours in network.library_names.items():
+        if f"{prefix}{theirs}" in offered:
+            found.setdefault(ours, f"{prefix}{theirs}")
+    return found
+
+
+def _same(own: Size, theirs: Size) -> bool:
+    """Return True if shapes agree, except for the channels of volumes."""
+    ours, other = list(own), list(theirs)
+    if len(ours) == len(other) == 5 and ours[1] == 1:
+        other[1] = 1
+    return ours == other
