@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from maeseg.data.image_files import MAX_PIXELS_ALONE
 from maeseg.errors import UserError
 from maeseg.models.network_spec import NetworkSpec
+from maeseg.models.volume_networks import AXES
 from maeseg.prediction.areas import write_predictions_csv
 from maeseg.prediction.backends import Backend, TorchBackend
 from maeseg.prediction.exported import open_exported
@@ -34,10 +35,6 @@ from maeseg.runs.image_list import write_skipped
 from maeseg.types import OnBadImage, PredictPrecision
 from maeseg.utils.atomic_io import write_png
 from maeseg.weights.files import WEIGHTS_IN_FOLDER
-
-VOLUME_AXES = 3
-"""Spatial axes of a network of volumes."""
-
 
 @dataclass(frozen=True)
 class Segmenter:
@@ -151,7 +148,7 @@ class Segmenter:
 
     def _of_volumes(self, image: AnyImage | AnyVolume) -> TypeGuard[AnyVolume]:
         """True for a network of volumes."""
-        return self.spec.axes == VOLUME_AXES
+        return self.spec.axes == AXES
 
     def predict_folder(
         self, images: str | Path, out: str | Path, *, tile: int | Literal["auto"] = "auto", overlap: float = OVERLAP,
@@ -167,7 +164,7 @@ class Segmenter:
             UserError: An option, an image or the output folder cannot be used.
         """
         check_tile(tile, overlap)
-        if self.spec.axes == VOLUME_AXES:
+        if self.spec.axes == AXES:
             refuse_tiles(tile, overlap, OVERLAP)
             return predict_volumes(
                 self.backend, self.origin, Path(images), Path(out), flips=flips, probabilities=probabilities,

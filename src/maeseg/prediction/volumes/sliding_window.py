@@ -1,15 +1,17 @@
 """Prediction of volumes in overlapping windows, with Gaussian weights, slab by slab.
 
 MONAI's ``sliding_window_inference`` over a volume holds all maps of the result. Here it runs over one slab, as thick as
-a window, at a time, and overlapping slabs are blended with the same weights. The weights are a product of three
-one-dimensional ones, so the result is that of MONAI's function over the volume with these weights.
+a window, at a time. Overlapping slabs are blended by the sum of the weights that each has in a voxel, so the result is
+that of MONAI's function over the volume.
 
 Axes: B batch, C channels, K maps, D H W voxels.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from maeseg.data.volumes.header import Sides
@@ -35,53 +37,56 @@ def blended_planes(values_CDHW: Tensor, window: Sides, run: Run) -> Iterator[Ten
     Yields:
         Planes (K, D, H, W) from the first to the last, a few at a time: the weighted mean over windows.
     """
-    starts = _starts(values_CDHW.shape[1], window[0])
-    weights = [_weights(side) for side in window]
-    window_DHW = weights[0][:, None, None] * weights[1][:, None] * weights[2]
+    length, side = values_CDHW.shape[1], window[0]
+    starts = [each.start for (each,) in _windows((length,), (side,))]
     if len(starts) == 1:
-        yield _over_slab(values_CDHW, window, run, window_DHW)
+        yield _over_slab(values_CDHW, window, run)
         return
-    total_D = torch.zeros(values_CDHW.shape[1])
-    for start in starts:
-        total_D[start : start + window[0]] += weights[0]
-    sums_KDHW = torch.empty(0)
-    for start, following in zip(starts, [*starts[1:], values_CDHW.shape[1]], strict=True):
-        slab_KDHW = _over_slab(values_CDHW[:, start : start + window[0]], window, run, window_DHW)
-        slab_KDHW *= weights[0][:, None, None]
-        left = sums_KDHW.shape[1] if sums_KDHW.numel() else 0
-        if left:
-            slab_KDHW[:, :left] += sums_KDHW
+    slab_DHW = _sum_of_weights((side, *values_CDHW.shape[2:]), window)
+    sums_KDHW, total_DHW = torch.zeros(1, 0, *slab_DHW.shape[1:]), slab_DHW[:0]
+    for start, following in zip(starts, [*starts[1:], length], strict=True):
+        slab_KDHW = _over_slab(values_CDHW[:, start : start + side], window, run)
+        slab_KDHW *= slab_DHW
+        slab_KDHW[:, : sums_KDHW.shape[1]] += sums_KDHW
+        weight_DHW = slab_DHW.clone()
+        weight_DHW[: len(total_DHW)] += total_DHW
         done = following - start
-        yield slab_KDHW[:, :done] / total_D[start:following, None, None]
-        sums_KDHW = slab_KDHW[:, done:].clone()
+        yield slab_KDHW[:, :done] / weight_DHW[:done]
+        sums_KDHW, total_DHW = slab_KDHW[:, done:].clone(), weight_DHW[done:]
         del slab_KDHW
 
 
-def _over_slab(slab_CDHW: Tensor, window: Sides, run: Run, window_DHW: Tensor) -> Tensor:
+def _over_slab(slab_CDHW: Tensor, window: Sides, run: Run) -> Tensor:
     from monai.inferers import sliding_window_inference  # of the extra volumes
 
-    at_once = max(1, min(_MOST_AT_ONCE, _VOXELS_AT_ONCE // window_DHW.numel()))
-    found = sliding_window_inference(
-        slab_CDHW[None], window, at_once, run, overlap=OVERLAP, roi_weight_map=window_DHW[None, None]
-    )
+    at_once = max(1, min(_MOST_AT_ONCE, _VOXELS_AT_ONCE // math.prod(window)))
+    found = sliding_window_inference(slab_CDHW[None], window, at_once, run, overlap=OVERLAP, mode="gaussian")
     assert isinstance(found, Tensor)
     return found[0]
 
 
-def _starts(length: int, window: int) -> list[int]:
-    """First planes of the slabs, those of MONAI's windows."""
-    from monai.data.utils import dense_patch_slices
-
-    interval = max(1, int(window * (1 - OVERLAP)))
-    slices = dense_patch_slices((max(length, window),), (window,), (interval,))
-    return [each[0].start for each in slices]
-
-
-def _weights(side: int) -> Tensor:
-    """Gaussian weights of a window along one axis."""
+def _sum_of_weights(slab: Sequence[int], window: Sides) -> Tensor:
+    """Sum of the weights of all windows over a slab, (D, H, W)."""
     from monai.data.utils import compute_importance_map
 
-    return compute_importance_map((side,), mode="gaussian")
+    weights_DHW = compute_importance_map(window, mode="gaussian", sigma_scale=0.125)
+    padded = [max(sides) for sides in zip(slab, window, strict=True)]
+    total_DHW = torch.zeros(padded)
+    for windows in _windows(slab, window):
+        total_DHW[windows] += weights_DHW
+    margins = [(wide - side) // 2 for wide, side in zip(padded, slab, strict=True)]  # MONAI pads both ends
+    return total_DHW[tuple(slice(margin, margin + side) for margin, side in zip(margins, slab, strict=True))]
+
+
+def _windows(size: Sequence[int], window: Sequence[int]) -> list[tuple[slice, ...]]:
+    """Places of MONAI's windows."""
+    from monai.data.utils import dense_patch_slices
+
+    padded = [max(sides) for sides in zip(size, window, strict=True)]
+    intervals = [
+        side if side == wide else max(1, int(side * (1 - OVERLAP))) for side, wide in zip(window, padded, strict=True)
+    ]
+    return dense_patch_slices(padded, window, intervals)
 
 
 def resized_planes(
@@ -121,7 +126,7 @@ def _in_plane(planes_KDHW: Tensor, size: Sequence[int], values_at_once: int) -> 
         if some_KDHW.shape[2:] == tuple(size[1:]):
             yield some_KDHW
         else:
-            yield torch.nn.functional.interpolate(some_KDHW, (size[1], size[2]), mode="bilinear", align_corners=False)
+            yield F.interpolate(some_KDHW, (size[1], size[2]), mode="bilinear", align_corners=False)
 
 
 def _between(planes_KDHW: Tensor, lower_D: Tensor, upper_D: Tensor, share_D: Tensor) -> Tensor:

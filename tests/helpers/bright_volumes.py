@@ -1,0 +1,61 @@
+"""A network of volumes whose answer is known, and NIfTI files."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from maeseg.data.normalization import Normalization
+from maeseg.labels.classes import BINARY, Classes
+from maeseg.models.network_spec import NetworkSpec
+from maeseg.prediction.backends import TorchBackend
+from maeseg.prediction.segmenter import Segmenter
+
+THREE = Classes(("background", "front", "back"), (0, 1, 4), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
+
+
+class BrightIsForeground(nn.Module):
+    """The logit is the normalized intensity, times 4; with classes, the last one is the brightest.
+
+    Attributes:
+        sizes: Shape of every batch it was given.
+    """
+
+    def __init__(self, maps: int = 1) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(4 * torch.arange(1, maps + 1).float())
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, volumes_BCDHW: Tensor) -> Tensor:
+        self.sizes.append(tuple(volumes_BCDHW.shape))
+        return volumes_BCDHW[:, :1] * self.scale.view(-1, 1, 1, 1)
+
+
+def volume_spec(
+    size: tuple[int, int, int] = (8, 8, 8), spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    classes: Classes = BINARY,
+) -> NetworkSpec:  # fmt: skip
+    """Description of a network of volumes of one channel."""
+    return NetworkSpec(
+        "segmentation", "resenc_small", (), size, Normalization((0.0,), (1.0,)), classes, spacing=spacing
+    )
+
+
+def bright_segmenter(spec: NetworkSpec) -> Segmenter:
+    """Segmenter of bright voxels."""
+    return Segmenter(TorchBackend(BrightIsForeground(spec.classes.maps), spec))
+
+
+def ball(shape: tuple[int, int, int], center: tuple[float, float, float], radius: float) -> NDArray[np.uint8]:
+    """A ball of 1 in a volume of 0."""
+    grid = np.indices(shape) - np.array(center).reshape(3, 1, 1, 1)
+    return (np.square(grid).sum(0) <= radius**2).astype(np.uint8)
+
+
+def write_nifti(path: Path, values: NDArray[np.generic], affine: NDArray[np.float64] | None = None) -> None:
+    """Save an array as it is, with an affine."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine), path)
