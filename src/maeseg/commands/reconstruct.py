@@ -13,13 +13,14 @@ def reconstruct(
 ) -> int:
     """Mask images and show their reconstruction by a pre-trained network.
 
-    Each picture shows the original, its visible patches and the reconstruction, side by side. A network trained on
+    Each picture shows the original, its visible patches and the reconstruction, side by side; of a volume three
+    orthogonal slices through the crop in its middle. A network trained on
     targets normalized per patch predicts no patch's brightness or contrast: those are taken from the masked patches
     themselves, and the picture notes that.
 
     Args:
         run: A pretrain run.
-        images: An image, or a folder of images in any depth.
+        images: An image or volume, or a folder of such in any depth.
         out: Folder to write ``NAME.png`` to.
         count: Number of images to take, evenly spread over the folder; by default all.
         mask_ratio: Share of patches to hide; by default as in training.
@@ -32,13 +33,12 @@ def reconstruct(
     Raises:
         UserError: The run, an image or the folder cannot be used.
     """
+    import math
     from pathlib import Path
 
     import torch
 
-    from maeseg.data.image_reading import read_pixels
     from maeseg.masking.visible import check_mask_ratio, visible_count
-    from maeseg.prediction.inputs import find_images
     from maeseg.prediction.output_files import open_output
     from maeseg.prediction.reconstruction_pictures import draw_side_by_side, write_figure
     from maeseg.prediction.reconstructor import open_reconstructor
@@ -47,17 +47,13 @@ def reconstruct(
     opened = open_reconstructor(Path(run))
     ratio = opened.mask_ratio if mask_ratio is None else mask_ratio
     check_mask_ratio(ratio, opened.grid)
-    patches = opened.grid[0] * opened.grid[1]
+    patches = math.prod(opened.grid)
     hidden = patches - visible_count(patches, ratio)
     generator = torch.Generator().manual_seed(seed)
-    by = opened.normalization
-    found = find_images(Path(images), by.channels, count=count, largest=by.largest)
+    folder, found = opened.find(Path(images), count)
     inputs = [("--run", Path(run)), ("--images", Path(images))]
     with open_output(Path(out), overwrite, inputs) as target:
-        for name in show_progress(found.sizes, "reconstructing"):
-            stored = found.folder / name
-            pixels_CHW = read_pixels(stored, str(stored), by.channels, largest=by.largest)
-            result = opened.reconstruct(pixels_CHW, ratio, generator)
-            file = target / name.with_suffix(".png")
-            write_figure(file, draw_side_by_side(result, opened.normalized_target, hidden, patches))
-    return len(found.sizes)
+        for name, picture in show_progress(found.items(), "reconstructing", len(found)):
+            result = opened.reconstruct(opened.read(folder / name), ratio, generator)
+            write_figure(target / picture, draw_side_by_side(result, opened.normalized_target, hidden, patches))
+    return len(found)

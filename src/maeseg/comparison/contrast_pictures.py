@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from maeseg.comparison.contrasts import choose_contrasts, read_list, write_list
 from maeseg.comparison.reader import read_comparison
 from maeseg.data.sources.base import Source
-from maeseg.prediction.examples import save_class_map
+from maeseg.prediction.evaluation import input_of
+from maeseg.prediction.examples import save_class_map, to_show
 from maeseg.prediction.segmenter import load
 from maeseg.runs.layout import CONTRASTS
 from maeseg.utils.atomic_io import write_png, writing_to
@@ -50,14 +51,16 @@ def write_contrasts(compare: Path, source: Source, measured: Sequence[int]) -> N
         folder.mkdir()
     for each, ours, theirs in pairs:
         index = indices[each.file]
-        write_png(folder / f"{each.pictures}_image.png", source.image(index))
-        maps = {"prediction": predicted[ours][index], "reference": predicted[theirs][index]}
-        for kind, classes_HW in {"label": np.asarray(source.label(index)), **maps}.items():
+        predictions = [predicted[ours][index], predicted[theirs][index]]
+        picture, label_HW, (ours_HW, theirs_HW) = to_show(source, index, predictions)
+        write_png(folder / f"{each.pictures}_image.png", picture)
+        maps = {"label": label_HW, "prediction": ours_HW, "reference": theirs_HW}
+        for kind, classes_HW in maps.items():
             save_class_map(classes_HW, folder / f"{each.pictures}_{kind}.png", source.classes)
     write_list(compare, contrasts)
 
 
 def _predict(run: Path, source: Source, images: set[int]) -> dict[int, NDArray[np.uint8]]:
-    """Class maps (H, W) that a run's best network predicts."""
+    """Class maps (H, W), or (D, H, W), that a run's best network predicts."""
     segmenter = load(run)
-    return {index: segmenter.predict(source.pixels(index)) for index in images}
+    return {index: segmenter.predict(input_of(source, index)) for index in images}

@@ -7,6 +7,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from maeseg.data.sources.base import Source
 from maeseg.data.volumes.base import VolumeSource
+from maeseg.data.volumes.volume import Volume
 from maeseg.metrics.segmentation import MeasuredImage, SegmentationMetrics
 from maeseg.metrics.volumes import VolumeMetrics
 from maeseg.prediction.segmenter import Segmenter
@@ -48,8 +49,7 @@ def evaluate_segmenter(
     volumes = isinstance(source, VolumeSource)
     metrics = VolumeMetrics(border, source.classes) if volumes else SegmentationMetrics(border, source.classes)
     for index in progress(indices):
-        # first, as decoding takes more memory than all that follows
-        stored = source.volume(index) if isinstance(source, VolumeSource) else source.pixels(index)
+        stored = input_of(source, index)  # first, as decoding takes more memory than all that follows
         image = _begin(metrics, source, index)
         for part in segmenter.probability_parts(stored, source.file(index)):
             image.add(*part)
@@ -57,6 +57,11 @@ def evaluate_segmenter(
         if see:
             see(index, image.class_map)
     return metrics
+
+
+def input_of(source: Source, index: int) -> Tensor | Volume:
+    """An image's pixels (C, H, W), or a volume as stored: what a segmenter takes."""
+    return source.volume(index) if isinstance(source, VolumeSource) else source.pixels(index)
 
 
 def _begin(metrics: SegmentationMetrics, source: Source, index: int) -> MeasuredImage:

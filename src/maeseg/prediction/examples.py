@@ -1,4 +1,7 @@
-"""Pictures of the same few validation images in every run, for reports."""
+"""Pictures of the same few validation images in every run, for reports; of volumes, three orthogonal slices.
+
+Axes: C channels, (D) H W pixels, (Z) Y X patch grid.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import to_pil_image
@@ -14,11 +18,13 @@ from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import evenly_spread
 from maeseg.data.transforms import eval_transform
+from maeseg.data.volumes.base import VolumeSource
 from maeseg.labels.classes import Classes
 from maeseg.labels.colors import BORDER_COLOR
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.prediction.contact_sheet import legend_picture
-from maeseg.prediction.reconstruction_pictures import reconstruct_images
+from maeseg.prediction.reconstruction_pictures import Geometry, reconstruct_images
+from maeseg.prediction.volumes.examples import middle_crop, slices_of_predictions
 from maeseg.prediction.writer import colored
 from maeseg.types import BORDER
 from maeseg.utils.atomic_io import write_png, writing_to
@@ -38,7 +44,7 @@ def load_normalized(pixels_CHW: Tensor, size: tuple[int, int], normalization: No
 
 
 def write_reconstructions(
-    out: Path, network: MaskedNetwork, source: Source, indices: Sequence[int], size: tuple[int, int],
+    out: Path, network: MaskedNetwork, source: Source, indices: Sequence[int], size: tuple[int, ...],
     visible_BYX: Tensor, normalized_target: bool, normalization: Normalization = IMAGENET,
 ) -> None:  # fmt: skip
     """Write ``NN_image.png``, ``NN_visible.png`` and ``NN_reconstruction.png`` for each image.
@@ -46,10 +52,10 @@ def write_reconstructions(
     Args:
         out: Folder to write to.
         network: The pre-trained network.
-        source: Images.
+        source: Images; or volumes, at the spacing of which ``size`` is.
         indices: Indices of the images.
-        size: (height, width) to run the network at.
-        visible_BYX: Visible grid of each.
+        size: (height, width) to run the network at; of volumes the sides of the crop from their middle.
+        visible_BYX: Visible grid of each, or of each crop (B, Z, Y, X).
         normalized_target: See :func:`reconstruct_images`.
         normalization: Normalization of the channels.
 
@@ -57,15 +63,30 @@ def write_reconstructions(
         WriteError: A file cannot be written.
     """
     network.eval()
-    images_BCHW = torch.stack([load_normalized(source.pixels(index), size, normalization) for index in indices])
+    images_BCHW = torch.stack([_as_seen(source, index, size, normalization) for index in indices])
     device = next(network.parameters()).device
     seen_and_hidden = (images_BCHW.to(device), visible_BYX.to(device))
-    result = reconstruct_images(network, *seen_and_hidden, normalized_target, normalization)
+    geometry = _geometry(source, indices) if isinstance(source, VolumeSource) else None
+    result = reconstruct_images(network, *seen_and_hidden, normalized_target, normalization, geometry)
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
     for name in ("image", "visible", "reconstruction"):
         for number, picture_CHW in enumerate(getattr(result, name).cpu()):
             write_png(out / f"{number:02d}_{name}.png", to_pil_image(picture_CHW))
+
+
+def _as_seen(source: Source, index: int, size: tuple[int, ...], normalization: Normalization) -> Tensor:
+    """One image, or the middle of a volume, as a network sees it."""
+    if isinstance(source, VolumeSource):
+        depth, height, width = size
+        return middle_crop(source.pixels(index), (depth, height, width))
+    height, width = size
+    return load_normalized(source.pixels(index), (height, width), normalization)
+
+
+def _geometry(source: VolumeSource, indices: Sequence[int]) -> Geometry:
+    assert source.spacing is not None, "the spacing of volumes is set before training"
+    return source.spacing, source.header(indices[0]).stored is not None
 
 
 def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tensor]) -> None:
@@ -76,7 +97,7 @@ def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tenso
     Args:
         out: Folder to write to.
         source: Labeled images.
-        predictions: Index of each image and its predicted class map (H, W).
+        predictions: Index of each image and its predicted class map (H, W); of a volume (D, H, W), at its own size.
 
     Raises:
         WriteError: A file cannot be written.
@@ -84,11 +105,21 @@ def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tenso
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
     for number, (index, predicted_HW) in enumerate(predictions.items()):
-        write_png(out / f"{number:02d}_image.png", source.image(index))
-        save_class_map(np.asarray(source.label(index)), out / f"{number:02d}_label.png", source.classes)
-        save_class_map(predicted_HW.numpy(), out / f"{number:02d}_prediction.png", source.classes)
+        picture, label_HW, (shown_HW,) = to_show(source, index, [predicted_HW.numpy()])
+        write_png(out / f"{number:02d}_image.png", picture)
+        save_class_map(label_HW, out / f"{number:02d}_label.png", source.classes)
+        save_class_map(shown_HW, out / f"{number:02d}_prediction.png", source.classes)
     if len(source.classes.legend) > 1:
         write_png(out / "legend.png", legend_picture(source.classes))
+
+
+def to_show(
+    source: Source, index: int, predictions: Sequence[NDArray[np.uint8]]
+) -> tuple[Image.Image, NDArray[np.uint8], list[NDArray[np.uint8]]]:
+    """Picture of an image, its label (H, W) and predictions (H, W); of a volume, of slices through the label."""
+    if isinstance(source, VolumeSource):
+        return slices_of_predictions(source, index, predictions)
+    return source.image(index), np.asarray(source.label(index)), list(predictions)
 
 
 def save_class_map(classes_HW: NDArray[np.generic], file: Path, classes: Classes) -> None:

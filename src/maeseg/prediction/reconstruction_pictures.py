@@ -1,6 +1,6 @@
 """Pictures of masked images and their reconstruction by a pre-trained network.
 
-Axes: B batch, C channels, H W pixels, Y X patch grid.
+Axes: B batch, C channels, (D) H W pixels, (Z) Y X patch grid.
 """
 
 from dataclasses import dataclass
@@ -13,16 +13,21 @@ from torch import Tensor
 
 from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.data.transforms import to_pictures
+from maeseg.data.volumes.header import Spacing
 from maeseg.masking.patches import patch_statistics, patchify, unpatchify, visible_pixels
 from maeseg.models.masked_network import MaskedNetwork
+from maeseg.prediction.volumes.examples import slices_of_reconstruction
 from maeseg.utils.atomic_io import write_bytes, writing_to
 
 HIDDEN_GRAY = 0.5
 
+Geometry = tuple[Spacing, bool]
+"""Spacing of volumes in mm, and True for canonical axes of NIfTI."""
+
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Three pictures (B, 3, H, W) with values in 0..1.
+    """Three pictures (B, 3, H, W) with values in 0..1; of a volume three orthogonal slices.
 
     Args:
         image: The original.
@@ -38,7 +43,7 @@ class Reconstruction:
 @torch.no_grad()
 def reconstruct_images(
     network: MaskedNetwork, images_BCHW: Tensor, visible_BYX: Tensor, normalized_target: bool,
-    normalization: Normalization = IMAGENET,
+    normalization: Normalization = IMAGENET, geometry: Geometry | None = None,
 ) -> Reconstruction:  # fmt: skip
     """Mask images, reconstruct them, and convert the result to pixels.
 
@@ -48,18 +53,21 @@ def reconstruct_images(
 
     Args:
         network: A pre-trained network, in evaluation mode.
-        images_BCHW: Images, normalized by the data set's mean and deviation.
-        visible_BYX: Visible grid, True for a visible patch.
+        images_BCHW: Images, normalized by the data set's mean and deviation; or volumes (B, C, D, H, W).
+        visible_BYX: Visible grid, True for a visible patch; of volumes (B, Z, Y, X).
         normalized_target: True if it was trained on targets normalized per patch.
         normalization: Normalization of the images.
+        geometry: Geometry of volumes.
     """
     patch = images_BCHW.shape[2] // visible_BYX.shape[1]
     predicted_BLP = patchify(network(images_BCHW, visible_BYX).float(), patch)
     if normalized_target:
         mean, std = patch_statistics(patchify(images_BCHW, patch))
         predicted_BLP = predicted_BLP * std + mean
-    predicted_BCHW = unpatchify(predicted_BLP, patch, (visible_BYX.shape[1], visible_BYX.shape[2]))
+    predicted_BCHW = unpatchify(predicted_BLP, patch, visible_BYX.shape[1:])
     seen_B1HW = visible_pixels(visible_BYX, patch)
+    if geometry:
+        return Reconstruction(*slices_of_reconstruction(images_BCHW, predicted_BCHW, seen_B1HW, *geometry))
     original = to_pictures(images_BCHW, normalization)
     return Reconstruction(
         image=original,

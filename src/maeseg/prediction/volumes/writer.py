@@ -6,13 +6,17 @@ Axes: K maps (of foreground, or of each class), D H W voxels.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from maeseg.data.volumes.header import Sides
 from maeseg.data.volumes.volume import Volume, write_label
 from maeseg.labels.class_map import predicted_classes
 from maeseg.labels.classes import BINARY, Classes
@@ -62,17 +66,13 @@ class VolumeWriter:
         """
         shape, areas = volume.header.shape, ClassAreas(max(2, self.classes.maps))
         classes_DHW = np.zeros(shape, np.uint8)
-        with self._keeping((self.classes.maps, *shape)) as kept_KDHW:
+        with self._keeping() as keep:
             for first, _, part_KDHW in parts:
-                here = slice(first, first + part_KDHW.shape[1])
-                if kept_KDHW is not None:
-                    with writing_to(self.folder):
-                        kept_KDHW[:, here] = part_KDHW.numpy()
+                self._keep(keep, shape, first, part_KDHW)
                 found_DHW, confidence_DHW = (each.numpy() for each in predicted_classes(part_KDHW))
-                classes_DHW[here] = found_DHW
+                classes_DHW[first : first + len(found_DHW)] = found_DHW
                 areas.add(found_DHW.reshape(-1, shape[2]), confidence_DHW.reshape(-1, shape[2]))
-            if kept_KDHW is not None:
-                self._write_probabilities(name, volume, kept_KDHW)
+            self._write_probabilities(name, volume, keep)
         if self.overlays:
             self._write_overlay(name, volume, classes_DHW)
         label_DHW = classes_DHW if self.classes == BINARY else as_label(classes_DHW, self.classes)
@@ -80,19 +80,36 @@ class VolumeWriter:
         return VolumeOfClasses(volume.header, areas)
 
     @contextmanager
-    def _keeping(self, shape: tuple[int, ...]) -> Iterator[NDArray[np.float32] | None]:
-        """An array on the disk for the probabilities, which may not fit in memory; None if they are not written."""
+    def _keeping(self) -> Iterator[IO[bytes] | None]:
+        """A file for the probabilities, which may not fit in memory; None if they are not written."""
         if not self.probabilities:
             yield None
             return
         with writing_to(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = TemporaryFile(dir=self.folder)  # noqa: SIM115  # closed below
-        with file:
-            yield np.memmap(file, np.float32, "w+", shape=shape)
+            keep = TemporaryFile(dir=self.folder)  # noqa: SIM115  # closed below
+        try:
+            yield keep
+        finally:
+            with writing_to(self.folder):  # closing writes what is left in the buffer
+                keep.close()
 
-    def _write_probabilities(self, name: Path, volume: Volume, kept_KDHW: NDArray[np.float32]) -> None:
-        for each, map_DHW in zip(self.classes.names, kept_KDHW, strict=False):
+    def _keep(self, keep: IO[bytes] | None, shape: Sides, first: int, part_KDHW: Tensor) -> None:
+        if keep is None:
+            return
+        for number, planes_DHW in enumerate(part_KDHW.numpy()):
+            with writing_to(self.folder):
+                keep.seek((number * prod(shape) + first * shape[1] * shape[2]) * planes_DHW.itemsize)
+                keep.write(np.ascontiguousarray(planes_DHW).data)
+
+    def _write_probabilities(self, name: Path, volume: Volume, keep: IO[bytes] | None) -> None:
+        if keep is None:
+            return
+        shape = volume.header.shape
+        for number, each in enumerate(self.classes.names[: self.classes.maps]):
+            with writing_to(self.folder):  # seeking writes what is left in the buffer
+                keep.seek(number * prod(shape) * np.float32().itemsize)
+            map_DHW = np.frombuffer(keep.read(prod(shape) * np.float32().itemsize), np.float32).reshape(shape)
             where = name if self.classes.maps == 1 else stem(name) / f"{each}{suffix_of(name)}"
             write_label(self._file("probabilities", where), map_DHW, volume.header)
 
