@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from maeseg.errors import UserError
 from maeseg.masking.patches import reconstruction_loss
 from maeseg.masking.visible import GridWindow, random_visible
-
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-"""Order of memory of images and of volumes in which their pixels are rows."""
+from maeseg.models.memory_format import in_fast_format
 
 
 class MaskedNetwork(nn.Module):
@@ -71,7 +69,7 @@ class MaskedNetwork(nn.Module):
         Raises:
             UserError: Sizes, grid or ratio do not fit, or the encoder cannot be exact on visible patches.
         """
-        images_BCHW = images_BCHW.contiguous(memory_format=CHANNELS_LAST[images_BCHW.dim()])
+        images_BCHW = in_fast_format(images_BCHW)
         if visible is None:
             ratio = self.mask_ratio if mask_ratio is None else mask_ratio
             visible = random_visible(len(images_BCHW), self.grid(images_BCHW), ratio, generator)
