@@ -158,8 +158,8 @@ class NetworkOptions(Options):
         None,
     )
     spacing: list[float] | None = option(
-        "Distance of voxels along each axis in millimeters that volumes are brought to, such as [1, 1, 2.5]; by default "
-        "that of the initial weights, or the median of the training volumes.",
+        "Distance of voxels along each axis in millimeters that volumes are brought to, such as [1, 1, 2.5]; by "
+        "default that of the initial weights, or the median of the training volumes.",
         None,
     )
     image_size: int | list[int] | None = option(

@@ -169,7 +169,7 @@ def test_loss_is_zero_where_nothing_is_masked() -> None:
 
 def test_a_window_is_cut_out_of_maps_of_any_scale() -> None:
     cells = torch.arange(12).view(1, 1, 3, 4)
-    window = GridWindow(top=1, left=2, rows=2, columns=1)
+    window = GridWindow(first=(1, 2), counts=(2, 1))
     assert window.crop(cells).tolist() == [[[[6], [10]]]]
     enlarged = cells.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert window.crop(enlarged, 2).tolist() == [[[[6, 6], [6, 6], [10, 10], [10, 10]]]]
@@ -177,8 +177,8 @@ def test_a_window_is_cut_out_of_maps_of_any_scale() -> None:
 
 def test_windows_lie_everywhere_in_the_grid_and_nowhere_else() -> None:
     drawn = {random_window((3, 4), 2) for _ in range(300)}
-    assert drawn == {GridWindow(top, left, 2, 2) for top in range(2) for left in range(3)}
-    assert random_window((3, 1), 2).columns == 1
+    assert drawn == {GridWindow((top, left), (2, 2)) for top in range(2) for left in range(3)}
+    assert random_window((3, 1), 2).counts == (2, 1)
 
 
 def test_visible_pixels_enlarge_the_grid() -> None:

@@ -183,7 +183,7 @@ def test_a_decoder_that_does_not_fit_and_a_window_are_refused() -> None:
     with pytest.raises(UserError, match="--decoder_depth 0 has no block"):
         ViTMaskedAutoencoder("test_vit", SIZE, decoder_depth=0)
     with pytest.raises(UserError, match="leave out the window"):
-        tiny()(torch.randn(2, 3, *SIZE), random_visible(2, (4, 6), 0.5), GridWindow(0, 0, 2, 2))
+        tiny()(torch.randn(2, 3, *SIZE), random_visible(2, (4, 6), 0.5), GridWindow((0, 0), (2, 2)))
 
 
 def test_images_of_other_channels() -> None:

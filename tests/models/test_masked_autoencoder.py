@@ -63,9 +63,9 @@ def test_a_window_of_everything_is_everything_and_a_smaller_one_decodes_its_own_
 ) -> None:
     images_BCHW, visible_BYX = torch.randn(2, 3, 96, 64).double(), random_visible(2, (3, 2), 0.5)
     whole = autoencoder(images_BCHW, visible_BYX)
-    torch.testing.assert_close(autoencoder(images_BCHW, visible_BYX, GridWindow(0, 0, 3, 2)), whole)
+    torch.testing.assert_close(autoencoder(images_BCHW, visible_BYX, GridWindow((0, 0), (3, 2))), whole)
     seen: list[torch.Size] = []
-    lower = GridWindow(top=1, left=0, rows=2, columns=2)
+    lower = GridWindow(first=(1, 0), counts=(2, 2))
     with autoencoder.decoder.register_forward_pre_hook(lambda _, maps: seen.extend(m.shape for m in maps[0])):
         part = autoencoder(images_BCHW, visible_BYX, lower)
     assert part.shape == (2, 3, 64, 64)

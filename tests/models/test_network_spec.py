@@ -17,12 +17,19 @@ from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.network_spec import MAX_WIDTH, NetworkSpec, build
 from maeseg.models.spec_metadata import NETWORK_SPEC, read_spec, spec_metadata
 from maeseg.models.unet import MAX_SIDE
+from maeseg.models.volume_masked_autoencoder import VolumeMaskedAutoencoder
+from maeseg.models.volume_network import VolumeNetwork
 
 RANGED = Classes(("a", "b"), (0, 7), default_colors(2), members=(((0, 3),), ((7, 9),)), ignored=((4, 4),))
 PLAIN = NetworkSpec("segmentation", "test_resnet", (8, 8, 8, 8, 8), (64, 96))
 VIT = replace(PLAIN, encoder="test_vit", task="reconstruction", decoder_channels=(), mae_decoder=(32, 2))
 DPT = replace(PLAIN, encoder="test_vit")
+VOLUMES = NetworkSpec(
+    "segmentation", "resenc_small", (), (16, 24, 32), Normalization((0.0,), (1.0,)), spacing=(1.0, 1.0, 2.5)
+)
 SPECS = [
+    VOLUMES,
+    replace(VOLUMES, encoder="vnet", image_size=(16, 32, 48), task="reconstruction"),
     VIT,
     DPT,
     PLAIN,
@@ -50,10 +57,32 @@ def test_properties() -> None:
     assert NetworkSpec.from_dict(PLAIN.to_dict()).classes == BINARY
 
 
+def test_a_network_of_volumes() -> None:
+    assert (VOLUMES.architecture, VOLUMES.axes, VOLUMES.stride, VOLUMES.grid) == ("resenc", 3, 8, None)
+    assert (PLAIN.axes, replace(VOLUMES, encoder="vnet").architecture) == (2, "vnet")
+    assert isinstance(build(VOLUMES), VolumeNetwork)
+    assert isinstance(build(replace(VOLUMES, task="reconstruction")), VolumeMaskedAutoencoder)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("architecture", "vit"), ("task", "format"), ("task", ["segmentation"]), ("encoder", 7), ("encoder", None),
+        ("image_size", [16, 24]), ("image_size", [16, 24, 20]), ("image_size", [1024, 1024, 1024]),
+        ("spacing", None), ("spacing", [1.0, 1.0]), ("spacing", [1.0, 1.0, 0.0]), ("spacing", [1.0, 1.0, 1e9]),
+        ("spacing", [1, 1, 1]), ("decoder_channels", [8, 8, 8]), ("native_resolution", True),
+        ("architecture", "vnet"), ("encoder", "vnet"), ("encoder", "test_resnet"), ("mae_decoder", [32, 2]),
+    ],
+)  # fmt: skip
+def test_refused_values_of_volumes(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^({key}|image_size|architecture|spacing) "):
+        NetworkSpec.from_dict({**VOLUMES.to_dict(), key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("spacing", [1.0, 1.0, 1.0]), ("encoder", 7), ("encoder", None),
+        ("architecture", "vit"), ("task", "format"), ("task", ["segmentation"]),
         ("decoder_channels", 5), ("decoder_channels", [8, 8]), ("decoder_channels", [8] * 6),
         ("decoder_channels", [8, 8, 0]), ("decoder_channels", [8, 8, MAX_WIDTH + 1]), ("decoder_channels", [8, 8, 8.0]),
         ("image_size", "64"), ("image_size", [64]), ("image_size", [64, 64, 64]), ("image_size", [64, MAX_SIDE + 32]),

@@ -219,7 +219,7 @@ def test_no_rule_is_bound_to_a_device(name: str) -> None:
 def test_no_backward_is_bound_to_a_device(stride: int) -> None:
     seen = VisibleGrid(grid(SEEN), torch.device("meta"))
     axis = Axis(4 // stride, 3, -1, stride)
-    window = Window(4, axis, axis)
+    window = Window(4, (axis, axis))
     rows = torch.empty(seen.tiles * 16, 5, device="meta", requires_grad=True)
     weight = torch.empty(7, 5, 3, 3, device="meta", requires_grad=True)
     gathered = Gather.apply(rows, seen, window, 0.0)

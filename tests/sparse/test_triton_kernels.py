@@ -18,7 +18,7 @@ from helpers.sparse_parity import GRIDS, UNEQUAL, encoder_of, grid, images_for, 
 from maeseg.sparse import encode_visible, triton_dispatch, unpack
 from maeseg.sparse.gather import Gather
 from maeseg.sparse.rules_neighborhood import FEW_CHANNELS, gather_visible
-from maeseg.sparse.tiles import from_rows, plain, to_rows
+from maeseg.sparse.tiles import channels_last, from_rows, plain, to_rows
 from maeseg.sparse.visible_grid import Axis, VisibleGrid, Window
 
 kernels: Any = pytest.importorskip("maeseg.sparse.triton_kernels", reason="Triton is not installed")
@@ -30,7 +30,7 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, to
 def window_of(side: int, kernel: tuple[int, int], stride: int = 1, dilation: int = 1, shift: int = 0) -> Window:
     """Window of a convolution that keeps the grid, padded at the start by ``shift`` less than at the end."""
     y, x = (Axis(side // stride, k, shift - (k - 1) * dilation // 2, stride, dilation) for k in kernel)
-    return Window(side, y, x)
+    return Window(side, (y, x))
 
 
 WINDOWS = {
@@ -59,9 +59,9 @@ MANY = 12
 
 GATHERS = {
     "3 x 3, stride 2": window_of(4, (3, 3), stride=2),
-    "7 x 7, stride 2": Window(4, Axis(1, 9, -3), Axis(1, 9, -3)),
-    "of a tile of one position": Window(1, Axis(1, 13, -6), Axis(1, 13, -6)),
-    "rectangle": Window(2, Axis(1, 4, -1), Axis(1, 5, -2)),
+    "7 x 7, stride 2": Window(4, (Axis(1, 9, -3), Axis(1, 9, -3))),
+    "of a tile of one position": Window(1, (Axis(1, 13, -6), Axis(1, 13, -6))),
+    "rectangle": Window(2, (Axis(1, 4, -1), Axis(1, 5, -2))),
 }
 """Windows of pooling and of convolutions of few channels: tiles with a halo."""
 
@@ -101,9 +101,9 @@ def test_convolution_of_each_type(channels: str, dtype: torch.dtype) -> None:
 def compare_convolution(window: Window, channels: tuple[int, int, int], visible: Tensor, dtype: torch.dtype) -> None:
     """Compare with the dense convolution of the map in double precision, values and gradients."""
     (C, D, groups), seen = channels, VisibleGrid(visible, DEVICE)
-    rows = torch.randn(seen.tiles * window.side**2, C, device=DEVICE, dtype=dtype).requires_grad_()
-    weight = torch.randn(D, C // groups, window.y.kernel, window.x.kernel, device=DEVICE, dtype=dtype)
-    weight = weight.contiguous(memory_format=torch.channels_last).requires_grad_()
+    rows = torch.randn(seen.tiles * window.area, C, device=DEVICE, dtype=dtype).requires_grad_()
+    weight = torch.randn(D, C // groups, *(axis.kernel for axis in window.axes), device=DEVICE, dtype=dtype)
+    weight = channels_last(weight).requires_grad_()
     actual = kernels.TableConvolution.apply(rows, weight, seen, window, groups)
     cotangent = torch.randn_like(actual)
     found = [actual, *torch.autograd.grad(actual, (rows, weight), cotangent)]
@@ -118,13 +118,16 @@ def compare_convolution(window: Window, channels: tuple[int, int, int], visible:
 def convolve_map(rows: Tensor, weight: Tensor, seen: VisibleGrid, window: Window, groups: int) -> Tensor:
     """Rows of the dense convolution of the map, zero where masked."""
     around = []
-    for axis in (window.x, window.y):  # F.pad begins with the last dimension
+    for axis in reversed(window.axes):  # F.pad begins with the last dimension
         last = axis.start + (axis.outputs - 1) * axis.stride + (axis.kernel - 1) * axis.dilation
         around += [-axis.start, last + 1 - window.side]
     padded = F.pad(unpack(from_rows(rows * 1, seen, window.side)), around)
-    strides, dilations = (window.y.stride, window.x.stride), (window.y.dilation, window.x.dilation)
+    strides, dilations = (
+        (window.axes[0].stride, window.axes[1].stride),
+        (window.axes[0].dilation, window.axes[1].dilation),
+    )
     values = F.conv2d(padded, weight, None, strides, 0, dilations, groups)
-    return to_rows(plain(gather_visible(values, seen, window.y.outputs)))
+    return to_rows(plain(gather_visible(values, seen, window.axes[0].outputs)))
 
 
 def close(got: Tensor, want: Tensor) -> None:
@@ -184,7 +187,8 @@ def test_encoder_equals_that_on_operations_of_pytorch(monkeypatch: pytest.Monkey
 @pytest.mark.slow
 def test_windows_of_every_encoder_are_among_the_tested() -> None:
     tested = {
-        (window.y.kernel, window.x.kernel, window.y.stride, window.y.dilation) for window in WINDOWS.values()
+        (*(axis.kernel for axis in window.axes), window.axes[0].stride, window.axes[0].dilation)
+        for window in WINDOWS.values()
     }  # fmt: skip
     table = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text(encoding="utf-8")
     names = re.findall(r"^\| [^|]+ \| (\w+) \|[^|]+\|[^|]+\| works \|", table, re.MULTILINE)

@@ -10,14 +10,14 @@ from maeseg.sparse.gather import gather_sum
 from maeseg.sparse.visible_grid import Axis, VisibleGrid, Window
 
 WINDOWS = {
-    "3 x 3": Window(4, Axis(4, 3, -1), Axis(4, 3, -1)),
-    "stride 2": Window(4, Axis(2, 3, -1, 2), Axis(2, 3, -1, 2)),
-    "one-sided": Window(4, Axis(4, 2, 0), Axis(4, 3, 0)),
-    "dilated": Window(2, Axis(2, 3, -2, 1, 2), Axis(2, 3, -2, 1, 2)),
-    "tall": Window(2, Axis(1, 5, -2, 2), Axis(1, 1, 0, 2)),
-    "1 x 1 of stride 2": Window(2, Axis(1, 1, 0, 2), Axis(1, 1, 0, 2)),
-    "halo": Window(4, Axis(1, 6, -1), Axis(1, 7, -2)),
-    "tile of one": Window(1, Axis(1, 7, -3), Axis(1, 5, -2)),
+    "3 x 3": Window(4, (Axis(4, 3, -1), Axis(4, 3, -1))),
+    "stride 2": Window(4, (Axis(2, 3, -1, 2), Axis(2, 3, -1, 2))),
+    "one-sided": Window(4, (Axis(4, 2, 0), Axis(4, 3, 0))),
+    "dilated": Window(2, (Axis(2, 3, -2, 1, 2), Axis(2, 3, -2, 1, 2))),
+    "tall": Window(2, (Axis(1, 5, -2, 2), Axis(1, 1, 0, 2))),
+    "1 x 1 of stride 2": Window(2, (Axis(1, 1, 0, 2), Axis(1, 1, 0, 2))),
+    "halo": Window(4, (Axis(1, 6, -1), Axis(1, 7, -2))),
+    "tile of one": Window(1, (Axis(1, 7, -3), Axis(1, 5, -2))),
 }
 
 
@@ -37,8 +37,8 @@ def brute_table(visible_BYX: Tensor, window: Window) -> list[int]:
     N, table = len(cells), []
     for cell in cells:
         b, y, x = cell // (Y * X), cell // X % Y, cell % X
-        for rows_y in window.y.offsets():
-            for columns_x in window.x.offsets():
+        for rows_y in window.axes[0].offsets():
+            for columns_x in window.axes[1].offsets():
                 for dy in rows_y:
                     for dx in columns_x:
                         py, px = y * side + dy, x * side + dx

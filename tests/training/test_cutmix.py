@@ -6,7 +6,7 @@ import torch
 from maeseg.training.cutmix import AREA, CutMix
 
 
-def drawn(seed: int, batch: int = 6, size: tuple[int, int] = (24, 40)) -> CutMix:
+def drawn(seed: int, batch: int = 6, size: tuple[int, ...] = (24, 40)) -> CutMix:
     return CutMix(batch, size, torch.Generator().manual_seed(seed))
 
 
@@ -47,3 +47,18 @@ def test_half_of_the_images_have_one_rectangle_of_bounded_area(size: tuple[int, 
 def test_a_single_image_stays_as_it_is() -> None:
     image_BCHW = torch.rand(1, 3, 24, 40)
     assert torch.equal(drawn(0, 1).mix(image_BCHW), image_BCHW)
+
+
+def test_a_cuboid_of_a_volume() -> None:
+    inside_BDHW = drawn(3, 400, (16, 24, 20)).inside_BHW
+    share_B = inside_BDHW.float().mean((1, 2, 3))
+    mixed = share_B > 0
+    assert 0.42 < float(mixed.float().mean()) < 0.58
+    assert AREA[0] - 0.03 < float(share_B[mixed].min()) and float(share_B.max()) < AREA[1] + 0.03
+    depth_BD, rows_BH, columns_BW = inside_BDHW.any(3).any(2), inside_BDHW.any(3).any(1), inside_BDHW.any(1).any(1)
+    box_BDHW = depth_BD[:, :, None, None] & rows_BH[:, None, :, None] & columns_BW[:, None, None, :]
+    assert torch.equal(inside_BDHW, box_BDHW)
+    volumes_BCDHW, label_BDHW = torch.rand(400, 1, 16, 24, 20), torch.rand(400, 16, 24, 20)
+    cutmix = drawn(3, 400, (16, 24, 20))
+    for values in (volumes_BCDHW, label_BDHW):
+        assert cutmix.mix(values).shape == values.shape

@@ -80,7 +80,7 @@ def test_a_window_is_measured_alone(images_BCHW: Tensor) -> None:
     task = make_task(follows=False).eval()
     assert task.features is not None
     visible_BYX = torch.tensor([[[True, False], [False, True]]] * 3)
-    window = GridWindow(top=0, left=1, rows=2, columns=1)
+    window = GridWindow(first=(0, 1), counts=(2, 1))
     with decoder_maps(task.network) as maps:
         task.network(images_BCHW, visible_BYX, window)
     loss = task.features.loss(maps, images_BCHW, visible_BYX, window)

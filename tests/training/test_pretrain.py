@@ -44,7 +44,7 @@ def test_pretraining_learns_a_fixed_batch(images_BCHW: Tensor) -> None:
 def test_the_loss_of_a_window_is_that_of_its_patches(images_BCHW: Tensor) -> None:
     task = pretrain_task().double().eval()
     images_BCHW = images_BCHW.double()
-    window = GridWindow(top=0, left=1, rows=2, columns=1)
+    window = GridWindow(first=(0, 1), counts=(2, 1))
     visible_BYX = task.draw_visible(4, (SIDE, SIDE), 0)
     predicted = task.network(images_BCHW, visible_BYX, window)
     expected = reconstruction_loss(predicted.float(), images_BCHW[..., 32:], visible_BYX[..., 1:], 32)

@@ -10,7 +10,7 @@ from pathlib import Path
 from maeseg.errors import UserError
 from maeseg.exporting.formats import Export, onnx_export, safetensors_export, smp_export, timm_export
 from maeseg.exporting.model_card import model_card
-from maeseg.exporting.networks import check_fine_tuned, network_of
+from maeseg.exporting.networks import check_fine_tuned, check_format_of_volumes, network_of
 from maeseg.exporting.onnx import check_onnx
 from maeseg.exporting.parity import images_to_check
 from maeseg.prediction.output_files import check_new_file, explain_output_errors, open_output
@@ -110,6 +110,7 @@ def export_run(
     check_options(target, images, overwrite)
     folder = open_exported(run)
     saved, figures = read_checkpoint(folder.path), read_final(folder.path)
+    check_format_of_volumes(saved, format)
     if format in ("smp", "onnx"):
         check_fine_tuned(saved, format)
     with target.open(overwrite, run, images) as where:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from maeseg.exporting.parity import largest_difference
 from maeseg.models.architecture import SegmentationNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.spec_metadata import spec_metadata
+from maeseg.models.volume_networks import AXES
 from maeseg.runs.checkpoint import Checkpoint
 from maeseg.utils.system import version_of
 from maeseg.weights.files import WEIGHTS_IN_FOLDER
@@ -77,7 +79,7 @@ def _other_use(encoder: EncoderExport, name: str) -> str:
     )
 
 
-def smp_export(saved: Checkpoint, unet: SegmentationNetwork, name: str) -> Export:
+def smp_export(saved: Checkpoint, unet: Any, name: str) -> Export:
     """The network as segmentation-models-pytorch saves it: ``config.json`` and ``model.safetensors`` in a folder.
 
     Raises:
@@ -105,21 +107,15 @@ import segmentation_models_pytorch as smp
 
 def safetensors_export(saved: Checkpoint, unet: SegmentationNetwork, name: str) -> Export:
     """The network's state dict in one file, a pretrain run's without the head."""
-    tensors, strict = network_tensors(unet), ""
+    tensors, strict = network_tensors(unet), True
     notes = ["`maeseg pretrain` and `maeseg finetune` take the file as `--weights`.", _normalized(saved)]
     if saved.verb == "pretrain":
         missing = new_parts(saved.spec)
         tensors = {key: value for key, value in tensors.items() if not key.startswith(tuple(missing))}
-        strict = ", strict=False"
+        strict = False
         notes.insert(0, f"Not in the file, as pre-training has none: {', '.join(missing.values())}; it stays as new.")
     built = construction(unet, saved.spec)
-    code = f"""
-import segmentation_models_pytorch as smp
-from safetensors.torch import load_file
-
-{built.code}
-{built.variable}.load_state_dict(load_file({_quoted(name)}){strict})
-"""
+    code = built.loading(_quoted(name), strict)
     return Export(built.what, {name: _safetensors(tensors, saved)}, code, tuple(notes))
 
 
@@ -189,6 +185,11 @@ def _quoted(name: str) -> str:
 
 
 def _normalized(saved: Checkpoint) -> str:
+    if saved.spec.axes == AXES:
+        return (
+            "Feed it volumes at the spacing below, each channel clipped at its percentiles 0.5 and 99.5 and brought to "
+            "mean 0 and deviation 1."
+        )
     by = saved.spec.normalization
     mean, std = ([round(value, 6) for value in values] for values in (by.mean, by.std))
     scaled = f"8-bit pixels / 255, 16-bit ones / {by.largest}"

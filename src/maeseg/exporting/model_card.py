@@ -34,7 +34,7 @@ class NetworkFacts:
 
     Attributes:
         version: maeseg's version; empty if it is not known.
-        encoder: Name of timm's encoder.
+        encoder: The encoder, or the network of volumes.
         decoder: Widths of the decoder, or MAE's decoder.
         fine_tuned: False for a pretrain run.
         several_classes: False for foreground and background.
@@ -122,7 +122,7 @@ def _network(run: RunFolder, saved: Checkpoint) -> NetworkFacts:
     version = versions.get("maeseg") if isinstance(versions, dict) else None
     return NetworkFacts(
         version=code_span(version) if version else "",
-        encoder=code_span(spec.encoder),
+        encoder=f"{'network of volumes' if spec.spacing else 'encoder of timm'} {code_span(spec.encoder)}",
         decoder=_decoder(spec),
         fine_tuned=saved.verb == "finetune",
         several_classes=saved.spec.classes.maps > 1,
@@ -133,10 +133,14 @@ def _decoder(spec: NetworkSpec) -> str:
     """The decoder in words."""
     if spec.mae_decoder:
         return "MAE's decoder, of width {} and depth {}, which is not exported".format(*spec.mae_decoder)
+    if not spec.decoder_channels:
+        return "the decoder of that network"
     return f"decoder widths {code_span(list(spec.decoder_channels))}"
 
 
 def _input(saved: Checkpoint) -> str:
+    if saved.spec.spacing:
+        return _input_of_volumes(saved.spec, saved.spec.spacing)
     (height, width), channels = saved.spec.size, saved.spec.channels
     kind = "RGB images" if channels == RGB else f"images of {channels} channels"
     if saved.spec.crop:
@@ -145,6 +149,15 @@ def _input(saved: Checkpoint) -> str:
             "tiles of that size at native resolution."
         )
     return f"Trained on {kind} of {height} x {width} pixels (height x width)."
+
+
+def _input_of_volumes(spec: NetworkSpec, spacing: tuple[float, float, float]) -> str:
+    sides, lengths = (" x ".join(f"{each:g}" for each in values) for values in (spec.image_size, spacing))
+    channels = "1 channel" if spec.channels == 1 else f"{spec.channels} channels"
+    return (
+        f"Trained on volumes of {channels} at a spacing of {lengths} mm, in crops of {sides} voxels; "
+        "axes of NIfTI files point right, anterior and superior."
+    )
 
 
 def _data(run: RunFolder, saved: Checkpoint) -> list[Row]:

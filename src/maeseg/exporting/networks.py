@@ -13,6 +13,8 @@ from maeseg.models.architecture import SegmentationNetwork, build_segmentation_n
 from maeseg.models.channels import image_channels
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.vit import OPTIONS, transformer_in
+from maeseg.models.volume_network import VolumeNetwork
+from maeseg.models.volume_networks import AXES
 from maeseg.runs.checkpoint import Checkpoint, restore_masked_autoencoder, restore_unet
 from maeseg.weights.transfer import transfer_to_unet
 
@@ -48,27 +50,50 @@ def network_of(saved: Checkpoint) -> SegmentationNetwork:
             return restore_unet(saved).eval()
         spec = saved.spec
         widths = spec.decoder_channels or default_widths(spec.encoder)
-        unet = build_segmentation_network(spec.encoder, widths, spec.size, spec.channels)
+        unet = build_segmentation_network(spec.encoder, widths, spec.image_size, spec.channels)
         transfer_to_unet(restore_masked_autoencoder(saved), unet, str(saved.path))
         return unet.eval()
 
 
 def new_parts(spec: NetworkSpec) -> dict[str, str]:
     """Parts of the segmentation network that pre-training does not have, by the start of their keys."""
-    parts = {"segmentation_head.": "segmentation head"}
+    starts = {"resenc": "decoder.seg_layers.", "vnet": "out_tr."}  # by the names of their libraries
+    parts = {starts.get(spec.architecture, "segmentation_head."): "segmentation head"}
     return {"decoder.": "decoder", **parts} if spec.mae_decoder else parts
 
 
 def network_tensors(network: SegmentationNetwork) -> dict[str, Tensor]:
-    """The state dict that segmentation-models-pytorch's class takes, strictly.
+    """The state dict that the library's class takes, strictly: for images segmentation-models-pytorch's.
 
     Layers behind the last feature map, which ``models.unet.cut_encoder`` removes, have random weights in it:
-    segmentation-models-pytorch computes them and nothing reads them.
+    segmentation-models-pytorch computes them and nothing reads them. Of a network of volumes each tensor is there once,
+    under the first of its names, as ``safetensors.torch.load_model`` takes it.
     """
+    if isinstance(network, VolumeNetwork):
+        return volume_tensors(network)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         new = type(network)(**network.config)
     return _completed(new, network.state_dict())
+
+
+def volume_tensors(network: VolumeNetwork) -> dict[str, Tensor]:
+    """State dict of a network of volumes by the names of its library, each tensor under one of them."""
+    state, written = network.library_state(), set[str]()
+    for theirs, ours in network.library_names.items():
+        if ours in written:
+            del state[theirs]
+        written.add(ours)
+    return {key: value.detach().contiguous() for key, value in state.items()}
+
+
+def check_format_of_volumes(saved: Checkpoint, format: str) -> None:
+    """Raise a UserError if a network of volumes cannot be exported in a format."""
+    if saved.spec.axes == AXES and format != "safetensors":
+        raise UserError(
+            f"--format {format} is for networks of images, and {saved.run} has {saved.spec.encoder}, a network of "
+            "volumes: give --format safetensors"
+        )
 
 
 def encoder_export(network: SegmentationNetwork) -> EncoderExport:

@@ -1,9 +1,13 @@
 """Images as patches: the reconstruction target and its loss (He et al. 2022, MAE, section 3).
 
-Axes: B batch, C channels, H W pixels, Y X patch grid, L = Y * X patches, P = C * patch * patch values per patch.
+Images have two axes and volumes three; the code is the same for both, and its names are those of images.
+Axes: B batch, C channels, (D) H W pixels, (Z) Y X patch grid, L = Y * X patches,
+P = C * patch * patch values per patch.
 """
 
-import torch
+import math
+from collections.abc import Sequence
+
 from torch import Tensor
 
 EPSILON = 1e-6  # keeps a flat patch's variance away from zero, as in MAE
@@ -13,34 +17,38 @@ def patchify(images_BCHW: Tensor, patch: int) -> Tensor:
     """Cut images into square patches.
 
     Args:
-        images_BCHW: Images whose height and width are multiples of ``patch``.
+        images_BCHW: Images, or volumes (B, C, D, H, W), whose sides are multiples of ``patch``.
         patch: Patch side in pixels.
 
     Returns:
         Patches (B, L, P), row by row; within a patch channels first, then rows.
     """
-    B, C, H, W = images_BCHW.shape
-    grid = images_BCHW.reshape(B, C, H // patch, patch, W // patch, patch)
+    B, C, *sides = images_BCHW.shape
+    axes = len(sides)
+    grid = images_BCHW.reshape(B, C, *(part for side in sides for part in (side // patch, patch)))
     # (B, C, Y, p, X, p) -> (B, Y, X, C, p, p) -> (B, L, P)
-    return grid.permute(0, 2, 4, 1, 3, 5).reshape(B, (H // patch) * (W // patch), C * patch * patch)
+    order = [0, *range(2, 2 + 2 * axes, 2), 1, *range(3, 3 + 2 * axes, 2)]
+    return grid.permute(order).reshape(B, math.prod(side // patch for side in sides), C * patch**axes)
 
 
-def unpatchify(patches_BLP: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
+def unpatchify(patches_BLP: Tensor, patch: int, grid: Sequence[int]) -> Tensor:
     """Put patches back into images: the inverse of ``patchify``.
 
     Args:
         patches_BLP: Patches (B, L, P) with L = Y * X.
         patch: Patch side in pixels.
-        grid: Patches along height and width (Y, X).
+        grid: Patches along each axis: (Y, X), or (Z, Y, X) of volumes.
 
     Returns:
-        Images (B, C, Y * patch, X * patch).
+        Images (B, C, Y * patch, X * patch), or volumes.
     """
     B, _, P = patches_BLP.shape
-    Y, X = grid
-    cells = patches_BLP.reshape(B, Y, X, P // patch**2, patch, patch)
+    axes = len(grid)
+    C = P // patch**axes
+    cells = patches_BLP.reshape(B, *grid, C, *[patch] * axes)
     # (B, Y, X, C, p, p) -> (B, C, Y, p, X, p) -> (B, C, H, W)
-    return cells.permute(0, 3, 1, 4, 2, 5).reshape(B, P // patch**2, Y * patch, X * patch)
+    order = [0, 1 + axes, *(place for axis in range(axes) for place in (1 + axis, 2 + axes + axis))]
+    return cells.permute(order).reshape(B, C, *(count * patch for count in grid))
 
 
 def patch_statistics(patches_BLP: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,9 +64,10 @@ def reconstruction_loss(
     """Mean squared error over the masked patches only (He et al. 2022, MAE, section 3).
 
     Args:
-        predicted_BCHW: The decoder's output (B, C, H, W); with ``normalize`` in units of each patch's deviation.
-        images_BCHW: The images that were masked, (B, C, H, W).
-        visible_BYX: Bool grid (B, Y, X), True = seen; H / Y = W / X = ``patch``.
+        predicted_BCHW: The decoder's output, of the shape of the images; with ``normalize`` in units of each patch's
+            deviation.
+        images_BCHW: The images that were masked, (B, C, H, W), or volumes.
+        visible_BYX: Bool grid (B, Y, X), or (B, Z, Y, X), True = seen; H / Y = W / X = ``patch``.
         patch: Patch side in pixels.
         normalize: Compare with each patch's values at mean 0 and standard deviation 1 (MAE, section 4.1).
 
@@ -76,5 +85,7 @@ def reconstruction_loss(
 
 
 def visible_pixels(visible_BYX: Tensor, patch: int) -> Tensor:
-    """Enlarge the grid to pixels: bool (B, 1, H, W)."""
-    return torch.repeat_interleave(torch.repeat_interleave(visible_BYX, patch, dim=1), patch, dim=2).unsqueeze(1)
+    """Enlarge the grid to pixels: bool (B, 1, H, W), or (B, 1, D, H, W)."""
+    for axis in range(1, visible_BYX.dim()):
+        visible_BYX = visible_BYX.repeat_interleave(patch, dim=axis)
+    return visible_BYX.unsqueeze(1)

@@ -167,9 +167,8 @@ def build_segmentation_network(
 
 def output_maps(network: Any) -> int:
     """Number of maps that a segmentation network gives: those of its head's last convolution."""
-    return [
-        each.out_channels for each in network.segmentation_head.modules() if isinstance(each, nn.Conv2d | nn.Conv3d)
-    ][-1]
+    layers = [each for each in network.segmentation_head.modules() if isinstance(each, nn.Conv2d | nn.Conv3d)]
+    return layers[-1].out_channels
 
 
 def deepest_and_logits(network: Any, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:

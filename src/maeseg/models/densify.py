@@ -1,6 +1,6 @@
 """From visible tiles to the dense maps that a decoder expects (SparK, Tian et al. 2023, section 3.2).
 
-Axes: B batch, C channels, H W pixels, N visible tiles, T tile side.
+Axes: B batch, C channels, (D) H W pixels, N visible tiles, T tile side.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class ScaleNorm(nn.Module):
             with torch.no_grad():
                 self.mean_square.lerp_(mean_square_C.detach().to(self.mean_square.dtype), MOMENTUM)
         scale_C = self.weight * (mean_square_C + EPSILON).rsqrt()
-        scaled: Tiles = tiles * scale_C.view(1, -1, 1, 1).to(tiles.dtype)  # type: ignore[assignment]
+        scaled: Tiles = tiles * scale_C.view(-1, *[1] * (tiles.dim() - 2)).to(tiles.dtype)  # type: ignore[assignment]
         return scaled
 
     def factor_C(self) -> Tensor:
@@ -54,7 +54,7 @@ def by_channel_mean_square(tiles: Tiles) -> Tensor:
     values = tiles.as_subclass(torch.Tensor)
     if values.dtype in (torch.float16, torch.bfloat16):
         values = values.float()
-    return values.square().mean((0, 2, 3))
+    return values.square().mean((0, *range(2, values.dim())))
 
 
 class Densify(nn.Module):
@@ -62,7 +62,7 @@ class Densify(nn.Module):
 
     Args:
         channels: Channels of each scale.
-        normalized: False to leave the features as they are.
+        normalized: False to leave the features as they are, for a decoder that no factors can be folded into.
     """
 
     def __init__(self, channels: Sequence[int], normalized: bool = True) -> None:
@@ -77,7 +77,7 @@ class Densify(nn.Module):
         ]
 
     def factors(self) -> list[Tensor]:
-        """The factor per channel (C,) that each scale is multiplied by outside training, fine to coarse."""
+        """The factor per channel (C,) of each normalized scale outside training, fine to coarse."""
         return [norm.factor_C() for norm in self.norms if isinstance(norm, ScaleNorm)]
 
 

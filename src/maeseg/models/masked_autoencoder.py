@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import segmentation_models_pytorch as smp
-import torch
 from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.base.initialization import initialize_decoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
@@ -19,6 +18,7 @@ from maeseg.masking.visible import GridWindow
 from maeseg.models.channels import image_channels
 from maeseg.models.densify import Densify, ScaledDecoder
 from maeseg.models.masked_network import MaskedNetwork
+from maeseg.models.memory_format import in_fast_format
 from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, build_unet, check_patch_size
 from maeseg.sparse import encode_densely, encode_tiles, pack
 
@@ -134,7 +134,7 @@ class MaskedAutoencoder(MaskedNetwork):
         """Decode maps as ``forward_encoder`` gives them into pixels (B, C, H, W)."""
         decoded: Tensor = self.decoder(maps)
         predicted: Tensor = self.head(decoded)
-        return predicted.contiguous(memory_format=torch.channels_last)
+        return in_fast_format(predicted)
 
     def to_unet(self, classes: int = 1) -> nn.Module:
         """Build the network to fine-tune: encoder and decoder carried over as copies, the segmentation head new.

@@ -1,6 +1,6 @@
 """A network that learns to reconstruct masked patches: the part that convnets and transformers share.
 
-Axes: B batch, C channels, H W pixels, Y X patch grid.
+Axes: B batch, C channels, (D) H W pixels, (Z) Y X patch grid: images have two axes, volumes three.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from maeseg.errors import UserError
 from maeseg.masking.patches import reconstruction_loss
 from maeseg.masking.visible import GridWindow, random_visible
+from maeseg.models.memory_format import in_fast_format
 
 
 class MaskedNetwork(nn.Module):
@@ -54,10 +55,10 @@ class MaskedNetwork(nn.Module):
         """Hide random patches of images, reconstruct them and measure the error on them (MAE, section 3).
 
         Args:
-            images_BCHW: Images, normalized; height and width are multiples of the patch size.
+            images_BCHW: Images, or volumes (B, C, D, H, W), normalized; the sides are multiples of the patch size.
             mask_ratio: Share of patches to hide, between 0 and 1; by default 0.6 for a convnet, 0.75 for a transformer.
-            visible: Bool grid (B, Y, X), True = seen, instead of a random one; ``mask_ratio`` and ``generator`` are
-                not used then.
+            visible: Bool grid (B, Y, X), or (B, Z, Y, X), True = seen, instead of a random one; ``mask_ratio`` and
+                ``generator`` are not used then.
             generator: Source of the random grid, on the CPU; PyTorch's own if None.
             normalize_target: Compare with each patch at mean 0 and standard deviation 1 (MAE, section 4.1).
             window: Part of the grid to decode and measure, for speed; all of it if None.
@@ -68,7 +69,7 @@ class MaskedNetwork(nn.Module):
         Raises:
             UserError: Sizes, grid or ratio do not fit, or the encoder cannot be exact on visible patches.
         """
-        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+        images_BCHW = in_fast_format(images_BCHW)
         if visible is None:
             ratio = self.mask_ratio if mask_ratio is None else mask_ratio
             visible = random_visible(len(images_BCHW), self.grid(images_BCHW), ratio, generator)
@@ -79,18 +80,18 @@ class MaskedNetwork(nn.Module):
             images_BCHW, visible_BYX = window.crop(images_BCHW, patch), window.crop(visible_BYX)
         return self.forward_loss(predicted_BCHW, images_BCHW, visible_BYX, normalize_target)
 
-    def grid(self, images_BCHW: Tensor) -> tuple[int, int]:
-        """Patches (Y, X) along height and width of images.
+    def grid(self, images_BCHW: Tensor) -> tuple[int, ...]:
+        """Patches along each axis of images, (Y, X) or (Z, Y, X).
 
         Raises:
             UserError: A side is not a multiple of the patch size.
         """
-        height, width = images_BCHW.shape[2:]
-        side = self.patch_size
-        if height % side or width % side:
-            near = [max(round(length / side), 1) * side for length in (height, width)]
+        sides, patch = images_BCHW.shape[2:], self.patch_size
+        if any(side % patch for side in sides):
+            what = "images of {} pixels" if len(sides) == 2 else "volumes of {} voxels"
+            near = [max(round(side / patch), 1) * patch for side in sides]
             raise UserError(
-                f"images of {height} x {width} pixels cannot be cut into patches of {side}: resize or crop them, "
-                f"as to {near[0]} x {near[1]}"
+                f"{what.format(' x '.join(map(str, sides)))} cannot be cut into patches of {patch}: resize or crop "
+                f"them, as to {' x '.join(map(str, near))}"
             )
-        return height // side, width // side
+        return tuple(side // patch for side in sides)

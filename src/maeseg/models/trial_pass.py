@@ -41,8 +41,9 @@ def trial_pass(
     others = [tuple(2 * side for side in size)] if of_volumes else other_sizes(encoder, size)
     works = next((each for each in others if not failure_of(network, each, patch_size)), None)
     advice = f"use --{option} {list(works)}" if works else "choose another --encoder, such as resnet18"
+    of = "the network" if of_volumes else "--encoder"
     raise UserError(
-        f"{'the network' if of_volumes else '--encoder'} {encoder} does not accept --{option} {list(size)} ({first_line(failure).rstrip('.')}): {advice}"
+        f"{of} {encoder} does not accept --{option} {list(size)} ({first_line(failure).rstrip('.')}): {advice}"
     ) from failure
 
 

@@ -1,6 +1,5 @@
 """The U-Net: segmentation-models-pytorch's own, around an unmodified timm encoder."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,28 +88,45 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
-def as_size(image_size: int | Sequence[int], option: str = "image_size", axes: int = 2) -> tuple[int, ...]:
-    """A side, [height, width] or [depth, height, width], as an option has it, as a tuple of all sides.
-
-    Args:
-        image_size: One side, or all.
-        option: That gives them.
-        axes: Spatial axes: 2 for images, 3 for volumes.
+def as_size(image_size: int | Sequence[int], option: str = "image_size") -> tuple[int, int]:
+    """A side or [height, width], as an option has it, as (height, width).
 
     Raises:
         UserError: It is neither, or too large.
     """
+    height, width = _sides(image_size, option, 2, "[height, width], such as 224 or [192, 256]")
+    return height, width
+
+
+def as_volume_size(image_size: int | Sequence[int], option: str = "image_size") -> tuple[int, int, int]:
+    """A side or [depth, height, width], as an option has it, as (depth, height, width).
+
+    Raises:
+        UserError: It is neither, or too large.
+    """
+    depth, height, width = _sides(
+        image_size, option, 3, "[depth, height, width] for volumes, such as 64 or [32, 48, 32]"
+    )
+    if depth * height * width > MAX_VOXELS:
+        raise UserError(
+            f"--{option} {[depth, height, width]} has more than {MAX_VOXELS} voxels: give smaller sides, such as "
+            "[96, 96, 96]"
+        )
+    return depth, height, width
+
+
+def _sides(image_size: int | Sequence[int], option: str, axes: int, form: str) -> list[int]:
+    """Sides along all axes.
+
+    Raises:
+        UserError: Their number is another, or one is too large.
+    """
     sides = [image_size] * axes if isinstance(image_size, int) else list(image_size)
     if len(sides) != axes:
-        form = "[height, width], such as 224 or [192, 256]"
-        if axes == 3:
-            form = "[depth, height, width], such as 64 or [32, 48, 32], for volumes"
         raise UserError(f"--{option} {sides} must be one side or {form}")
     if max(sides) > MAX_SIDE:
         raise UserError(f"--{option} {sides} has more than {MAX_SIDE} pixels on a side: give a smaller one, as 256")
-    if axes == 3 and math.prod(sides) > MAX_VOXELS:
-        raise UserError(f"--{option} {sides} has more than {MAX_VOXELS} voxels: give smaller sides, as [96, 96, 96]")
-    return tuple(sides)
+    return sides
 
 
 def choose_patch_size(patch_size: int | None, size: tuple[int, ...], stride: int) -> int:

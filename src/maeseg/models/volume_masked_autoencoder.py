@@ -4,14 +4,14 @@ Axes: B batch, C channels, D H W voxels, Z Y X grid of blocks.
 """
 
 import copy
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
 from maeseg.masking.visible import GridWindow
 from maeseg.models.densify import Densify
-from maeseg.models.masked_autoencoder import MASK_RATIO
+from maeseg.models.masked_autoencoder import MASK_RATIO, MaskedAutoencoder
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.volume_network import VolumeEncoder, VolumeNetwork
 from maeseg.models.volume_networks import DEFAULT_VOLUME_NETWORK, build_volume_network
@@ -100,7 +100,8 @@ class VolumeMaskedAutoencoder(MaskedNetwork):
             features = encode_tiles(self.encoder, pack(images_BCDHW, visible_BZYX))
         else:
             features = encode_densely(self.encoder, images_BCDHW, visible_BZYX)
-        return self.densify(features)
+        maps: list[Tensor] = self.densify(features)
+        return maps
 
     def forward_decoder(self, maps: list[Tensor]) -> Tensor:
         """Decode maps as ``forward_encoder`` gives them into voxels (B, C, D, H, W)."""
@@ -123,6 +124,10 @@ class VolumeMaskedAutoencoder(MaskedNetwork):
     def for_segmentation(self) -> tuple[dict[str, Tensor], frozenset[str]]:
         """See ``MaskedNetwork``; encoder and decoder are carried over unchanged."""
         return self.state_dict(), frozenset()
+
+
+SparseNetwork: TypeAlias = MaskedAutoencoder | VolumeMaskedAutoencoder
+"""Network whose encoder computes the visible patches alone, or complete images."""
 
 
 def check_block(patch_size: int, stride: int, network: str) -> None:

@@ -1,6 +1,6 @@
 """Encoding of visible patches with an unmodified convnet: exact, at the cost of the visible share.
 
-Axes: B batch, C channels, H W pixels, Y X patch grid.
+Axes: B batch, C channels, (D) H W pixels, (Z) Y X patch grid.
 """
 
 import traceback
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maeseg.errors import UserError
 from maeseg.sparse.masked_dense import encode_masked_dense
 from maeseg.sparse.rules_neighborhood import gather_visible
-from maeseg.sparse.tiles import MAP, PaddedTiles, Tiles, pack, unpack, wrap
+from maeseg.sparse.tiles import PaddedTiles, Tiles, is_map, pack, unpack, wrap
 from maeseg.sparse.visible_grid import VisibleGrid
 
 
@@ -24,11 +24,13 @@ def encode_visible(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor)
     Args:
         encoder: A network that returns a list of feature maps, such as
             ``timm.create_model("resnet18", features_only=True)`` or an encoder of segmentation-models-pytorch.
-        images_BCHW: Images; a masked pixel is never read.
-        visible_BYX: Bool grid, True = visible; H / Y = W / X is the patch side, a multiple of the encoder's stride.
+        images_BCHW: Images, or volumes (B, C, D, H, W); a masked pixel is never read.
+        visible_BYX: Bool grid (B, Y, X), or of volumes (B, Z, Y, X), True = visible; H / Y = W / X is the patch side, a
+            multiple of the encoder's stride.
 
     Returns:
-        The encoder's feature maps (B, C, H / stride, W / stride), zero where masked.
+        The encoder's feature maps (B, C, H / stride, W / stride), or of volumes (B, C, D / stride, H / stride,
+        W / stride), zero where masked.
 
     Raises:
         UserError: If the grid does not fit, nothing is visible, or the encoder uses an operation that cannot be
@@ -62,12 +64,12 @@ def tiles_of(maps_BCHW: Tensor, grid: VisibleGrid) -> Tiles:
     """Gather the visible tiles of a feature, which may have no channels."""
     side = maps_BCHW.shape[2] // grid.shape[0]
     if maps_BCHW.shape[1] == 0:
-        return wrap(maps_BCHW.new_empty(grid.tiles, 0, side, side), grid)
+        return wrap(maps_BCHW.new_empty(grid.tiles, 0, *[side] * len(grid.shape)), grid)
     return gather_visible(maps_BCHW, grid, side)
 
 
 def as_map(encoder: nn.Module, feature: Tensor, tiles: Tiles) -> Tiles:
-    """Bring a feature into the order (B, C, H, W).
+    """Bring a feature into the order (B, C, H, W), or (B, C, D, H, W).
 
     Some encoders return channels-last features; segmentation-models-pytorch returns a map without channels for a
     stride that an encoder skips.
@@ -75,15 +77,17 @@ def as_map(encoder: nn.Module, feature: Tensor, tiles: Tiles) -> Tiles:
     Raises:
         UserError: If the feature is not a map.
     """
-    if isinstance(feature, Tiles) and feature.tile_dims == "BHWC":
-        feature = feature.permute(0, 3, 1, 2)
-    if not isinstance(feature, Tiles) and feature.dim() == 4 and feature.shape[1] == 0:
-        return tiles_of(feature, tiles.tile_grid)
-    if not isinstance(feature, Tiles) or feature.tile_dims != MAP or isinstance(feature, PaddedTiles):
+    grid = tiles.tile_grid
+    if isinstance(feature, Tiles) and feature.tile_dims == f"B{grid.spatial}C":
+        feature = feature.permute(0, -1, *range(1, feature.dim() - 1))
+    if not isinstance(feature, Tiles) and feature.dim() == len(grid.map_dims) and feature.shape[1] == 0:
+        return tiles_of(feature, grid)
+    if not is_map(feature) or isinstance(feature, PaddedTiles):
         raise UserError(
             f"{type(encoder).__name__} returns a feature of shape {tuple(feature.shape)} that is not a map of "
             "patches: choose another encoder, such as resnet18"
         )
+    assert isinstance(feature, Tiles)
     return feature
 
 

@@ -8,7 +8,8 @@ network.
 The other rules are in :mod:`rules_pointwise`, :mod:`rules_shapes` and :mod:`rules_reductions`; all register in
 ``RULES``.
 
-Axes: B batch, C channels, N visible tiles, T tile side, R rows = N * T * T.
+Images have two axes and volumes three; the code is the same for both.
+Axes: B batch, C channels, N visible tiles, T tile side, R rows = N * T * T, or N * T * T * T.
 """
 
 import math
@@ -20,14 +21,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maeseg.errors import UserError
-from maeseg.sparse.gather import Gather, GatherMatmul, GatherVisible
+from maeseg.sparse.gather import Gather, GatherMatmul, GatherVisible, HaloConvolution, geometry
 from maeseg.sparse.matmul import linear_rows
 from maeseg.sparse.tiles import (
-    MAP,
     PaddedTiles,
     Tiles,
+    channels_last,
     cut_tiles,
     from_rows,
+    is_map,
     map_shape,
     name_of,
     plain,
@@ -47,14 +49,18 @@ MOST_HALO = 2
 """Largest size of all tiles with halo, relative to the map. Above it, as with tiles of one or two positions under a
 wide kernel, convolving the map (zero where masked) is faster and gives the same result."""
 
-Padding = tuple[tuple[int, int], tuple[int, int]]
-"""((top, bottom), (left, right))."""
+HALO_SIDE = 4
+"""Side of the tiles of volumes from which a convolution reads them with a halo. Below it, most of the halo's positions
+are those of other tiles, and a matrix product of single positions is faster."""
+
+Padding = tuple[tuple[int, int], ...]
+"""Widths before and after each axis: ((top, bottom), (left, right))."""
 
 
-def pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """Convert an int or a sequence of one or two ints to (height, width)."""
+def per_axis(value: int | Sequence[int], count: int) -> tuple[int, ...]:
+    """Convert an int, or a sequence of one int or one for each axis, to one int for each axis."""
     values = (value,) if isinstance(value, int) else tuple(value)
-    return values[0], values[-1]
+    return values * count if len(values) == 1 else values
 
 
 def read_map(function: Any, tiles: Any, padding: Any) -> tuple[Tiles, Padding, float | None]:
@@ -68,31 +74,34 @@ def read_map(function: Any, tiles: Any, padding: Any) -> tuple[Tiles, Padding, f
     Raises:
         UserError: If the input is not an ordinary map of tiles.
     """
-    if not isinstance(tiles, Tiles) or tiles.tile_dims != MAP:
+    if not is_map(tiles):
         raise refusal(f"calls {name_of(function)!r} on a tensor that is not a map (B, C, H, W) of patches")
-    y, x = pair(padding)
+    own = per_axis(padding, len(tiles.tile_grid.shape))
     if not isinstance(tiles, PaddedTiles):
-        return tiles, ((y, y), (x, x)), None
-    (top, bottom), (left, right) = tiles.tile_padding
-    if (y, x) != (0, 0) and tiles.tile_fill != 0:
+        return tiles, tuple((width, width) for width in own), None
+    if any(own) and tiles.tile_fill != 0:
         raise refusal(f"calls {name_of(function)!r} with padding on a map padded with {tiles.tile_fill} already")
-    return tiles, ((top + y, bottom + y), (left + x, right + x)), tiles.tile_fill
+    pairs = zip(tiles.tile_padding, own, strict=True)
+    return tiles, tuple((before + width, after + width) for (before, after), width in pairs), tiles.tile_fill
 
 
-def out_side(name: str, tiles: Tiles, kernel: tuple[int, int], stride: tuple[int, int], padding: Padding,
-             dilation: tuple[int, int], ceil: bool = False) -> int:  # fmt: skip
+def out_side(name: str, tiles: Tiles, kernel: tuple[int, ...], stride: tuple[int, ...], padding: Padding,
+             dilation: tuple[int, ...], ceil: bool = False) -> int:  # fmt: skip
     """Side of the output tile, after checking that the operation keeps tiles on the grid.
 
     Raises:
         UserError: If the stride does not divide the tile, or the padding does not keep the grid.
     """
-    side = tiles.size(2)
-    if stride[0] != stride[1] or side % stride[0]:
+    side, axes = tiles.size(2), len(tiles.tile_grid.shape)
+    if len({*stride}) > 1:
+        raise refusal(f"has {name} of stride {stride}, which makes patches of unequal sides")
+    if side % stride[0]:
         raise UserError(
             f"the patches are too small for this encoder: {name} of stride {stride[0]} meets tiles of "
-            f"{side} x {side} positions; use a patch size that is a multiple of the encoder's largest stride"
+            f"{' x '.join([str(side)] * axes)} positions; "
+            "use a patch size that is a multiple of the encoder's largest stride"
         )
-    for extent, k, p, d in zip((side * g for g in tiles.tile_grid.shape), kernel, padding, dilation, strict=True):
+    for extent, k, p, d in zip(tiles.tile_grid.sides(side), kernel, padding, dilation, strict=True):
         steps = (extent + sum(p) - d * (k - 1) - 1) / stride[0]
         if (math.ceil(steps) if ceil else math.floor(steps)) + 1 != extent // stride[0]:
             raise refusal(
@@ -102,27 +111,26 @@ def out_side(name: str, tiles: Tiles, kernel: tuple[int, int], stride: tuple[int
     return side // stride[0]
 
 
-def read_lengths(out: int, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> list[int]:
-    """Number of positions that an operation reads for a tile of side ``out``, along height and width."""
-    return [(out - 1) * s + (k - 1) * d + 1 for s, k, d in zip(stride, kernel, dilation, strict=True)]
-
-
 def gather_visible(maps_BCHW: Tensor, grid: VisibleGrid, side: int) -> Tiles:
     """Gather the visible tiles of a map: the inverse of :func:`maeseg.sparse.unpack`."""
-    return from_rows(GatherVisible.apply(maps_BCHW.permute(0, 2, 3, 1).flatten(0, 2), grid, side), grid, side)
+    return from_rows(GatherVisible.apply(maps_BCHW.movedim(1, -1).flatten(0, -2), grid, side), grid, side)
 
 
-def halo(tiles: Tiles, out: int, kernel: tuple[int, int], stride: tuple[int, int], padding: Padding,
-         dilation: tuple[int, int], outside: float = 0.0) -> Tensor:  # fmt: skip
+def halo(tiles: Tiles, window: Window, padding: Padding, outside: float = 0.0) -> Tensor:
     """Gather tiles with the neighbors that the operation reads, padding included: (N, C, h, w), channels-last."""
-    lengths = read_lengths(out, kernel, stride, dilation)
-    side = tiles.size(2)
-    if padding == ((0, 0), (0, 0)) and max(lengths) <= side:
+    lengths = [axis.kernel for axis in window.halo.axes]
+    if not any(sum(around) for around in padding) and max(lengths) <= window.side:
         return plain(tiles)
-    y, x = (Axis(1, length, -before) for length, (before, _) in zip(lengths, padding, strict=True))
-    read: Tensor = Gather.apply(to_rows(plain(tiles)), tiles.tile_grid, Window(side, y, x), outside)
+    read: Tensor = Gather.apply(to_rows(plain(tiles)), tiles.tile_grid, window.halo, outside)
     # (N, 1, 1, h, w, C) -> (N, C, h, w); indexing would fill a map of zeros in the backward pass
-    return read.flatten(0, 2).permute(0, 3, 1, 2)
+    return read.flatten(0, len(lengths)).movedim(-1, 1)
+
+
+def window_of(side: int, out: int, kernel: Sequence[int], stride: Sequence[int], padding: Padding,
+              dilation: Sequence[int]) -> Window:  # fmt: skip
+    """Window of an operation that makes tiles of side ``out`` of tiles of a side."""
+    axes = zip(kernel, padding, stride, dilation, strict=True)
+    return Window(side, tuple(Axis(out, k, -before, s, d) for k, (before, _), s, d in axes))
 
 
 def autocast(tensor: Tensor) -> Tensor:
@@ -133,92 +141,102 @@ def autocast(tensor: Tensor) -> Tensor:
     return tensor
 
 
-@rule(F.conv2d, torch.conv2d, padded=True)
+@rule(F.conv2d, torch.conv2d, F.conv3d, torch.conv3d, padded=True)
 def convolve(
     function: Any, tiles: Tiles, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
 ) -> Tiles:  # fmt: skip
     """Convolution as a matrix product on the rows, through the neighbor table for kernels wider than 1."""
-    kernel, stride, dilation = pair(weight.shape[2:]), pair(stride), pair(dilation)
+    kernel = tuple(weight.shape[2:])
+    stride, dilation = per_axis(stride, len(kernel)), per_axis(dilation, len(kernel))
     if isinstance(padding, str):
         if padding == "same" and any(d * (k - 1) % 2 for k, d in zip(kernel, dilation, strict=True)):
             raise refusal("has a convolution with padding='same' and an even kernel")
         padding = [d * (k - 1) // 2 if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
     tiles, padding, fill = read_map(function, tiles, padding)
-    grid, side = tiles.tile_grid, tiles.size(2)
     if fill:
         raise refusal(f"has a convolution of a map padded with {fill}")
-    out = out_side("a convolution", tiles, kernel, stride, padding, dilation)
-    if kernel == (1, 1) and groups == 1:
-        rows = to_rows(plain(tiles))
-        if stride != (1, 1):  # a gather, as the backward pass of a slice fills complete maps with zeros
-            every = Axis(out, 1, 0, stride[0])
-            rows = Gather.apply(rows, grid, Window(side, every, every), 0.0).flatten(0, 4)
-        rows = linear_rows(rows, weight.flatten(1), bias)
-        return from_rows(rows, grid, out)
-    y, x = (Axis(out, k, -p[0], s, d) for k, p, s, d in zip(kernel, padding, stride, dilation, strict=True))
-    window, rows = Window(side, y, x), to_rows(plain(tiles))
+    side, out = tiles.size(2), out_side("a convolution", tiles, kernel, stride, padding, dilation)
+    window = window_of(side, out, kernel, stride, padding, dilation)
+    if window.kernel_positions == 1 and groups == 1:
+        return project(tiles, weight, bias, window)
     few = weight.shape[1] < FEW_CHANNELS and groups == 1
-    if (kernels := triton_kernels(rows)) and not few:
-        rows = kernels.TableConvolution.apply(autocast(rows), weight, grid, window, groups)
-        return from_rows(rows if bias is None else rows + bias.to(rows.dtype), grid, out)
-    one_sided = stride == (1, 1) and not window.symmetric
-    if groups > 1 or few or one_sided:
-        lengths = read_lengths(out, kernel, stride, dilation)
-        if math.prod(lengths) > MOST_HALO * side**2 * grid.cells / grid.tiles:
-            (top, bottom), (left, right) = padding
-            maps_BCHW = F.pad(unpack(tiles), (left, right, top, bottom))
-            values = function(maps_BCHW, weight, bias, stride, 0, dilation, groups)
-            return gather_visible(values, grid, out)
-        values = function(
-            halo(tiles, out, kernel, stride, padding, dilation), weight, bias, stride, 0, dilation, groups
-        )
-        return wrap(values.contiguous(memory_format=torch.channels_last), grid)
-    rows = GatherMatmul.apply(autocast(rows), autocast(weight), grid, window)
-    return from_rows(rows if bias is None else rows + bias.to(rows.dtype), grid, out)
+    if (kernels := triton_kernels(to_rows(plain(tiles)))) and not few:
+        rows = kernels.TableConvolution.apply(autocast(to_rows(plain(tiles))), weight, tiles.tile_grid, window, groups)
+        return from_rows(rows if bias is None else rows + bias.to(rows.dtype), tiles.tile_grid, out)
+    one_sided = set(stride) == {1} and not window.symmetric
+    images = len(kernel) == 2
+    if groups > 1 or ((few or one_sided) and images):
+        return convolve_densely(function, tiles, weight, bias, window, padding, groups)
+    product = GatherMatmul if images or min(side, out) < HALO_SIDE else HaloConvolution
+    rows = product.apply(autocast(to_rows(plain(tiles))), autocast(weight), tiles.tile_grid, window)
+    return from_rows(rows if bias is None else rows + bias.to(rows.dtype), tiles.tile_grid, out)
 
 
-@rule(F.max_pool2d, torch.max_pool2d, padded=True)
+def project(tiles: Tiles, weight: Tensor, bias: Tensor | None, window: Window) -> Tiles:
+    """Convolution with a kernel of one position: a matrix product on the rows."""
+    rows = to_rows(plain(tiles))
+    if window.axes[0].stride > 1:  # a gather, as the backward pass of a slice fills complete maps with zeros
+        rows = Gather.apply(rows, tiles.tile_grid, window, 0.0).flatten(0, -2)
+    return from_rows(linear_rows(rows, weight.flatten(1), bias), tiles.tile_grid, window.axes[0].outputs)
+
+
+def convolve_densely(
+    function: Any, tiles: Tiles, weight: Tensor, bias: Tensor | None, window: Window, padding: Padding, groups: int
+) -> Tiles:
+    """Convolution by the dense operation: of tiles with a halo, or of the map where the halo is the larger one."""
+    grid, (stride, none, dilation) = tiles.tile_grid, geometry(window)
+    if math.prod(axis.kernel for axis in window.halo.axes) > MOST_HALO * window.area * grid.cells / grid.tiles:
+        maps_BCHW = F.pad(unpack(tiles), [width for around in reversed(padding) for width in around])
+        values = function(maps_BCHW, weight, bias, stride, none, dilation, groups)
+        return gather_visible(values, grid, window.axes[0].outputs)
+    values = function(halo(tiles, window, padding), weight, bias, stride, none, dilation, groups)
+    return wrap(channels_last(values), grid)
+
+
+@rule(F.max_pool2d, torch.max_pool2d, F.max_pool3d, torch.max_pool3d, padded=True)
 def max_pool(
     function: Any, tiles: Tiles, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
 ) -> Tiles:  # fmt: skip
     """Max-pooling; a masked neighbor reads zero (SparK), outside the image minus infinity as in the dense network."""
-    kernel, dilation = pair(kernel_size), pair(dilation)
-    stride = pair(stride) if stride else kernel
-    own_padding = pair(padding) != (0, 0)
+    axes = len(tiles.tile_grid.shape)
+    kernel, dilation = per_axis(kernel_size, axes), per_axis(dilation, axes)
+    stride = per_axis(stride, axes) if stride else kernel
+    own_padding = any(per_axis(padding, axes))
     tiles, padding, fill = read_map(function, tiles, padding)
     if fill is not None and own_padding:
         raise refusal("has a max-pooling with padding on a map that is padded already")
     out = out_side("max-pooling", tiles, kernel, stride, padding, dilation, ceil_mode)
-    read = halo(tiles, out, kernel, stride, padding, dilation, outside=float("-inf") if fill is None else fill)
-    return wrap(function(read, kernel, stride, 0, dilation), tiles.tile_grid)
+    window = window_of(tiles.size(2), out, kernel, stride, padding, dilation)
+    read = halo(tiles, window, padding, outside=float("-inf") if fill is None else fill)
+    return wrap(channels_last(function(read, kernel, stride, 0, dilation)), tiles.tile_grid)
 
 
-@rule(F.avg_pool2d, padded=True)
+@rule(F.avg_pool2d, F.avg_pool3d, padded=True)
 def average_pool(
     function: Any, tiles: Tiles, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tiles:  # fmt: skip
     """Average-pooling; a masked neighbor counts as zero, outside the image padding counts as in the dense network."""
-    kernel = pair(kernel_size)
-    stride = pair(stride) if stride else kernel
-    own = pair(padding)
+    axes = len(tiles.tile_grid.shape)
+    kernel, own = per_axis(kernel_size, axes), per_axis(padding, axes)
+    stride = per_axis(stride, axes) if stride else kernel
     tiles, padding, fill = read_map(function, tiles, padding)
     grid, side = tiles.tile_grid, tiles.size(2)
-    out = out_side("average-pooling", tiles, kernel, stride, padding, (1, 1), ceil_mode)
-    read = halo(tiles, out, kernel, stride, padding, (1, 1), fill or 0.0)
-    sums = function(read, kernel, stride, 0, divisor_override=1)
-    if divisor_override or ((count_include_pad or own == (0, 0)) and not ceil_mode):
-        return wrap(sums / (divisor_override or kernel[0] * kernel[1]), grid)
+    out = out_side("average-pooling", tiles, kernel, stride, padding, (1,) * axes, ceil_mode)
+    window = window_of(side, out, kernel, stride, padding, (1,) * axes)
+    read = halo(tiles, window, padding, fill or 0.0)
+    sums = channels_last(function(read, kernel, stride, 0, divisor_override=1))
+    if divisor_override or ((count_include_pad or not any(own)) and not ceil_mode):
+        return wrap(sums / (divisor_override or math.prod(kernel)), grid)
     # the number of counted positions depends on the window's place in the image; masked and F.pad's positions count
-    more = own if count_include_pad else (0, 0)
-    extents = [side * cells + sum(around) for cells, around in zip(grid.shape, padding, strict=True)]
+    more = own if count_include_pad else (0,) * axes
+    extents = [extent + sum(around) for extent, around in zip(grid.sides(side), padding, strict=True)]
     ones = sums.new_ones(1, 1, *(extent - 2 * p + 2 * q for extent, p, q in zip(extents, own, more, strict=True)))
-    counts = function(ones, kernel, stride, (0, 0) if count_include_pad else own, ceil_mode, divisor_override=1)
-    Y, X = grid.shape
-    counts = counts[..., : Y * out, : X * out].expand(grid.batch, -1, -1, -1)
-    return wrap(sums / cut_tiles(counts, grid), grid)
+    counts = function(ones, kernel, stride, 0 if count_include_pad else own, ceil_mode, divisor_override=1)
+    kept = counts[(..., *(slice(extent) for extent in grid.sides(out)))]
+    return wrap(sums / cut_tiles(kept.expand(grid.batch, *kept.shape[1:]), grid), grid)
 
 
 @rule(F.pad)
@@ -235,16 +253,18 @@ def pad(
     dims, fill = tiles.tile_dims, float(value or 0)
     # F.pad counts from the last dimension
     sides = dict(zip(range(len(dims) - 1, -1, -1), zip(widths[::2], widths[1::2], strict=True), strict=False))
-    around = {dim: sides.pop(dims.index(dim), (0, 0)) for dim in "BHW"}
+    spatial = tiles.tile_grid.spatial
+    around = {dim: sides.pop(dims.index(dim), (0, 0)) for dim in f"B{spatial}"}
     if any(around["B"]):
         raise refusal("calls 'pad' on the batch")
     own = [width for place in reversed(range(len(dims))) for width in sides.get(place, (0, 0))]
     padded = wrap(function(plain(tiles), own, value=fill), tiles.tile_grid, dims)
-    if not any(around["H"] + around["W"]):
+    widths_of_axes = tuple(around[dim] for dim in spatial)
+    if not any(sum(each) for each in widths_of_axes):
         return padded
     padded.__class__ = PaddedTiles
     assert isinstance(padded, PaddedTiles)
-    padded.tile_padding, padded.tile_fill = (around["H"], around["W"]), fill
+    padded.tile_padding, padded.tile_fill = widths_of_axes, fill
     return padded
 
 
@@ -257,11 +277,11 @@ def upsample(
     tiles, _, _ = read_map(function, tiles, 0)
     extents = map_shape(tiles)[2:]
     if scale_factor is None:
-        factors = [new / old for new, old in zip(pair(size), extents, strict=True)]
+        factors = [new / old for new, old in zip(per_axis(size, len(extents)), extents, strict=True)]
     else:
-        factors = [scale_factor] * 2 if isinstance(scale_factor, (int, float)) else list(scale_factor)
+        factors = [scale_factor] * len(extents) if isinstance(scale_factor, (int, float)) else list(scale_factor)
     factor = int(factors[0])
-    if mode not in ("nearest", "nearest-exact") or factor < 1 or factors != [factor, factor]:
+    if mode not in ("nearest", "nearest-exact") or factor < 1 or set(factors) != {factor}:
         raise refusal(
             f"calls 'interpolate' in mode {mode!r} by {factors}; only nearest-neighbor upsampling by an integer factor "
             "is exact on visible patches"

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maeseg.sparse.tiles import MAP, Tiles, cut_tiles, name_of, plain, refusal, rule, side_of, wrap
+from maeseg.errors import UserError
+from maeseg.sparse.tiles import Tiles, cut_tiles, is_map, name_of, plain, refusal, rule, side_of, wrap
 from maeseg.sparse.visible_grid import VisibleGrid
 
 
@@ -51,12 +52,12 @@ def per_tile(argument: Any, dims: str, grid: VisibleGrid, side: int) -> Any:
         return type(argument)(per_tile(item, dims, grid, side) for item in argument)
     if not isinstance(argument, Tensor) or isinstance(argument, Tiles) or argument.dim() == 0:
         return argument
-    full = {"B": grid.batch, "H": grid.shape[0] * side, "W": grid.shape[1] * side}
+    full = {"B": grid.batch, **dict(zip(grid.spatial, grid.sides(side), strict=True))}
     own = dims[-argument.dim() :]
     extents = {dim: extent for dim, extent in zip(own, argument.shape, strict=False) if dim in full}
     if argument.dim() > len(dims) or any(extent not in (1, full[dim]) for dim, extent in extents.items()):
         raise refusal(f"combines visible patches with a tensor of shape {tuple(argument.shape)}")
-    if extents.get("H", 1) != 1 or extents.get("W", 1) != 1:
+    if any(extents.get(dim, 1) != 1 for dim in grid.spatial):
         expanded = argument[(None,) * (len(dims) - argument.dim())].expand([full.get(dim, -1) for dim in dims])
         return cut_tiles(expanded, grid, dims)
     if extents.get("B", 1) == 1:
@@ -105,14 +106,14 @@ def broadcast(function: Any, operand: Tensor, tiles: Tensor) -> Tiles:
 @rule(F.batch_norm)
 def batch_norm(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tiles:
     """BatchNorm over the tiles, whose statistics are those of the visible positions."""
-    check_dims(function, tiles, MAP)
+    check_map(function, tiles)
     return wrap(function(tiles, *args, **kwargs), tiles.tile_grid)
 
 
 @rule(F.prelu, torch.prelu)
 def prelu(function: Any, tiles: Tiles, weight: Tensor) -> Tiles:
     """PReLU, with a slope for each channel of the second dimension."""
-    check_dims(function, tiles, MAP)
+    check_map(function, tiles)
     return wrap(function(plain(tiles), weight), tiles.tile_grid)
 
 
@@ -133,12 +134,20 @@ def linear(function: Any, tiles: Tiles, weight: Tensor, bias: Tensor | None = No
 
 
 def check_dims(function: Any, tiles: Tiles, last: str) -> None:
-    """Raise a UserError unless the last dimensions of the tiles, or all of a map, are those of the function."""
-    dims = tiles.tile_dims if isinstance(tiles, Tiles) else ""
-    if not dims.endswith(last) or (last == MAP and dims != MAP):
-        raise refusal(
-            f"calls {name_of(function)!r} over the positions of a map, or on a tensor that is no map of patches"
-        )
+    """Raise a UserError unless the last dimensions of the tiles are those of the function."""
+    if not isinstance(tiles, Tiles) or not tiles.tile_dims.endswith(last):
+        raise misplaced(function)
+
+
+def check_map(function: Any, tiles: Tiles) -> None:
+    """Raise a UserError unless the dimensions of the tiles are those of an ordinary map."""
+    if not is_map(tiles):
+        raise misplaced(function)
+
+
+def misplaced(function: Any) -> UserError:
+    """Error for a function of channels that is called on other dimensions."""
+    return refusal(f"calls {name_of(function)!r} over the positions of a map, or on a tensor that is no map of patches")
 
 
 @rule(
@@ -158,3 +167,12 @@ def per_image_noise(function: Any, tiles: Tiles, size: Sequence[int], **kwargs: 
     if list(size) != wanted:
         raise refusal(f"makes a new tensor of shape {tuple(size)} for the map")
     return plain(tiles).new_empty(size, **kwargs)
+
+
+@rule(F.dropout2d, F.dropout3d)
+def drop_channels(function: Any, tiles: Tiles, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tiles:
+    """Dropout of channels, the same ones in every tile of an image."""
+    check_map(function, tiles)
+    grid, values = tiles.tile_grid, plain(tiles)
+    kept = function(values.new_ones(grid.batch, values.shape[1], *[1] * len(grid.shape)), p, training)
+    return wrap(values * kept.index_select(0, grid.image_N), grid) if training else tiles

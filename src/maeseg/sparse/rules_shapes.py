@@ -1,6 +1,6 @@
 """Rules of shape operations on visible tiles: permute, reshape, index, split and concatenate, and queries of shapes.
 
-Channels can be split, joined and regrouped. An operation that merges height and width, or selects some of the
+Channels can be split, joined and regrouped. An operation that merges axes, or selects some of the
 positions, is refused.
 """
 
@@ -87,7 +87,7 @@ def reshape(function: Any, tiles: Tiles, *sizes: Any) -> Tiles:
             f"calls {name_of(function)!r} from {tuple(extents)} to {tuple(wanted)}, which mixes positions with other "
             "dimensions, as attention does"
         )
-    own = {"B": plain(tiles).shape[tiles.tile_dims.index("B")], "H": side_of(tiles), "W": side_of(tiles)}
+    own = {"B": tiles.tile_grid.tiles, **dict.fromkeys(tiles.tile_grid.spatial, side_of(tiles))}
     values = plain(tiles).reshape([own.get(dim, size) for dim, size in zip(dims, wanted, strict=True)])
     return wrap(values, tiles.tile_grid, dims)
 
@@ -95,8 +95,8 @@ def reshape(function: Any, tiles: Tiles, *sizes: Any) -> Tiles:
 def regroup(dims: str, extents: Sequence[int], wanted: Sequence[int]) -> str | None:
     """Meaning of each dimension of a new shape; None if it mixes positions with other dimensions.
 
-    Batch, height and width must keep their sizes; channels between them may be split in another way. A dimension of
-    size 1 counts as channels unless batch, height or width needs it.
+    Batch and axes must keep their sizes; channels between them may be split in another way. A dimension of size 1
+    counts as channels unless the batch or an axis needs it.
     """
     new, left = "", list(wanted)
     rest = [*zip(dims, extents, strict=True)]
@@ -214,6 +214,15 @@ def concatenate(function: Any, tensors: Sequence[Tensor], dim: int = 0) -> Tiles
     """Concatenate along channels."""
     first = next(tiles_among(tensors))
     return position_wise(function, tensors, dim=channel_dim(function, first, dim))
+
+
+@rule(Tensor.repeat)
+def repeat(function: Any, tiles: Tiles, *sizes: Any) -> Tiles:
+    """Repeat channels."""
+    counts, dims = as_list(sizes), tiles.tile_dims
+    if len(counts) != len(dims) or any(count != 1 for count, dim in zip(counts, dims, strict=True) if dim != "C"):
+        raise refusal(f"calls 'repeat' with {tuple(counts)}, which repeats more than channels")
+    return wrap(plain(tiles).repeat(counts), tiles.tile_grid, dims)
 
 
 @rule(torch.stack)

@@ -1,6 +1,7 @@
 """Visible patches as a batch of tiles that an unmodified convnet can run on.
 
-Axes: B batch, C channels, H W pixels, Y X patch grid, N visible tiles, T tile side.
+Images have two axes and volumes three; the code is the same for both, and its names are those of images.
+Axes: B batch, C channels, (D) H W pixels, (Z) Y X patch grid, N visible tiles, T tile side, A = T * T (T * T * T).
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from maeseg.errors import UserError
 from maeseg.sparse.gather import Scatter
-from maeseg.sparse.visible_grid import VisibleGrid
+from maeseg.sparse.visible_grid import VisibleGrid, cut_cells
 
 Rule = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=Rule)
@@ -21,9 +22,6 @@ RULES: dict[Any, Rule] = {}
 
 TAKES_PADDED: set[Rule] = set()
 """Rules that accept :class:`PaddedTiles`."""
-
-MAP = "BCHW"
-"""Dimensions of an ordinary map."""
 
 
 def rule(*functions: Any, padded: bool = False) -> Callable[[AnyRule], AnyRule]:
@@ -61,10 +59,10 @@ def name_of(function: Any) -> str:
 class Tiles(torch.Tensor):
     """Tensor of visible tiles, with their grid and the meaning of each dimension.
 
-    A map (B, C, H, W) is stored as (N, C, T, T), channels-last in memory. The network may permute it, or split its
-    channels into several dimensions: ``tile_dims`` has a letter for each dimension of the network's view, B, H and W
-    once each and C for any other, so BHWC is the channels-last view and BCCHW a map of channel groups. ``shape`` is
-    that of the map in this order.
+    A map (B, C, H, W) is stored as (N, C, T, T), channels-last in memory; one of a volume likewise. The network may
+    permute it, or split its channels into several dimensions: ``tile_dims`` has a letter for each dimension of the
+    network's view, B, H, W and with volumes D once each and C for any other, so BHWC is the channels-last view and
+    BCCHW a map of channel groups. ``shape`` is that of the map in this order.
 
     Functions of torch reach the tensor through ``__torch_function__``: a function with a rule in :data:`RULES` runs
     that rule, and any other is refused by name. The network itself is not changed.
@@ -91,23 +89,23 @@ class Tiles(torch.Tensor):
 class PaddedTiles(Tiles):
     """Tiles whose padding is applied by the convolution or pooling that reads them.
 
-    Padding is outside the image, so it belongs to no tile. ``tile_padding`` is ((top, bottom), (left, right)),
-    ``tile_fill`` its value.
+    Padding is outside the image, so it belongs to no tile. ``tile_padding`` has the widths before and
+    after each axis, ((top, bottom), (left, right)); ``tile_fill`` is its value.
     """
 
-    tile_padding: tuple[tuple[int, int], tuple[int, int]]
+    tile_padding: tuple[tuple[int, int], ...]
     tile_fill: float
 
 
-def wrap(values: Tensor, grid: VisibleGrid, dims: str = MAP) -> Tiles:
-    """Turn plain tile values into tiles, in place.
+def wrap(values: Tensor, grid: VisibleGrid, dims: str | None = None) -> Tiles:
+    """Turn plain tile values into tiles, in place; their dimensions are those of an ordinary map if None.
 
     The tensor's class is changed, as an alias (``as_subclass``) is a view to autograd, and an in-place activation on
     a view costs a copy of the map in the backward pass.
     """
     values.__class__ = Tiles
     assert isinstance(values, Tiles)
-    values.tile_grid, values.tile_dims = grid, dims
+    values.tile_grid, values.tile_dims = grid, dims or grid.map_dims
     return values
 
 
@@ -117,21 +115,22 @@ def plain(tiles: Tiles) -> Tensor:
 
 
 def to_rows(values_NCTT: Tensor) -> Tensor:
-    """Reshape tiles (N, C, T, T) to rows (N * T * T, C); a view of channels-last values.
+    """Reshape tiles (N, C, T, T) to rows (N * A, C); a view of channels-last values.
 
     At T = 1 there are two sets of strides for channels-last. :func:`from_rows` and this function use the same one: a
     BatchNorm whose input has one and whose gradient has the other takes twenty times as long.
     """
     if values_NCTT.shape[2] == 1:
         return values_NCTT.flatten(1)
-    return values_NCTT.permute(0, 2, 3, 1).flatten(0, 2)
+    return values_NCTT.movedim(1, -1).flatten(0, -2)
 
 
 def from_rows(rows_RC: Tensor, grid: VisibleGrid, side: int) -> Tiles:
-    """View rows (N * T * T, C) as tiles (N, C, T, T)."""
+    """View rows (N * A, C) as tiles (N, C, T, T)."""
+    sides = [side] * len(grid.shape)
     if side == 1:
-        return wrap(rows_RC[:, :, None, None], grid)
-    return wrap(rows_RC.view(grid.tiles, side, side, -1).permute(0, 3, 1, 2), grid)
+        return wrap(rows_RC.view(*rows_RC.shape, *sides), grid)
+    return wrap(rows_RC.view(grid.tiles, *sides, -1).movedim(-1, 1), grid)
 
 
 def side_of(tiles: Tiles) -> int:
@@ -139,32 +138,39 @@ def side_of(tiles: Tiles) -> int:
     return plain(tiles).shape[tiles.tile_dims.index("H")]
 
 
+def is_map(tiles: Any) -> bool:
+    """Return True for tiles whose dimensions are those of an ordinary map, padded or not."""
+    return isinstance(tiles, Tiles) and tiles.tile_dims == tiles.tile_grid.map_dims
+
+
 def map_shape(tiles: Tiles) -> tuple[int, ...]:
     """Shape of the map that the tiles represent, in the network's order of dimensions, padding included."""
-    grid, side = tiles.tile_grid, side_of(tiles)
-    (top, bottom), (left, right) = tiles.tile_padding if isinstance(tiles, PaddedTiles) else ((0, 0), (0, 0))
-    extents = {
-        "B": grid.batch,
-        "H": grid.shape[0] * side + top + bottom,
-        "W": grid.shape[1] * side + left + right,
-    }
+    grid = tiles.tile_grid
+    padding = tiles.tile_padding if isinstance(tiles, PaddedTiles) else [(0, 0)] * len(grid.shape)
+    sides = [side + sum(around) for side, around in zip(grid.sides(side_of(tiles)), padding, strict=True)]
+    extents = {"B": grid.batch, **dict(zip(grid.spatial, sides, strict=True))}
     return tuple(extents.get(dim, own) for dim, own in zip(tiles.tile_dims, plain(tiles).shape, strict=True))
 
 
-def cut_tiles(maps: Tensor, grid: VisibleGrid, dims: str = MAP) -> Tensor:
+def channels_last(values_NCTT: Tensor) -> Tensor:
+    """Bring tiles (N, C, T, T) into the order of memory in which they are rows; no copy if they are."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return values_NCTT.contiguous(memory_format=formats[values_NCTT.dim()])
+
+
+def cut_tiles(maps: Tensor, grid: VisibleGrid, dims: str | None = None) -> Tensor:
     """Gather the visible tiles of maps with dimensions ``dims``: plain values, dimensions in the same order."""
-    (Y, X), places = grid.shape, [dims.index(dim) for dim in "BHW"]
-    # (B, H, W, ...) -> (B, Y, T, X, T, ...) -> (B * Y * X, T, T, ...) -> the visible ones
-    rows: Tensor = maps.movedim(places, (0, 1, 2)).unflatten(2, (X, -1)).unflatten(1, (Y, -1))
-    cells = rows.transpose(2, 3).flatten(0, 2)
-    return cells.index_select(0, grid.cell_N).movedim((0, 1, 2), places)
+    places = [(dims or grid.map_dims).index(dim) for dim in f"B{grid.spatial}"]
+    first = list(range(len(places)))
+    cells = cut_cells(maps.movedim(places, first), grid.shape)
+    return cells.index_select(0, grid.cell_N).movedim(first, places)
 
 
 def pack(images_BCHW: Tensor, visible_BYX: Tensor) -> Tiles:
     """Gather the visible patches of images; a masked pixel is never read.
 
     Args:
-        images_BCHW: Images.
+        images_BCHW: Images, or volumes (B, C, D, H, W).
         visible_BYX: Visible grid, best on the CPU, where counting it waits for no device; the patch side is
             H / Y = W / X.
 
@@ -174,11 +180,11 @@ def pack(images_BCHW: Tensor, visible_BYX: Tensor) -> Tiles:
     Raises:
         UserError: If the grid does not cut the images into square patches, or nothing is visible.
     """
-    B, _, H, W = images_BCHW.shape
-    _, Y, X = visible_BYX.shape
-    if visible_BYX.shape[0] != B or not Y or not X or H % Y or W % X or H // Y != W // X:
+    (B, _, *sides), (batch, *cells) = images_BCHW.shape, visible_BYX.shape
+    fits = batch == B and len(sides) == len(cells) in (2, 3) and min(cells) > 0
+    if not fits or len({side / count for side, count in zip(sides, cells, strict=True)}) > 1 or sides[0] % cells[0]:
         raise UserError(
-            f"a visible grid of {tuple(visible_BYX.shape)} does not cut images of {(B, H, W)} into square "
+            f"a visible grid of {tuple(visible_BYX.shape)} does not cut images of {(B, *sides)} into square "
             "patches: use the same batch, and height / Y = width / X"
         )
     grid = VisibleGrid(visible_BYX, images_BCHW.device)
@@ -193,10 +199,10 @@ def unpack(tiles: Tiles, fill_C: Tensor | None = None) -> Tensor:
         fill_C: Value of every masked position; zero if None.
 
     Returns:
-        Map (B, C, Y * T, X * T), channels-last.
+        Map (B, C, Y * T, X * T), or of a volume (B, C, Z * T, Y * T, X * T), channels-last.
     """
     grid, side = tiles.tile_grid, side_of(tiles)
-    rows_RC, (Y, X) = to_rows(plain(tiles)), grid.shape
+    rows_RC = to_rows(plain(tiles))
     fill_C = rows_RC.new_zeros(rows_RC.shape[1]) if fill_C is None else fill_C.to(rows_RC.dtype)
     positions_PC: Tensor = Scatter.apply(rows_RC, fill_C, grid, side)
-    return positions_PC.view(grid.batch, Y * side, X * side, -1).permute(0, 3, 1, 2)
+    return positions_PC.view(grid.batch, *grid.sides(side), -1).movedim(-1, 1)

@@ -1,26 +1,32 @@
 """Positions of a batch's visible tiles, and the row that each kernel position reads.
 
-Axes: B batch, Y X patch grid, N visible tiles, T tile side at some stage of the encoder. A batch of tiles
-(N, C, T, T) in channels-last memory is, without a copy, a matrix of ``N * T * T`` rows and C columns; a convolution
-reads its neighbors through a table of row numbers. Two numbers past the last row stand for absent positions:
-``N * T * T`` for a masked one (read as zero) and ``N * T * T + 1`` for one outside the image (read as the padding).
+Images have two axes and volumes three; the code is the same for both, and its names are those of images.
+Axes: B batch, (Z) Y X patch grid, N visible tiles, T tile side at some stage of the encoder, A = T * T (or T * T * T)
+positions of a tile.
+
+A batch of tiles (N, C, T, T) in channels-last memory is, without a copy, a matrix of ``N * A`` rows and C columns; a
+convolution reads its neighbors through a table of row numbers. Two numbers past the last row stand for absent
+positions: ``N * A`` for a masked one (read as zero) and ``N * A + 1`` for one outside the image (read as the padding).
 Tables are built once per batch and geometry, and shared by all layers. Counts are taken where the visible grid is, on
 the CPU in training; all else is built on the device of the images, in shapes that depend on counts alone, so that the
 CPU never waits for the device.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from maeseg.errors import UserError
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Positions that an operation reads along height or width.
+    """Positions that an operation reads along one axis.
 
     Output ``i`` and kernel position ``k`` read the pixel ``start + i * stride + k * dilation``, counted from the
     tile's own corner.
@@ -41,89 +47,106 @@ class Axis:
 
 @dataclass(frozen=True)
 class Window:
-    """Positions that an operation reads for each tile of side ``side``, along height ``y`` and width ``x``."""
+    """Positions that an operation reads for each tile of side ``side``, along each of the ``axes``."""
 
     side: int
-    y: Axis
-    x: Axis
+    axes: tuple[Axis, ...]
+
+    @property
+    def area(self) -> int:
+        """Positions of a tile."""
+        return self.side ** len(self.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Outputs of a tile along each axis, then kernel positions along each axis."""
+        return (*(axis.outputs for axis in self.axes), *(axis.kernel for axis in self.axes))
 
     @property
     def outputs(self) -> int:
         """Outputs of a tile."""
-        return self.y.outputs * self.x.outputs
+        return math.prod(axis.outputs for axis in self.axes)
 
     @property
     def kernel_positions(self) -> int:
         """Kernel positions K."""
-        return self.y.kernel * self.x.kernel
+        return math.prod(axis.kernel for axis in self.axes)
+
+    @property
+    def halo(self) -> "Window":
+        """Window of one output that reads all that the tile's outputs read, for a dense operation."""
+        lengths = [(axis.outputs - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1 for axis in self.axes]
+        return Window(
+            self.side, tuple(Axis(1, length, axis.start) for length, axis in zip(lengths, self.axes, strict=True))
+        )
 
     @property
     def symmetric(self) -> bool:
         """True of a window of stride 1 that reads as far to either side."""
-        return all(
-            axis.stride == 1 and 2 * axis.start + (axis.kernel - 1) * axis.dilation == 0 for axis in (self.y, self.x)
-        )
+        return all(axis.stride == 1 and 2 * axis.start + (axis.kernel - 1) * axis.dilation == 0 for axis in self.axes)
 
 
 @lru_cache(maxsize=512)
-def read_places(window: Window, device: torch.device) -> tuple[tuple[int, int], Tensor, Tensor]:
+def read_places(window: Window, device: torch.device) -> tuple[tuple[int, ...], Tensor, Tensor]:
     """Positions that a window reads, relative to a tile.
 
     Returns:
-        The reach in tiles along height and width; number of the tile read among the neighbors within reach, and of the
-        position in it, both (outputs_y, outputs_x, kernel_y, kernel_x).
+        The reach in tiles along each axis; number of the tile read among the neighbors within reach, and of the
+        position in it, both of the shape of the window.
     """
-    y, x = (torch.tensor(axis.offsets()) for axis in (window.y, window.x))
-    y, x = y[:, None, :, None], x[None, :, None, :]
-    tile_y, tile_x = (offset.div(window.side, rounding_mode="floor") for offset in (y, x))
-    reach_y, reach_x = int(tile_y.abs().max()), int(tile_x.abs().max())
-    neighbor = (tile_y + reach_y) * (2 * reach_x + 1) + tile_x + reach_x
-    position = (y - tile_y * window.side) * window.side + x - tile_x * window.side
-    return (reach_y, reach_x), neighbor.to(device), position.to(device)
+    count = len(window.axes)
+    neighbor = position = torch.zeros([1] * (2 * count), dtype=torch.long)
+    reach = []
+    for number, axis in enumerate(window.axes):
+        sizes = [1] * (2 * count)
+        sizes[number], sizes[count + number] = axis.outputs, axis.kernel
+        offset = torch.tensor(axis.offsets()).view(sizes)
+        tile = offset.div(window.side, rounding_mode="floor")
+        reach.append(int(tile.abs().max()))
+        neighbor = neighbor * (2 * reach[-1] + 1) + tile + reach[-1]
+        position = position * window.side + offset - tile * window.side
+    return tuple(reach), neighbor.to(device), position.to(device)
 
 
 @lru_cache(maxsize=512)
-def readings(window: Window) -> tuple[tuple[int, int], list[list[tuple[int, int]]]]:
-    """Readings of each position of a tile by a window, relative to the tile.
+def readings(window: Window) -> tuple[tuple[int, ...], Tensor, Tensor, Tensor]:
+    """Readings of the positions of a tile by a window, relative to the tile, in ascending order for each position.
 
     Returns:
-        The reach in tiles along height and width; for each position a list, in ascending order, of the number of the
-        reading tile among the neighbors within reach, and of the reading among those of that tile.
+        The reach in tiles along each axis; for each reading the position, the number of the reading tile among the
+        neighbors within reach, and the number of the reading among those of that tile.
     """
-    (reach_y, reach_x), neighbor, position = read_places(window, torch.device("cpu"))
-    found: list[list[tuple[int, int]]] = [[] for _ in range(window.side**2)]
-    last = (2 * reach_y + 1) * (2 * reach_x + 1) - 1
-    pairs = zip(position.flatten().tolist(), neighbor.flatten().tolist(), strict=True)
-    for reading, (place, read) in enumerate(pairs):
-        found[place].append((last - read, reading))  # a tile that reads its left neighbor is the right one of that
-    return (reach_y, reach_x), [sorted(each) for each in found]
+    reach, neighbor, position = read_places(window, torch.device("cpu"))
+    last = math.prod(2 * radius + 1 for radius in reach) - 1
+    place, reader = position.flatten(), last - neighbor.flatten()  # who reads its left neighbor is its right one
+    order = (place * (last + 1) + reader).argsort(stable=True)
+    return reach, place[order], reader[order], order
 
 
 @lru_cache(maxsize=512)
-def reader_places(window: Window, device: torch.device) -> tuple[tuple[int, int], Tensor, Tensor]:
-    """:func:`readings` as tensors (side * side, P), padded with -1; P is the largest number of readings."""
-    reach, found = readings(window)
-    most = max(len(each) for each in found)
-    padded = torch.tensor([each + [(-1, -1)] * (most - len(each)) for each in found])
-    tile, reading = padded.to(device).unbind(2)
-    return reach, tile, reading
+def reader_places(window: Window, device: torch.device) -> tuple[tuple[int, ...], Tensor, Tensor]:
+    """:func:`readings` as tables (A, P), padded with -1; P is the largest number of readings."""
+    reach, place, reader, reading = readings(window)
+    counts = place.bincount(minlength=window.area)
+    rank = torch.arange(len(place)) - (counts.cumsum(0) - counts)[place]
+    tables = torch.full((2, window.area, int(counts.max())), -1)
+    tables[:, place, rank] = torch.stack([reader, reading])
+    tile, number = tables.to(device)
+    return reach, tile, number
 
 
 @lru_cache(maxsize=512)
-def output_places(window: Window, device: torch.device) -> tuple[tuple[int, int], Tensor, Tensor]:
+def output_places(window: Window, device: torch.device) -> tuple[tuple[int, ...], Tensor, Tensor]:
     """Output that reads each position through each kernel position: at most one.
 
     Returns:
-        The reach; number of the reading tile among the neighbors, and of the output in it, both (side * side, K), -1
-        for none.
+        The reach; number of the reading tile among the neighbors, and of the output in it, both (A, K), -1 for none.
     """
-    reach, found = readings(window)
+    reach, place, reader, reading = readings(window)
     K = window.kernel_positions
-    places = torch.full((window.side**2, K, 2), -1)
-    for position, each in enumerate(found):
-        for reader, reading in each:
-            places[position, reading % K] = torch.tensor([reader, reading // K])
-    tile, output = places.to(device).unbind(2)
+    tables = torch.full((2, window.area, K), -1)
+    tables[:, place, reading % K] = torch.stack([reader, reading // K])
+    tile, output = tables.to(device)
     return reach, tile, output
 
 
@@ -131,7 +154,7 @@ class VisibleGrid:
     """Visible grid of one batch, with the tables derived from it.
 
     Args:
-        visible_BYX: Bool grid, True = visible.
+        visible_BYX: Bool grid (B, Y, X) or (B, Z, Y, X), True = visible.
         device: Device of the tables; that of the grid if None.
 
     Raises:
@@ -139,11 +162,11 @@ class VisibleGrid:
     """
 
     def __init__(self, visible_BYX: Tensor, device: torch.device | None = None) -> None:
-        self.batch, Y, X = visible_BYX.shape
-        self.shape = (Y, X)
+        self.batch, *shape = visible_BYX.shape
+        self.shape = tuple(shape)
         # number of each tile among the B * Y * X cells, and of its image
         self.cell_N = visible_BYX.flatten().nonzero().squeeze(1).to(device or visible_BYX.device, non_blocking=True)
-        self.image_N = self.cell_N // (Y * X)
+        self.image_N = self.cell_N // math.prod(shape)
         self.tiles, self.cells = self.cell_N.numel(), visible_BYX.numel()
         if self.tiles == 0:
             raise UserError("the visible grid is empty: leave at least one patch of the batch visible")
@@ -151,50 +174,62 @@ class VisibleGrid:
         self.counts_B: list[int] = visible_BYX.flatten(1).sum(1).tolist()
         self.equal_counts = len(set(self.counts_B)) == 1
         self._positions: dict[int, Tensor] = {}
-        self._neighbors: dict[tuple[int, int], Tensor] = {}
+        self._neighbors: dict[tuple[int, ...], Tensor] = {}
         self._tables: dict[Window, Tensor] = {}
         self._readers: dict[Window, Tensor] = {}
         self._outputs: dict[Window, Tensor] = {}
         self._groups: dict[Window, tuple[Tensor, Tensor]] = {}
 
+    @property
+    def spatial(self) -> str:
+        """Letter of each axis: HW of images, DHW of volumes."""
+        return "DHW"[-len(self.shape) :]
+
+    @property
+    def map_dims(self) -> str:
+        """Dimensions of an ordinary map: BCHW of images, BCDHW of volumes."""
+        return f"BC{self.spatial}"
+
+    def sides(self, side: int) -> list[int]:
+        """Size of the map along each axis, of tiles of a side."""
+        return [cells * side for cells in self.shape]
+
     def positions(self, side: int) -> Tensor:
-        """Indices of the rows of tiles of a side among the B * H * W positions of the map, (N * side * side,)."""
+        """Indices of the rows of tiles of a side among the B * H * W positions of the map, (N * A,)."""
         if side not in self._positions:
-            Y, X = self.shape
-            places = torch.arange(self.batch * Y * side * X * side, device=self.cell_N.device)
-            # (B, Y, T, X, T) -> (B, Y, X, T, T) -> (B * Y * X, T, T)
-            cells = places.view(self.batch, Y, side, X, side).transpose(2, 3).reshape(-1, side, side)
+            places = torch.arange(self.batch * math.prod(self.sides(side)), device=self.cell_N.device)
+            cells = cut_cells(places.view(self.batch, *self.sides(side)), self.shape)
             self._positions[side] = cells[self.cell_N].flatten()
         return self._positions[side]
 
-    def neighbors(self, radius_y: int, radius_x: int) -> Tensor:
-        """Tile numbers around each tile, (N, 2 * radius_y + 1, 2 * radius_x + 1).
+    def neighbors(self, *reach: int) -> Tensor:
+        """Tile numbers around each tile, (N, 2 * reach + 1 of each axis).
 
         N stands for a masked neighbor, N + 1 for one outside the image.
         """
-        key = (radius_y, radius_x)
-        if key not in self._neighbors:
-            B, (Y, X), N, device = self.batch, self.shape, self.tiles, self.cell_N.device
-            inner = torch.full((B * Y * X,), N, device=device)
+        if reach not in self._neighbors:
+            N, device = self.tiles, self.cell_N.device
+            inner = torch.full((self.cells,), N, device=device)
             inner[self.cell_N] = torch.arange(N, device=device)
-            padded = torch.full((B, Y + 2 * radius_y, X + 2 * radius_x), N + 1, device=device)
-            padded[:, radius_y : radius_y + Y, radius_x : radius_x + X] = inner.view(B, Y, X)
-            windows = padded.unfold(1, 2 * radius_y + 1, 1).unfold(2, 2 * radius_x + 1, 1)
-            self._neighbors[key] = windows.flatten(0, 2)[self.cell_N]
-        return self._neighbors[key]
+            around = [width for radius in reversed(reach) for width in (radius, radius)]
+            windows = F.pad(inner.view(self.batch, *self.shape), around, value=N + 1)
+            for axis, radius in enumerate(reach, start=1):
+                windows = windows.unfold(axis, 2 * radius + 1, 1)
+            self._neighbors[reach] = windows.flatten(0, len(reach))[self.cell_N]
+        return self._neighbors[reach]
 
     def table(self, window: Window) -> Tensor:
-        """Row numbers that a window reads, integers (N, outputs_y, outputs_x, kernel_y, kernel_x)."""
+        """Row numbers that a window reads, integers (N, *window.shape)."""
         if window not in self._tables:
             reach, neighbor, position = read_places(window, self.cell_N.device)
-            tile, area = self.neighbors(*reach).flatten(1)[:, neighbor], window.side**2
+            tile, area = self.neighbors(*reach).flatten(1)[:, neighbor], window.area
             absent = tile + self.tiles * (area - 1)
             table = torch.where(tile < self.tiles, tile * area + position, absent)
             self._tables[window] = table.to(index_type(self.tiles * area + 2))
         return self._tables[window]
 
     def readers(self, window: Window) -> Tensor:
-        """Entries of :meth:`table` that read each row, in ascending order, -1 for none: integers (N * side * side, P).
+        """Entries of :meth:`table` that read each row, in ascending order, -1 for none: integers (N * A, P).
 
         P is the largest number of readings of a row that the window's geometry permits.
         """
@@ -207,7 +242,7 @@ class VisibleGrid:
         return self._readers[window]
 
     def outputs(self, window: Window) -> Tensor:
-        """Output that reads each row through each kernel position: integers (N * side * side, K).
+        """Output that reads each row through each kernel position: integers (N * A, K).
 
         The transpose of :meth:`table`. The number of outputs, which is that of no output, stands for none.
         """
@@ -231,6 +266,16 @@ class VisibleGrid:
             offsets = (counts_R.cumsum(0) - counts_R).to(entries_RP.dtype)
             self._groups[window] = entries_RP[present], offsets
         return self._groups[window]
+
+
+def cut_cells(maps_BHW: Tensor, shape: Sequence[int]) -> Tensor:
+    """Cut maps (B, H, W, ...) into the cells of a grid, (B * Y * X, T, T, ...)."""
+    count = len(shape)
+    for axis, cells in reversed([*enumerate(shape, start=1)]):
+        maps_BHW = maps_BHW.unflatten(axis, (cells, -1))
+    # (B, Y, T, X, T, ...) -> (B, Y, X, T, T, ...) -> (B * Y * X, T, T, ...)
+    order = [0, *range(1, 2 * count, 2), *range(2, 2 * count + 1, 2), *range(2 * count + 1, maps_BHW.dim())]
+    return maps_BHW.permute(order).flatten(0, count)
 
 
 def index_type(count: int) -> torch.dtype:

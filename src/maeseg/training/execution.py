@@ -19,9 +19,8 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from maeseg.errors import UserError
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.memory_format import in_fast_format
-from maeseg.models.volume_masked_autoencoder import VolumeMaskedAutoencoder
+from maeseg.models.volume_masked_autoencoder import SparseNetwork
 from maeseg.types import Sparse
 from maeseg.utils.failures import is_out_of_memory
 from maeseg.utils.plain_values import flag
@@ -49,11 +48,7 @@ class Trial:
 
 
 def choose_sparse(
-    policy: Sparse,
-    network: MaskedAutoencoder | VolumeMaskedAutoencoder,
-    trial: Trial,
-    fabric: Fabric,
-    before: Mapping[str, Any],
+    policy: Sparse, network: SparseNetwork, trial: Trial, fabric: Fabric, before: Mapping[str, Any]
 ) -> bool:
     """Choose between visible patches alone (True) and complete images.
 
@@ -91,9 +86,7 @@ def recorded(before: Mapping[str, Any]) -> bool:
         raise UserError(f"run.json: {error}: restore it, or start again with --overwrite") from error
 
 
-def time_encoder(
-    network: MaskedAutoencoder | VolumeMaskedAutoencoder, trial: Trial, fabric: Fabric, sparse: bool
-) -> float:
+def time_encoder(network: SparseNetwork, trial: Trial, fabric: Fabric, sparse: bool) -> float:
     """Seconds of a forward and backward pass of a copy of the encoder; infinite if its memory is not enough.
 
     Raises:

@@ -1,9 +1,9 @@
 """Masked pre-training as a task of the training loop.
 
-Axes: B batch, C channels, H W pixels, Y X patch grid.
+Axes: B batch, C channels, (D) H W pixels, (Z) Y X patch grid: images have two axes, volumes three.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -63,13 +63,13 @@ class PretrainTask(Task):
         """Make a source of randomness that is a function of (seed, stream) alone."""
         return torch.Generator().manual_seed(self.draw_seed(*stream))
 
-    def draw_visible(self, batch: int, size: tuple[int, int], *stream: int) -> Tensor:
-        """Draw a visible grid (B, Y, X) for a batch of images of a size, a function of (seed, stream) alone."""
+    def draw_visible(self, batch: int, size: Sequence[int], *stream: int) -> Tensor:
+        """Draw a visible grid for a batch of images of a size, a function of (seed, stream) alone."""
         return random_visible(batch, self.grid(size), self.mask_ratio, self.generator(*stream))
 
-    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Number of patches (Y, X) of an image of a size."""
-        return size[0] // self.network.patch_size, size[1] // self.network.patch_size
+    def grid(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Number of patches along each axis of an image of a size."""
+        return tuple(side // self.network.patch_size for side in size)
 
     def losses(self, images_BCHW: Tensor, *stream: int, window: GridWindow | None = None) -> dict[str, Tensor]:
         """Compute the losses of a batch, or of a window of it, under the visible grids of a stream.
@@ -78,8 +78,7 @@ class PretrainTask(Task):
             The sum under ``loss``; with a feature target also its parts.
         """
         images_BCHW = self.prepare(images_BCHW)
-        B, _, H, W = images_BCHW.shape
-        visible_BYX = self.draw_visible(B, (H, W), *stream)
+        visible_BYX = self.draw_visible(len(images_BCHW), images_BCHW.shape[2:], *stream)
         with decoder_maps(self.network if self.features else None) as maps:
             pixels: Tensor = self.network.loss(
                 images_BCHW, visible=visible_BYX, normalize_target=self.normalize_target, window=window
@@ -93,8 +92,7 @@ class PretrainTask(Task):
         """Compute the loss of a batch (B, C, H, W), normalized."""
         window = None
         if self.decoder_window:
-            grid = self.grid((batch.shape[2], batch.shape[3]))
-            window = random_window(grid, self.decoder_window, self.generator(step, rank, WINDOWS))
+            window = random_window(self.grid(batch.shape[2:]), self.decoder_window, self.generator(step, rank, WINDOWS))
         losses = self.losses(batch, step, rank, window=window)
         _count(self.train_figures, losses, len(batch))
         return losses["loss"]

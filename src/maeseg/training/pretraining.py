@@ -20,12 +20,11 @@ from maeseg.data.splits import evenly_spread
 from maeseg.errors import UserError
 from maeseg.masking.visible import check_mask_ratio
 from maeseg.models.architecture import Design, build_masked_network
-from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.trial_pass import trial_pass
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size, check_image_size, count_parameters
-from maeseg.models.volume_masked_autoencoder import VolumeMaskedAutoencoder
+from maeseg.models.volume_masked_autoencoder import SparseNetwork
 from maeseg.prediction.examples import choose_examples, write_reconstructions
 from maeseg.runs.image_list import Listed
 from maeseg.runs.lengthen import may_lengthen
@@ -293,7 +292,7 @@ def choose_computation(config: PretrainConfig, masking: Masking, training: Train
         UserError: The record of a resumed run is damaged.
     """
     network, size = training.network, (config.batch_size, training.network.channels, *masking.size)
-    if not isinstance(network, MaskedAutoencoder | VolumeMaskedAutoencoder):
+    if not isinstance(network, SparseNetwork):
         return
     visible_BYX = training.task.draw_visible(config.batch_size, masking.size, EXAMPLE_GRIDS)
     trial = Trial(torch.zeros(size), visible_BYX)

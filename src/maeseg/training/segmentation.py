@@ -62,9 +62,7 @@ class SegmentationTask(Task):
         if not self.compiling.wanted(fabric.device):
             return
         spec = self.facts.spec
-        images_BCHW = torch.zeros(
-            self.compiling.batch, spec.normalization.channels, *spec.image_size, device=fabric.device
-        )
+        images_BCHW = torch.zeros(self.compiling.batch, spec.channels, *spec.image_size, device=fabric.device)
         with fabric.autocast():
             self.compiled = compile_network(self.network, self.prepare(images_BCHW), self.compiling)
 

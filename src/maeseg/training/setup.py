@@ -27,7 +27,7 @@ class Setup:
         starts: Initial weights: none, one, or those of a comparison.
         encoder: The timm encoder, or the network of volumes.
         decoder_channels: Widths of the decoder; none for volumes.
-        size: Height and width of the network's input, of volumes depth, height and width.
+        image_size: Height and width of the network's input, of volumes depth, height and width.
         crop: The same size if training draws crops at native resolution; None if images are resized.
         volumes: Spacing and size of the volumes; None for images.
     """
@@ -35,9 +35,15 @@ class Setup:
     starts: tuple[Start, ...]
     encoder: str
     decoder_channels: list[int]
-    size: tuple[int, ...]
-    crop: tuple[int, ...] | None
+    image_size: tuple[int, ...]
+    crop: tuple[int, int] | None
     volumes: Volumes | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input of a network of images."""
+        height, width = self.image_size
+        return height, width
 
     @property
     def sized_by(self) -> str:
@@ -47,7 +53,7 @@ class Setup:
     def build(self, source: Source) -> SegmentationNetwork:
         """Build the network, with random weights, for the channels and classes of a source."""
         return build_segmentation_network(
-            self.encoder, self.decoder_channels, self.size, source.channels, source.classes.maps
+            self.encoder, self.decoder_channels, self.image_size, source.channels, source.classes.maps
         )
 
     def options(self, source: Source) -> dict[str, Any]:
@@ -55,7 +61,7 @@ class Setup:
         if self.volumes:
             return {
                 "channels": source.channels,
-                **volume_options(Design(self.encoder, ()), self.size, self.volumes),
+                **volume_options(Design(self.encoder, ()), self.image_size, self.volumes),
             }
         return {
             "channels": source.channels,

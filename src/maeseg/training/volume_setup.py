@@ -9,7 +9,7 @@ from maeseg.config import NetworkOptions
 from maeseg.errors import UserError
 from maeseg.models.architecture import Design
 from maeseg.models.network_spec import MAX_SPACING
-from maeseg.models.unet import as_size, check_image_size
+from maeseg.models.unet import as_volume_size, check_image_size
 from maeseg.models.volume_networks import AXES, network_option
 from maeseg.training.initialization import Start, choose_volume_network, first_run
 
@@ -89,7 +89,7 @@ def choose_volume_size(
         UserError: The option does not fit.
     """
     if image_size is not None:
-        size = as_size(image_size, axes=AXES)
+        size = as_volume_size(image_size)
         check_image_size(size, stride, "the network's largest stride")
         return size
     run = first_run(starts)

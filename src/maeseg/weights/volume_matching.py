@@ -54,7 +54,7 @@ def match_volume(encoder: str, offered: Mapping[str, Tensor], origin: str) -> Vo
         raise UserError(
             f"{origin} is of {found}, not of {encoder}: give --network {network_option(found)}, or other weights"
         )
-    network, prefix = volume_outline(encoder), prefix_of(encoder, offered)
+    network, prefix = volume_outline(encoder), prefix_of(encoder, offered) or ""
     keys = own_keys(network, offered, prefix)
     used = {prefix + theirs for theirs, ours in network.library_names.items() if ours in keys}
     return VolumeWeights(keys, tuple(key for key in offered if key not in used), prefix)
@@ -66,16 +66,15 @@ def recognize_volume(offered: Mapping[str, Tensor]) -> str | None:
     Raises:
         UserError: The extra ``volumes`` is not installed, and the state dict seems to be of its networks.
     """
-    return next(
-        (name for name in VOLUME_NETWORKS if prefix_of(name, offered) is not None and fits(name, offered)), None
-    )
+    return next((name for name in VOLUME_NETWORKS if fits(name, offered)), None)
 
 
 def fits(encoder: str, offered: Mapping[str, Tensor]) -> bool:
     """Return True if a state dict has all weights of an encoder of volumes, and none of a deeper network."""
-    network, prefix = volume_outline(encoder), prefix_of(encoder, offered)
-    if prefix is None:
+    prefix = prefix_of(encoder, offered)
+    if prefix is None:  # MONAI is imported for its own networks alone: that takes seconds
         return False
+    network = volume_outline(encoder)
     keys, shapes = own_keys(network, offered, prefix), network.state_dict()
     wanted = [key for key in shapes if key.startswith("encoder.")]
     if not all(key in keys and _same(shapes[key].shape, offered[keys[key]].shape) for key in wanted):
@@ -93,15 +92,15 @@ def prefix_of(encoder: str, offered: Mapping[str, Tensor]) -> str | None:
     return min(found, key=len, default=None)  # the library's decoder holds the encoder once more
 
 
-def own_keys(network: VolumeNetwork, offered: Mapping[str, Tensor], prefix: str | None) -> dict[str, str]:
+def own_keys(network: VolumeNetwork, offered: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
     """Map own keys of a network to the keys of a library's state dict.
 
     Of several names that the library has for a tensor, the first that is present counts.
     """
     found: dict[str, str] = {}
     for theirs, ours in network.library_names.items():
-        if f"{prefix}{theirs}" in offered:
-            found.setdefault(ours, f"{prefix}{theirs}")
+        if prefix + theirs in offered:
+            found.setdefault(ours, prefix + theirs)
     return found
 
 
