@@ -324,7 +324,7 @@ def test_real_nuclei() -> None:
     [("oxford-pets", "oxford-pet"), ("oxfordpet:data", "oxford-pet"), ("syntetic:9", "synthetic")],
 )
 def test_misspelt_name(data: str, meant: str) -> None:
-    with pytest.raises(UserError, match=rf"data {data}: no such folder; did you mean {meant}\?"):
+    with pytest.raises(UserError, match=rf"data {data}: no such folder; did you mean {meant}\b"):
         open_source(data, labeled=True)
 
 

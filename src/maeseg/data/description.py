@@ -29,6 +29,7 @@ from typing import Any, get_args
 import yaml
 
 from maeseg.data.class_labels import parse_classes, parse_ranges
+from maeseg.data.image_files import some
 from maeseg.data.label_files import Reading
 from maeseg.data.label_rules import LabelRule, Orientation, write_range
 from maeseg.errors import UserError, in_one_line, nearest, reason
@@ -84,6 +85,18 @@ class DataDescription:
     test: str | None = None
     groups: str | None = None
     channels: int | None = None
+
+
+def agreed_classes(description: DataDescription, classes: Classes) -> Classes:
+    """Return the requested or described classes; raise a UserError if both are given and differ."""
+    if description.classes is None or classes in (BINARY, description.classes):
+        return description.classes or classes
+    if classes.names == description.classes.names:
+        return description.classes
+    raise UserError(
+        f"{description.origin} has the classes {some(description.classes.names)}, but {classes.origin or 'the run'} "
+        f"has {some(classes.names)}: use one of the two lists"
+    )
 
 
 def is_description(data: str) -> bool:

@@ -18,6 +18,25 @@ _BLOCK = 2**20  # bytes
 
 
 @dataclass(frozen=True)
+class VolumeFacts:
+    """Facts about one volume.
+
+    Attributes:
+        shape: Depth, height and width in voxels, on canonical axes.
+        spacing: Spacing in mm, on canonical axes.
+        placed: False for a NIfTI file without an affine.
+        missing: Share of values that are NaN, 0..1.
+        constant: True if a channel has one value only.
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    placed: bool = True
+    missing: float = 0.0
+    constant: bool = False
+
+
+@dataclass(frozen=True)
 class ImageFacts:
     """Facts about one image that passed the check, together with its label if the source has labels.
 
@@ -27,6 +46,7 @@ class ImageFacts:
         width: Width in pixels, orientation applied.
         pixels: Facts about the stored values; None for a generated image.
         label: Digest of the label as it is read; empty without a label, and for one that is generated.
+        volume: Facts about a volume; None for an image.
     """
 
     content: str
@@ -34,6 +54,7 @@ class ImageFacts:
     width: int
     pixels: PixelFacts | None = None
     label: str = ""
+    volume: VolumeFacts | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Convert to plain values, for the cache."""
@@ -46,8 +67,14 @@ def facts_from(values: dict[str, Any]) -> ImageFacts:
     Raises:
         TypeError: The values are not such facts.
     """
-    pixels = values["pixels"]
-    return ImageFacts(**{**values, "pixels": PixelFacts(**pixels) if pixels else None})
+    pixels, volume = values["pixels"], values.get("volume")
+    restored = _volume_facts_from(volume) if volume else None
+    return ImageFacts(**{**values, "pixels": PixelFacts(**pixels) if pixels else None, "volume": restored})
+
+
+def _volume_facts_from(values: dict[str, Any]) -> VolumeFacts:
+    """Create facts from plain values, whose tuples are lists."""
+    return VolumeFacts(**{**values, "shape": tuple(values["shape"]), "spacing": tuple(values["spacing"])})
 
 
 def digest(content: bytes) -> str:

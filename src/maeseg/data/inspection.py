@@ -13,6 +13,7 @@ from maeseg.data.image_reading import RGB
 from maeseg.data.label_rules import AmbiguousLabels
 from maeseg.data.sources.base import Source, described_channels, is_shards, open_source
 from maeseg.data.sources.folder import ImageFolder, NoLabels
+from maeseg.data.volumes.source import NoVolumeLabels, VolumeFolder, is_volumes
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
 
@@ -35,8 +36,11 @@ def open_to_check(
         UserError: The data does not exist, or an added line is not valid.
     """
     if is_named(data) or is_shards(data, channels or RGB):
-        return open_source(data, labeled=is_named(data), channels=channels or RGB, classes=classes), None
+        channels = channels or described_channels(data) or RGB
+        return open_source(data, labeled=is_named(data), channels=channels, classes=classes), None
     description = described(data, add)
+    if is_volumes(description.path):
+        return _open_volumes(description, classes, channels or described_channels(data) or 1), None
     channels = channels or description.channels or RGB
     try:
         return ImageFolder(description, labeled=True, channels=channels, classes=classes), None
@@ -44,6 +48,13 @@ def open_to_check(
         return ImageFolder(description, labeled=False, channels=channels), None
     except AmbiguousLabels as question:
         return ImageFolder(description, labeled=False, channels=channels), question
+
+
+def _open_volumes(description: DataDescription, classes: Classes, channels: int) -> VolumeFolder:
+    try:
+        return VolumeFolder(description, labeled=True, channels=channels, classes=classes)
+    except NoVolumeLabels:
+        return VolumeFolder(description, labeled=False, channels=channels)
 
 
 def described(data: str, add: Mapping[str, Any]) -> DataDescription:
@@ -82,7 +93,7 @@ def next_command(data: str, source: Source, written: str | None, bad: bool) -> s
         return pretrain
     classes = f" --classes {source.classes.origin}" if source.classes != BINARY and source.classes.origin else ""
     finetune = f"maeseg finetune --data {where}{'' if written else classes} --out runs/finetuned{more}"
-    if isinstance(source, ImageFolder) and len(source.layout.pairs) > len(source):
+    if isinstance(source, ImageFolder | VolumeFolder) and len(source.layout.pairs) > len(source):
         return f"{pretrain}, then {finetune} --weights runs/pretrained"
     return finetune
 

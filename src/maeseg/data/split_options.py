@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from maeseg.data.bad_images import refuse_other_classes
 from maeseg.data.description import is_description
 from maeseg.data.facts import ProvidedSplit
 from maeseg.data.sources.base import Source, open_source
 from maeseg.data.sources.joined import Joined, extra_names
 from maeseg.data.sources.tar_shards import SHARD_SUFFIX
 from maeseg.data.splits import SHARE_OR_NUMBER, Split, check_held_out_part, draw_split, read_names
+from maeseg.data.volumes.source import is_volumes
 from maeseg.errors import UserError
 from maeseg.types import Data, Held
 
@@ -69,11 +71,16 @@ def gather(data: Source, val: Held, test: Held, extra: str | Sequence[str] | Non
         return Gathered(data, tuple(roles))
     sources = [
         open_source(
-            name, labeled=labeled, option=role, channels=data.channels, classes=data.classes
+            name, labeled=labeled, option=role, channels=data.channels, classes=data.classes,
+            volumes=is_volumes(data),
         )
         for role, name in more
     ]  # fmt: skip
     for (role, _), source in zip(more, sources, strict=True):
+        if is_volumes(source) != is_volumes(data):
+            raise UserError(f"--{role} {source.name}: {data.name} has volumes, or images, and this the other: give one")
+        if labeled:
+            refuse_other_classes(source, data.classes)
         roles += [role] * len(source)
     return Gathered(Joined([data, *sources]), tuple(roles))
 

@@ -15,6 +15,8 @@ from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder, describe_labels
 from maeseg.data.splits import evenly_spread
 from maeseg.data.survey import Survey
+from maeseg.data.volumes.base import VolumeSource
+from maeseg.data.volumes.source import VolumeFolder, describe_sizes, describe_volume_labels, volume_notes
 from maeseg.errors import UserError
 from maeseg.types import BORDER
 
@@ -47,8 +49,10 @@ def summarize(source: Source, found: Survey) -> Summary:
         found: Result of the check of all images.
     """
     names = {index: source.file(index) for index in range(len(source))}
-    lines = {"images": _images(source, names.values()), **_sizes(found.facts.values()), **_values(found)}
-    if isinstance(source, ImageFolder):
+    lines = {"images": _images(source, names.values()), **_sizes(list(found.facts.values())), **_values(found)}
+    if isinstance(source, VolumeFolder):
+        lines |= {"volumes": "; ".join(notes)} if (notes := volume_notes(found.facts)) else {}
+    if isinstance(source, ImageFolder | VolumeFolder):
         lines |= _layout(source)
         if source.labeled:
             lines |= _labels(source, names)
@@ -68,7 +72,9 @@ def _images(source: Source, names: Iterable[str]) -> str:
     return f"{len(source)} ({kinds}), {source.channels} channels"
 
 
-def _sizes(facts: Iterable[ImageFacts]) -> dict[str, str]:
+def _sizes(facts: Sequence[ImageFacts]) -> dict[str, str]:
+    if volumes := [each.volume for each in facts if each.volume]:
+        return describe_sizes(volumes)
     sizes = [(each.height, each.width) for each in facts]
     if not sizes:
         return {}
@@ -85,7 +91,7 @@ def _values(found: Survey) -> dict[str, str]:
     return {"values": "; ".join(notes)} if notes else {}
 
 
-def _layout(source: ImageFolder) -> dict[str, str]:
+def _layout(source: ImageFolder | VolumeFolder) -> dict[str, str]:
     lines = {}
     every = len(source.layout.pairs)
     if source.labeled and len(source) < every:
@@ -96,8 +102,9 @@ def _layout(source: ImageFolder) -> dict[str, str]:
     return lines
 
 
-def _labels(source: ImageFolder, names: Mapping[int, str]) -> dict[str, str]:
-    lines = {"labels": describe_labels(source)}
+def _labels(source: ImageFolder | VolumeFolder, names: Mapping[int, str]) -> dict[str, str]:
+    described = describe_volume_labels(source) if isinstance(source, VolumeFolder) else describe_labels(source)
+    lines = {"labels": described}
     empty, near, full = [], [], []
     for index, facts in source.labels.facts.items():
         pixels = source.rule.shares(facts) if source.rule.fits(facts) else Counter[int]()
@@ -119,7 +126,8 @@ def _shares(source: Source, indices: Sequence[int]) -> str:
     """Describe the class shares in some labels of a source with a fixed label encoding."""
     pixels = np.zeros(256)
     for index in indices:
-        pixels += np.bincount(np.asarray(source.label(index)).ravel(), minlength=256)
+        label = source.stored_label(index) if isinstance(source, VolumeSource) else source.label(index)
+        pixels += np.bincount(np.asarray(label).ravel(), minlength=256)
     named = [*enumerate(source.classes.names), (BORDER, "border")]
     shown = [f"{100 * pixels[value] / max(pixels.sum(), 1):.1f} % {name}" for value, name in named if pixels[value]]
     return f"{', '.join(shown)} in {len(indices)} labels"

@@ -8,6 +8,7 @@ from maeseg.data.facts import ImageFacts, facts_from
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder
 from maeseg.data.sources.joined import Joined
+from maeseg.data.volumes.source import VolumeFolder
 from maeseg.labels.classes import BINARY
 
 Survey = CheckResult[ImageFacts]
@@ -33,8 +34,7 @@ def survey(source: Source, indices: Sequence[int] | None = None) -> Survey:
     return check_files(source.check, places, cache, facts_from, f"images of {source.name}")
 
 
-def _folders(source: Source) -> list[ImageFolder]:
+def _folders(source: Source) -> list[ImageFolder | VolumeFolder]:
     """Return the folders in a source: the result of a check depends on their description and label rule."""
-    return [
-        each for each in (source.sources if isinstance(source, Joined) else (source,)) if isinstance(each, ImageFolder)
-    ]
+    sources = source.sources if isinstance(source, Joined) else (source,)
+    return [each for each in sources if isinstance(each, ImageFolder | VolumeFolder)]

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from maeseg.data.sources.base import Source
+from maeseg.data.volumes.base import VolumeSource
 from maeseg.errors import UserError, reason
 from maeseg.labels.classes import Classes
 from maeseg.labels.colors import BORDER_COLOR, Color
@@ -69,7 +70,8 @@ def label_contact_sheet(source: Source, indices: Sequence[int], titles: Sequence
         for index in indices:
             picture = source.image(index)
             picture.thumbnail((2 * _THUMBNAIL, 2 * _THUMBNAIL))  # contours are drawn twice as wide as they are shown
-            label_HW = np.array(source.label(index).resize(picture.size, Image.Resampling.NEAREST))
+            label = source.label_picture(index) if isinstance(source, VolumeSource) else source.label(index)
+            label_HW = np.array(label.resize(picture.size, Image.Resampling.NEAREST))
             bordered = bordered or bool((label_HW == BORDER).any())
             yield overlay(picture, torch.from_numpy(label_HW), source.classes.colors)
 

@@ -20,6 +20,7 @@ from maeseg.data.sources.folder import ImageFolder, describe_labels
 from maeseg.data.split_options import assign, gather
 from maeseg.data.splits import Split, label_subset, named_subset
 from maeseg.data.survey import Survey, survey
+from maeseg.data.volumes.source import VolumeFolder, describe_volume_labels, volume_notes
 from maeseg.errors import UserError
 from maeseg.runs.image_list import (
     ImageList,
@@ -223,7 +224,9 @@ def _settle(source: Source, data: Source, found: Survey, split: Split, loud: boo
         return
     if isinstance(data, ImageFolder) and data.labeled:
         log.info("%s: %s", data.name, describe_labels(data))
-    for line in assumptions(list(facts.values()), source.largest):
+    if isinstance(data, VolumeFolder) and data.labeled:
+        log.info("%s: %s", data.name, describe_volume_labels(data))
+    for line in assumptions(list(facts.values()), source.largest) + volume_notes(found.facts):
         log.info("%s: %s", source.name, line)
 
 

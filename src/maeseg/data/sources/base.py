@@ -18,9 +18,10 @@ from maeseg.data.image_files import list_files, some
 from maeseg.data.image_reading import RGB, suffixes
 from maeseg.data.sources.dataset import DatasetSource, dataset_channels
 from maeseg.data.sources.folder import LAYOUT, ImageFolder
-from maeseg.data.sources.registry import Opener, find_opener
+from maeseg.data.sources.registry import VOLUMES, Opener, find_opener
 from maeseg.data.sources.tar_shards import TarShards, find_shards
 from maeseg.data.splits import evenly_spread
+from maeseg.data.volumes.source import is_volumes, open_volumes, volume_channels
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.types import Data
@@ -70,7 +71,7 @@ class Source(Protocol):
 
 def open_source(
     data: Data, *, labeled: bool, test: bool = False, download: bool = False, option: str = "data",
-    channels: int = RGB, classes: Classes = BINARY,
+    channels: int = RGB, classes: Classes = BINARY, volumes: bool = False,
 ) -> Source:  # fmt: skip
     """Open the data that an option names.
 
@@ -83,6 +84,7 @@ def open_source(
         option: Name of the option, for an error.
         channels: Channels of the images; of a folder or dataset they may be other than RGB.
         classes: Classes of the labels; of a folder or dataset they may be other than foreground and background.
+        volumes: Arrays and TIFF stacks of a folder are volumes; NIfTI files always are.
 
     Returns:
         The source.
@@ -95,6 +97,9 @@ def open_source(
     opener = find_opener(data)
     if download and (opener is None or data.partition(":")[0] == "synthetic"):
         log.warning("download has no effect on %s: only oxford-pet can be fetched", data)
+    if opener is None and is_volumes(data, wanted=volumes):
+        _refuse_test(data, test)
+        return open_volumes(data, labeled=labeled, channels=channels, classes=classes)
     if opener is None:
         return _open_path(data, option, labeled, test, channels, classes)
     found = _open_named(opener, data, option, labeled, test, download)
@@ -139,8 +144,7 @@ def _open_path(data: str, option: str, labeled: bool, test: bool, channels: int,
         description = read_description(Path(data))
         return ImageFolder(description, labeled=labeled, channels=channels, classes=classes)
     check_data(data, option)
-    if test:
-        raise UserError(f"--data {data}: a folder has no test split; give a folder of test images as data instead")
+    _refuse_test(data, test)
     if not is_shards(data, channels):
         if shards := find_shards(Path(data)):
             log.warning("%s has images, so its %d tar files are not read", data, len(shards))
@@ -148,6 +152,11 @@ def _open_path(data: str, option: str, labeled: bool, test: bool, channels: int,
     if labeled:
         raise UserError(f"--{option} {data} holds tar shards, and shards have no labels: {LAYOUT}")
     return TarShards(data, channels)
+
+
+def _refuse_test(data: str, test: bool) -> None:
+    if test:
+        raise UserError(f"--data {data}: a folder has no test split; give a folder of test images as data instead")
 
 
 def is_shards(data: str, channels: int) -> bool:
@@ -167,15 +176,24 @@ def refuse_inside(out: str, data: Data, option: str = "data") -> None:
         )
 
 
-def described_channels(data: Data) -> int | None:
-    """Channels of the images that a description or a dataset has, if ``data`` is one and it settles them.
+def described_channels(data: Data, *, volumes: bool = False) -> int | None:
+    """Channels of the images that a description, a dataset or volumes have, if ``data`` settles them.
+
+    Args:
+        data: Value of the option.
+        volumes: See :func:`open_source`.
 
     Raises:
         UserError: The description cannot be read.
     """
     if not isinstance(data, str):
         return data.channels if isinstance(data, Source) else dataset_channels(data)
-    return read_description(Path(data)).channels if is_description(data) else None
+    if data.partition(":")[0] == VOLUMES:
+        return 1
+    found = read_description(Path(data)).channels if is_description(data) else None
+    if found is None and not is_named(data) and is_volumes(data, wanted=volumes):
+        return volume_channels(data)
+    return found
 
 
 def typical_size(source: Source, indices: Sequence[int]) -> tuple[int, int]:

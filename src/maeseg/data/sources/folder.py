@@ -13,7 +13,7 @@ from torch import Tensor
 from maeseg.data.annotations import read_labelmap
 from maeseg.data.check_cache import CheckResult, check_files
 from maeseg.data.class_labels import parse_classes
-from maeseg.data.description import DataDescription
+from maeseg.data.description import DataDescription, agreed_classes
 from maeseg.data.facts import ImageFacts, ProvidedSplit, digest, digest_file
 from maeseg.data.image_files import DataError, list_files, some
 from maeseg.data.image_reading import RGB, nodata_mask, picture_of, read_image, read_pixels, suffixes
@@ -86,7 +86,7 @@ class ImageFolder:
         self.labeled = labeled
         self.channels = channels
         self.largest = FULL
-        self.classes = _agreed(self.description, classes)
+        self.classes = agreed_classes(self.description, classes)
         self.layout = _layout(self.description, channels)
         self._pairs: Sequence[Pair] = self.layout.pairs
         self._codes, self._reading = self.description.codes, self.description.reading
@@ -231,18 +231,6 @@ class ImageFolder:
         facts = self.labels.facts.get(index)
         name = str(self.root / self._labels.name(index))
         return self.rule.read(self._labels.picture(index), name, facts.image_turned if facts else 1)
-
-
-def _agreed(description: DataDescription, classes: Classes) -> Classes:
-    """Return the requested or described classes; raise a UserError if both are given and differ."""
-    if description.classes is None or classes in (BINARY, description.classes):
-        return description.classes or classes
-    if classes.names == description.classes.names:
-        return description.classes
-    raise UserError(
-        f"{description.origin} has the classes {some(description.classes.names)}, but {classes.origin or 'the run'} "
-        f"has {some(classes.names)}: use one of the two lists"
-    )
 
 
 def _layout(description: DataDescription, channels: int) -> Layout:

@@ -29,6 +29,7 @@ class Joined:
         self.labeled = all(source.labeled for source in sources)
         self.channels = sources[0].channels
         self.classes = sources[0].classes
+        self.axes: int = getattr(sources[0], "axes", 2)
         self.sources = tuple(sources)
         self._starts = list(itertools.accumulate([0] + [len(source) for source in sources]))
 
@@ -47,52 +48,53 @@ class Joined:
 
     def file(self, index: int) -> str:
         """Return the image's name in its source."""
-        source, place = self._find(index)
+        source, place = self.member(index)
         return source.file(place)
 
     def places(self, index: int) -> list[tuple[Path, int]]:
         """Return the files of the image and its label."""
-        source, place = self._find(index)
+        source, place = self.member(index)
         return source.places(place)
 
     def split(self, index: int) -> ProvidedSplit | None:
         """Return the split provided by the image's source."""
-        source, place = self._find(index)
+        source, place = self.member(index)
         return source.split(place)
 
     def group(self, index: int) -> str | None:
         """Return the image's group in its source."""
-        source, place = self._find(index)
+        source, place = self.member(index)
         return source.group(place)
 
     def check(self, index: int) -> ImageFacts:
         """Return the image's facts; raise a DataError if it cannot be used."""
-        source, place = self._find(index)
+        source, place = self.member(index)
         return source.check(place)
 
     def image(self, index: int) -> Image.Image:
         """Read an image as RGB."""
-        source, place = self._find(index)
+        source, place = self.member(index)
         return source.image(place)
 
     def pixels(self, index: int) -> Tensor:
         """Read an image as a tensor (C, H, W)."""
-        source, place = self._find(index)
+        source, place = self.member(index)
         return source.pixels(place)
 
     def nodata(self, index: int) -> NDArray[np.bool_] | None:
         """Find an image's nodata pixels, (H, W); None if there are none."""
-        source, place = self._find(index)
+        source, place = self.member(index)
         return source.nodata(place)
 
     def label(self, index: int) -> Image.Image:
         """Read a label. Raises a ValueError if a source has no labels."""
         if not self.labeled:
             raise ValueError(f"source {self.name} has no labels")
-        source, place = self._find(index)
+        source, place = self.member(index)
         return source.label(place)
 
-    def _find(self, index: int) -> tuple[Source, int]:
+    def member(self, index: int) -> tuple[Source, int]:
+        """Return the source of an image, and the image's index in it."""
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         number = bisect.bisect_right(self._starts, index) - 1

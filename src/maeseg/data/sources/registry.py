@@ -23,6 +23,11 @@ MOST_SYNTHETIC = 1_000_000
 SYNTHETIC_SIDES = range(32, 513)
 """Sides in pixels of ``synthetic:COUNT@SIDE``."""
 
+VOLUMES = "synthetic-volumes"
+"""Name of the generated volumes."""
+VOLUME_SIDES = range(16, 257)
+"""Depths in voxels of ``synthetic-volumes:COUNT@SIDE``."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]+")
 
 
@@ -101,20 +106,38 @@ def _open_synthetic(root: str, *, labeled: bool, test: bool, download: bool) -> 
 
     if not root:
         return Synthetic(test=test)
+    return Synthetic(*_count_and_side(root, "synthetic:700", "@64", SYNTHETIC_SIDES), test=test)
+
+
+def _open_synthetic_volumes(root: str, *, labeled: bool, test: bool, download: bool) -> Any:
+    from maeseg.data.volumes.synthetic import SyntheticVolumes
+
+    if not root:
+        return SyntheticVolumes(test=test)
+    return SyntheticVolumes(*_count_and_side(root, f"{VOLUMES}:60", "@48", VOLUME_SIDES), test=test)
+
+
+def _count_and_side(root: str, example: str, at_side: str, sides: range) -> tuple[int, ...]:
+    """Parse ``COUNT`` or ``COUNT@SIDE``.
+
+    Raises:
+        ValueError: A number is missing or out of range.
+    """
     count, at, side = root.partition("@")
     if not _positive(count) or (at and not _positive(side)):
-        raise ValueError(f"{root!r} is not a number of images; write synthetic:700, or synthetic:700@64 for 64 pixels")
+        raise ValueError(
+            f"{root!r} is not a number of images; write {example}, or {example}{at_side} for {at_side[1:]} pixels"
+        )
     if len(count) > len(str(MOST_SYNTHETIC)) or int(count) > MOST_SYNTHETIC:
-        raise ValueError(f"{count} is more than {MOST_SYNTHETIC} images; write synthetic:700")
-    if at and (len(side) > 4 or int(side) not in SYNTHETIC_SIDES):
-        first, last = SYNTHETIC_SIDES[0], SYNTHETIC_SIDES[-1]
-        raise ValueError(f"{side} pixels is not a side of {first} to {last}; write synthetic:700@64")
-    return Synthetic(int(count), int(side), test=test) if at else Synthetic(int(count), test=test)
+        raise ValueError(f"{count} is more than {MOST_SYNTHETIC} images; write {example}")
+    if at and (len(side) > 4 or int(side) not in sides):
+        raise ValueError(f"{side} pixels is not a side of {sides[0]} to {sides[-1]}; write {example}{at_side}")
+    return (int(count), int(side)) if at else (int(count),)
 
 
 def _positive(number: str) -> bool:
     return number.isascii() and number.isdigit() and bool(number.strip("0"))
 
 
-BUILT_IN: dict[str, Opener] = {"oxford-pet": _open_pets, "synthetic": _open_synthetic}
+BUILT_IN: dict[str, Opener] = {"oxford-pet": _open_pets, "synthetic": _open_synthetic, VOLUMES: _open_synthetic_volumes}
 _registered: dict[str, Opener] = {}

@@ -82,14 +82,24 @@ def read_volume_label(path: Path, like: VolumeHeader) -> NDArray[Any]:
         DataError: The file is damaged, has values that are no integers, or another shape, spacing or place than the
             image.
     """
-    name = str(path)
-    stored = read_stored(path, labels=True)
-    assert stored.values is not None
-    if stored.values.ndim != 3:
-        raise DataError(f"{name} has several channels: save one class value per voxel")
+    name, stored = str(path), _read_label(path)
     values, header = _on_axes_of(like, stored)
     refuse_elsewhere(header, like, name)
     return _integers(np.ascontiguousarray(values), name)
+
+
+def read_label_values(path: Path) -> NDArray[Any]:
+    """Read the values of a label (D, H, W) on its own axes, without an image; otherwise like ``read_volume_label``."""
+    stored = _read_label(path)
+    assert stored.values is not None
+    return _integers(np.ascontiguousarray(stored.values), str(path))
+
+
+def _read_label(path: Path) -> Stored:
+    stored = read_stored(path, labels=True)
+    if len(stored.shape) != 3:
+        raise DataError(f"{path} has several channels: save one class value per voxel")
+    return stored
 
 
 def write_label(path: Path, label_DHW: Tensor | NDArray[Any], like: VolumeHeader) -> None:
