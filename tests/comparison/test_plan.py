@@ -12,6 +12,8 @@ from maeseg.comparison.plan import (
     Init,
     may_grow,
     name_inits,
+    plan_cells,
+    planned_before,
     settle_unlabeled,
     unlabeled_options,
 )
@@ -69,3 +71,14 @@ def test_options_on_unlabeled_images_may_be_added_while_no_run_has_them() -> Non
     plain = Cell(Init("scratch"), 4, 0)
     assert set(may_grow([plain])) == {*GROWS, *options_of(UnlabeledOptions)}
     assert may_grow([plain, replace(plain, init=Init("scratch+unlabeled"))]) == GROWS
+
+
+def test_with_all_labels_there_is_no_run_on_the_rest_of_the_images() -> None:
+    inits, labels = name_inits(["scratch", "scratch+unlabeled"]), [32, 1.0]
+    cells = list(plan_cells(inits, labels, 1, "rest"))
+    assert [(cell.init.name, cell.labels) for cell in cells] == [
+        ("scratch", 32), ("scratch+unlabeled", 32), ("scratch", 1.0)
+    ]  # fmt: skip
+    assert len(list(plan_cells(inits, labels, 1, ["rest", "photos"]))) == 4
+    options = {"inits": ["scratch", "scratch+unlabeled"], "labels": labels, "seeds": 1, "unlabeled": "rest"}
+    assert planned_before(options) == cells

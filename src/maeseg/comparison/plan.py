@@ -139,12 +139,23 @@ def seeds_for(labels: Sequence[int | float], seeds: int | Sequence[int]) -> list
     return counts
 
 
-def plan_cells(inits: Sequence[Init], labels: Sequence[int | float], seeds: int | Sequence[int]) -> Iterator[Cell]:
-    """Plan every run: the initializations of one seed and label count follow each other."""
+def plan_cells(
+    inits: Sequence[Init], labels: Sequence[int | float], seeds: int | Sequence[int], unlabeled: Any = None
+) -> Iterator[Cell]:
+    """Plan every run: the initializations of one seed and label count follow each other.
+
+    Where all labels are used, no image is left for runs with ``rest`` as unlabeled images: there are none.
+    """
     for share, count in zip(labels, seeds_for(labels, seeds), strict=True):
         for seed in range(count):
             for init in inits:
-                yield Cell(init, share, seed)
+                if not (init.unlabeled and unlabeled == REST and uses_all_labels(share)):
+                    yield Cell(init, share, seed)
+
+
+def uses_all_labels(share: int | float) -> bool:
+    """True for an entry of ``labels`` that names all of them: the share 1.0."""
+    return isinstance(share, float) and share == 1
 
 
 def planned_before(options: Mapping[str, Any]) -> list[Cell]:
@@ -154,7 +165,8 @@ def planned_before(options: Mapping[str, Any]) -> list[Cell]:
         UserError: The options are not those of a comparison.
     """
     try:
-        cells = plan_cells(name_inits(options["inits"]), options["labels"], options["seeds"])
+        inits = name_inits(options["inits"])
+        cells = plan_cells(inits, options["labels"], options["seeds"], options["unlabeled"])
         return list(islice(cells, MOST_CELLS))
     except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise UserError(

@@ -158,10 +158,29 @@ def plan_runs(config: CompareConfig, inits: Sequence[Init], images: RunImages) -
     Raises:
         UserError: Labels or seeds cannot be used.
     """
-    cells = list(plan_cells(inits, config.labels, config.seeds))
+    cells = list(plan_cells(inits, config.labels, config.seeds, config.unlabeled))
+    refuse_empty(config, inits, cells)
     train, contents = images.split.train, images.contents
     counts = {share: len(label_subset(train, contents, share, seed=0)) for share in config.labels}
     return Plan(inits, cells, counts)
+
+
+def refuse_empty(config: CompareConfig, inits: Sequence[Init], cells: Sequence[Cell]) -> None:
+    """Refuse an initialization without a run, and log numbers of labels at which one has none.
+
+    Raises:
+        UserError: An initialization learns from ``rest`` alone, and all labels are used.
+    """
+    ran = {(cell.init, cell.labels) for cell in cells}
+    for init in inits:
+        without = [each for each in config.labels if (init, each) not in ran]
+        if len(without) == len(config.labels):
+            raise UserError(
+                f"--inits: {init.name} has no image left that is used without its label, with --labels "
+                f"{list(config.labels)} and --unlabeled {config.unlabeled}: give fewer --labels, or other images"
+            )
+        if without:
+            log.info("%s: no run with labels %s, as no image is left without its label", init.name, *without)
 
 
 def choose_unlabeled_images(config: CompareConfig, plan: Plan, images: RunImages) -> Unlabeled | None:
