@@ -53,7 +53,7 @@ def config_of(data: str, unlabeled: Any, **more: Any) -> FinetuneConfig:
 
 def choose(data: str, unlabeled: Any, **more: Any) -> Images:
     config = config_of(data, unlabeled, **more)
-    return choose_labeled(config, settle(config, []))
+    return choose_labeled(config, settle(config, []).starts)
 
 
 def names(images: Images) -> list[str]:
@@ -134,11 +134,11 @@ def test_bad_input(unlabeled: str, more: dict[str, Any], said: str, data: str, t
     config = config_of(data, unlabeled.format(**places), **{**more, **held_alone})
     if not said:
         setup = settle(config, [])
-        build(config, setup, choose_labeled(config, setup))
+        build(config, setup, choose_labeled(config, setup.starts))
         return
     with pytest.raises(UserError) as error:
         setup = settle(config, [])
-        build(config, setup, choose_labeled(config, setup))
+        build(config, setup, choose_labeled(config, setup.starts))
     assert said.format(**places) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -161,7 +161,7 @@ def test_images_of_another_value_type_are_refused(tmp_path: Path) -> None:
     floats = [rng.random((32, 32, 5)).astype(np.float32) for _ in range(5)]
     config = FinetuneConfig(**{**TINY, "data": pairs, "channels": 5, "out": str(tmp_path / "r"), "unlabeled": floats})
     with pytest.raises(UserError, match="float32, which is not scaled"):
-        choose_labeled(config, settle(config, []))
+        choose_labeled(config, settle(config, []).starts)
 
 
 def test_a_bad_image_can_be_skipped(data: str, tmp_path: Path) -> None:

@@ -59,8 +59,9 @@ from maeseg.training.finetuning import run_finetuning
 from maeseg.training.held_out import check_held_out
 from maeseg.training.initialization import Start, read_start, start_unet, weights_input
 from maeseg.training.run_images import RunImages, choose_images
-from maeseg.training.setup import Setup, classes_input, open_labeled, settle
+from maeseg.training.setup import Setup, classes_input, open_labeled, settle, settle_volumes
 from maeseg.training.unlabeled_images import Unlabeled, check_enough, choose_shared_unlabeled
+from maeseg.training.volume_setup import check_axes, reads_volumes, settle_volumes_of
 from maeseg.utils.distributed import first_process, from_first, others_wait
 from maeseg.utils.plain_values import integer, number
 
@@ -98,12 +99,11 @@ def run_comparison(config: CompareConfig) -> list[ResultRow]:
     inits = name_inits(config.inits)
     weighted = {init.name: (init.weights, init.transfer) for init in inits if init.weights}
     origins = list(dict.fromkeys(weighted.values()))  # with and without unlabeled images they are the same
-    setup = settle(config, [read_start(*origin) for origin in origins])
-    source = open_labeled(config, setup.starts)
-    check_network(config, setup, source)
-    images = choose_shared(config, setup.starts, source)
+    setup, images = settle_with_images(config, [read_start(*origin) for origin in origins])
     plan = plan_runs(config, inits, images)
     unlabeled = choose_unlabeled_images(config, plan, images)
+    if setup.volumes and unlabeled:
+        unlabeled.bring_to(setup.volumes.spacing)
     config = replace(config, **setup.options(images.source))
     join(fabric)  # from here on the first of several processes writes
     weights = {
@@ -123,6 +123,24 @@ def run_comparison(config: CompareConfig) -> list[ResultRow]:
     return read_results(run.path / RESULTS)
 
 
+def settle_with_images(config: CompareConfig, starts: Sequence[Start]) -> tuple[Setup, RunImages]:
+    """Resolve the network and its input, check it, and choose the images that all runs share.
+
+    Raises:
+        UserError: Options, initial weights or images cannot be used.
+    """
+    if not reads_volumes(config, starts):
+        setup = settle(config, starts)
+        source = open_labeled(config, setup.starts)
+        check_network(config, setup, source)
+        return setup, choose_shared(config, setup.starts, source)
+    check_axes(config, volumes=True)
+    images = choose_shared(config, starts, open_labeled(config, starts))
+    setup = settle_volumes(config, starts, settle_volumes_of(config, starts, images))
+    check_network(config, setup, images.source)
+    return setup, images
+
+
 def check_network(config: CompareConfig, setup: Setup, source: Source) -> None:
     """Check that all weights fit the network, and that it takes images of the size and batches that are asked for.
 
@@ -132,8 +150,8 @@ def check_network(config: CompareConfig, setup: Setup, source: Source) -> None:
     for start in setup.starts:
         start_unet(setup.build(source), start, source.classes)
     unet = setup.build(source)
-    trial_pass(unet, setup.size, option=setup.sized_by)
-    one_image = torch.zeros(1, source.channels, *setup.size)
+    trial_pass(unet, setup.image_size, option=setup.sized_by)
+    one_image = torch.zeros(1, source.channels, *setup.image_size)
     check_batch_statistics(config.batch_size, unet, one_image, option=setup.sized_by)
 
 

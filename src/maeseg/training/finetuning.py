@@ -45,13 +45,21 @@ from maeseg.training.class_weights import choose_class_weights
 from maeseg.training.compiling import Compiling
 from maeseg.training.devices import join, open_fabric
 from maeseg.training.held_out import check_held_out
-from maeseg.training.initialization import choose_normalization, log_loaded, read_start, start_unet, weights_input
+from maeseg.training.initialization import (
+    Start,
+    choose_normalization,
+    log_loaded,
+    read_start,
+    start_unet,
+    weights_input,
+)
 from maeseg.training.loop import LoopOptions, train
 from maeseg.training.run_images import RunImages, choose_images
 from maeseg.training.segmentation import SegmentationTask
 from maeseg.training.semi_supervised import SemiSupervisedTask, Teaching
-from maeseg.training.setup import Setup, classes_input, open_labeled, settle
+from maeseg.training.setup import Setup, classes_input, open_labeled, settle, settle_volumes
 from maeseg.training.unlabeled_images import Unlabeled, choose_unlabeled, refuse_few
+from maeseg.training.volume_setup import check_axes, reads_volumes, settle_volumes_of
 from maeseg.utils.distributed import first_process, from_first, others_wait
 from maeseg.weights.transfer import TransferReport
 
@@ -139,8 +147,7 @@ def run_finetuning(config: FinetuneConfig, shared: CachedImages | None = None) -
     Raises:
         UserError: An option, a file or the folder cannot be used. An error of the options leaves no folder behind.
     """
-    setup = settle(config, [read_start(config.weights, config.transfer)] if config.weights else [])
-    images = choose_labeled(config, setup)
+    setup, images = settle_with_images(config, [read_start(config.weights, config.transfer)] if config.weights else [])
     training = build(config, setup, images, shared)
     fabric = open_fabric(config.accelerator, config.devices, config.precision)
     join(fabric)  # from here on the first of several processes writes
@@ -158,17 +165,34 @@ def run_finetuning(config: FinetuneConfig, shared: CachedImages | None = None) -
     return measured.figures
 
 
-def choose_labeled(config: FinetuneConfig, setup: Setup) -> Images:
+def settle_with_images(config: FinetuneConfig, starts: Sequence[Start]) -> tuple[Setup, Images]:
+    """Resolve the network and its input, and choose the images; those of volumes depend on the volumes.
+
+    Raises:
+        UserError: Options, initial weights or images cannot be used.
+    """
+    if not reads_volumes(config, starts):
+        setup = settle(config, starts)
+        return setup, choose_labeled(config, setup.starts)
+    check_axes(config, volumes=True)
+    images = choose_labeled(config, starts)
+    volumes = settle_volumes_of(config, starts, images.chosen)
+    if images.unlabeled:
+        images.unlabeled.bring_to(volumes.spacing)
+    return settle_volumes(config, starts, volumes), images
+
+
+def choose_labeled(config: FinetuneConfig, starts: Sequence[Start]) -> Images:
     """Choose the images that train, validate and test, and the labels that are used.
 
     Raises:
         UserError: Options or images cannot be used, or the initial weights were trained on held-out images.
     """
-    source = open_labeled(config, setup.starts)
+    source = open_labeled(config, starts)
     chosen = choose_images(
         source, config.out, val=config.val, test=config.test, on_bad_image=config.on_bad_image, resume=config.resume
     )
-    inherited = [row for start in setup.starts for row in check_held_out(start, chosen)]
+    inherited = [row for start in starts for row in check_held_out(start, chosen)]
     refuse_labels(chosen.source, chosen.split, config.border)
     train = chosen.choose_labels(config.labels, config.seed)
     warn_of_one_class(chosen.source, train)
@@ -184,7 +208,7 @@ def build(config: FinetuneConfig, setup: Setup, images: Images, shared: CachedIm
     source = images.source
     L.seed_everything(config.seed, verbose=False)
     network = setup.build(source)
-    trial_pass(network, setup.size, option=setup.sized_by)
+    trial_pass(network, setup.image_size, option=setup.sized_by)
     normalization = choose_normalization(setup.starts, source, images.chosen.split.train)
     cached = shared or plan_cache(config, images.parts())
     data = make_data(config, setup, images, normalization, cached)
@@ -193,7 +217,7 @@ def build(config: FinetuneConfig, setup: Setup, images: Images, shared: CachedIm
     step = data.batch_size * (1 + (config.unlabeled_ratio if images.unlabeled else 0))
     compiling = Compiling(config.compile, step)
     task = make_task(config, setup, images, network, describe(config, setup, images, normalization), compiling)
-    one_image = torch.zeros(1, source.channels, *setup.size)
+    one_image = torch.zeros(1, source.channels, *setup.image_size)
     check_batch_statistics(step, network, one_image, option=setup.sized_by)
     return Training(task, data, cached, normalization, loaded)
 
@@ -232,9 +256,11 @@ def add_unlabeled(
 def describe(config: FinetuneConfig, setup: Setup, images: Images, normalization: Normalization) -> TrainingFacts:
     """Description of the network and its training, stored in its checkpoints."""
     spec = NetworkSpec(
-        "segmentation", setup.encoder, tuple(setup.decoder_channels), setup.size, normalization, images.source.classes,
-        native_resolution=setup.crop is not None,
-        median_image_size=typical_size(images.source, images.chosen.split.train),
+        "segmentation", setup.encoder, tuple(setup.decoder_channels), setup.image_size, normalization,
+        images.source.classes, native_resolution=setup.crop is not None,
+        median_image_size=setup.volumes.median_size if setup.volumes
+        else typical_size(images.source, images.chosen.split.train),
+        spacing=setup.volumes.spacing if setup.volumes else None,
     )  # fmt: skip
     data, val, test = map(describe_data, (config.data, config.val, config.test))
     extra = tuple(describe_data(name) for name in unlabeled_names(config.unlabeled) if not is_rest(name))

@@ -11,6 +11,7 @@ from torch import Tensor
 from maeseg.data.image_reading import RGB
 from maeseg.data.normalization import Normalization, measure_normalization
 from maeseg.data.sources.base import Source
+from maeseg.data.volumes.source import is_volumes
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.models.architecture import SegmentationNetwork, axes_of, default_widths
@@ -202,6 +203,8 @@ def choose_normalization(starts: Iterable[Start], source: Source, train: Sequenc
         source: The images.
         train: Indices of the training images.
     """
+    if is_volumes(source):
+        return Normalization((0.0,) * source.channels, (1.0,) * source.channels)  # each volume by its own statistics
     run = first_run(starts)
     if run and run.spec.channels == source.channels:
         by = run.spec.normalization

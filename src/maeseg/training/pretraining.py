@@ -1,6 +1,7 @@
 """Masked pre-training from its options to its run folder: resolve options, choose images, build, train, write."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +52,15 @@ from maeseg.training.loop import LoopOptions, train
 from maeseg.training.pretrain import EXAMPLE_GRIDS, PretrainTask
 from maeseg.training.run_images import RunImages, choose_images
 from maeseg.training.setup import open_images
+from maeseg.training.volume_setup import (
+    Volumes,
+    check_axes,
+    choose_volume_size,
+    reads_volumes,
+    settle_volumes_of,
+    volume_design,
+    volume_options,
+)
 from maeseg.utils.distributed import first_process, from_first, others_wait
 from maeseg.weights.transfer import TransferReport
 
@@ -68,29 +78,32 @@ class Masking:
         size: Height and width of the images.
         patch: Side of a patch in pixels.
         ratio: Share of patches to hide.
+        volumes: Spacing and size of the volumes; None for images.
     """
 
     starts: tuple[Start, ...]
     teacher: Start | None
     design: Design
-    size: tuple[int, int]
+    size: tuple[int, ...]
     patch: int
     ratio: float
+    volumes: Volumes | None = None
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Number of patches of an image, down and across."""
-        return self.size[0] // self.patch, self.size[1] // self.patch
+    def grid(self) -> tuple[int, ...]:
+        """Number of patches of an image along each axis."""
+        return tuple(side // self.patch for side in self.size)
 
     def options(self, source: Source) -> dict[str, Any]:
         """Resolved options, for the run's config.yaml."""
+        own = {"channels": source.channels, "patch_size": self.patch, "mask_ratio": self.ratio}
+        if self.volumes:
+            return {**own, **volume_options(self.design, self.size, self.volumes)}
         return {
-            "channels": source.channels,
+            **own,
             "encoder": self.design.encoder,
             "decoder_channels": list(self.design.decoder_channels) or None,
             "image_size": list(self.size),
-            "patch_size": self.patch,
-            "mask_ratio": self.ratio,
             **decoder_options(self.design),
         }
 
@@ -146,8 +159,7 @@ def run_pretraining(config: PretrainConfig) -> None:
     Raises:
         UserError: An option, a file or the folder cannot be used. An error of the options leaves no folder behind.
     """
-    masking = settle(config)
-    images = choose_unlabeled(config, masking)
+    masking, images = settle_with_images(config)
     training = build(config, masking, images)
     fabric = open_fabric(config.accelerator, config.devices, config.precision)
     join(fabric)  # from here on the first of several processes writes
@@ -163,39 +175,70 @@ def run_pretraining(config: PretrainConfig) -> None:
     write(run, config, masking, images, training, steps)
 
 
-def settle(config: PretrainConfig) -> Masking:
-    """Resolve network, image size and patch size.
+def settle_with_images(config: PretrainConfig) -> tuple[Masking, Images]:
+    """Resolve the network and its input, and choose the images; the size of crops of volumes depends on the volumes.
+
+    Raises:
+        UserError: Options, initial weights or images cannot be used.
+    """
+    # a pretrain run gives its decoder too; from elsewhere the encoder is taken
+    starts = (read_start(config.weights, "encoder"),) if config.weights else ()
+    if not reads_volumes(config, starts):
+        check_axes(config, volumes=False)
+        masking = settle(config, choose_design(config, starts), starts, as_size(config.image_size or DEFAULT_IMAGE_SIZE))
+        origins = (*masking.starts, masking.teacher) if masking.teacher else masking.starts
+        return masking, choose_unlabeled(config, masking.starts, origins)
+    check_axes(config, volumes=True)
+    images = choose_unlabeled(config, starts, starts)
+    volumes, design = settle_volumes_of(config, starts, images.chosen), volume_design(starts, config)
+    size = choose_volume_size(starts, config.image_size, volumes, max(config.patch_size or 0, design.stride))
+    return settle(config, design, starts, size, volumes), images
+
+
+def settle(
+    config: PretrainConfig, design: Design, starts: Sequence[Start], size: tuple[int, ...],
+    volumes: Volumes | None = None,
+) -> Masking:  # fmt: skip
+    """Resolve patch size and mask ratio.
+
+    Args:
+        config: Options of the run.
+        design: Its network.
+        starts: Sources of the initial weights.
+        size: Sides of the images, or of the crops of volumes.
+        volumes: Spacing and size of the volumes; None for images.
 
     Raises:
         UserError: Options contradict each other or the weights.
     """
-    # a pretrain run gives its decoder too; from elsewhere the encoder is taken
-    starts = (read_start(config.weights, "encoder"),) if config.weights else ()
-    design = choose_design(config, starts)
-    size = as_size(config.image_size or DEFAULT_IMAGE_SIZE)
     patch = design.choose_patch(config.patch_size, size)
     check_image_size(size, max(patch, design.stride), *(() if patch >= design.stride else ("the decoder's stride",)))
-    resolved = tuple(start.resolved(design.encoder) for start in starts)
+    resolved = tuple(starts) if volumes else tuple(start.resolved(design.encoder) for start in starts)
+    teacher = None if volumes else read_teacher(config.target, design.encoder)
     ratio = design.mask_ratio if config.mask_ratio is None else config.mask_ratio
-    masking = Masking(resolved, read_teacher(config.target, design.encoder), design, size, patch, ratio)
+    masking = Masking(resolved, teacher, design, size, patch, ratio, volumes)
     check_mask_ratio(ratio, masking.grid)
     if config.sparse == "never" and design.architecture == "dpt":
         raise UserError(f"--sparse never is for convnets, and {design.encoder} is a transformer: leave it out")
     return masking
 
 
-def choose_unlabeled(config: PretrainConfig, masking: Masking) -> Images:
+def choose_unlabeled(config: PretrainConfig, starts: Sequence[Start], origins: Sequence[Start]) -> Images:
     """Choose the images that train and validate.
+
+    Args:
+        config: Options of the run.
+        starts: Sources of the initial weights.
+        origins: These, and the source of the teacher, whose own images must not be held out.
 
     Raises:
         UserError: Options or images cannot be used, or the initial weights were trained on held-out images.
     """
-    source = open_images(config, masking.starts, labeled=False)
+    source = open_images(config, starts, labeled=False)
     chosen = choose_images(
         source, config.out, val=config.val, extra=config.extra, labeled=False, on_bad_image=config.on_bad_image,
         resume=config.resume,
     )  # fmt: skip
-    origins = (*masking.starts, masking.teacher) if masking.teacher else masking.starts
     return Images(chosen, [row for start in origins for row in check_held_out(start, chosen)])
 
 
@@ -217,7 +260,8 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     )  # fmt: skip
     loaded = start_autoencoder(network, masking.starts[0]) if masking.starts else None
     if config.patch_size is None:
-        log.info("patches: %d pixels, %d x %d of them in an image (--patch_size)", masking.patch, *masking.grid)
+        grid, unit = " x ".join(map(str, masking.grid)), "voxels" if masking.volumes else "pixels"
+        log.info("patches: %d %s, %s of them in an image (--patch_size)", masking.patch, unit, grid)
     if config.mask_ratio is None and masking.design.architecture == "dpt":
         log.info("mask ratio: %s, that of MAE (--mask_ratio)", masking.ratio)
     log_loaded(config.weights, loaded)
@@ -238,6 +282,7 @@ def describe(config: PretrainConfig, masking: Masking, normalization: Normalizat
             masking.size,
             normalization,
             mae_decoder=masking.design.mae_decoder,
+            spacing=masking.volumes.spacing if masking.volumes else None,
         ),
         TrainingData(describe_data(config.data), describe_data(config.val), extra=tuple(extra_names(config.extra))),
         Pretraining(masking.patch, masking.ratio, config.normalize_target, config.target),

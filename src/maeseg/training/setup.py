@@ -16,7 +16,14 @@ from maeseg.runs.checkpoint import choose_crop, choose_size
 from maeseg.runs.inputs import Input
 from maeseg.training.class_weights import check_class_weights
 from maeseg.training.initialization import Start, choose_channels, choose_network, first_run
-from maeseg.training.volume_setup import Volumes, check_axes, choose_volume_size, volume_design, volume_options
+from maeseg.training.volume_setup import (
+    Volumes,
+    check_axes,
+    choose_volume_size,
+    volume_design,
+    volume_options,
+    wants_volumes,
+)
 
 
 @dataclass(frozen=True)
@@ -131,9 +138,12 @@ def open_images(
     Raises:
         UserError: The data does not exist, has no labels that are needed, or contains the run folder.
     """
-    channels = choose_channels(starts, config.channels or described_channels(config.data))
+    volumes = wants_volumes(config, starts)
+    channels = choose_channels(starts, config.channels or described_channels(config.data, volumes=volumes))
     refuse_inside(config.out, config.data)
-    return open_source(config.data, labeled=labeled, download=config.download, channels=channels, classes=classes)
+    return open_source(
+        config.data, labeled=labeled, download=config.download, channels=channels, classes=classes, volumes=volumes
+    )
 
 
 def classes_input(config: SegmentationOptions, source: Source) -> Input:

@@ -19,6 +19,8 @@ from maeseg.data.sources.base import Source, open_source, refuse_inside
 from maeseg.data.sources.joined import Joined
 from maeseg.data.splits import Split
 from maeseg.data.survey import Survey, survey
+from maeseg.data.volumes.header import Spacing
+from maeseg.data.volumes.source import is_volumes, volume_sources
 from maeseg.errors import UserError
 from maeseg.runs.image_list import Listed
 from maeseg.training.run_images import RunImages, refuse_missing
@@ -51,6 +53,11 @@ class Unlabeled:
 
     def __len__(self) -> int:
         return len(self.rest) + len(self.others)
+
+    def bring_to(self, spacing: Spacing) -> None:
+        """Set the spacing of other volumes to that of the labeled ones."""
+        for source in volume_sources(self.source):
+            source.spacing = spacing
 
     def parts(self, chosen: RunImages) -> list[Part]:
         """Images by source, those of other data at the scale of the labeled ones.
@@ -168,7 +175,12 @@ def _open(config: FinetuneConfig | CompareConfig, names: Sequence[Data], labeled
     sources = []
     for name in names:
         refuse_inside(config.out, name, "unlabeled")
-        sources.append(open_source(name, labeled=False, option="unlabeled", channels=labeled.channels))
+        volumes = is_volumes(labeled)
+        source = open_source(name, labeled=False, option="unlabeled", channels=labeled.channels, volumes=volumes)
+        if volumes != is_volumes(source):
+            kinds = ("images", "volumes") if volumes else ("volumes", "images")
+            raise UserError("--unlabeled {} has {}, and --data has {}: give data of one kind".format(name, *kinds))
+        sources.append(source)
     return Joined(sources) if len(sources) > 1 else next(iter(sources), None)
 
 

@@ -3,15 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Any
 
-from maeseg.config import NetworkOptions
+from maeseg.config import NetworkOptions, PretrainConfig, SegmentationOptions
+from maeseg.data.volumes.source import is_volumes, settle_spacing, volume_sizes
 from maeseg.errors import UserError
 from maeseg.models.architecture import Design
 from maeseg.models.network_spec import MAX_SPACING
 from maeseg.models.unet import as_volume_size, check_image_size
 from maeseg.models.volume_networks import AXES, network_option
 from maeseg.training.initialization import Start, choose_volume_network, first_run
+from maeseg.training.run_images import RunImages
 
 LARGEST = 96
 """Largest side of a crop unless another size is asked for."""
@@ -35,6 +38,34 @@ class Volumes:
 
     spacing: tuple[float, float, float]
     median_size: tuple[int, ...]
+
+
+def reads_volumes(config: PretrainConfig | SegmentationOptions, starts: Sequence[Start]) -> bool:
+    """True if the data of a run are volumes: NIfTI files, or others with a network of volumes."""
+    return is_volumes(config.data, wanted=wants_volumes(config, starts))
+
+
+def wants_volumes(config: PretrainConfig | SegmentationOptions, starts: Sequence[Start]) -> bool:
+    """True if options or initial weights ask for volumes, so that arrays and TIFF stacks are read as such."""
+    run = first_run(starts)
+    return config.network is not None or bool(run and run.spec.axes == AXES)
+
+
+def settle_volumes_of(config: NetworkOptions, starts: Sequence[Start], images: RunImages) -> Volumes:
+    """Set the spacing that the volumes of a run are brought to.
+
+    Args:
+        config: Options of the run.
+        starts: Sources of the initial weights.
+        images: Its volumes.
+
+    Raises:
+        UserError: ``--spacing`` cannot be used.
+    """
+    train = images.split.train
+    spacing = settle_spacing(images.source, images.facts, train, choose_spacing(starts, config.spacing))
+    sizes = volume_sizes(images.facts, spacing)
+    return Volumes(spacing, tuple(map(median_low, zip(*(sizes[index] for index in train), strict=True))))
 
 
 def check_axes(config: NetworkOptions, volumes: bool) -> None:

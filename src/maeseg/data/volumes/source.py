@@ -21,6 +21,7 @@ from maeseg.data.label_files import LabelFacts, label_facts_from, plain_label
 from maeseg.data.label_rules import LabelRule
 from maeseg.data.layouts import Pair, describe_unpaired
 from maeseg.data.provided_splits import read_groups, read_splits
+from maeseg.data.sources.registry import VOLUMES
 from maeseg.data.volumes.base import VolumeSource
 from maeseg.data.volumes.files import class_names, find_volumes, has_nifti
 from maeseg.data.volumes.formats import ARRAYS, STACKS, read_stored
@@ -215,6 +216,8 @@ def is_volumes(data: object, *, wanted: bool = False) -> bool:
     """
     if not isinstance(data, str | Path):
         return bool(getattr(data, "axes", 2) == 3)
+    if str(data).partition(":")[0] == VOLUMES:
+        return True
     try:
         folder = read_description(Path(data)).path if is_description(str(data)) else Path(data)
     except UserError:  # reported when it is opened
