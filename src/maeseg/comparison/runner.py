@@ -102,8 +102,6 @@ def run_comparison(config: CompareConfig) -> list[ResultRow]:
     setup, images = settle_with_images(config, [read_start(*origin) for origin in origins])
     plan = plan_runs(config, inits, images)
     unlabeled = choose_unlabeled_images(config, plan, images)
-    if setup.volumes and unlabeled:
-        unlabeled.bring_to(setup.volumes.spacing)
     config = replace(config, **setup.options(images.source))
     join(fabric)  # from here on the first of several processes writes
     weights = {

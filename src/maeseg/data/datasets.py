@@ -108,12 +108,9 @@ def _read_key(key: Key, indices: tuple[int, ...]) -> tuple[int, int | None]:
 
 
 def _check_size(file: str, image_CHW: Tensor, label_1HW: Tensor) -> None:
-    (height, width), (label_height, label_width) = image_CHW.shape[1:], label_1HW.shape[1:]
-    if (height, width) != (label_height, label_width):
-        raise DataError(
-            f"{file} is {width}x{height} but its label is {label_width}x{label_height}: "
-            "re-export the label at the image's size"
-        )
+    if image_CHW.shape[1:] != label_1HW.shape[1:]:
+        size, of_label = ("x".join(map(str, reversed(each.shape[1:]))) for each in (image_CHW, label_1HW))
+        raise DataError(f"{file} is {size} but its label is {of_label}: re-export the label at the image's size")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from maeseg.data.batch_transforms import BatchTransform
 from maeseg.data.crops import CropGrid, Size
@@ -48,7 +48,7 @@ class TrainData:
     """
 
     def __init__(
-        self, train_set: UnlabeledImages | LabeledImages, val_set: UnlabeledImages | LabeledImages | CropGrid,
+        self, train_set: UnlabeledImages | LabeledImages, val_set: Dataset[Any],
         batch_size: int, workers: int, seed: int, normalization: Normalization, steps_per_epoch: int | None = None,
         unit: str = "images",
     ) -> None:  # fmt: skip

@@ -23,6 +23,8 @@ from maeseg.data.normalization import Normalization
 from maeseg.data.part import Part
 from maeseg.data.sources.base import Source, typical_size
 from maeseg.data.unlabeled import SemiSupervisedData, UnlabeledViews
+from maeseg.data.volumes.crops import describe_volume_crops
+from maeseg.data.volumes.loaders import VolumeSegmentData, VolumeViews
 from maeseg.labels.classes import BINARY
 from maeseg.metrics.segmentation import SegmentationMetrics
 from maeseg.models.architecture import SegmentationNetwork
@@ -59,7 +61,7 @@ from maeseg.training.segmentation import SegmentationTask
 from maeseg.training.semi_supervised import SemiSupervisedTask, Teaching
 from maeseg.training.setup import Setup, classes_input, open_labeled, settle, settle_volumes
 from maeseg.training.unlabeled_images import Unlabeled, choose_unlabeled, refuse_few
-from maeseg.training.volume_setup import check_axes, reads_volumes, settle_volumes_of
+from maeseg.training.volume_setup import check_axes, reads_volumes, settle_volumes_of, volume_crops
 from maeseg.utils.distributed import first_process, from_first, others_wait
 from maeseg.weights.transfer import TransferReport
 
@@ -176,10 +178,7 @@ def settle_with_images(config: FinetuneConfig, starts: Sequence[Start]) -> tuple
         return setup, choose_labeled(config, setup.starts)
     check_axes(config, volumes=True)
     images = choose_labeled(config, starts)
-    volumes = settle_volumes_of(config, starts, images.chosen)
-    if images.unlabeled:
-        images.unlabeled.bring_to(volumes.spacing)
-    return settle_volumes(config, starts, volumes), images
+    return settle_volumes(config, starts, settle_volumes_of(config, starts, images.chosen)), images
 
 
 def choose_labeled(config: FinetuneConfig, starts: Sequence[Start]) -> Images:
@@ -226,6 +225,8 @@ def make_data(
     config: FinetuneConfig, setup: Setup, images: Images, normalization: Normalization, cached: CachedImages
 ) -> TrainData:
     """Batches of images and labels, and of unlabeled images if there are any."""
+    if setup.volumes:
+        return make_volume_data(config, setup, images, cached)
     sizes = images.chosen.sizes
     labeled, *unlabeled = map(cached.images.over, images.parts())
     data = SegmentData(
@@ -236,6 +237,21 @@ def make_data(
     if setup.crop:
         log.info("%s", describe_crops(setup.crop, [sizes[index] for index in images.train], len(data.val_set)))
     return add_unlabeled(config, setup, unlabeled, data, normalization) if unlabeled else data
+
+
+def make_volume_data(config: FinetuneConfig, setup: Setup, images: Images, cached: CachedImages) -> TrainData:
+    """Batches of crops of volumes and labels, and of unlabeled volumes if there are any."""
+    crops = volume_crops(setup.image_size, setup.volumes, images.chosen, config.border)
+    labeled, *unlabeled = map(cached.images.over, images.parts())
+    data = VolumeSegmentData(
+        labeled.source, images.train, images.chosen.split.val, crops, config.batch_size, config.workers, config.seed,
+        config.steps_per_epoch, config.augment or (),
+    )  # fmt: skip
+    log.info("%s", describe_volume_crops(crops, images.train, len(data.val_set)))
+    if not unlabeled:
+        return data
+    refuse_few(config, sum(len(part.indices) for part in unlabeled), data.batch_size)
+    return SemiSupervisedData(data, VolumeViews(unlabeled, crops, config.augment or ()), config.unlabeled_ratio)
 
 
 def add_unlabeled(
@@ -276,12 +292,13 @@ def make_task(
     compiling: Compiling,
 ) -> SegmentationTask:
     """Network with its losses and figures."""
+    cropped = bool(setup.crop or setup.volumes)
     options: dict[str, Any] = {
-        "border": "ignore" if setup.crop else config.border,  # crops have given border pixels their meaning already
+        "border": "ignore" if cropped else config.border,  # crops have given border pixels their meaning already
         "seed": config.seed,
         "loss": config.loss,
         "class_weights": choose_class_weights(config.class_weights, images.source, images.train, config.border),
-        "padded": setup.crop is not None,
+        "padded": cropped,
         "compiling": compiling,
     }
     if not images.unlabeled:

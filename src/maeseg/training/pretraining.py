@@ -12,12 +12,14 @@ from lightning.fabric import Fabric
 from maeseg.config import PretrainConfig
 from maeseg.data.data_option import describe as describe_data
 from maeseg.data.data_option import describe_options
-from maeseg.data.loaders import MAX_PRETRAIN_VAL, PretrainData
+from maeseg.data.loaders import MAX_PRETRAIN_VAL, PretrainData, TrainData
 from maeseg.data.normalization import Normalization
 from maeseg.data.part import Part
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.joined import extra_names
 from maeseg.data.splits import evenly_spread
+from maeseg.data.volumes.crops import describe_volume_crops
+from maeseg.data.volumes.loaders import VolumePretrainData
 from maeseg.errors import UserError
 from maeseg.masking.visible import check_mask_ratio
 from maeseg.models.architecture import Design, build_masked_network
@@ -58,6 +60,7 @@ from maeseg.training.volume_setup import (
     choose_volume_size,
     reads_volumes,
     settle_volumes_of,
+    volume_crops,
     volume_design,
     volume_options,
 )
@@ -147,7 +150,7 @@ class Training:
 
     network: MaskedNetwork
     task: PretrainTask
-    data: PretrainData
+    data: TrainData
     cached: CachedImages
     normalization: Normalization
     loaded: TransferReport | None
@@ -254,10 +257,7 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     trial_pass(network, masking.size, masking.patch)
     normalization = choose_normalization(masking.starts, source, split.train)
     cached = plan_cache(config, [images.part()])
-    data = PretrainData(
-        cached.images.over(images.part()).source, split, masking.size, config.batch_size, config.workers,
-        config.seed, normalization, config.augment or (),
-    )  # fmt: skip
+    data = make_data(config, masking, images, normalization, cached)
     loaded = start_autoencoder(network, masking.starts[0]) if masking.starts else None
     if config.patch_size is None:
         grid, unit = " x ".join(map(str, masking.grid)), "voxels" if masking.volumes else "pixels"
@@ -270,6 +270,25 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     one_image = torch.zeros(1, source.channels, *masking.size)
     check_batch_statistics(config.batch_size, network, one_image, task.draw_visible(1, masking.size, EXAMPLE_GRIDS))
     return Training(network, task, data, cached, normalization, loaded)
+
+
+def make_data(
+    config: PretrainConfig, masking: Masking, images: Images, normalization: Normalization, cached: CachedImages
+) -> TrainData:
+    """Batches of images, or of crops of volumes.
+
+    Raises:
+        UserError: There are fewer training images than a batch has.
+    """
+    source, split, augment = cached.images.over(images.part()).source, images.chosen.split, config.augment or ()
+    if masking.volumes:
+        crops = volume_crops(masking.size, masking.volumes, images.chosen)
+        log.info("%s", describe_volume_crops(crops, split.train))
+        return VolumePretrainData(source, split, crops, config.batch_size, config.workers, config.seed, augment)
+    height, width = masking.size
+    return PretrainData(
+        source, split, (height, width), config.batch_size, config.workers, config.seed, normalization, augment
+    )
 
 
 def describe(config: PretrainConfig, masking: Masking, normalization: Normalization) -> TrainingFacts:

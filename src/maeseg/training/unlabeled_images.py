@@ -19,8 +19,7 @@ from maeseg.data.sources.base import Source, open_source, refuse_inside
 from maeseg.data.sources.joined import Joined
 from maeseg.data.splits import Split
 from maeseg.data.survey import Survey, survey
-from maeseg.data.volumes.header import Spacing
-from maeseg.data.volumes.source import is_volumes, volume_sources
+from maeseg.data.volumes.source import is_volumes, share_spacing
 from maeseg.errors import UserError
 from maeseg.runs.image_list import Listed
 from maeseg.training.run_images import RunImages, refuse_missing
@@ -54,11 +53,6 @@ class Unlabeled:
     def __len__(self) -> int:
         return len(self.rest) + len(self.others)
 
-    def bring_to(self, spacing: Spacing) -> None:
-        """Set the spacing of other volumes to that of the labeled ones."""
-        for source in volume_sources(self.source):
-            source.spacing = spacing
-
     def parts(self, chosen: RunImages) -> list[Part]:
         """Images by source, those of other data at the scale of the labeled ones.
 
@@ -69,6 +63,7 @@ class Unlabeled:
         if self.source is None:
             return [rest]
         self.source.largest = self.labeled.largest
+        share_spacing(self.labeled, self.source)
         return [rest, Part(self.source, self.others, self.facts)]
 
 

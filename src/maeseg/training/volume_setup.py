@@ -7,6 +7,7 @@ from statistics import median_low
 from typing import Any
 
 from maeseg.config import NetworkOptions, PretrainConfig, SegmentationOptions
+from maeseg.data.volumes.crops import VolumeCrops
 from maeseg.data.volumes.source import is_volumes, settle_spacing, volume_sizes
 from maeseg.errors import UserError
 from maeseg.models.architecture import Design
@@ -15,6 +16,7 @@ from maeseg.models.unet import as_volume_size, check_image_size
 from maeseg.models.volume_networks import AXES, network_option
 from maeseg.training.initialization import Start, choose_volume_network, first_run
 from maeseg.training.run_images import RunImages
+from maeseg.types import BorderRule
 
 LARGEST = 96
 """Largest side of a crop unless another size is asked for."""
@@ -66,6 +68,22 @@ def settle_volumes_of(config: NetworkOptions, starts: Sequence[Start], images: R
     spacing = settle_spacing(images.source, images.facts, train, choose_spacing(starts, config.spacing))
     sizes = volume_sizes(images.facts, spacing)
     return Volumes(spacing, tuple(map(median_low, zip(*(sizes[index] for index in train), strict=True))))
+
+
+def volume_crops(
+    size: tuple[int, ...], volumes: Volumes, images: RunImages, border: BorderRule = "ignore"
+) -> VolumeCrops:
+    """Rules for the crops that a run is trained on.
+
+    Args:
+        size: Sides of the crops.
+        volumes: Spacing of the volumes.
+        images: Volumes of the run.
+        border: Meaning of border voxels.
+    """
+    depth, height, width = size
+    sizes = volume_sizes(images.facts, volumes.spacing)
+    return VolumeCrops((depth, height, width), volumes.spacing, sizes, border)
 
 
 def check_axes(config: NetworkOptions, volumes: bool) -> None:
