@@ -36,6 +36,7 @@ from maeseg.types import OnBadImage, PredictPrecision
 from maeseg.utils.atomic_io import write_png
 from maeseg.weights.files import WEIGHTS_IN_FOLDER
 
+
 @dataclass(frozen=True)
 class Segmenter:
     """A trained segmentation network.

@@ -188,7 +188,9 @@ def settle_with_images(config: PretrainConfig) -> tuple[Masking, Images]:
     starts = (read_start(config.weights, "encoder"),) if config.weights else ()
     if not reads_volumes(config, starts):
         check_axes(config, volumes=False)
-        masking = settle(config, choose_design(config, starts), starts, as_size(config.image_size or DEFAULT_IMAGE_SIZE))
+        masking = settle(
+            config, choose_design(config, starts), starts, as_size(config.image_size or DEFAULT_IMAGE_SIZE)
+        )
         origins = (*masking.starts, masking.teacher) if masking.teacher else masking.starts
         return masking, choose_unlabeled(config, masking.starts, origins)
     check_axes(config, volumes=True)
