@@ -20,24 +20,27 @@ def predict(
     on_bad_image: OnBadImage = "fail",
     overwrite: bool = False,
 ) -> int:
-    """Segment images of any size: a label map of each, at its own size, an overlay to look at, and a table of areas.
+    """Segment images or volumes of any size: a label map of each, at its own size, an overlay, and a table of areas.
 
     Args:
         run: A finetune run, or its export by ``maeseg export`` with ``--format`` onnx, smp or safetensors.
-        images: An image, or a folder of images in any depth.
+        images: An image or volume, or a folder of such in any depth.
         out: Folder to write ``labels/NAME.png`` (0 and 255, or the classes' values with a palette of their colors) and
-            ``overlays/NAME.png`` to; of a GeoTIFF, ``labels/NAME.tif`` with its georeference; and
-            ``predictions.csv``, the area, share and mean confidence of each class in each image. With several classes
-            also ``legend.png``, their colors.
+            ``overlays/NAME.png`` to; of a GeoTIFF, ``labels/NAME.tif`` with its georeference; of a volume,
+            ``labels/NAME.nii.gz`` with its affine, orientation and header (0 and 1, or the classes' values), and an
+            overlay of three orthogonal slices; and ``predictions.csv``, the area (or volume in mm³ and ml), share and
+            mean confidence of each class in each image. With several classes also ``legend.png``, their colors.
         checkpoint: The best by validation IoU, or the last.
         tile: Side in pixels of the overlapping tiles that an image is predicted in, each resized to what the network
             was trained at; 0 predicts every image without tiles; ``auto`` does so up to eight times the sides of the
             training images, and uses tiles of their size for larger ones. After ``finetune --crop`` ``auto`` is tiles
-            of the crop's size for every image, at native resolution, and 0 is refused.
+            of the crop's size for every image, at native resolution, and 0 is refused. Volumes are always predicted in
+            windows of the training crops' size that overlap by half.
         overlap: Share of a tile that its neighbor covers too, up to 0.75.
-        flips: Average the probabilities with those of the mirror image: twice the work.
+        flips: Average the probabilities with those of the mirror image (of a NIfTI volume, left and right exchanged):
+            twice the work.
         probabilities: Write ``probabilities/NAME.png`` as well, or with classes ``probabilities/NAME/CLASS.png``: 8
-            bits, v for a probability of v / 255.
+            bits, v for a probability of v / 255. Of volumes, files of floating point in the volume's format.
         overlays: Write the overlays.
         precision: Precision of the arithmetic; bf16-mixed is fastest where the processor has it, and moves some
             labels' edges.

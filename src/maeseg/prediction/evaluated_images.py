@@ -13,7 +13,9 @@ from maeseg.data.pixel_facts import assumptions
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder, describe_labels
 from maeseg.data.survey import Survey, survey
+from maeseg.data.volumes.source import VolumeFolder, describe_volume_labels, volume_notes
 from maeseg.errors import UserError
+from maeseg.prediction.volumes.member import has_volumes
 from maeseg.runs.image_list import ImageList, Listed, read_image_list
 from maeseg.runs.layout import IMAGES
 
@@ -44,6 +46,8 @@ class Measured:
     def in_words(self, data: str) -> str:
         """Name the images: ``8 validation images of labeled/ (stored split)``."""
         kind = _KINDS[self.split] + "s" * (len(self.indices) != 1)
+        if has_volumes(self.source):
+            kind = kind.replace("image", "volume")
         return f"{len(self.indices)} {kind} of {data} ({self.origin})"
 
 
@@ -84,8 +88,11 @@ def _log_assumptions(source: Source, found: Survey, indices: Sequence[int]) -> N
     """Log the assumptions on labels and images."""
     if isinstance(source, ImageFolder):
         log.info("%s: %s", source.name, describe_labels(source))
-    facts = [pixels for index in indices if (pixels := found.facts[index].pixels)]
-    for line in assumptions(facts, source.largest):
+    if isinstance(source, VolumeFolder):
+        log.info("%s: %s", source.name, describe_volume_labels(source))
+    facts = {index: found.facts[index] for index in indices}
+    pixels = [each.pixels for each in facts.values() if each.pixels]
+    for line in assumptions(pixels, source.largest) + volume_notes(facts):
         log.info("%s: %s", source.name, line)
 
 

@@ -6,11 +6,11 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from maeseg.data.sources.base import Source
-from maeseg.data.volumes.base import VolumeSource
 from maeseg.data.volumes.volume import Volume
 from maeseg.metrics.segmentation import MeasuredImage, SegmentationMetrics
 from maeseg.metrics.volumes import VolumeMetrics
 from maeseg.prediction.segmenter import Segmenter
+from maeseg.prediction.volumes.member import has_volumes, volume_member
 from maeseg.types import BorderRule
 
 
@@ -46,8 +46,8 @@ def evaluate_segmenter(
     """
     if not source.labeled:
         raise ValueError(f"source {source.name} was opened without labels")
-    volumes = isinstance(source, VolumeSource)
-    metrics = VolumeMetrics(border, source.classes) if volumes else SegmentationMetrics(border, source.classes)
+    kind = VolumeMetrics if has_volumes(source) else SegmentationMetrics
+    metrics = kind(border, source.classes)
     for index in progress(indices):
         stored = input_of(source, index)  # first, as decoding takes more memory than all that follows
         image = _begin(metrics, source, index)
@@ -61,11 +61,14 @@ def evaluate_segmenter(
 
 def input_of(source: Source, index: int) -> Tensor | Volume:
     """An image's pixels (C, H, W), or a volume as stored: what a segmenter takes."""
-    return source.volume(index) if isinstance(source, VolumeSource) else source.pixels(index)
+    member = volume_member(source, index)
+    return member[0].volume(member[1]) if member else source.pixels(index)
 
 
 def _begin(metrics: SegmentationMetrics, source: Source, index: int) -> MeasuredImage:
     """Begin the measurement of an image or volume, with its label."""
-    if isinstance(metrics, VolumeMetrics) and isinstance(source, VolumeSource):
-        return metrics.begin(source.stored_label(index), source.header(index).spacing)
+    member = volume_member(source, index)
+    if isinstance(metrics, VolumeMetrics) and member:
+        volumes, place = member
+        return metrics.begin(volumes.stored_label(place), volumes.header(place).spacing)
     return metrics.begin(pil_to_tensor(source.label(index))[0])

@@ -18,13 +18,13 @@ from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import evenly_spread
 from maeseg.data.transforms import eval_transform
-from maeseg.data.volumes.base import VolumeSource
 from maeseg.labels.classes import Classes
 from maeseg.labels.colors import BORDER_COLOR
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.prediction.contact_sheet import legend_picture
 from maeseg.prediction.reconstruction_pictures import Geometry, reconstruct_images
 from maeseg.prediction.volumes.examples import middle_crop, slices_of_predictions
+from maeseg.prediction.volumes.member import has_volumes, volume_member
 from maeseg.prediction.writer import colored
 from maeseg.types import BORDER
 from maeseg.utils.atomic_io import write_png, writing_to
@@ -66,7 +66,7 @@ def write_reconstructions(
     images_BCHW = torch.stack([_as_seen(source, index, size, normalization) for index in indices])
     device = next(network.parameters()).device
     seen_and_hidden = (images_BCHW.to(device), visible_BYX.to(device))
-    geometry = _geometry(source, indices) if isinstance(source, VolumeSource) else None
+    geometry = _geometry(source, indices[0])
     result = reconstruct_images(network, *seen_and_hidden, normalized_target, normalization, geometry)
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -77,16 +77,20 @@ def write_reconstructions(
 
 def _as_seen(source: Source, index: int, size: tuple[int, ...], normalization: Normalization) -> Tensor:
     """One image, or the middle of a volume, as a network sees it."""
-    if isinstance(source, VolumeSource):
+    if has_volumes(source):
         depth, height, width = size
         return middle_crop(source.pixels(index), (depth, height, width))
     height, width = size
     return load_normalized(source.pixels(index), (height, width), normalization)
 
 
-def _geometry(source: VolumeSource, indices: Sequence[int]) -> Geometry:
-    assert source.spacing is not None, "the spacing of volumes is set before training"
-    return source.spacing, source.header(indices[0]).stored is not None
+def _geometry(source: Source, index: int) -> Geometry | None:
+    """Geometry of volumes; None for images."""
+    if not (member := volume_member(source, index)):
+        return None
+    volumes, place = member
+    assert volumes.spacing is not None, "the spacing of volumes is set before training"
+    return volumes.spacing, volumes.header(place).stored is not None
 
 
 def write_predictions(out: Path, source: Source, predictions: Mapping[int, Tensor]) -> None:
@@ -117,8 +121,8 @@ def to_show(
     source: Source, index: int, predictions: Sequence[NDArray[np.uint8]]
 ) -> tuple[Image.Image, NDArray[np.uint8], list[NDArray[np.uint8]]]:
     """Picture of an image, its label (H, W) and predictions (H, W); of a volume, of slices through the label."""
-    if isinstance(source, VolumeSource):
-        return slices_of_predictions(source, index, predictions)
+    if member := volume_member(source, index):
+        return slices_of_predictions(*member, predictions)
     return source.image(index), np.asarray(source.label(index)), list(predictions)
 
 

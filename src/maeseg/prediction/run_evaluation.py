@@ -12,10 +12,12 @@ from maeseg.data.sources.base import Source, open_source
 from maeseg.errors import UserError, reason
 from maeseg.metrics.segmentation import SegmentationMetrics
 from maeseg.models.network_spec import NetworkSpec
+from maeseg.models.volume_networks import AXES
 from maeseg.prediction.evaluated_images import Measured, SplitName, choose_measured
 from maeseg.prediction.evaluation import evaluate_segmenter
 from maeseg.prediction.output_files import free_file
 from maeseg.prediction.segmenter import segmenter_of
+from maeseg.prediction.volumes.member import has_volumes
 from maeseg.runs.checkpoint import read_checkpoint
 from maeseg.runs.layout import EVALUATION, run_of
 from maeseg.types import BorderRule, Data
@@ -90,9 +92,13 @@ def evaluate_run(
 
 
 def _open_data(data: Data, spec: NetworkSpec, test: bool) -> Source:
-    """Labeled images of a network's classes; with ``test`` the official test split."""
+    """Labeled images or volumes of a network's classes; with ``test`` the official test split."""
     channels, classes = spec.normalization.channels, spec.classes
-    source = open_source(data, labeled=True, test=test, channels=channels, classes=classes)
+    volumes = spec.axes == AXES
+    source = open_source(data, labeled=True, test=test, channels=channels, classes=classes, volumes=volumes)
+    if has_volumes(source) != volumes:
+        kinds = ("images", "volumes") if volumes else ("volumes", "images")
+        raise UserError(f"--data {describe(data)} has {kinds[0]}, and the network was trained on {kinds[1]}: give such")
     refuse_other_classes(source, classes)
     return source
 

@@ -23,6 +23,27 @@ from maeseg.runs.validation import Confusion, read_confusion, read_reliability
 
 Tiles = list[tuple[str, str]]
 
+OF_VOLUMES = {
+    "iou_per_image": "IoU per volume",
+    "boundary_f1": "surface Dice (1\u00a0mm)",
+    "dice_per_image": "Dice per volume",
+    "hausdorff95_mm": "95\u00a0% Hausdorff distance (mm)",
+}
+"""Metrics of volumes, and their names in prose."""
+
+SURFACE_FIGURES = {
+    "dice_per_image": "Dice per volume",
+    "surface_dice": "surface Dice (1\u00a0mm)",
+    "hausdorff95_mm": "95\u00a0% Hausdorff distance (mm)",
+}
+"""Figures of the classes of volumes in metrics.json, and their names in prose."""
+
+SURFACE_NOTE = (
+    " The last three columns are means over the volumes that have the class in the label or the prediction. In a "
+    "volume with the class in only one of them the surface Dice is 0 and the distance the volume's diagonal. The "
+    "background enters no mean over classes."
+)
+
 
 @dataclass(frozen=True)
 class Pretraining:
@@ -89,7 +110,7 @@ def finetuning_page(folder: RunFolder) -> FinetuningPage:
         frame=make_frame(folder, "maeseg fine-tuning", folder.name),
         finished=folder.finished,
         binary=classes == BINARY,
-        tiles=_tiles(folder, {**METRICS, "best_epoch": "best epoch", "border": "border pixels"}),
+        tiles=_tiles(folder, {**_metric_names(folder), "best_epoch": "best epoch", "border": "border pixels"}),
         curves=fine_tuning_curves({"": [read_curves(folder.path)]}, ("loss", "accuracy", "iou")),
         classes=_classes(folder),
         legend=picture_legend(classes),
@@ -130,6 +151,16 @@ def confusion_drawing(confusion: Confusion, name: str = "") -> Drawing:
     return draw(figure, f"{name}: {caption}" if name else caption, "square")
 
 
+def _metric_names(folder: RunFolder) -> Mapping[str, str]:
+    """Names of the metrics of a run: for volumes, distances in mm are among them."""
+    return {**METRICS, **OF_VOLUMES} if _has_volumes(read_final(folder.path)) else METRICS
+
+
+def _has_volumes(final: Mapping[str, Any]) -> bool:
+    """True for the figures of volumes."""
+    return "hausdorff95_mm" in final
+
+
 def _tiles(folder: RunFolder, names: Mapping[str, str]) -> Tiles:
     final = read_final(folder.path)
     return [(words, _short(final[name])) for name, words in names.items() if name in final]
@@ -148,24 +179,41 @@ def _classes(folder: RunFolder) -> ClassResults | None:
     confusion = read_confusion(folder.path)
     if not confusion:
         return None
-    return ClassResults(_class_table(confusion.names, confusion.pixels_KK), confusion_drawing(confusion))
+    final = read_final(folder.path)
+    distances = final.get("classes") if _has_volumes(final) else None
+    table = _class_table(confusion.names, confusion.pixels_KK, distances if isinstance(distances, Mapping) else None)
+    return ClassResults(table, confusion_drawing(confusion))
 
 
-def _class_table(names: Sequence[str], confusion_KK: Floats) -> Table:
+def _class_table(names: Sequence[str], confusion_KK: Floats, distances: Mapping[str, Any] | None) -> Table:
+    """Figures of each class; of volumes with those of their surfaces."""
     every = class_figures(confusion_KK)
+    more = SURFACE_FIGURES if distances is not None else {}
     pixels = max(sum(each["pixels"] or 0 for each in every), 1)
     rows = [
         [name, f"{(each['pixels'] or 0) / pixels:.1%}"]
-        + [NOTHING if (value := each[figure]) is None else f"{value:.3f}" for figure in CLASS_FIGURES]
+        + [_figure(each[figure]) for figure in CLASS_FIGURES]
+        + [_figure(_of_class(distances, name, figure)) for figure in more]
         for name, each in zip(names, every, strict=True)
     ]
+    unit = "voxels" if more else "pixels"
     return Table(
-        ["class", "share of pixels", "IoU", "Dice", "precision", "recall"],
+        ["class", f"share of {unit}", "IoU", "Dice", "precision", "recall", *more.values()],
         rows,
-        "Over all pixels of the set, under the border rule. Precision: share of the pixels predicted as the class that "
-        "belong to it. Recall: share of the class's pixels that were found. A class that is neither labeled nor "
-        "predicted has no figures and enters no mean.",
+        f"Over all {unit} of the set, under the border rule. Precision: share of the {unit} predicted as the class "
+        f"that belong to it. Recall: share of the class's {unit} that were found. A class that is neither labeled nor "
+        f"predicted has no figures and enters no mean.{SURFACE_NOTE if more else ''}",
     )
+
+
+def _of_class(figures: Mapping[str, Any] | None, name: str, figure: str) -> Any:
+    """A figure of a class in metrics.json; None where it is missing."""
+    of_class = (figures or {}).get(name)
+    return of_class.get(figure) if isinstance(of_class, Mapping) else None
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) and math.isfinite(value) else NOTHING
 
 
 def _calibration(folder: RunFolder, binary: bool) -> Drawing | None:
