@@ -61,7 +61,7 @@ from maeseg.training.initialization import Start, read_start, start_unet, weight
 from maeseg.training.run_images import RunImages, choose_images
 from maeseg.training.setup import Setup, classes_input, open_labeled, settle, settle_volumes
 from maeseg.training.unlabeled_images import Unlabeled, check_enough, choose_shared_unlabeled
-from maeseg.training.volume_setup import check_axes, reads_volumes, settle_volumes_of
+from maeseg.training.volume_setup import Volumes, check_axes, reads_volumes, settle_volumes_of
 from maeseg.utils.distributed import first_process, from_first, others_wait
 from maeseg.utils.plain_values import integer, number
 
@@ -131,10 +131,11 @@ def settle_with_images(config: CompareConfig, starts: Sequence[Start]) -> tuple[
         setup = settle(config, starts)
         source = open_labeled(config, setup.starts)
         check_network(config, setup, source)
-        return setup, choose_shared(config, setup.starts, source)
+        return setup, choose_shared(config, setup.starts, source)[0]
     check_axes(config, volumes=True)
-    images = choose_shared(config, starts, open_labeled(config, starts))
-    setup = settle_volumes(config, starts, settle_volumes_of(config, starts, images))
+    images, volumes = choose_shared(config, starts, open_labeled(config, starts))
+    assert volumes is not None
+    setup = settle_volumes(config, starts, volumes)
     check_network(config, setup, images.source)
     return setup, images
 
@@ -153,8 +154,10 @@ def check_network(config: CompareConfig, setup: Setup, source: Source) -> None:
     check_batch_statistics(config.batch_size, unet, one_image, option=setup.sized_by)
 
 
-def choose_shared(config: CompareConfig, starts: Sequence[Start], source: Source) -> RunImages:
-    """Choose the images that all runs share.
+def choose_shared(
+    config: CompareConfig, starts: Sequence[Start], source: Source
+) -> tuple[RunImages, Volumes | None]:
+    """Choose the images that all runs share; of volumes also the spacing.
 
     Raises:
         UserError: Options or images cannot be used, or weights have seen images that are held out.
@@ -164,8 +167,9 @@ def choose_shared(config: CompareConfig, starts: Sequence[Start], source: Source
     )
     for start in starts:
         check_held_out(start, chosen)
+    volumes = settle_volumes_of(config, starts, chosen)
     refuse_labels(chosen.source, chosen.split, config.border)
-    return chosen
+    return chosen, volumes
 
 
 def plan_runs(config: CompareConfig, inits: Sequence[Init], images: RunImages) -> Plan:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from maeseg.data.sources.base import Source
 from maeseg.errors import UserError
@@ -54,7 +53,7 @@ def choose_class_weights(
     names = source.classes.names
     pixels = np.zeros(len(names))
     for index in show_progress(train, "counting the classes' pixels"):
-        label = apply_border(pil_to_tensor(source.label(index)), border)
+        label = apply_border(torch.from_numpy(np.array(source.label(index))), border)
         pixels += torch.bincount(label[label != BORDER].long(), minlength=len(names)).numpy()
     weights = [float(pixels.sum() / len(names) / each) if each else 1.0 for each in pixels]
     shown = ", ".join(f"{name} {weight:.4g}" for name, weight in zip(names, weights, strict=True))

@@ -61,7 +61,7 @@ from maeseg.training.segmentation import SegmentationTask
 from maeseg.training.semi_supervised import SemiSupervisedTask, Teaching
 from maeseg.training.setup import Setup, classes_input, open_labeled, settle, settle_volumes
 from maeseg.training.unlabeled_images import Unlabeled, choose_unlabeled, refuse_few
-from maeseg.training.volume_setup import check_axes, reads_volumes, settle_volumes_of, volume_crops
+from maeseg.training.volume_setup import Volumes, check_axes, reads_volumes, settle_volumes_of, volume_crops
 from maeseg.utils.distributed import first_process, from_first, others_wait
 from maeseg.weights.transfer import TransferReport
 
@@ -77,12 +77,14 @@ class Images:
         train: Indices of the training images whose labels are used.
         inherited: Images that the initial weights were trained on.
         unlabeled: Unlabeled images; None without ``--unlabeled``.
+        volumes: Spacing and size of volumes; None for images.
     """
 
     chosen: RunImages
     train: tuple[int, ...]
     inherited: list[Listed]
     unlabeled: Unlabeled | None = None
+    volumes: Volumes | None = None
 
     @property
     def source(self) -> Source:
@@ -178,7 +180,8 @@ def settle_with_images(config: FinetuneConfig, starts: Sequence[Start]) -> tuple
         return setup, choose_labeled(config, setup.starts)
     check_axes(config, volumes=True)
     images = choose_labeled(config, starts)
-    return settle_volumes(config, starts, settle_volumes_of(config, starts, images.chosen)), images
+    assert images.volumes is not None
+    return settle_volumes(config, starts, images.volumes), images
 
 
 def choose_labeled(config: FinetuneConfig, starts: Sequence[Start]) -> Images:
@@ -192,10 +195,11 @@ def choose_labeled(config: FinetuneConfig, starts: Sequence[Start]) -> Images:
         source, config.out, val=config.val, test=config.test, on_bad_image=config.on_bad_image, resume=config.resume
     )
     inherited = [row for start in starts for row in check_held_out(start, chosen)]
+    volumes = settle_volumes_of(config, starts, chosen)
     refuse_labels(chosen.source, chosen.split, config.border)
     train = chosen.choose_labels(config.labels, config.seed)
     warn_of_one_class(chosen.source, train)
-    return Images(chosen, train, inherited, choose_unlabeled(config, chosen, train))
+    return Images(chosen, train, inherited, choose_unlabeled(config, chosen, train), volumes)
 
 
 def build(config: FinetuneConfig, setup: Setup, images: Images, shared: CachedImages | None = None) -> Training:
@@ -241,6 +245,7 @@ def make_data(
 
 def make_volume_data(config: FinetuneConfig, setup: Setup, images: Images, cached: CachedImages) -> TrainData:
     """Batches of crops of volumes and labels, and of unlabeled volumes if there are any."""
+    assert setup.volumes is not None
     crops = volume_crops(setup.image_size, setup.volumes, images.chosen, config.border)
     labeled, *unlabeled = map(cached.images.over, images.parts())
     data = VolumeSegmentData(

@@ -196,6 +196,7 @@ def settle_with_images(config: PretrainConfig) -> tuple[Masking, Images]:
     check_axes(config, volumes=True)
     images = choose_unlabeled(config, starts, starts)
     volumes, design = settle_volumes_of(config, starts, images.chosen), volume_design(starts, config)
+    assert volumes is not None
     size = choose_volume_size(starts, config.image_size, volumes, max(config.patch_size or 0, design.stride))
     return settle(config, design, starts, size, volumes), images
 

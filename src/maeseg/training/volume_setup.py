@@ -53,8 +53,8 @@ def wants_volumes(config: PretrainConfig | SegmentationOptions, starts: Sequence
     return config.network is not None or bool(run and run.spec.axes == AXES)
 
 
-def settle_volumes_of(config: NetworkOptions, starts: Sequence[Start], images: RunImages) -> Volumes:
-    """Set the spacing that the volumes of a run are brought to.
+def settle_volumes_of(config: NetworkOptions, starts: Sequence[Start], images: RunImages) -> Volumes | None:
+    """Set the spacing that the volumes of a run are brought to; None for images.
 
     Args:
         config: Options of the run.
@@ -64,6 +64,8 @@ def settle_volumes_of(config: NetworkOptions, starts: Sequence[Start], images: R
     Raises:
         UserError: ``--spacing`` cannot be used.
     """
+    if not is_volumes(images.source):
+        return None
     train = images.split.train
     spacing = settle_spacing(images.source, images.facts, train, choose_spacing(starts, config.spacing))
     sizes = volume_sizes(images.facts, spacing)
