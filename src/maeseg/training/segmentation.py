@@ -43,10 +43,10 @@ class SegmentationTask(Task):
         loss: Loss = "dice+ce", class_weights: Sequence[float] | None = None, padded: bool = False,
         more_figures: Mapping[str, Metric] = MappingProxyType({}), compiling: Compiling = EAGER,
     ) -> None:  # fmt: skip
-        maps = output_maps(network)
+        maps, background = output_maps(network), facts.spec.axes == 2  # as in the final metrics
         super().__init__(
-            network, facts, seed, {"loss": MeanMetric(), **_pixel_metrics(maps, border), **more_figures},
-            {"loss": MeanMetric(), **_pixel_metrics(maps, border), "dice_loss": MeanMetric()},
+            network, facts, seed, {"loss": MeanMetric(), **_pixel_metrics(maps, border, background), **more_figures},
+            {"loss": MeanMetric(), **_pixel_metrics(maps, border, background), "dice_loss": MeanMetric()},
             LossWatch(start=None, may_vanish=True),
         )  # fmt: skip
         self.loss = choose_loss(loss, border, maps, class_weights, padded)
@@ -98,5 +98,5 @@ class SegmentationTask(Task):
         count_finite(self.val_figures["dice_loss"], dice, size)
 
 
-def _pixel_metrics(maps: int, border: BorderRule) -> dict[str, Metric]:
-    return {"accuracy": PixelAccuracy(maps, border), "iou": PixelIoU(maps, border)}
+def _pixel_metrics(maps: int, border: BorderRule, background: bool) -> dict[str, Metric]:
+    return {"accuracy": PixelAccuracy(maps, border), "iou": PixelIoU(maps, border, background)}
