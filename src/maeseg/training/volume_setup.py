@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maeseg.config import NetworkOptions
+from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError
 from maeseg.models.architecture import Design
 from maeseg.models.network_spec import MAX_SPACING
@@ -35,6 +36,11 @@ class Volumes:
 
     spacing: tuple[float, float, float]
     median_size: tuple[int, ...]
+
+
+def volume_normalization(channels: int) -> Normalization:
+    """Normalization of volumes, which have mean 0 and deviation 1 as they are read: it changes nothing."""
+    return Normalization((0.0,) * channels, (1.0,) * channels)
 
 
 def check_axes(config: NetworkOptions, volumes: bool) -> None:
