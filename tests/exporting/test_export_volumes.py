@@ -7,15 +7,19 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.fake_runs import fake_finetune
 from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError
 from maeseg.exporting.formats import safetensors_export
+from maeseg.exporting.model_card import model_card
 from maeseg.exporting.networks import check_format_of_volumes, network_of
 from maeseg.labels.classes import Classes, default_colors
 from maeseg.models.network_spec import NetworkSpec, build
 from maeseg.models.volume_masked_autoencoder import VolumeMaskedAutoencoder
 from maeseg.models.volume_network import VolumeNetwork
+from maeseg.prediction.exported import open_exported
 from maeseg.runs.checkpoint import Checkpoint
+from maeseg.runs.reader import open_run
 from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
 from maeseg.training.initialization import choose_volume_network, read_start, start_unet
 
@@ -60,6 +64,18 @@ def test_the_library_loads_the_file(encoder: str, tmp_path: Path, monkeypatch: p
     assert choose_volume_network((start,), None) == encoder
     report = start_unet(VolumeMaskedAutoencoder(encoder, channels=2).to_segmentation(3), start, CLASSES)
     assert not report.new
+    reopened, spec = open_exported(tmp_path / "net.safetensors")
+    assert spec == saved.spec
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in reopened.state_dict().items())
+
+
+def test_a_card_of_volumes(tmp_path: Path) -> None:
+    saved = checkpoint("resenc_small", tmp_path / "run")
+    made = safetensors_export(saved, network_of(saved), "net.safetensors")
+    run = open_run(fake_finetune(tmp_path / "run"))
+    card = model_card("net", made.what, run, saved, {}, made.code, made.notes)
+    assert "1 x 1 x 2.5 mm" in card and "32 x 32 x 32 voxels" in card and "`resenc_small`" in card
+    assert "load_model(network" in card
 
 
 def test_a_pretrained_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

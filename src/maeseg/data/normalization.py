@@ -69,6 +69,11 @@ IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """ImageNet's statistics, used for RGB images: published weights expect them."""
 
 
+def no_normalization(channels: int) -> Normalization:
+    """Normalization of volumes, which have mean 0 and standard deviation 1 as they are read."""
+    return Normalization((0.0,) * channels, (1.0,) * channels)
+
+
 def measure_normalization(source: Source, indices: Sequence[int]) -> Normalization:
     """Return ImageNet's statistics for RGB; otherwise measure each channel over the pixels of up to 1,000 images.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maeseg.data.image_reading import RGB
-from maeseg.data.normalization import Normalization, measure_normalization
+from maeseg.data.normalization import Normalization, measure_normalization, no_normalization
 from maeseg.data.sources.base import Source
 from maeseg.data.volumes.source import is_volumes
 from maeseg.errors import UserError
@@ -204,7 +204,7 @@ def choose_normalization(starts: Iterable[Start], source: Source, train: Sequenc
         train: Indices of the training images.
     """
     if is_volumes(source):
-        return Normalization((0.0,) * source.channels, (1.0,) * source.channels)  # each volume by its own statistics
+        return no_normalization(source.channels)
     run = first_run(starts)
     if run and run.spec.channels == source.channels:
         by = run.spec.normalization

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maeseg.data.datasets import LabeledImages, UnlabeledImages, seeded
 from maeseg.data.loaders import MAX_PRETRAIN_VAL, TrainData
-from maeseg.data.normalization import Normalization
+from maeseg.data.normalization import no_normalization
 from maeseg.data.part import Part
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import Split, evenly_spread
@@ -22,11 +22,6 @@ from maeseg.data.volumes.transforms import VolumeTransform, segment_transform, s
 from maeseg.errors import UserError
 from maeseg.labels.class_map import apply_border
 from maeseg.types import BORDER, Augmentation, BorderRule
-
-
-def no_normalization(channels: int) -> Normalization:
-    """Normalization of volumes in a network's description: mean 0 and standard deviation 1 for each channel."""
-    return Normalization((0.0,) * channels, (1.0,) * channels)
 
 
 class VolumePretrainData(TrainData):
