@@ -50,8 +50,8 @@ class TrainData:
 
     def __init__(
         self, train_set: UnlabeledImages | LabeledImages,
-        val_set: UnlabeledImages | LabeledImages | CropGrid | VolumeGrid, batch_size: int, workers: int, seed: int, normalization: Normalization, steps_per_epoch: int | None = None,
-        unit: str = "images",
+        val_set: UnlabeledImages | LabeledImages | CropGrid | VolumeGrid, batch_size: int, workers: int, seed: int,
+        normalization: Normalization, steps_per_epoch: int | None = None, unit: str = "images",
     ) -> None:  # fmt: skip
         self.train_set, self.val_set = train_set, val_set
         self.batch_size = batch_size if steps_per_epoch else min(batch_size, len(train_set))
