@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from maeseg.data.datasets import label_tensor
 from maeseg.data.facts import ImageFacts, ProvidedSplit
 from maeseg.data.image_reading import RGB
 from maeseg.data.part import Part
@@ -302,7 +303,7 @@ class _Reading(Dataset[Any]):
 
     def __getitem__(self, place: int) -> Read:
         source, index = self.images[place]
-        label_HW = torch.from_numpy(np.array(source.label(index))) if source.labeled else None
+        label_HW = label_tensor(source.label(index)) if source.labeled else None
         missing_HW = source.nodata(index) if self.masked[place] else None
         nodata_HW = None if missing_HW is None else torch.from_numpy(missing_HW.astype(np.uint8))
         return source.pixels(index), label_HW, nodata_HW

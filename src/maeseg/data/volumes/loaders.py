@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from maeseg.data.datasets import LabeledImages, UnlabeledImages, seeded
+from maeseg.data.datasets import LabeledImages, UnlabeledImages, label_tensor, seeded
 from maeseg.data.loaders import MAX_PRETRAIN_VAL, TrainData
 from maeseg.data.normalization import no_normalization
 from maeseg.data.part import Part
@@ -120,5 +120,5 @@ class VolumeViews(UnlabeledViews):
         maps_2DHW = torch.zeros(2, *values_CDHW.shape[1:], dtype=torch.uint8)
         maps_2DHW[0] = BORDER
         if source.labeled:
-            maps_2DHW[0] = apply_border(torch.as_tensor(source.label(index)), self.border)
+            maps_2DHW[0] = apply_border(label_tensor(source.label(index)), self.border)
         return maps_2DHW
