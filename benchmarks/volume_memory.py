@@ -36,7 +36,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shape", type=int, nargs=3, default=(512, 512, 400), help="voxels of the volume")
     parser.add_argument("--window", type=int, nargs=3, default=(64, 64, 64), help="size that the network takes")
     parser.add_argument("--classes", type=int, default=3)
-    parser.add_argument("--spacing", type=float, nargs=3, default=SPACING, help=f"of the network; the volume's: {SPACING}")
+    parser.add_argument(
+        "--spacing", type=float, nargs=3, default=SPACING, help=f"of the network; the volume's: {SPACING}"
+    )
     parser.add_argument("--gb", type=float, default=4.0, help="limit in GB, 10^9 bytes")
     parser.add_argument("--probabilities", action="store_true", help="write them too")
     parser.add_argument("--predict", type=Path, help=argparse.SUPPRESS)  # the separate process

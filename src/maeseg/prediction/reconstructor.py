@@ -78,9 +78,7 @@ class Reconstructor:
             return read_pixels(file, str(file), by.channels, largest=by.largest)
         return read_volume(file, by.channels)
 
-    def reconstruct(
-        self, pixels_CHW: Tensor | Volume, mask_ratio: float, generator: torch.Generator
-    ) -> Reconstruction:
+    def reconstruct(self, pixels_CHW: Tensor | Volume, mask_ratio: float, generator: torch.Generator) -> Reconstruction:
         """Mask patches of an image, or blocks in the middle of a volume, and reconstruct them.
 
         Args:

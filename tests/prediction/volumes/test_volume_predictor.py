@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 pytest.importorskip("monai")
 
-from monai.inferers import sliding_window_inference
+from monai.inferers.utils import sliding_window_inference
 
 from helpers.bright_volumes import THREE, BrightIsForeground, ball, bright_segmenter, volume_spec
 from maeseg.data.image_files import DataError
@@ -87,9 +87,7 @@ def test_flips_are_the_mean_with_the_mirror_image() -> None:
     backend = TorchBackend(convolution(1), volume_spec((16, 8, 8)))
     values_DHW = random_volume(12, 10, 9)
     both = VolumePredictor(backend, flips=True).probabilities(volume_of(values_DHW))
-    one, other = (
-        VolumePredictor(backend).probabilities(volume_of(each)) for each in (values_DHW, values_DHW.flip(0))
-    )
+    one, other = (VolumePredictor(backend).probabilities(volume_of(each)) for each in (values_DHW, values_DHW.flip(0)))
     torch.testing.assert_close(both, (one + other.flip(1)) / 2)
 
 

@@ -14,6 +14,7 @@ from maeseg.prediction.inputs import check_count, complain
 from maeseg.types import OnBadImage
 from maeseg.utils.progress import show_progress
 
+
 @dataclass(frozen=True)
 class Volumes:
     """Volumes that were found.
