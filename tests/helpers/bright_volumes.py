@@ -1,6 +1,7 @@
 """A network of volumes whose answer is known, and NIfTI files."""
 
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -52,10 +53,22 @@ def bright_segmenter(spec: NetworkSpec) -> Segmenter:
 def ball(shape: tuple[int, int, int], center: tuple[float, float, float], radius: float) -> NDArray[np.uint8]:
     """A ball of 1 in a volume of 0."""
     grid = np.indices(shape) - np.array(center).reshape(3, 1, 1, 1)
-    return (np.square(grid).sum(0) <= radius**2).astype(np.uint8)
+    squared: NDArray[np.float64] = np.square(grid).sum(0)
+    return (squared <= radius**2).astype(np.uint8)
 
 
 def write_nifti(path: Path, values: NDArray[np.generic], affine: NDArray[np.float64] | None = None) -> None:
     """Save an array as it is, with an affine."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine), path)
+    image: Any = nibabel.Nifti1Image
+    nibabel.save(image(values, np.eye(4) if affine is None else affine), path)
+
+
+def stored(path: Path) -> NDArray[Any]:
+    """Values of a NIfTI file on its own axes."""
+    return np.asanyarray(opened(path).dataobj)
+
+
+def opened(path: Path) -> Any:
+    """NIfTI file as nibabel opens it."""
+    return nibabel.load(path)

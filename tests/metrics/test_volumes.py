@@ -112,10 +112,10 @@ def test_ignored_voxels_take_the_predicted_class() -> None:
 def test_figures_of_classes_are_those_of_monai(seed: int) -> None:
     label_DHW, prediction_DHW = random_labels(seed), random_labels(seed + 10)
     found = measured(prediction_DHW, label_DHW, classes=THREE)
-    pair = [as_maps(each, THREE)[None] for each in (prediction_DHW, label_DHW)]
-    dice = compute_dice(*pair, include_background=False)[0]
-    surface = compute_surface_dice(*pair, [1.0, 1.0], spacing=list(SPACING))[0]
-    distance = compute_hausdorff_distance(*pair, percentile=95, spacing=list(SPACING))[0]
+    ours, theirs = (as_maps(each, THREE)[None] for each in (prediction_DHW, label_DHW))
+    dice = compute_dice(ours, theirs, include_background=False)[0]
+    surface = compute_surface_dice(ours, theirs, [1.0, 1.0], spacing=list(SPACING))[0]
+    distance = compute_hausdorff_distance(ours, theirs, percentile=95, spacing=list(SPACING))[0]
     for number, name in enumerate(("front", "back")):
         figures = found.per_class()[name]
         assert figures["dice"] == figures["dice_per_image"] == pytest.approx(float(dice[number]))

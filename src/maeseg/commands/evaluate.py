@@ -39,8 +39,8 @@ def evaluate(
         accuracy, iou (over the data set), iou_per_image, dice, dice_loss (soft), boundary_f1, each 0..1, with the
         border rule, the split, the number of images, the number of them that the run was ``trained_on`` (None if that
         is not known), and the images in words, ``measured``; for a run with classes of its own the figures of each in
-        ``classes``. ``maeseg.metrics.segmentation`` defines them. Of volumes also dice_per_image and hausdorff95_mm, the
-        95 % Hausdorff distance in mm; boundary_f1 is the surface Dice at 1 mm (``maeseg.metrics.volumes``).
+        ``classes``. ``maeseg.metrics.segmentation`` defines them. Of volumes also dice_per_image and hausdorff95_mm,
+        the 95 % Hausdorff distance in mm; boundary_f1 is the surface Dice at 1 mm (``maeseg.metrics.volumes``).
 
     Raises:
         UserError: The run, the data or the output file cannot be used.

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from maeseg.data.image_files import MAX_PIXELS_ALONE
+from maeseg.data.image_files import MAX_PIXELS_ALONE, DataError
+from maeseg.data.image_reading import LargeArray, LargePicture
+from maeseg.data.volumes.volume import Volume
 from maeseg.errors import UserError
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.volume_networks import AXES
@@ -106,7 +108,7 @@ class Segmenter:
         name = str(image) if isinstance(image, str | Path) else "image"
         if self._of_volumes(image):
             return VolumePredictor(self.backend, flips).probabilities(open_volume(image, self.spec), name)
-        return Predictor(self.backend, flips=flips).probabilities(open_image(image, self.spec), name)
+        return Predictor(self.backend, flips=flips).probabilities(self._open(image), name)
 
     def probability_parts(self, image: AnyImage | AnyVolume, name: str) -> Iterator[Part]:
         """Segment one image or volume, of which the probabilities of all pixels may be too many for the memory.
@@ -125,7 +127,7 @@ class Segmenter:
         """
         if self._of_volumes(image):
             return VolumePredictor(self.backend).parts(open_volume(image, self.spec), name)
-        return Predictor(self.backend).parts(open_image(image, self.spec), name)
+        return Predictor(self.backend).parts(self._open(image), name)
 
     def predict(self, image: AnyImage | AnyVolume, flips: bool = False) -> NDArray[np.uint8]:
         """Segment one image or volume into classes; a large one takes little memory beside itself.
@@ -145,7 +147,17 @@ class Segmenter:
         name = str(image) if isinstance(image, str | Path) else "image"
         if self._of_volumes(image):
             return VolumePredictor(self.backend, flips).class_map(open_volume(image, self.spec), name)
-        return Predictor(self.backend, flips=flips).class_map(open_image(image, self.spec), name)
+        return Predictor(self.backend, flips=flips).class_map(self._open(image), name)
+
+    def _open(self, image: AnyImage | AnyVolume) -> LargePicture | LargeArray:
+        if isinstance(image, Volume):
+            raise DataError(f"a volume was given to {self.origin}, which was trained on images: give an image")
+        return open_image(image, self.spec)
+
+    def refuse_volumes(self, command: str) -> None:
+        """Raise a UserError if this is a network of volumes, for a command on images."""
+        if self.spec.axes == AXES:
+            raise UserError(f"{self.origin} was trained on volumes, and {command} is for images: give a run of images")
 
     def _of_volumes(self, image: AnyImage | AnyVolume) -> TypeGuard[AnyVolume]:
         """True for a network of volumes."""

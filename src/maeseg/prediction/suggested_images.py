@@ -32,6 +32,7 @@ def suggest_images(
     Raises:
         UserError: An image or a folder cannot be used, or there are fewer images.
     """
+    segmenter.refuse_volumes("suggest")
     spec = segmenter.spec
     candidates = find_images(images, spec.channels, largest=spec.normalization.largest)
     check_count(count, len(candidates.sizes), images)

@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
 from maeseg.data.image_reading import read_pixels
+from maeseg.errors import UserError
 from maeseg.masking.visible import visible_count
 from maeseg.prediction.memory_images import open_image
 from maeseg.prediction.reconstruction_pictures import NORMALIZED_NOTE
@@ -46,6 +47,7 @@ def segment(run: FoundRun, content: bytes, name: str) -> dict[str, Any]:
         UserError: The run or the image cannot be used.
     """
     segmenter = _segmenter(run.path, _changed(run, "segment"))
+    segmenter.refuse_volumes("app")
     started = time.perf_counter()
     image, classes = open_image(content, segmenter.spec, name), segmenter.spec.classes
     classes_HW = segmenter.predict(image)
@@ -91,6 +93,8 @@ def reconstruct(run: FoundRun, content: bytes, name: str, mask_ratio: float | No
         UserError: The run, the image or the mask ratio cannot be used.
     """
     opened = _reconstructor(run.path, _changed(run, "reconstruct"))
+    if opened.spacing:
+        raise UserError(f"{run.name} was trained on volumes, and app is for images: give a run of images")
     started = time.perf_counter()
     ratio = opened.mask_ratio if mask_ratio is None else mask_ratio
     by = opened.normalization

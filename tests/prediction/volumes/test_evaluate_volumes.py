@@ -21,6 +21,7 @@ from maeseg.prediction.examples import write_predictions, write_reconstructions
 from maeseg.prediction.segmenter import Segmenter
 from maeseg.reporting.examples import reconstruction_grid, segmentation_grid
 from maeseg.reporting.pictures import read_class_map
+from maeseg.runs.reader import read_examples
 
 AFFINE = np.diag([-2.0, 1.0, 1.5, 1.0])
 
@@ -74,11 +75,7 @@ def test_examples_of_predictions_are_slices_that_the_report_shows(source: Volume
     with Image.open(run / "examples" / "00_image.png") as picture:
         bright = np.asarray(picture)[..., 0] > 127
     assert (bright == (first == 1)).mean() > 0.97
-    names = {path.name[:2]: {} for path in (run / "examples").iterdir()}
-    grid = segmentation_grid(
-        {"run": {number: {kind: run / "examples" / f"{number}_{kind}.png" for kind in ("image", "label", "prediction")}
-                 for number in names}}, BINARY,
-    )  # fmt: skip
+    grid = segmentation_grid({"run": read_examples(run)}, BINARY)
     assert grid is not None and len(grid.rows) == 2
 
 

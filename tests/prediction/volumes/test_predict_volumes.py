@@ -3,15 +3,15 @@
 import csv
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 from PIL import Image
 
 pytest.importorskip("monai")
 
-from helpers.bright_volumes import THREE, ball, bright_segmenter, volume_spec, write_nifti
+from helpers.bright_volumes import THREE, ball, bright_segmenter, opened, stored, volume_spec, write_nifti
 from maeseg.errors import UserError
 
 SEGMENTER = bright_segmenter(volume_spec((8, 16, 8)))
@@ -27,12 +27,12 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii"])
 @pytest.mark.parametrize("affine", [np.eye(4), TILTED, np.diag([-1.0, -1, 2, 1])])
 def test_a_label_map_has_the_orientation_and_affine_of_its_volume(
-    tmp_path: Path, suffix: str, affine: np.ndarray
+    tmp_path: Path, suffix: str, affine: NDArray[np.float64]
 ) -> None:
     there = ball((20, 24, 18), (6, 15, 9), 5)
     write_nifti(tmp_path / "in" / "deep" / f"scan{suffix}", there.astype(np.int16) * 900, affine)
     assert SEGMENTER.predict_folder(tmp_path / "in", tmp_path / "out") == 1
-    written = nibabel.load(tmp_path / "out" / "labels" / "deep" / f"scan{suffix}")
+    written = opened(tmp_path / "out" / "labels" / "deep" / f"scan{suffix}")
     assert np.array_equal(written.affine, affine)
     assert written.get_data_dtype() == np.uint8
     found = np.asanyarray(written.dataobj)
@@ -46,7 +46,7 @@ def test_a_label_map_has_the_orientation_and_affine_of_its_volume(
 def test_the_table_has_the_volume_of_each_class(tmp_path: Path) -> None:
     write_nifti(tmp_path / "scan.nii.gz", ball((20, 24, 18), (6, 15, 9), 5).astype(np.float32), TILTED)
     SEGMENTER.predict_folder(tmp_path / "scan.nii.gz", tmp_path / "out", overlays=False)
-    voxels = int(np.asanyarray(nibabel.load(tmp_path / "out" / "labels" / "scan.nii.gz").dataobj).sum())
+    voxels = int(stored(tmp_path / "out" / "labels" / "scan.nii.gz").sum())
     background, foreground = rows_of(tmp_path / "out")
     assert foreground["class"] == "foreground"
     assert int(foreground["voxels"]) == voxels
@@ -78,11 +78,11 @@ def test_labels_have_the_values_of_the_classes_and_probabilities_one_file_for_ea
     write_nifti(tmp_path / "scan.nii.gz", ball((20, 24, 18), (6, 15, 9), 5).astype(np.float32))
     segmenter = bright_segmenter(volume_spec((8, 16, 8), classes=THREE))
     segmenter.predict_folder(tmp_path / "scan.nii.gz", tmp_path / "out", probabilities=True)
-    label = np.asanyarray(nibabel.load(tmp_path / "out" / "labels" / "scan.nii.gz").dataobj)
+    label = stored(tmp_path / "out" / "labels" / "scan.nii.gz")
     assert set(np.unique(label)) == {0, 4}
     assert (tmp_path / "out" / "legend.png").exists()
     folder = tmp_path / "out" / "probabilities" / "scan"
-    maps = [nibabel.load(folder / f"{name}.nii.gz") for name in THREE.names]
+    maps = [opened(folder / f"{name}.nii.gz") for name in THREE.names]
     assert maps[0].get_data_dtype() == np.float32
     probability_KDHW = np.stack([np.asanyarray(each.dataobj) for each in maps])
     assert probability_KDHW.sum(0) == pytest.approx(1, abs=1e-5)

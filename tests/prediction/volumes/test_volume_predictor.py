@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 pytest.importorskip("monai")
 
-from monai.inferers import sliding_window_inference
+from monai.inferers.utils import sliding_window_inference
 
 from helpers.bright_volumes import THREE, BrightIsForeground, ball, bright_segmenter, volume_spec
 from maeseg.data.image_files import DataError

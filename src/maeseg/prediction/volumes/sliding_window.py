@@ -57,7 +57,7 @@ def blended_planes(values_CDHW: Tensor, window: Sides, run: Run) -> Iterator[Ten
 
 
 def _over_slab(slab_CDHW: Tensor, window: Sides, run: Run) -> Tensor:
-    from monai.inferers import sliding_window_inference  # of the extra volumes
+    from monai.inferers.utils import sliding_window_inference  # of the extra volumes
 
     at_once = max(1, min(_MOST_AT_ONCE, _VOXELS_AT_ONCE // math.prod(window)))
     found = sliding_window_inference(slab_CDHW[None], window, at_once, run, overlap=OVERLAP, mode="gaussian")
