@@ -154,9 +154,7 @@ def check_network(config: CompareConfig, setup: Setup, source: Source) -> None:
     check_batch_statistics(config.batch_size, unet, one_image, option=setup.sized_by)
 
 
-def choose_shared(
-    config: CompareConfig, starts: Sequence[Start], source: Source
-) -> tuple[RunImages, Volumes | None]:
+def choose_shared(config: CompareConfig, starts: Sequence[Start], source: Source) -> tuple[RunImages, Volumes | None]:
     """Choose the images that all runs share; of volumes also the spacing.
 
     Raises:

@@ -48,7 +48,7 @@ class PixelMetric(Metric):
     def __init__(self, maps: int, border: BorderRule, background: bool = True) -> None:
         super().__init__()
         self.classes, self.border = max(maps, 2), border
-        self.first = 0 if maps > 1 and background else 1  # the background is no class of its own beside foreground alone
+        self.first = 0 if maps > 1 and background else 1  # of foreground alone the background is no class
         zeros_KK = torch.zeros(self.classes, self.classes, dtype=torch.int64)
         self.add_state("confusion_KK", zeros_KK, dist_reduce_fx="sum")
 

@@ -57,11 +57,10 @@ from maeseg.training.setup import open_images
 from maeseg.training.volume_setup import (
     Volumes,
     check_axes,
-    choose_volume_size,
     reads_volumes,
+    settle_blocks,
     settle_volumes_of,
     volume_crops,
-    volume_design,
     volume_options,
 )
 from maeseg.utils.distributed import first_process, from_first, others_wait
@@ -188,37 +187,46 @@ def settle_with_images(config: PretrainConfig) -> tuple[Masking, Images]:
     starts = (read_start(config.weights, "encoder"),) if config.weights else ()
     if not reads_volumes(config, starts):
         check_axes(config, volumes=False)
-        masking = settle(
-            config, choose_design(config, starts), starts, as_size(config.image_size or DEFAULT_IMAGE_SIZE)
-        )
+        masking = settle(config, starts, *choose_patches(config, starts))
         origins = (*masking.starts, masking.teacher) if masking.teacher else masking.starts
         return masking, choose_unlabeled(config, masking.starts, origins)
     check_axes(config, volumes=True)
     images = choose_unlabeled(config, starts, starts)
-    volumes, design = settle_volumes_of(config, starts, images.chosen), volume_design(starts, config)
+    volumes = settle_volumes_of(config, starts, images.chosen)
     assert volumes is not None
-    size = choose_volume_size(starts, config.image_size, volumes, max(config.patch_size or 0, design.stride))
-    return settle(config, design, starts, size, volumes), images
+    return settle(config, starts, *settle_blocks(config, starts, volumes), volumes), images
+
+
+def choose_patches(config: PretrainConfig, starts: Sequence[Start]) -> tuple[Design, tuple[int, ...], int]:
+    """Determine network, image size and patch size of images.
+
+    Raises:
+        UserError: Options contradict each other or the weights.
+    """
+    design = choose_design(config, starts)
+    size = as_size(config.image_size or DEFAULT_IMAGE_SIZE)
+    patch = design.choose_patch(config.patch_size, size)
+    check_image_size(size, max(patch, design.stride), *(() if patch >= design.stride else ("the decoder's stride",)))
+    return design, size, patch
 
 
 def settle(
-    config: PretrainConfig, design: Design, starts: Sequence[Start], size: tuple[int, ...],
+    config: PretrainConfig, starts: Sequence[Start], design: Design, size: tuple[int, ...], patch: int,
     volumes: Volumes | None = None,
 ) -> Masking:  # fmt: skip
-    """Resolve patch size and mask ratio.
+    """Resolve initial weights, teacher and mask ratio.
 
     Args:
         config: Options of the run.
-        design: Its network.
         starts: Sources of the initial weights.
+        design: Its network.
         size: Sides of the images, or of the crops of volumes.
+        patch: Side of a patch.
         volumes: Spacing and size of the volumes; None for images.
 
     Raises:
         UserError: Options contradict each other or the weights.
     """
-    patch = design.choose_patch(config.patch_size, size)
-    check_image_size(size, max(patch, design.stride), *(() if patch >= design.stride else ("the decoder's stride",)))
     resolved = tuple(starts) if volumes else tuple(start.resolved(design.encoder) for start in starts)
     teacher = None if volumes else read_teacher(config.target, design.encoder)
     ratio = design.mask_ratio if config.mask_ratio is None else config.mask_ratio
