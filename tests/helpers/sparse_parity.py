@@ -30,14 +30,14 @@ def grid(rows: list[list[list[int]]]) -> Tensor:
 
 
 def enlarged(visible_BYX: Tensor, height: int) -> Tensor:
-    """The grid as 0.0 and 1.0, (B, 1, height, ...)."""
-    side = height // visible_BYX.shape[1]
-    return visible_BYX[:, None].double().kron(torch.ones(1, 1, side, side, dtype=torch.float64))
+    """The grid as 0.0 and 1.0, (B, 1, height, ...); that of a volume has three axes."""
+    sides = [height // visible_BYX.shape[1]] * (visible_BYX.dim() - 1)
+    return visible_BYX[:, None].double().kron(torch.ones(1, 1, *sides, dtype=torch.float64))
 
 
 def images_for(visible_BYX: Tensor, patch: int, channels: int = 3) -> Tensor:
-    B, Y, X = visible_BYX.shape
-    return torch.randn(B, channels, Y * patch, X * patch, dtype=torch.float64)
+    B, *cells = visible_BYX.shape
+    return torch.randn(B, channels, *(count * patch for count in cells), dtype=torch.float64)
 
 
 def close(actual: Tensor, expected: Tensor) -> None:
@@ -116,3 +116,45 @@ def assert_no_leak(encoder: nn.Module, images: Tensor, visible: Tensor) -> None:
     assert images.grad is not None
     assert not images.grad[hidden].any()
     assert images.grad[~hidden].any()
+
+
+class Operation(nn.Module):
+    """An "encoder" of one operation."""
+
+    def __init__(self, operation: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.operation = operation
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.operation(images)]
+
+
+def assert_operation(operation: Callable[[Tensor], Tensor], images: Tensor, visible: Tensor, *weights: Tensor) -> None:
+    """Values and gradients equal those of the dense operation on zeroed images."""
+    sources = [images.requires_grad_(), *weights]
+    expected = operation(images * enlarged(visible, images.shape[2]))
+    expected = expected * enlarged(visible, expected.shape[2])
+    (actual,) = encode_visible(Operation(operation), images, visible)
+    close(actual, expected)
+    cotangent = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, sources, cotangent)
+    for got, want in zip(torch.autograd.grad(actual, sources, cotangent), wanted, strict=True):
+        close(got, want)
+
+
+def keeps_grid(operation: Callable[[Tensor], Tensor], images: Tensor, stride: int) -> bool:
+    try:
+        size = operation(images).shape[2:]
+    except RuntimeError:  # the kernel is larger than the padded image
+        return False
+    return size == torch.Size(extent // stride for extent in images.shape[2:])
+
+
+def per_image(operation: Callable[[Tensor], Tensor], images: Tensor, visible: Tensor) -> Tensor:
+    """Apply a dense operation to each image's visible positions in a row, (1, C, n, 1), by hand."""
+    seen, axes = enlarged(visible, images.shape[2])[:, 0] == 1, visible.dim() - 1
+    results = []
+    for image, where in zip(images, seen, strict=True):
+        values = operation(image[:, where].view(1, len(image), -1, *[1] * (axes - 1))).flatten(2)[0]
+        results.append(torch.zeros_like(image).masked_scatter(where, values))
+    return torch.stack(results)

@@ -23,13 +23,17 @@ from helpers.sparse_parity import (
     GRIDS,
     UNEQUAL,
     Encode,
+    Operation,
+    assert_operation,
     assert_parity,
     close,
     encoder_of,
     enlarged,
     grid,
     images_for,
+    keeps_grid,
     observe,
+    per_image,
     unsettle,
 )  # fmt: skip
 from maeseg.errors import UserError
@@ -141,38 +145,6 @@ def test_autocast_computes_in_its_type() -> None:
 
 
 # Each rule alone against the dense operation.
-
-
-class Operation(nn.Module):
-    """An "encoder" of one operation."""
-
-    def __init__(self, operation: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self.operation = operation
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [self.operation(images)]
-
-
-def assert_operation(operation: Callable[[Tensor], Tensor], images: Tensor, visible: Tensor, *weights: Tensor) -> None:
-    """Values and gradients equal those of the dense operation on zeroed images."""
-    sources = [images.requires_grad_(), *weights]
-    expected = operation(images * enlarged(visible, images.shape[2]))
-    expected = expected * enlarged(visible, expected.shape[2])
-    (actual,) = encode_visible(Operation(operation), images, visible)
-    close(actual, expected)
-    cotangent = torch.randn_like(expected)
-    wanted = torch.autograd.grad(expected, sources, cotangent)
-    for got, want in zip(torch.autograd.grad(actual, sources, cotangent), wanted, strict=True):
-        close(got, want)
-
-
-def keeps_grid(operation: Callable[[Tensor], Tensor], images: Tensor, stride: int) -> bool:
-    try:
-        size = operation(images).shape[2:]
-    except RuntimeError:  # the kernel is larger than the padded image
-        return False
-    return size == torch.Size(extent // stride for extent in images.shape[2:])
 
 
 def convolution(
@@ -293,6 +265,7 @@ def test_max_pooling_reads_zero_at_a_masked_neighbor_and_nothing_outside_the_ima
         lambda x: F.leaky_relu(x, 0.1) * 2 + 1,
         lambda x: torch.cat([x, F.hardswish(x)], dim=1),
         lambda x: torch.cat((x, x), -3),
+        lambda x: x.repeat(1, 2, 1, 1) * x.repeat([1, 2, 1, 1]),
         lambda x: x * torch.arange(5, dtype=torch.float64).view(1, 5, 1, 1),
         lambda x: F.conv2d(x.relu_(), torch.ones(1, 5, 3, 3, dtype=torch.float64), padding=1),
     ],
@@ -386,20 +359,12 @@ def test_batch_norm_is_over_visible_positions() -> None:
     close(norm.running_var, 0.9 + 0.1 * values.var(0))
 
 
-def per_image(operation: Callable[[Tensor], Tensor], images: Tensor, visible: Tensor) -> Tensor:
-    """Apply a dense operation to each image's visible positions in a row, (1, C, n, 1), by hand."""
-    seen = enlarged(visible, images.shape[2])[:, 0] == 1
-    results = []
-    for image, where in zip(images, seen, strict=True):
-        values = operation(image[:, where][None, :, :, None])[0, :, :, 0]
-        results.append(torch.zeros_like(image).masked_scatter(where, values))
-    return torch.stack(results)
-
-
 @pytest.mark.parametrize(
     "module",
     [
         nn.GroupNorm(2, 6),
+        nn.InstanceNorm2d(6),
+        nn.InstanceNorm2d(6, affine=True),
         SEModule(6, rd_channels=4),
         Operation(lambda x: x * torch.sigmoid(F.adaptive_avg_pool2d(x, 1))),
         Operation(lambda x: x - x.mean((2, 3), keepdim=True)),
@@ -544,7 +509,9 @@ def operations_without_rule() -> Iterator[tuple[str, Callable[[Any], Any]]]:
     yield "different kinds", lambda x: x + F.max_pool2d(x, 2)
     yield "tensor of shape", lambda x: x + torch.zeros(2, 3, 4, 4, dtype=torch.float64)
     yield "tensor of shape", lambda x: x + torch.zeros(3, 3, 1, 1, dtype=torch.float64)
-    yield "instance_norm", lambda x: F.instance_norm(x)
+    yield "running statistics", lambda x: F.instance_norm(x, torch.zeros(3).double(), torch.ones(3).double())
+    yield "repeat", lambda x: x.repeat(1, 2, 1, 2)
+    yield "unequal sides", lambda x: F.max_pool2d(x, (1, 2))
     yield "'T'", lambda x: x.T
     yield "new tensor", lambda x: x.new_empty(x.shape)
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from helpers.sparse_parity import GRIDS, UNEQUAL, encoder_of, grid, images_for, observe
 from maeseg.sparse import encode_visible, triton_dispatch, unpack
-from maeseg.sparse.gather import Gather
+from maeseg.sparse.gather import Gather, geometry
 from maeseg.sparse.rules_neighborhood import FEW_CHANNELS, gather_visible
 from maeseg.sparse.tiles import channels_last, from_rows, plain, to_rows
 from maeseg.sparse.visible_grid import Axis, VisibleGrid, Window
@@ -27,10 +27,10 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
 
-def window_of(side: int, kernel: tuple[int, int], stride: int = 1, dilation: int = 1, shift: int = 0) -> Window:
+def window_of(side: int, kernel: tuple[int, ...], stride: int = 1, dilation: int = 1, shift: int = 0) -> Window:
     """Window of a convolution that keeps the grid, padded at the start by ``shift`` less than at the end."""
-    y, x = (Axis(side // stride, k, shift - (k - 1) * dilation // 2, stride, dilation) for k in kernel)
-    return Window(side, (y, x))
+    axes = (Axis(side // stride, k, shift - (k - 1) * dilation // 2, stride, dilation) for k in kernel)
+    return Window(side, tuple(axes))
 
 
 WINDOWS = {
@@ -98,6 +98,12 @@ def test_convolution_of_each_type(channels: str, dtype: torch.dtype) -> None:
     compare_convolution(WINDOWS["3 x 3, stride 2"], CHANNELS[channels], grid(GRIDS["corners"]), dtype)
 
 
+@pytest.mark.parametrize("window", [window_of(2, (2, 2, 2), stride=2), window_of(1, (3, 1, 3))], ids=["2", "3"])
+def test_convolution_of_volumes(window: Window) -> None:
+    visible = torch.tensor([[[[1, 0, 1], [0, 1, 1]]], [[[0, 1, 1], [1, 0, 0]]]], dtype=torch.bool)
+    compare_convolution(window, CHANNELS["groups"], visible, torch.float32)
+
+
 def compare_convolution(window: Window, channels: tuple[int, int, int], visible: Tensor, dtype: torch.dtype) -> None:
     """Compare with the dense convolution of the map in double precision, values and gradients."""
     (C, D, groups), seen = channels, VisibleGrid(visible, DEVICE)
@@ -122,11 +128,9 @@ def convolve_map(rows: Tensor, weight: Tensor, seen: VisibleGrid, window: Window
         last = axis.start + (axis.outputs - 1) * axis.stride + (axis.kernel - 1) * axis.dilation
         around += [-axis.start, last + 1 - window.side]
     padded = F.pad(unpack(from_rows(rows * 1, seen, window.side)), around)
-    strides, dilations = (
-        (window.axes[0].stride, window.axes[1].stride),
-        (window.axes[0].dilation, window.axes[1].dilation),
-    )
-    values = F.conv2d(padded, weight, None, strides, 0, dilations, groups)
+    strides, _, dilations = geometry(window)
+    convolve = F.conv2d if len(window.axes) == 2 else F.conv3d
+    values = convolve(padded, weight, None, strides, 0, dilations, groups)
     return to_rows(plain(gather_visible(values, seen, window.axes[0].outputs)))
 
 
@@ -196,8 +200,8 @@ def test_windows_of_every_encoder_are_among_the_tested() -> None:
     for name in names:
         for module in timm.create_model(name, features_only=True).modules():
             if isinstance(module, nn.Conv2d) and (module.groups > 1 or module.in_channels >= FEW_CHANNELS):
-                geometry = (*module.kernel_size, module.stride[0], module.dilation[0])
-                assert geometry in tested, f"{name} has a convolution of {geometry}"
+                shape = (*module.kernel_size, module.stride[0], module.dilation[0])
+                assert shape in tested, f"{name} has a convolution of {shape}"
 
 
 @pytest.mark.slow

@@ -155,6 +155,40 @@ class GatherMatmul(torch.autograd.Function):
         return grad_rows, grad_weight, None, None
 
 
+class FewRowsMatmul(torch.autograd.Function):
+    """:class:`GatherMatmul` of fewer rows than the kernel has: those are brought into its order, and it is not copied.
+
+    For the deep layers of volumes, where a kernel of 5 x 5 x 5 has more values than all maps.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows_RC: Tensor, weight_DCkk: Tensor, grid: VisibleGrid, window: Window) -> Tensor:
+        """Return the output's rows (S, D); see :class:`GatherMatmul`."""
+        ctx.save_for_backward(rows_RC, weight_DCkk)
+        ctx.grid, ctx.window = grid, window
+        return exchange(read_columns(rows_RC, grid, window), window.kernel_positions) @ weight_DCkk.flatten(1).t()
+
+    @staticmethod
+    def backward(ctx: Any, grad_SD: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of rows and kernel."""
+        rows_RC, weight_DCkk = ctx.saved_tensors
+        grid, window = ctx.grid, ctx.window
+        grad_rows = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            readings_SxKC = exchange(grad_SD @ weight_DCkk.flatten(1), weight_DCkk.shape[1])
+            grad_rows = scatter_sum(readings_SxKC.view(-1, weight_DCkk.shape[1]), grid, window)
+        if ctx.needs_input_grad[1]:
+            columns_SxCK = exchange(read_columns(rows_RC, grid, window), window.kernel_positions)
+            grad_weight = (grad_SD.t() @ columns_SxCK).view(weight_DCkk.shape)
+        return grad_rows, grad_weight, None, None
+
+
+def exchange(columns_SxAB: Tensor, outer: int) -> Tensor:
+    """Exchange the order of two dimensions, of which the first has the size ``outer``: (S, A * B) to (S, B * A)."""
+    parts_SAB: Tensor = columns_SxAB.unflatten(1, (outer, -1))
+    return parts_SAB.transpose(1, 2).flatten(1)
+
+
 def read_columns(rows_RC: Tensor, grid: VisibleGrid, window: Window) -> Tensor:
     """Gather the K rows that each output reads, (S, K * C)."""
     return gather(rows_RC, grid.table(window)).view(-1, window.kernel_positions * rows_RC.shape[1])

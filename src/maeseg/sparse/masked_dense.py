@@ -189,8 +189,8 @@ class MaskedDense(TorchFunctionMode):
 
 
 def instance_norm(
-    maps: Tensor, running_mean: None = None, running_var: None = None, weight: Tensor | None = None, bias: Tensor | None = None,
-    use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+    maps: Tensor, running_mean: None = None, running_var: None = None, weight: Tensor | None = None,
+    bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
     """InstanceNorm as a GroupNorm of one channel each: torch's own refuses an image of one position."""
     return torch.group_norm(maps, maps.shape[1], weight, bias, eps)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maeseg.errors import UserError
-from maeseg.sparse.gather import Gather, GatherMatmul, GatherVisible, HaloConvolution, geometry
+from maeseg.sparse.gather import FewRowsMatmul, Gather, GatherMatmul, GatherVisible, HaloConvolution, geometry
 from maeseg.sparse.matmul import linear_rows
 from maeseg.sparse.tiles import (
     PaddedTiles,
@@ -52,6 +52,9 @@ wide kernel, convolving the map (zero where masked) is faster and gives the same
 HALO_SIDE = 4
 """Side of the tiles of volumes from which a convolution reads them with a halo. Below it, most of the halo's positions
 are those of other tiles, and a matrix product of single positions is faster."""
+
+FEW_ROWS = 4
+"""Rows for each channel of the output below which a convolution of volumes does not copy the kernel."""
 
 Padding = tuple[tuple[int, int], ...]
 """Widths before and after each axis: ((top, bottom), (left, right))."""
@@ -168,9 +171,17 @@ def convolve(
     images = len(kernel) == 2
     if groups > 1 or ((few or one_sided) and images):
         return convolve_densely(function, tiles, weight, bias, window, padding, groups)
-    product = GatherMatmul if images or min(side, out) < HALO_SIDE else HaloConvolution
-    rows = product.apply(autocast(to_rows(plain(tiles))), autocast(weight), tiles.tile_grid, window)
+    rows = (GatherMatmul if images else product_of_volumes(tiles, weight, window)).apply(
+        autocast(to_rows(plain(tiles))), autocast(weight), tiles.tile_grid, window
+    )
     return from_rows(rows if bias is None else rows + bias.to(rows.dtype), tiles.tile_grid, out)
+
+
+def product_of_volumes(tiles: Tiles, weight: Tensor, window: Window) -> Any:
+    """Fastest function of a convolution of volumes."""
+    if min(window.side, window.axes[0].outputs) >= HALO_SIDE:
+        return HaloConvolution
+    return FewRowsMatmul if tiles.tile_grid.tiles * window.outputs < FEW_ROWS * len(weight) else GatherMatmul
 
 
 def project(tiles: Tiles, weight: Tensor, bias: Tensor | None, window: Window) -> Tiles:
