@@ -191,3 +191,58 @@ def test_visible_pixels_enlarge_the_grid() -> None:
         [0, 0, 1, 1, 0, 0],
         [0, 0, 1, 1, 0, 0],
     ]
+
+
+# Volumes.
+
+
+@settings(max_examples=20, derandomize=True)
+@given(
+    channels=st.integers(1, 3),
+    grid=st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)),
+    patch=st.sampled_from([1, 2, 4]),
+)
+def test_unpatchify_is_the_inverse_of_patchify_of_volumes(
+    channels: int, grid: tuple[int, int, int], patch: int
+) -> None:
+    volumes = torch.randn(2, channels, *(count * patch for count in grid))
+    patches = patchify(volumes, patch)
+    assert patches.shape == (2, grid[0] * grid[1] * grid[2], channels * patch**3)
+    assert torch.equal(unpatchify(patches, patch, grid), volumes)
+
+
+def test_blocks_run_slice_by_slice_and_channels_first() -> None:
+    volumes = torch.arange(2 * 3 * 4 * 4 * 6).view(2, 3, 4, 4, 6)
+    block = patchify(volumes, 2)[1, 10]  # second slice, second row, second column of 3
+    assert torch.equal(block, volumes[1, :, 2:4, 2:4, 2:4].flatten())
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_loss_of_volumes_is_the_mean_square_over_masked_blocks_by_hand(normalize: bool) -> None:
+    predicted = torch.randn(2, 2, 4, 6, 4, dtype=torch.float64)
+    volumes = torch.randn(2, 2, 4, 6, 4, dtype=torch.float64) * 2 + 1
+    visible = random_visible(2, (2, 3, 2), 0.7)
+    assert visible.flatten(1).sum(1).tolist() == [4, 4]
+    errors = []
+    for b, z, y, x in (~visible).nonzero().tolist():
+        cut = (b, slice(None), *(slice(2 * place, 2 * place + 2) for place in (z, y, x)))
+        target = volumes[cut]
+        if normalize:
+            target = (target - target.mean()) / (target.var() + 1e-6).sqrt()
+        errors.append((predicted[cut] - target).square().mean())
+    loss = reconstruction_loss(predicted, volumes, visible, 2, normalize)
+    torch.testing.assert_close(loss, torch.stack(errors).mean())
+
+
+def test_visible_voxels_and_windows_of_volumes() -> None:
+    visible = random_visible(1, (2, 3, 2), 0.5)
+    voxels = visible_pixels(visible, 2)
+    assert voxels.shape == (1, 1, 4, 6, 4)
+    assert torch.equal(voxels[0, 0, ::2, ::2, ::2], visible[0]) and torch.equal(
+        voxels[0, 0, 1::2, 1::2, 1::2], visible[0]
+    )
+    window = GridWindow(first=(1, 0, 1), counts=(1, 2, 1))
+    assert torch.equal(window.crop(voxels, 2), visible_pixels(window.crop(visible), 2))
+    drawn = {random_window((2, 3, 1), 2).first for _ in range(60)}
+    assert drawn == {(0, 0, 0), (0, 1, 0)}
+    assert random_window((2, 3, 1), 2).counts == (2, 2, 1)

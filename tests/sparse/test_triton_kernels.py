@@ -98,7 +98,7 @@ def test_convolution_of_each_type(channels: str, dtype: torch.dtype) -> None:
     compare_convolution(WINDOWS["3 x 3, stride 2"], CHANNELS[channels], grid(GRIDS["corners"]), dtype)
 
 
-@pytest.mark.parametrize("window", [window_of(2, (2, 2, 2), stride=2), window_of(1, (3, 3, 3))], ids=["2", "3"])
+@pytest.mark.parametrize("window", [window_of(2, (2, 2, 2), stride=2), window_of(1, (3, 1, 3))], ids=["2", "3"])
 def test_convolution_of_volumes(window: Window) -> None:
     visible = torch.tensor([[[[1, 0, 1], [0, 1, 1]]], [[[0, 1, 1], [1, 0, 0]]]], dtype=torch.bool)
     compare_convolution(window, CHANNELS["groups"], visible, torch.float32)

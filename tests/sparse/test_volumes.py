@@ -302,3 +302,20 @@ def test_table_is_that_of_a_convolution(window: Window) -> None:
         parts = [size for axis in window.axes for size in (axis.outputs, axis.kernel)]
         found.append(cut.view(parts).permute(0, 2, 4, 1, 3, 5))
     assert torch.equal(grid.table(window).long(), torch.stack(found))
+
+
+@pytest.mark.parametrize("name", ["resenc", "vnet"])
+def test_autocast_computes_in_the_type_of_the_dense_network(name: str) -> None:
+    visible = blocks("all")
+    encoder = encoder_named(name, training=False).float()
+    volumes = images_for(visible, 4, 2).float()
+    with torch.no_grad():
+        exact = list(encoder(volumes))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, actual = list(encoder(volumes)), encode_visible(encoder, volumes, visible)
+    torch.stack([each.float().square().mean() for each in actual]).sum().backward()
+    assert all(weight.grad is not None and weight.grad.dtype == torch.float32 for weight in encoder.parameters())
+    for truth, dense, own in zip(exact, rounded, actual, strict=True):
+        assert own.dtype == dense.dtype
+        # both round in orders of their own: they are about as far from the truth, not equally far
+        assert (own.float() - truth).norm() < 3 * (dense.float() - truth).norm() + 1e-6

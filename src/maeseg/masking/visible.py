@@ -73,8 +73,10 @@ class GridWindow:
 
     def crop(self, maps: Tensor, side: int = 1) -> Tensor:
         """Cut the rectangle out of maps (..., Y * side, X * side), where a patch is ``side`` wide; a view."""
-        pairs = zip(self.first, self.counts, strict=True)
-        return maps[(..., *(slice(start * side, (start + count) * side) for start, count in pairs))]
+        axes = range(-len(self.first), 0)
+        for axis, start, count in zip(axes, self.first, self.counts, strict=True):
+            maps = maps.narrow(axis, start * side, count * side)
+        return maps
 
 
 def random_window(grid: Sequence[int], side: int, generator: torch.Generator | None = None) -> GridWindow:

@@ -185,7 +185,8 @@ class FewRowsMatmul(torch.autograd.Function):
 
 def exchange(columns_SxAB: Tensor, outer: int) -> Tensor:
     """Exchange the order of two dimensions, of which the first has the size ``outer``: (S, A * B) to (S, B * A)."""
-    return columns_SxAB.unflatten(1, (outer, -1)).transpose(1, 2).flatten(1)
+    parts_SAB: Tensor = columns_SxAB.unflatten(1, (outer, -1))
+    return parts_SAB.transpose(1, 2).flatten(1)
 
 
 def read_columns(rows_RC: Tensor, grid: VisibleGrid, window: Window) -> Tensor:

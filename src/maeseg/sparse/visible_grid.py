@@ -55,7 +55,7 @@ class Window:
     @property
     def area(self) -> int:
         """Positions of a tile."""
-        return self.side ** len(self.axes)
+        return math.prod(self.side for _ in self.axes)
 
     @property
     def shape(self) -> tuple[int, ...]:
