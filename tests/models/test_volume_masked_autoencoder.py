@@ -82,6 +82,7 @@ def test_the_network_to_fine_tune() -> None:
     assert segmentation.library_state().keys() >= {"decoder.seg_layers.2.weight", "encoder.stem.convs.0.conv.weight"}
 
 
+@pytest.mark.slow  # MONAI is imported for seconds
 def test_a_vnet_runs_sparsely_with_its_dropout() -> None:
     torch.manual_seed(0)
     network = VolumeMaskedAutoencoder(build_vnet("vnet", 1))

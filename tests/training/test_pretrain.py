@@ -1,15 +1,19 @@
 """The task of pre-training, against what can be worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from helpers.facts import pretraining_facts
+from helpers.facts import pretraining_facts, volume_facts
 from helpers.tiny_runs import WIDTHS
 from maeseg.data.sources.synthetic import Synthetic
 from maeseg.masking.patches import reconstruction_loss
 from maeseg.masking.visible import GridWindow
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
+from maeseg.models.resenc import ResEncSize, build_resenc
+from maeseg.models.volume_masked_autoencoder import VolumeMaskedAutoencoder
 from maeseg.prediction.examples import load_normalized
 from maeseg.training.pretrain import PretrainTask
 
@@ -85,3 +89,25 @@ def test_a_step_never_waits_for_the_device(encoder: str, window: int | None) -> 
     assert all(parameter.grad is not None for parameter in task.network.decoder.parameters())
     with pytest.raises(RuntimeError, match="meta"):
         float(loss)
+
+
+@pytest.mark.parametrize("window", [None, 2])
+def test_pretraining_learns_volumes(window: int | None) -> None:
+    torch.manual_seed(0)
+    network = VolumeMaskedAutoencoder(build_resenc("resenc_small", ResEncSize((8, 16), (1, 1)), 1), patch_size=4)
+    facts = replace(pretraining_facts(), spec=replace(volume_facts().spec, task="reconstruction"))
+    task = PretrainTask(network, facts, mask_ratio=0.5, normalize_target=True, seed=0, decoder_window=window)
+    ramp_DHW = torch.linspace(0, 6, 16)[:, None, None] + torch.linspace(0, 9, 24)[:, None] + torch.linspace(0, 4, 16)
+    volumes_BCDHW = torch.stack([ramp_DHW.sin(), (1.3 * ramp_DHW).cos()])[:, None]
+    optimizer = torch.optim.AdamW(task.network.parameters(), lr=1e-2)
+    losses = []
+    for step in range(20):
+        loss = task(volumes_BCDHW, step, 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(1, abs=0.5)
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    task.eval().validate(volumes_BCDHW, 0)
+    assert 0 < float(task.val_figures.compute()["val_loss"]) < losses[0]
