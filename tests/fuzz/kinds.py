@@ -1,6 +1,7 @@
 """Kinds of hostile input: each damages real files and says which command is to read them."""
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -31,8 +32,10 @@ from helpers.folders import scene, write_pairs
 from helpers.label_encodings import ASKED, RIGHT
 from helpers.pictures import deep_png
 from helpers.tar_shards import write_shard
+from helpers.volume_folders import write_volumes
 
 ALONE = ("--batch_size", 2, "--workers", 0, "--accelerator", "cpu", "--epochs", 1)
+_NIFTI_HEADER = 348  # bytes
 Case = tuple[tuple[object, ...], Path | None]
 """A command line, and what it must not leave behind if it fails; None if it must not fail."""
 
@@ -196,6 +199,25 @@ def labels(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     (root / "in" / "masks" / f"a.{suffix}").write_bytes(content)
     out = root / "figures.json"
     return ("evaluate", "--run", seeds.finetuned, "--data", root / "in", "--split", "all", "--out", out), out
+
+
+@st.composite
+def volumes(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """NIfTI volumes and labels, one file of them damaged in its header, its values or its compression."""
+    write_volumes(root / "in", 2, image="{}.nii", label="{}.nii")
+    file = draw(st.sampled_from(sorted((root / "in").rglob("*.nii"))))
+    content, damage = file.read_bytes(), draw(damages())
+    if draw(st.booleans()):
+        content = damage(content[:_NIFTI_HEADER]) + content[_NIFTI_HEADER:]
+    elif draw(st.booleans()):
+        content = damage(content)
+    if draw(st.booleans()):
+        file.unlink()
+        file = file.with_suffix(".nii.gz")
+        content = gzip.compress(content)
+        content = damage(content) if draw(st.booleans()) else content
+    file.write_bytes(content)
+    return ("check", root / "in", "--sheet", root / "sheet.png"), root / "sheet.png"
 
 
 @st.composite
@@ -414,6 +436,7 @@ KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] =
     "channels": (channels, 150),
     "labels": (labels, 450),
     "label folders": (label_folders, 150),
+    "volumes": (volumes, 200),
     "descriptions": (descriptions, 150),
     "annotations": (annotations, 100),
     "checkpoints": (checkpoints, 300),
@@ -426,4 +449,4 @@ KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] =
     "special files": (special_files, 200),
     "bombs": (bombs, 200),
 }
-"""Every kind, with how many of it a whole campaign tries: 3,850 in all."""
+"""Every kind, with how many of it a whole campaign tries: 4,050 in all."""

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
+
+from maeseg.data.volumes.header import load_nibabel
+
+nibabel = load_nibabel()
 
 SHAPE = (12, 14, 10)
 SPACING = (1.0, 1.0, 2.5)

@@ -2,11 +2,15 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from helpers.volume_folders import SHAPE, SPACING, affine_of, save_nifti, volume_scene, write_volumes
@@ -112,7 +116,7 @@ def test_values_with_gaps_are_classes_in_order(tmp_path: Path) -> None:
         (-volume_scene(0)[1].astype(np.int16), "no classes"),
     ],
 )
-def test_values_that_are_no_classes(tmp_path: Path, label: np.ndarray, complaint: str) -> None:  # type: ignore[type-arg]
+def test_values_that_are_no_classes(tmp_path: Path, label: NDArray[Any], complaint: str) -> None:
     write_volumes(tmp_path, 1)
     save_nifti(tmp_path / "labels" / "scan_00.nii.gz", label, affine_of())
     with pytest.raises(UserError, match=complaint):
@@ -141,9 +145,11 @@ def test_volumes_alone_at_any_depth(tmp_path: Path) -> None:
 
 
 def test_arrays_and_stacks_are_volumes_where_they_are_asked_for(tmp_path: Path) -> None:
-    for folder, values in zip(("images", "labels"), volume_scene(0), strict=True):
-        (tmp_path / folder).mkdir()
-        np.save(tmp_path / folder / "a.npy", values)
+    values, label = volume_scene(0)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    np.save(tmp_path / "images" / "a.npy", values)
+    np.save(tmp_path / "labels" / "a.npy", label)
     assert not is_volumes(str(tmp_path))
     assert is_volumes(str(tmp_path), wanted=True)
     source = open_source(str(tmp_path), labeled=True, channels=1, volumes=True)
@@ -239,3 +245,16 @@ def test_a_source_goes_to_other_processes(tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(source))
     assert torch.equal(again.pixels(0), source.pixels(0))
     assert torch.equal(again.label(0), source.label(0))
+
+
+def test_without_nibabel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volumes(tmp_path, 1)
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(UserError, match=r"maeseg\[volumes\]"):
+        open_volumes(tmp_path, labeled=True)
+
+
+def test_nothing_of_volumes_is_imported_without_use() -> None:
+    code = "import sys, maeseg.data.sources.base; print({'nibabel', 'monai'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

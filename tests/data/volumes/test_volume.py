@@ -4,14 +4,15 @@ import gzip
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 import tifffile
 import torch
+from numpy.typing import NDArray
 
-from helpers.volume_folders import SHAPE, affine_of, save_nifti, volume_scene
+from helpers.volume_folders import SHAPE, affine_of, nibabel, save_nifti, volume_scene
 from maeseg.data.image_files import DataError
 from maeseg.data.volumes.volume import read_volume, read_volume_label, write_label
 
@@ -241,7 +242,7 @@ def test_damaged_checksum_is_found(tmp_path: Path) -> None:
         ("several channels", np.stack([LABEL, LABEL], -1), affine_of()),
     ],
 )
-def test_bad_label_is_one_line(tmp_path: Path, complaint: str, values: np.ndarray, affine: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_bad_label_is_one_line(tmp_path: Path, complaint: str, values: NDArray[Any], affine: NDArray[Any]) -> None:
     header = read_volume(save_nifti(tmp_path / "a.nii.gz", VALUES, affine_of()), 1).header
     label = save_nifti(tmp_path / "label.nii.gz", values, affine)
     with pytest.raises(DataError, match=complaint) as caught:

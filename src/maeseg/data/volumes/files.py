@@ -15,6 +15,7 @@ from maeseg.data.description import DataDescription
 from maeseg.data.image_files import list_files, some
 from maeseg.data.layouts import Layout, find_layout
 from maeseg.data.volumes.formats import ARRAYS, NIFTI, STACKS, SUFFIXES
+from maeseg.data.volumes.header import load_nibabel
 from maeseg.errors import UserError
 from maeseg.utils.regular_files import read_text
 
@@ -37,12 +38,17 @@ def find_volumes(described: DataDescription) -> Layout:
         described: Folder, and settings of its layout.
 
     Raises:
-        UserError: There is no volume, two files share a name, or channels are in separate files.
+        UserError: There is no volume, two files share a name, channels are in separate files, or nibabel is not
+            installed.
     """
     root = described.path
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: give the folder that contains the volumes")
-    files = list_files(root, NIFTI) or list_files(root, (*STACKS, *ARRAYS))
+    files = list_files(root, NIFTI)
+    if files:
+        load_nibabel()  # an error here is one line, in a process that reads it is not
+    else:
+        files = list_files(root, (*STACKS, *ARRAYS))
     images, masks = described.images, described.masks
     if images is None and (root / _IMAGES).is_dir():
         images, masks = _IMAGES, masks or (_LABELS if (root / _LABELS).is_dir() else None)

@@ -158,7 +158,7 @@ def _header(nibabel: Any, image: Any, path: Path, name: str) -> VolumeHeader:
     sides = _shape(image.shape)[:_SPATIAL]
     canonical = affine @ nibabel.orientations.inv_ornt_aff(turn, sides)
     depth, height, width = (sides[int(axis)] for axis in np.argsort(turn[:, 0]))
-    across, along, up = map(float, nibabel.affines.voxel_sizes(canonical))
+    across, along, up = (float(f"{each:.6g}") for each in nibabel.affines.voxel_sizes(canonical))  # of 32 bits
     stored = StoredNifti(np.asarray(image.affine), header, turn, canonical, placed)
     return VolumeHeader((depth, height, width), (across, along, up), stored)
 

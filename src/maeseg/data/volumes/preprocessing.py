@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from maeseg.data.image_files import DataError
@@ -73,6 +72,8 @@ def resized(values_DHW: Tensor, size: Sides) -> Tensor:
         return values_DHW
     sigmas = [max(0.0, (own / wanted - 1) / 2) for own, wanted in zip(values_DHW.shape, size, strict=True)]
     if any(sigmas):
+        from scipy import ndimage  # takes long to import
+
         values_DHW = torch.from_numpy(ndimage.gaussian_filter(values_DHW.numpy(), sigmas))
     return F.interpolate(values_DHW[None, None], size, mode="trilinear", align_corners=False)[0, 0]
 

@@ -76,7 +76,7 @@ def read_volume_label(path: Path, like: VolumeHeader) -> NDArray[Any]:
         like: Geometry of the image.
 
     Returns:
-        Values (D, H, W), integers; 255 is not yet told from classes.
+        Stored values (D, H, W), integers.
 
     Raises:
         DataError: The file is damaged, has values that are no integers, or another shape, spacing or place than the
