@@ -18,6 +18,7 @@ PUBLIC = [
     "SegmentationLoss",
     "Segmenter",
     "UserError",
+    "VolumeMaskedAutoencoder",
     "__version__",
     "app",
     "check",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from maeseg.masking.visible import random_visible
     from maeseg.models.masked_autoencoder import MaskedAutoencoder
     from maeseg.models.network_spec import NetworkSpec
+    from maeseg.models.volume_masked_autoencoder import VolumeMaskedAutoencoder
     from maeseg.prediction.segmenter import Segmenter, load
     from maeseg.sparse import encode_visible
     from maeseg.training.losses import SegmentationLoss
@@ -55,6 +56,7 @@ _MODULES = {
     "FinetuneConfig": "config",
     "CompareConfig": "config",
     "MaskedAutoencoder": "models.masked_autoencoder",
+    "VolumeMaskedAutoencoder": "models.volume_masked_autoencoder",
     "encode_visible": "sparse",
     "random_visible": "masking.visible",
     "reconstruction_loss": "masking.patches",
@@ -73,6 +75,7 @@ __all__ = [
     "SegmentationLoss",
     "Segmenter",
     "UserError",
+    "VolumeMaskedAutoencoder",
     "__version__",
     "app",
     "check",

@@ -123,9 +123,9 @@ class StartOptions(Options):
     weights: str | None = option(
         "Initial weights: a pretrain run (encoder and decoder); for fine-tuning also a finetune run (including its "
         "head); a file or folder of weights in the naming of timm, segmentation-models-pytorch, SparK, ConvNeXt, "
-        "EfficientNet-PyTorch, MAE, DINOv2, DINOv3, CLIP or transformers (the encoder; for fine-tuning also the "
-        "decoder of a U-Net or DPT, for pre-training that of MAE); or ``timm`` for timm's published weights. Random by "
-        "default.",
+        "EfficientNet-PyTorch, MAE, DINOv2, DINOv3, CLIP or transformers, or for volumes of nnU-Net or MONAI (the "
+        "encoder; for fine-tuning also the decoder of a U-Net or DPT, or of a network of volumes, for pre-training "
+        "that of MAE); or ``timm`` for timm's published weights. Random by default.",
         None,
     )
     seed: int = option(

@@ -1,7 +1,7 @@
 """Descriptions of tiny networks and their training, as checkpoints hold them."""
 
 from helpers.tiny_runs import WIDTHS
-from maeseg.data.normalization import IMAGENET
+from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
 
@@ -18,3 +18,10 @@ def finetuning_facts() -> TrainingFacts:
     """Facts of a network that was fine-tuned on synthetic images of 64 x 64 pixels."""
     spec = NetworkSpec("segmentation", "test_resnet", tuple(WIDTHS), _SIZE, IMAGENET)
     return TrainingFacts(spec, TrainingData("synthetic", 0.2, border="background"))
+
+
+def volume_facts() -> TrainingFacts:
+    """Facts of a network that was fine-tuned on volumes of one channel, in crops of 8 x 16 x 8 voxels."""
+    by = Normalization((0.0,), (1.0,))
+    spec = NetworkSpec("segmentation", "resenc_small", (), (8, 16, 8), by, spacing=(1.0, 1.0, 1.0))
+    return TrainingFacts(spec, TrainingData("volumes", 0.2, border="background"))

@@ -1,8 +1,11 @@
 """Bound on the network that a file may describe."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY
 from maeseg.models.network_spec import NetworkSpec, build
@@ -38,3 +41,15 @@ def test_a_transformer_is_bounded_before_its_positions_are_filled() -> None:
     own = NetworkSpec("reconstruction", "test_vit", (), (8192, 8192), classes=BINARY, mae_decoder=(4096, 64))
     with pytest.raises(UserError, match=r"x\.ckpt describes a network of \d{10,} parameters"):
         check_described(own, {"x": torch.zeros(3)}, "x.ckpt")
+
+
+def test_a_network_of_volumes() -> None:
+    by = Normalization((0.0,), (1.0,))
+    own = NetworkSpec("segmentation", "resenc_plain", (), (32, 32, 32), by, spacing=(1.0, 1.0, 1.0))
+    with pytest.raises(UserError, match=r"x\.ckpt describes a network of \d{8,} parameters .--encoder resenc_plain"):
+        check_described(own, {"x": torch.zeros(3)}, "x.ckpt")
+    small = replace(own, encoder="resenc_small")
+    check_described(small, build(small).state_dict(), "x.ckpt")
+    three = replace(own, encoder="vnet", normalization=Normalization((0.0,) * 3, (1.0,) * 3))
+    with pytest.raises(UserError, match="channels, not 3"):
+        check_described(three, {"x": torch.zeros(3)}, "x.ckpt")

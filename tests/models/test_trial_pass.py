@@ -11,6 +11,8 @@ from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.shapes import LeaveUnset
 from maeseg.models.trial_pass import trial_pass
 from maeseg.models.unet import build_unet
+from maeseg.models.volume_masked_autoencoder import VolumeMaskedAutoencoder
+from maeseg.models.volume_networks import build_volume_network
 
 
 @pytest.mark.parametrize("channels", [3, 5])
@@ -66,3 +68,19 @@ def test_it_is_one_line_and_leaves_no_folder(verb: str, tmp_path: Path, capsys: 
     attention = "mixes positions with other dimensions, as attention does"
     assert (attention if verb == "pretrain" else "does not accept --image_size [64, 64]") in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["resenc_small", "vnet"])
+def test_volumes(name: str) -> None:
+    with torch.device("meta"):
+        network = build_volume_network(name)
+        pretraining = VolumeMaskedAutoencoder(network)
+    trial_pass(network, (16, 32, 48))
+    trial_pass(pretraining, (16, 32, 48), 16)
+
+
+def test_a_volume_that_is_too_small_for_a_normalization() -> None:
+    with torch.device("meta"):
+        network = build_volume_network("resenc_small")
+    with pytest.raises(UserError, match=r"the network resenc_small does not accept .* use --image_size \[16, 16, 16\]"):
+        trial_pass(network, (8, 8, 8))

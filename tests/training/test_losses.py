@@ -83,7 +83,7 @@ def test_the_dice_of_the_vnet_leaves_out_what_is_not_counted() -> None:
         truth = (label[:, :2] == number).float()
         p = probability[:, number]
         each.append(1 - 2 * (p * truth).sum() / (p.square().sum() + truth.sum()))
-    assert without.item() == pytest.approx((sum(each) / 3).item(), rel=1e-5)
+    assert without.item() == pytest.approx((torch.stack(each).sum() / 3).item(), rel=1e-5)
     assert VNetDice()(logits[:, :1], torch.full((2, 1, 4, 4, 4), float(BORDER))).item() == 0
 
 

@@ -10,7 +10,7 @@ from maeseg.errors import UserError
 from maeseg.models.volume_networks import volume_outline
 from maeseg.training.initialization import Start, choose_network, choose_volume_network
 from maeseg.training.setup import settle_volumes
-from maeseg.training.volume_setup import Volumes, check_axes, choose_spacing, choose_volume_size
+from maeseg.training.volume_setup import Volumes, check_axes, choose_spacing, choose_volume_size, settle_blocks
 
 WHERE: dict[str, Any] = {"data": "volumes", "out": "run"}
 VOLUMES = Volumes((1.0, 1.0, 1.0), (35, 50, 36))
@@ -90,3 +90,18 @@ def test_a_run_on_volumes() -> None:
     setup = settle_volumes(config, (), VOLUMES)
     assert (setup.encoder, setup.decoder_channels, setup.image_size, setup.crop) == ("vnet", [], (32, 48, 32), None)
     assert setup.sized_by == "image_size"
+
+
+def test_blocks_of_pretraining() -> None:
+    def settled(**options: Any) -> tuple[str, tuple[int, ...], int]:
+        design, size, patch = settle_blocks(PretrainConfig(**WHERE, **options), (), VOLUMES)
+        return design.encoder, size, patch
+
+    assert settled() == ("resenc_small", (32, 48, 32), 8)
+    assert settled(patch_size=16) == ("resenc_small", (32, 48, 32), 16)
+    assert settled(image_size=96) == ("resenc_small", (96, 96, 96), 16)
+    assert settled(network="vnet", image_size=[32, 48, 64]) == ("vnet", (32, 48, 64), 16)
+    with pytest.raises(UserError, match="--patch_size 12"):
+        settled(patch_size=12)
+    with pytest.raises(UserError, match=r"--image_size .* not a multiple of 16"):
+        settled(patch_size=16, image_size=[24, 48, 32])

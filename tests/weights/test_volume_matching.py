@@ -74,12 +74,15 @@ def test_wrong_files_are_refused_by_name() -> None:
     plain = {key: torch.zeros(volume_outline("resenc_plain").state_dict()[ours].shape) for key, ours in other.items()}
     with pytest.raises(UserError, match="is of resenc_plain, not of resenc_small: give --network resenc_plain"):
         load_outside(network, plain, "file.pth")
-    with pytest.raises(UserError, match="has no weights of resenc_small"):
+    with pytest.raises(UserError, match=r"is not of resenc_small .it has conv1.weight"):
         load_outside(network, {"conv1.weight": torch.zeros(1)}, "file.pth")
     deeper = small()
     deeper["encoder.stages.4.blocks.0.conv1.conv.weight"] = torch.zeros(1)
-    with pytest.raises(UserError, match="has no weights of resenc_small"):
+    with pytest.raises(UserError, match=r"is not of resenc_small .it has encoder.stages.4"):
         load_outside(network, deeper, "file.pth")
+    wider = {key: value.repeat_interleave(2, 0) for key, value in small().items()}
+    with pytest.raises(UserError, match=r"is not of resenc_small .* there and .* here"):
+        load_outside(network, wider, "file.pth")
     missing = {key: value for key, value in small().items() if "decoder.stages.1" not in key}
     with pytest.raises(UserError, match="keys are missing"):
         load_outside(network, missing, "file.pth", decoder=True)

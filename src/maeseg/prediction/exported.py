@@ -8,8 +8,10 @@ from maeseg.errors import UserError
 from maeseg.models.network_spec import NetworkSpec, build
 from maeseg.models.parameter_bound import check_described
 from maeseg.models.spec_metadata import NETWORK_SPEC, read_spec
+from maeseg.models.volume_network import VolumeNetwork
 from maeseg.weights.files import WEIGHTS_IN_FOLDER, read_metadata, read_weights_file
 from maeseg.weights.transfer import load_strictly
+from maeseg.weights.volume_matching import match_volume
 
 _GIVE = "give a finetune run, or its export with --format smp, safetensors or onnx"
 
@@ -33,10 +35,12 @@ def open_exported(path: Path) -> tuple[nn.Module, NetworkSpec]:
         raise UserError(f"{file} does not describe its network (its metadata have no {NETWORK_SPEC}): {_GIVE}")
     if spec.task != "segmentation":
         raise UserError(f"{file} is of a pretrain run, whose network segments nothing yet: fine-tune from it first")
-    if not any(key.startswith("decoder.") for key in tensors):
-        raise UserError(f"{file} holds an encoder alone: {_GIVE}")
     check_described(spec, tensors, str(file))
     network = build(spec)
     own = network.state_dict()  # without blocks behind the last feature map, which the file may have
+    if isinstance(network, VolumeNetwork):
+        tensors = {key: tensors[theirs] for key, theirs in match_volume(spec.encoder, tensors, str(file)).keys.items()}
+    if not any(key.startswith("decoder.") for key in tensors):
+        raise UserError(f"{file} holds an encoder alone: {_GIVE}")
     load_strictly(network, {key: value for key, value in tensors.items() if key in own}, str(file))
     return network, spec

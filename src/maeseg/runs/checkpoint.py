@@ -143,7 +143,7 @@ def check_same_network(stored: Any, spec: NetworkSpec) -> None:
         ValueError: The description differs, or is none.
     """
     then, now = NetworkSpec.from_dict(stored), spec
-    for name in ("task", "encoder", "decoder_channels", "mae_decoder", "image_size", "native_resolution"):
+    for name in ("task", "encoder", "decoder_channels", "mae_decoder", "image_size", "native_resolution", "spacing"):
         if getattr(then, name) != getattr(now, name):
             raise ValueError(f"its {name} is {getattr(then, name)}, not {getattr(now, name)}")
     if len(then.classes.names) != len(now.classes.names):

@@ -8,6 +8,7 @@ from maeseg.errors import UserError
 from maeseg.models.architecture import Design, architecture_of
 from maeseg.models.mae import DECODER_DEPTH, DECODER_WIDTH, check_decoder
 from maeseg.training.initialization import Start, choose_network
+from maeseg.training.volume_setup import check_axes
 from maeseg.types import PIXELS
 from maeseg.weights.vit_layouts import mae_decoder_in
 
@@ -16,11 +17,12 @@ OF_MAE = ("decoder_width", "decoder_depth")
 
 
 def choose_design(config: PretrainConfig, starts: Sequence[Start]) -> Design:
-    """Determine encoder and decoder of a pre-training network.
+    """Determine encoder and decoder of a pre-training network of images; see ``volume_design`` for volumes.
 
     Raises:
         UserError: Options contradict each other, the encoder or the weights.
     """
+    check_axes(config, volumes=False)
     encoder, widths = choose_network(starts, config.encoder, config.decoder_channels)
     if architecture_of(encoder) == "unet":
         refuse(config, ("decoder", *OF_MAE), f"is of a vision transformer, and {encoder} has the decoder of a U-Net")

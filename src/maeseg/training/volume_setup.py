@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from maeseg.config import NetworkOptions
+from maeseg.config import NetworkOptions, PretrainConfig
+from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError
 from maeseg.models.architecture import Design
 from maeseg.models.network_spec import MAX_SPACING
@@ -35,6 +36,11 @@ class Volumes:
 
     spacing: tuple[float, float, float]
     median_size: tuple[int, ...]
+
+
+def volume_normalization(channels: int) -> Normalization:
+    """Normalization of volumes, which have mean 0 and deviation 1 as they are read: it changes nothing."""
+    return Normalization((0.0,) * channels, (1.0,) * channels)
 
 
 def check_axes(config: NetworkOptions, volumes: bool) -> None:
@@ -83,14 +89,14 @@ def choose_volume_size(
         starts: Sources of the initial weights.
         image_size: Value of ``--image_size``.
         volumes: The volumes.
-        stride: Length of which the sides are multiples.
+        stride: Length of which the sides are multiples: the network's stride, or the side of a block.
 
     Raises:
         UserError: The option does not fit.
     """
     if image_size is not None:
         size = as_volume_size(image_size)
-        check_image_size(size, stride, "the network's largest stride")
+        check_image_size(size, stride, "the largest stride, or the patch side")
         return size
     run = first_run(starts)
     if run and run.spec.axes == AXES:
@@ -106,6 +112,23 @@ def volume_design(starts: Sequence[Start], config: NetworkOptions) -> Design:
         UserError: The option contradicts the initial weights.
     """
     return Design(choose_volume_network(starts, config.network), ())
+
+
+def settle_blocks(
+    config: PretrainConfig, starts: Sequence[Start], volumes: Volumes
+) -> tuple[Design, tuple[int, ...], int]:
+    """Determine network, sides of crops and side of a block of pre-training.
+
+    Raises:
+        UserError: Options contradict each other, the data or the weights.
+    """
+    check_axes(config, volumes=True)
+    design = volume_design(starts, config)
+    multiple = design.stride if config.patch_size is None else design.choose_patch(config.patch_size, ())
+    size = choose_volume_size(starts, config.image_size, volumes, multiple)
+    patch = design.choose_patch(config.patch_size, size)
+    check_image_size(size, patch)
+    return design, size, patch
 
 
 def volume_options(design: Design, size: tuple[int, ...], volumes: Volumes) -> dict[str, Any]:

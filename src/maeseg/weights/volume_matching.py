@@ -15,6 +15,11 @@ FIRST = {
 }
 """Keys by which the networks' state dicts are recognized; the libraries have some tensors under several names."""
 
+_GIVE = (
+    f"give a file of one of the networks {', '.join(VOLUME_NETWORKS)} as nnU-Net's library and MONAI name them, or the "
+    "run folder of a maeseg pretrain or finetune on volumes"
+)
+
 
 @dataclass(frozen=True)
 class VolumeWeights:
@@ -44,12 +49,7 @@ def match_volume(encoder: str, offered: Mapping[str, Tensor], origin: str) -> Vo
     """
     found = recognize_volume(offered)
     if found is None:
-        some = ", ".join(list(offered)[:3]) or "no keys"
-        raise UserError(
-            f"{origin} has no weights of {encoder} as nnU-Net's library and MONAI name them: it has {some}...; give a "
-            f"file of one of the networks {', '.join(VOLUME_NETWORKS)}, or the run folder of a maeseg pretrain or "
-            "finetune on volumes"
-        )
+        raise UserError(f"{origin} is not of {encoder} ({misfit(encoder, offered)}): {_GIVE}")
     if found != encoder:
         raise UserError(
             f"{origin} is of {found}, not of {encoder}: give --network {network_option(found)}, or other weights"
@@ -66,23 +66,30 @@ def recognize_volume(offered: Mapping[str, Tensor]) -> str | None:
     Raises:
         UserError: The extra ``volumes`` is not installed, and the state dict seems to be of its networks.
     """
-    return next((name for name in VOLUME_NETWORKS if fits(name, offered)), None)
+    return next((name for name in VOLUME_NETWORKS if not misfit(name, offered)), None)
 
 
-def fits(encoder: str, offered: Mapping[str, Tensor]) -> bool:
-    """Return True if a state dict has all weights of an encoder of volumes, and none of a deeper network."""
+def misfit(encoder: str, offered: Mapping[str, Tensor]) -> str:
+    """Return the reason why a state dict has not all weights of an encoder of volumes, or those of a deeper network.
+
+    Empty if it has them.
+    """
     prefix = prefix_of(encoder, offered)
     if prefix is None:  # MONAI is imported for its own networks alone: that takes seconds
-        return False
+        return f"it has {', '.join(list(offered)[:3]) or 'no keys'}..."
     network = volume_outline(encoder)
-    keys, shapes = own_keys(network, offered, prefix), network.state_dict()
-    wanted = [key for key in shapes if key.startswith("encoder.")]
-    if not all(key in keys and _same(shapes[key].shape, offered[keys[key]].shape) for key in wanted):
-        return False
+    keys, own = own_keys(network, offered, prefix), network.state_dict()
+    for key in (key for key in own if key.startswith("encoder.")):
+        if key not in keys:
+            return f"{key} is missing"
+        theirs = offered[keys[key]].shape
+        if not _same(own[key].shape, theirs):
+            return f"{keys[key]} is {tuple(theirs)} there and {tuple(own[key].shape)} here"
     known = network.library_names.keys() | network.library_unused.keys()
     parts = {key.split(".")[0] for key in known}
-    inside = [key.removeprefix(prefix) for key in offered if key.startswith(prefix)]
-    return all(key in known for key in inside if key.split(".")[0] in parts)
+    inside = (key.removeprefix(prefix) for key in offered if key.startswith(prefix))
+    beyond = next((key for key in inside if key.split(".")[0] in parts and key not in known), None)
+    return f"it has {beyond} too" if beyond else ""
 
 
 def prefix_of(encoder: str, offered: Mapping[str, Tensor]) -> str | None:
