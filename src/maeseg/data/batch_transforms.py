@@ -75,7 +75,9 @@ class BatchTransform:
 
     def images(self, images_BCHW: Tensor, colors_B34: Tensor | None = None) -> Tensor:
         """Jitter and normalize images; see ``draw_colors``."""
-        mean, std = self._statistics_on(images_BCHW.device)
+        mean, std = (
+            each.view(-1, *[1] * (images_BCHW.ndim - 2)) for each in self._statistics_on(images_BCHW.device)
+        )  # fmt: skip
         result_BCHW = torch.empty(images_BCHW.shape, device=images_BCHW.device)
         # A processor's cache holds an image, not a batch; an accelerator takes as long for one as for many.
         at_once = 1 if images_BCHW.device.type == "cpu" else len(images_BCHW)

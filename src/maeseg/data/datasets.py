@@ -6,6 +6,7 @@ so that an item depends on its key alone: not on workers, nor on other uses of t
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,9 +98,14 @@ def read_labeled(source: Source, index: int) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: One of them cannot be read, or they differ in size.
     """
-    pixels_CHW, label_1HW = source.pixels(index), torch.from_numpy(np.array(source.label(index)))[None]
+    pixels_CHW, label_1HW = source.pixels(index), label_tensor(source.label(index))[None]
     _check_size(source.file(index), pixels_CHW, label_1HW)
     return pixels_CHW, label_1HW
+
+
+def label_tensor(label: Any) -> Tensor:
+    """Convert a label as a source returns it, a picture or the tensor of a volume, to a tensor, uint8."""
+    return label if isinstance(label, Tensor) else torch.from_numpy(np.array(label))
 
 
 def _read_key(key: Key, indices: tuple[int, ...]) -> tuple[int, int | None]:
@@ -108,12 +114,9 @@ def _read_key(key: Key, indices: tuple[int, ...]) -> tuple[int, int | None]:
 
 
 def _check_size(file: str, image_CHW: Tensor, label_1HW: Tensor) -> None:
-    (height, width), (label_height, label_width) = image_CHW.shape[1:], label_1HW.shape[1:]
-    if (height, width) != (label_height, label_width):
-        raise DataError(
-            f"{file} is {width}x{height} but its label is {label_width}x{label_height}: "
-            "re-export the label at the image's size"
-        )
+    if image_CHW.shape[1:] != label_1HW.shape[1:]:
+        size, of_label = ("x".join(map(str, reversed(each.shape[1:]))) for each in (image_CHW, label_1HW))
+        raise DataError(f"{file} is {size} but its label is {of_label}: re-export the label at the image's size")
 
 
 @contextmanager

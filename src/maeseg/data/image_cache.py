@@ -24,13 +24,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2.functional import pil_to_tensor
 
+from maeseg.data.datasets import label_tensor
 from maeseg.data.facts import ImageFacts, ProvidedSplit
 from maeseg.data.image_reading import RGB
 from maeseg.data.part import Part
 from maeseg.data.pixel_facts import PixelFacts
 from maeseg.data.sources.base import Source
+from maeseg.data.volumes.header import VolumeHeader
+from maeseg.data.volumes.preprocessing import resampled_size
 from maeseg.labels.classes import Classes
 from maeseg.utils.atomic_io import atomic_write
 from maeseg.utils.progress import show_progress
@@ -52,7 +54,7 @@ class _Place:
     Attributes:
         number: Place of its flag.
         start: First byte of its values.
-        shape: Channels, height and width.
+        shape: Channels, and the sides: height and width, or depth, height and width.
         dtype: NumPy's name of the stored type.
         labeled: True if a label follows.
         masked: True if nodata follows, uint8.
@@ -61,7 +63,7 @@ class _Place:
 
     number: int
     start: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     dtype: str
     labeled: bool
     masked: bool
@@ -74,13 +76,14 @@ class _Place:
 
     @property
     def order(self) -> tuple[int, ...]:
-        """Order of the axes C, H and W in the cache."""
-        return (1, 2, 0) if self.dtype == "uint8" and self.shape[0] == RGB else (0, 1, 2)
+        """Order of the axes in the cache."""
+        is_rgb = self.dtype == "uint8" and self.shape[0] == RGB and len(self.shape) == 3
+        return (1, 2, 0) if is_rgb else tuple(range(len(self.shape)))
 
     @property
     def end(self) -> int:
         """Byte after the last one."""
-        pixels = self.shape[1] * self.shape[2]
+        pixels = math.prod(self.shape[1:])
         return self.start + self.bytes_of_values + pixels * (self.labeled + self.masked)
 
 
@@ -236,6 +239,7 @@ class CachedSource:
         self.name, self.labeled, self.channels = source.name, source.labeled, source.channels
         self.classes: Classes = source.classes
         self.largest = source.largest
+        self.axes: int = getattr(source, "axes", 2)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -276,12 +280,12 @@ class CachedSource:
             return self._source.nodata(index)
         return None if found[2] is None else found[2].numpy().astype(bool)
 
-    def label(self, index: int) -> Image.Image:
-        """Return the label: mode L, the image's size."""
+    def label(self, index: int) -> Any:
+        """Return the label: mode L, the image's size; of a volume a tensor (D, H, W)."""
         found = self._find(index)
         if found is None or found[1] is None:
             return self._source.label(index)
-        return Image.fromarray(found[1].numpy())
+        return Image.fromarray(found[1].numpy()) if found[1].ndim == 2 else found[1]
 
     def _find(self, index: int) -> Read | None:
         key = self._keys.get(index)
@@ -299,7 +303,7 @@ class _Reading(Dataset[Any]):
 
     def __getitem__(self, place: int) -> Read:
         source, index = self.images[place]
-        label_HW = pil_to_tensor(source.label(index))[0] if source.labeled else None
+        label_HW = label_tensor(source.label(index)) if source.labeled else None
         missing_HW = source.nodata(index) if self.masked[place] else None
         nodata_HW = None if missing_HW is None else torch.from_numpy(missing_HW.astype(np.uint8))
         return source.pixels(index), label_HW, nodata_HW
@@ -307,10 +311,20 @@ class _Reading(Dataset[Any]):
 
 def _key(source: Source, facts: ImageFacts) -> str:
     """Key of all that the values of an image and its label depend on."""
-    return f"{facts.content} {facts.label} {source.labeled} {source.channels} {source.largest}"
+    key = f"{facts.content} {facts.label} {source.labeled} {source.channels} {source.largest}"
+    return f"{key} {_spacing(source)}" if facts.volume else key
+
+
+def _spacing(source: Source) -> Any:
+    """Spacing of a source of volumes, which their values and sizes depend on."""
+    return getattr(source, "spacing", None)
 
 
 def _place(number: int, start: int, source: Source, facts: ImageFacts) -> _Place:
+    if facts.volume:
+        stored = VolumeHeader(facts.volume.shape, facts.volume.spacing)
+        sides = resampled_size(stored, _spacing(source), source.channels)
+        return _Place(number, start, (source.channels, *sides), "float32", source.labeled, False, source.largest)
     pixels = facts.pixels or PixelFacts(facts.height, facts.width, source.channels, "uint8")
     shape = (source.channels, facts.height, facts.width)
     return _Place(

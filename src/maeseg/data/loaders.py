@@ -21,6 +21,7 @@ from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import Split, evenly_spread
 from maeseg.data.transforms import GeometricTransform, Resize
+from maeseg.data.volumes.crops import VolumeGrid
 from maeseg.errors import UserError, first_line
 from maeseg.types import Augmentation, BorderRule
 
@@ -48,9 +49,9 @@ class TrainData:
     """
 
     def __init__(
-        self, train_set: UnlabeledImages | LabeledImages, val_set: UnlabeledImages | LabeledImages | CropGrid,
-        batch_size: int, workers: int, seed: int, normalization: Normalization, steps_per_epoch: int | None = None,
-        unit: str = "images",
+        self, train_set: UnlabeledImages | LabeledImages,
+        val_set: UnlabeledImages | LabeledImages | CropGrid | VolumeGrid, batch_size: int, workers: int, seed: int,
+        normalization: Normalization, steps_per_epoch: int | None = None, unit: str = "images",
     ) -> None:  # fmt: skip
         self.train_set, self.val_set = train_set, val_set
         self.batch_size = batch_size if steps_per_epoch else min(batch_size, len(train_set))

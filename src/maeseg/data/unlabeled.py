@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from maeseg.data.datasets import LabeledImages, seeded
-from maeseg.data.loaders import SegmentData, TrainData, loader_options
+from maeseg.data.loaders import TrainData, loader_options
 from maeseg.data.normalization import Normalization
 from maeseg.data.part import Part
 from maeseg.data.samplers import EpochSampler
@@ -140,7 +140,7 @@ class SemiSupervisedData(TrainData):
 
     train_set: LabeledImages
 
-    def __init__(self, labeled: SegmentData, unlabeled: UnlabeledViews, ratio: int) -> None:
+    def __init__(self, labeled: TrainData, unlabeled: UnlabeledViews, ratio: int) -> None:
         super().__init__(
             labeled.train_set, labeled.val_set, labeled.val_batch_size, labeled.workers, labeled.seed,
             labeled.transform.normalization, labeled.steps_per_epoch, labeled.unit,

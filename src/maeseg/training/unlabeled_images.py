@@ -19,6 +19,7 @@ from maeseg.data.sources.base import Source, open_source, refuse_inside
 from maeseg.data.sources.joined import Joined
 from maeseg.data.splits import Split
 from maeseg.data.survey import Survey, survey
+from maeseg.data.volumes.source import share_spacing
 from maeseg.errors import UserError
 from maeseg.runs.image_list import Listed
 from maeseg.training.run_images import RunImages, refuse_missing
@@ -62,6 +63,7 @@ class Unlabeled:
         if self.source is None:
             return [rest]
         self.source.largest = self.labeled.largest
+        share_spacing(self.labeled, self.source)
         return [rest, Part(self.source, self.others, self.facts)]
 
 

@@ -4,6 +4,7 @@ import bisect
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,11 @@ class Joined:
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    @property
+    def spacing(self) -> Any:
+        """Spacing of volumes, the same for all sources; None for images."""
+        return getattr(self.sources[0], "spacing", None)
 
     @property
     def largest(self) -> int:

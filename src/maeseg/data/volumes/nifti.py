@@ -58,14 +58,26 @@ def read_nifti(image: Any, header: VolumeHeader, shape: tuple[int, ...], *, labe
         shape: Stored shape without trailing axes of length 1.
         labels: Keep integers, and read scaled values in double precision; otherwise float32.
     """
-    nibabel = load_nibabel()
     assert header.stored is not None
     with np.errstate(all="ignore"):  # values beyond float32 become infinite, and are refused
         if labels:
             values: NDArray[Any] = np.asanyarray(image.dataobj)
         else:
             values = np.asarray(image.dataobj, np.float32)
-    turned: NDArray[Any] = nibabel.orientations.apply_orientation(values.reshape(shape), header.stored.turn)
+    return on_canonical_axes(values.reshape(shape), header.stored)
+
+
+def on_canonical_axes(values: NDArray[Any], stored: StoredNifti) -> NDArray[Any]:
+    """Turn an array from the stored to the canonical axes."""
+    turned: NDArray[Any] = load_nibabel().orientations.apply_orientation(values, stored.turn)
+    return turned
+
+
+def back_as_stored(values: NDArray[Any], stored: StoredNifti) -> NDArray[Any]:
+    """Turn an array from the canonical to the stored axes."""
+    orientations = load_nibabel().orientations
+    canonical = np.array([[axis, 1] for axis in range(_SPATIAL)])
+    turned: NDArray[Any] = orientations.apply_orientation(values, orientations.ornt_transform(canonical, stored.turn))
     return turned
 
 
@@ -94,9 +106,7 @@ def write_nifti(path: Path, label_DHW: NDArray[Any], like: VolumeHeader) -> None
         image = nibabel.Nifti1Image(label_DHW, np.diag([*like.spacing, 1.0]))
         image.header.set_xyzt_units("mm")
     else:
-        canonical = np.array([[axis, 1] for axis in range(_SPATIAL)])
-        back = nibabel.orientations.ornt_transform(canonical, like.stored.turn)
-        values = nibabel.orientations.apply_orientation(label_DHW, back)
+        values = back_as_stored(label_DHW, like.stored)
         header = like.stored.header
         form = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
         image = form(values, like.stored.affine, _for_labels(header, values.dtype))
@@ -159,7 +169,8 @@ def _raw_spacing(path: Path, header: Any) -> NDArray[Any]:
     with open_regular(path) as file:
         content = gzip.GzipFile(fileobj=file).read(size) if path.suffix.lower() == ".gz" else file.read(size)
     raw: Any = type(header)(content, check=False)
-    return np.abs(raw["pixdim"][1 : 1 + _SPATIAL])
+    spacing: NDArray[Any] = np.abs(raw["pixdim"][1 : 1 + _SPATIAL])
+    return spacing
 
 
 def _check_spacing(spacing: Any, name: str) -> None:

@@ -128,9 +128,11 @@ def _normalized(values_DHW: Tensor) -> Tensor:
     values = values_DHW.numpy()
     low, high = np.percentile(values, CLIP)
     clipped = np.clip(values, np.float32(low), np.float32(high))
-    mean, deviation = float(clipped.mean(dtype=np.float64)), float(clipped.std(dtype=np.float64))
+    clipped -= np.float32(clipped.mean(dtype=np.float64))
+    # slice by slice: in double precision a large volume would take much memory
+    squares = math.fsum(float(np.square(each_HW, dtype=np.float64).sum()) for each_HW in clipped)
+    deviation = math.sqrt(squares / clipped.size)
     if deviation <= _SMALLEST * max(abs(low), abs(high)):
         return torch.zeros_like(values_DHW)
-    clipped -= np.float32(mean)
     clipped /= np.float32(deviation)
     return torch.from_numpy(clipped)

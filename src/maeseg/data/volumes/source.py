@@ -283,6 +283,12 @@ def settle_spacing(
     return chosen
 
 
+def share_spacing(source: object, other: object) -> None:
+    """Bring the volumes of another source to the spacing of a source's."""
+    for each in volume_sources(other):
+        each.spacing = getattr(source, "spacing", None)
+
+
 def volume_sizes(facts: Mapping[int, ImageFacts], spacing: Spacing) -> dict[int, Sides]:
     """Sides of volumes at a spacing, by index."""
     return {

@@ -97,11 +97,13 @@ def _generated(seed: tuple[int, int], index: int, shape: Sides) -> tuple[Array, 
     smooth = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), min(shape) / 8)
     values = ndimage.gaussian_filter(bright_DHW, 0.5) + 0.25 * smooth / smooth.std()
     values += rng.uniform(0.2, 0.35) * rng.standard_normal(shape, np.float32)
-    return (rng.uniform(200, 2000) * (values + 2)).astype(np.float32), label_DHW
+    intensities: Array = (rng.uniform(200, 2000) * (values + 2)).astype(np.float32)
+    return intensities, label_DHW
 
 
 def _point(rng: Generator, shape: Sequence[int], low: float = 0.15, high: float = 0.85) -> Array:
-    return (rng.uniform(low, high, 3) * np.array(shape)).astype(np.float32)
+    point: Array = (rng.uniform(low, high, 3) * np.array(shape)).astype(np.float32)
+    return point
 
 
 def _tube(rng: Generator, shape: Sides) -> NDArray[np.bool_]:

@@ -18,8 +18,8 @@ from maeseg.data.image_files import DataError
 from maeseg.data.volumes.formats import ARRAYS, STACKS, Stored, read_stored
 from maeseg.data.volumes.header import Sides as Sides
 from maeseg.data.volumes.header import Spacing as Spacing
-from maeseg.data.volumes.header import StoredNifti, VolumeHeader, channels_of, refuse_elsewhere
-from maeseg.data.volumes.nifti import write_nifti
+from maeseg.data.volumes.header import VolumeHeader, channels_of, refuse_elsewhere
+from maeseg.data.volumes.nifti import back_as_stored, on_canonical_axes, write_nifti
 from maeseg.utils.atomic_io import write_bytes
 
 __all__ = ["Sides", "Spacing", "Volume", "VolumeHeader", "read_volume", "read_volume_label", "write_label"]
@@ -136,26 +136,10 @@ def _on_axes_of(like: VolumeHeader, stored: Stored) -> tuple[NDArray[Any], Volum
     assert stored.values is not None
     if (like.placed and stored.header.placed) or like.stored is None:
         return stored.values, stored.header
-    values = _as_stored(stored.values, stored.header.stored)
-    values = _canonical(values, like.stored)
+    values = stored.values if stored.header.stored is None else back_as_stored(stored.values, stored.header.stored)
+    values = on_canonical_axes(values, like.stored)
     depth, height, width = values.shape
     return values, VolumeHeader((depth, height, width), like.spacing)
-
-
-def _as_stored(values: NDArray[Any], stored: StoredNifti | None) -> NDArray[Any]:
-    if stored is None:
-        return values
-    from nibabel.orientations import apply_orientation, ornt_transform
-
-    found: NDArray[Any] = apply_orientation(values, ornt_transform([[0, 1], [1, 1], [2, 1]], stored.turn))
-    return found
-
-
-def _canonical(values: NDArray[Any], stored: StoredNifti) -> NDArray[Any]:
-    from nibabel.orientations import apply_orientation
-
-    found: NDArray[Any] = apply_orientation(values, stored.turn)
-    return found
 
 
 def _integers(values: NDArray[Any], name: str) -> NDArray[Any]:
