@@ -1,5 +1,6 @@
-"""A network of volumes whose answer is known, and NIfTI files."""
+"""A network of volumes whose answer is known, run folders of volumes, and NIfTI files."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from maeseg.labels.classes import BINARY, Classes
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.prediction.backends import TorchBackend
 from maeseg.prediction.segmenter import Segmenter
+from maeseg.runs.checkpoint import FACTS
+from maeseg.runs.training_facts import TrainingFacts
 
 THREE = Classes(("background", "front", "back"), (0, 1, 4), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
 
@@ -72,3 +75,13 @@ def stored(path: Path) -> NDArray[Any]:
 def opened(path: Path) -> Any:
     """NIfTI file as nibabel opens it."""
     return nibabel.load(path)
+
+
+def write_run(run: Path, network: nn.Module, facts: TrainingFacts) -> Path:
+    """Write the folder of a finished training run that ``predict``, ``evaluate`` and ``reconstruct`` read."""
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"verb": facts.verb, "status": "finished"}))
+    for name in ("best", "last"):
+        content = {FACTS: facts.to_dict(), "state_dict": network.state_dict(), "epoch": 0}
+        torch.save(content, run / "checkpoints" / f"{name}.ckpt")
+    return run

@@ -60,3 +60,13 @@ def test_counts_go_through_a_checkpoint() -> None:
     for metric in (first, second):
         metric.update(*other)
     assert torch.equal(first.confusion_KK, second.confusion_KK) and first.confusion_KK.sum() == 5 * 12 * 9
+
+
+def test_the_background_of_volumes_enters_no_mean() -> None:
+    label_BDHW = torch.tensor([0, 1, 2, 2]).view(1, 1, 2, 2)
+    logits_BKDHW = 9 * torch.eye(3)[torch.tensor([0, 1, 2, 1])].T.reshape(1, 3, 1, 2, 2)
+    all_classes, foreground = PixelIoU(3, "ignore"), PixelIoU(3, "ignore", background=False)
+    for metric in (all_classes, foreground):
+        metric.update(logits_BKDHW, label_BDHW)
+    assert float(all_classes.compute()) == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    assert float(foreground.compute()) == pytest.approx(1 / 2)

@@ -10,7 +10,9 @@ from torch import Tensor
 
 pytest.importorskip("monai")
 
-from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from monai.metrics.meandice import compute_dice
+from monai.metrics.surface_dice import compute_surface_dice
 
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.metrics.volumes import VolumeMetrics, diagonal

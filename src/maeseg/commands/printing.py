@@ -49,9 +49,11 @@ def print_figures(console: "Console", options: Mapping[str, Any], figures: Mappi
         if name not in ("classes", "measured"):
             shown_value = "none" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
             table.add_row(shown(name), shown(shown_value))
+    of_volumes = "hausdorff95_mm" in figures
     for name, of_class in figures.get("classes", {}).items():
-        iou = of_class["iou"]
-        table.add_row(shown(f"iou of {name}"), "not there" if iou is None else f"{iou:.4f}")
+        for kind in ("dice", "surface_dice", "hausdorff95_mm") if of_volumes else ("iou",):
+            value = of_class[kind]
+            table.add_row(shown(f"{kind} of {name}"), "not there" if value is None else f"{value:.4f}")
     console.print(table)
 
 

@@ -40,7 +40,7 @@ class PixelMetric(Metric):
     Args:
         maps: Maps of the network: one, of foreground, or one for each class.
         border: Meaning of border pixels.
-        background: True if the mean over classes includes the background, as for images; of volumes it does not.
+        background: True if the background counts in means over the maps of classes; of volumes it does not.
     """
 
     confusion_KK: Tensor
@@ -48,7 +48,7 @@ class PixelMetric(Metric):
     def __init__(self, maps: int, border: BorderRule, background: bool = True) -> None:
         super().__init__()
         self.classes, self.border = max(maps, 2), border
-        self.first = 0 if maps > 1 and background else 1  # of foreground alone the background is no class
+        self.first = 0 if background and maps > 1 else 1  # it is no class of its own beside foreground alone
         zeros_KK = torch.zeros(self.classes, self.classes, dtype=torch.int64)
         self.add_state("confusion_KK", zeros_KK, dist_reduce_fx="sum")
 

@@ -224,15 +224,15 @@ def compare_surfaces(first_DHW: Mask, second_DHW: Mask, spacing: Spacing) -> tup
     Returns:
         0 and the volume's diagonal if one of the masks is empty; twice ``nan`` if both are.
     """
-    from monai.metrics import get_mask_edges, get_surface_distance  # of the extra volumes
+    from monai.metrics.utils import get_mask_edges, get_surface_distance  # of the extra volumes
 
     there = first_DHW.any(), second_DHW.any()
     if not all(there):
         return (0.0, diagonal(first_DHW.shape, spacing)) if any(there) else (math.nan, math.nan)
     box = _bounding_box(first_DHW | second_DHW)  # no surface voxel, and no nearest one, lies outside
-    edges = get_mask_edges(first_DHW[box], second_DHW[box], crop=False)
-    pairs = edges, edges[::-1]
-    distances = [np.asarray(get_surface_distance(*pair, spacing=spacing)) for pair in pairs]
+    first, second = get_mask_edges(first_DHW[box], second_DHW[box], crop=False)
+    pairs = (first, second), (second, first)
+    distances = [np.asarray(get_surface_distance(one, other, spacing=spacing)) for one, other in pairs]
     right = sum(int((each <= SURFACE_TOLERANCE_MM).sum()) for each in distances)
     return right / sum(map(len, distances)), float(max(np.percentile(each, PERCENTILE) for each in distances))
 
@@ -252,7 +252,8 @@ def _mean_over_classes(figure_MK: Floats, nothing: float) -> Floats:
     """Mean over the last axis of the values that are there, and ``nothing`` without any."""
     there_MK = ~np.isnan(figure_MK)
     total_M, count_M = np.where(there_MK, figure_MK, 0).sum(axis=-1), there_MK.sum(axis=-1)
-    return np.divide(total_M, count_M, out=np.full(count_M.shape, nothing), where=count_M > 0)
+    mean_M: Floats = np.divide(total_M, count_M, out=np.full(count_M.shape, nothing), where=count_M > 0)
+    return mean_M
 
 
 def _mean(figure_M: Floats) -> float | None:

@@ -168,13 +168,13 @@ def read_reliability(run: Path) -> Reliability | None:
 
 def _scores(values: Floats, classes: int, means: int) -> ImageScores:
     """Measurements from a row of numbers for each image: counts, then means; ``classes`` is 0 for foreground alone."""
-    *counts, means_M = *values[:, :-means].T, values[:, -means:].T
-    dice_loss, boundary_f1, *distance = means_M
-    if not classes:
-        scores = ImageScores.of_foreground(*counts, dice_loss, boundary_f1)
-    else:
-        tp_MK, fp_MK, fn_MK = (np.stack(counts[kind::3], axis=-1) for kind in range(3))
+    counts, (dice_loss, boundary_f1, *distance) = values[:, :-means], values[:, -means:].T
+    if classes:
+        tp_MK, fp_MK, fn_MK = (counts[:, kind::3] for kind in range(3))
         scores = ImageScores(tp_MK, fp_MK, fn_MK, dice_loss, boundary_f1)
+    else:
+        tp, fp, fn, tn = counts.T
+        scores = ImageScores.of_foreground(tp, fp, fn, tn, dice_loss, boundary_f1)
     return replace(scores, first=1, hausdorff95_mm=distance[0]) if distance else scores
 
 

@@ -11,14 +11,17 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
-from maeseg.metrics.pixels import PixelAccuracy, PixelIoU
+from maeseg.metrics.pixels import PixelAccuracy, PixelIoU, PixelMetric
 from maeseg.models.architecture import SegmentationNetwork, output_maps
+from maeseg.models.volume_networks import AXES
 from maeseg.runs.training_facts import TrainingFacts
 from maeseg.training.compiling import EAGER, Compiling, Forward, compile_network
 from maeseg.training.epoch_table import LossWatch
 from maeseg.training.losses import choose_loss
 from maeseg.training.task import Task, count_finite
 from maeseg.types import BorderRule, Loss
+
+_PIXEL_METRICS: Mapping[str, type[PixelMetric]] = {"accuracy": PixelAccuracy, "iou": PixelIoU}
 
 
 class SegmentationTask(Task):
@@ -43,7 +46,7 @@ class SegmentationTask(Task):
         loss: Loss = "dice+ce", class_weights: Sequence[float] | None = None, padded: bool = False,
         more_figures: Mapping[str, Metric] = MappingProxyType({}), compiling: Compiling = EAGER,
     ) -> None:  # fmt: skip
-        maps, background = output_maps(network), facts.spec.axes == 2  # as in the final metrics
+        maps, background = output_maps(network), facts.spec.axes != AXES
         super().__init__(
             network, facts, seed, {"loss": MeanMetric(), **_pixel_metrics(maps, border, background), **more_figures},
             {"loss": MeanMetric(), **_pixel_metrics(maps, border, background), "dice_loss": MeanMetric()},
@@ -99,4 +102,4 @@ class SegmentationTask(Task):
 
 
 def _pixel_metrics(maps: int, border: BorderRule, background: bool) -> dict[str, Metric]:
-    return {"accuracy": PixelAccuracy(maps, border), "iou": PixelIoU(maps, border, background)}
+    return {kind: metric(maps, border, background) for kind, metric in _PIXEL_METRICS.items()}

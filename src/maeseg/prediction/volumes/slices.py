@@ -8,6 +8,7 @@ Axes: C channels, D H W voxels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,13 +67,13 @@ class Slices:
         ]
         return self._arranged(planes, Image.Resampling.BILINEAR, 0)
 
-    def _planes(self, values_DHW: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+    def _planes(self, values_DHW: NDArray[Any]) -> list[NDArray[Any]]:
         z, y, x = self.place
         if self.medical:
             return [plane.T[::-1, ::-1] for plane in (values_DHW[:, :, x], values_DHW[:, y, :], values_DHW[z])]
         return [values_DHW[z], values_DHW[:, y, :], values_DHW[:, :, x]]
 
-    def _arranged(self, planes: Sequence[NDArray[np.generic]], resampling: Image.Resampling, between: int) -> Plane:
+    def _arranged(self, planes: Sequence[NDArray[Any]], resampling: Image.Resampling, between: int) -> Plane:
         depth, height, width = self.spacing
         sides = [(height, depth), (width, depth), (width, height)] if self.medical else [
             (height, width), (depth, width), (depth, height)]  # fmt: skip
