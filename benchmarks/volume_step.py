@@ -12,57 +12,22 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
-from monai.networks.nets import VNet
 from pretrain_step import describe
 from torch import Tensor, nn
 
 from maeseg.cli import tune_allocator
 from maeseg.masking.visible import random_visible
+from maeseg.models.volume_networks import VOLUME_NETWORKS, build_volume_network, volume_stride
 from maeseg.sparse import encode_visible
 from maeseg.sparse.masked_dense import encode_masked_dense
 
 Job = Callable[[], object]
 
 
-class VNetEncoder(nn.Module):
-    """The contracting path of MONAI's V-Net: list of maps, fine to coarse."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        network = VNet(3, channels)
-        self.levels = nn.ModuleList(
-            [network.in_tr, network.down_tr32, network.down_tr64, network.down_tr128, network.down_tr256]
-        )
-
-    def forward(self, maps: Tensor) -> list[Tensor]:
-        """Volumes (B, C, D, H, W) -> maps of every level."""
-        found = []
-        for level in self.levels:
-            maps = level(maps)
-            found.append(maps)
-        return found
-
-
-def build(name: str, channels: int) -> nn.Module:
-    """Encoder of a name: ``resenc``, nnU-Net's in a small size, or ``vnet``."""
-    if name == "vnet":
-        return VNetEncoder(channels)
-    encoder: nn.Module = ResidualEncoder(
-        channels, 4, [32, 64, 128, 256], nn.Conv3d, 3, [1, 2, 2, 2], [1, 2, 2, 2], True, nn.InstanceNorm3d,
-        {"eps": 1e-5, "affine": True}, None, None, nn.LeakyReLU, {"inplace": True}, return_skips=True, stem_channels=32,
-    )  # fmt: skip
-    return encoder
-
-
-STRIDES = {"resenc": 8, "vnet": 16}
-"""Largest stride of each encoder, of which a patch side is a multiple."""
-
-
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", nargs="+", choices=[*STRIDES], default=[*STRIDES])
+    parser.add_argument("--encoder", nargs="+", choices=VOLUME_NETWORKS, default=["resenc_small", "vnet"])
     parser.add_argument("--image-size", type=int, nargs=3, default=(64, 64, 64), help="sides in voxels")
     parser.add_argument("--patch-size", type=int, nargs="+", default=[8, 16], help="sides of a patch in voxels")
     parser.add_argument("--batch-size", type=int, default=2)
@@ -120,7 +85,7 @@ def compare(name: str, patch: int, options: argparse.Namespace) -> None:
     visible = random_visible(options.batch_size, grid, options.mask_ratio)
     volumes = torch.randn(options.batch_size, options.channels, *options.image_size, device=options.device)
     volumes = volumes.contiguous(memory_format=torch.channels_last_3d)
-    encoder = build(name, options.channels).to(options.device).train()
+    encoder: nn.Module = build_volume_network(name, options.channels).encoder.to(options.device).train()
     share = f"{int(visible[0].sum())} of {visible[0].numel()} blocks of {patch} visible"
     some = torch.tensor([1, 0, 1, 1, 0, 1, 0, 1]).view(1, 2, 2, 2).bool()
     print(f"\n{name}: {options.batch_size} volumes of {' x '.join(map(str, options.image_size))}, {share}")
@@ -151,8 +116,8 @@ def main() -> None:
     describe(options.device)
     for name in options.encoder:
         for patch in options.patch_size:
-            if patch % STRIDES[name]:
-                print(f"\n{name}: a patch of {patch} is not a multiple of its stride {STRIDES[name]}")
+            if patch % volume_stride(name):
+                print(f"\n{name}: a patch of {patch} is not a multiple of its stride {volume_stride(name)}")
                 continue
             compare(name, patch, options)
     print(f"\nmedian of {options.repeats} rounds; a ratio to the visible blocks is the median of each round's own")

@@ -192,7 +192,11 @@ def instance_norm(
     maps: Tensor, running_mean: None = None, running_var: None = None, weight: Tensor | None = None,
     bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
-    """InstanceNorm as a GroupNorm of one channel each: torch's own refuses an image of one position."""
+    """InstanceNorm as a GroupNorm of one channel each.
+
+    Torch's own refuses an image of one position, and for a batch of one its gradient is wrong in some orders of memory
+    (PyTorch 2.14).
+    """
     return torch.group_norm(maps, maps.shape[1], weight, bias, eps)
 
 
