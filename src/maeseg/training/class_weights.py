@@ -3,9 +3,12 @@
 import logging
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from maeseg.data.sources.base import Source
 from maeseg.errors import UserError
@@ -53,7 +56,8 @@ def choose_class_weights(
     names = source.classes.names
     pixels = np.zeros(len(names))
     for index in show_progress(train, "counting the classes' pixels"):
-        label = apply_border(torch.from_numpy(np.array(source.label(index))), border)
+        found: Any = source.label(index)  # of a volume a tensor
+        label = apply_border(found if isinstance(found, Tensor) else pil_to_tensor(found), border)
         pixels += torch.bincount(label[label != BORDER].long(), minlength=len(names)).numpy()
     weights = [float(pixels.sum() / len(names) / each) if each else 1.0 for each in pixels]
     shown = ", ".join(f"{name} {weight:.4g}" for name, weight in zip(names, weights, strict=True))
