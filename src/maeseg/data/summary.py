@@ -67,9 +67,13 @@ def summarize(source: Source, found: Survey) -> Summary:
 
 
 def _images(source: Source, names: Iterable[str]) -> str:
-    suffixes = Counter(PurePosixPath(name).suffix.lower() or "none" for name in names)
+    suffixes = Counter(_suffix(PurePosixPath(name.lower())) for name in names)
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(6))
     return f"{len(source)} ({kinds}), {source.channels} channels"
+
+
+def _suffix(name: PurePosixPath) -> str:
+    return "".join(name.suffixes[-2:]) if name.suffix == ".gz" else name.suffix or "none"
 
 
 def _sizes(facts: Sequence[ImageFacts]) -> dict[str, str]:

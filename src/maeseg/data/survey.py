@@ -8,7 +8,7 @@ from maeseg.data.facts import ImageFacts, facts_from
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder
 from maeseg.data.sources.joined import Joined
-from maeseg.data.volumes.source import VolumeFolder
+from maeseg.data.volumes.source import VolumeFolder, is_volumes
 from maeseg.labels.classes import BINARY
 
 Survey = CheckResult[ImageFacts]
@@ -28,6 +28,8 @@ def survey(source: Source, indices: Sequence[int] | None = None) -> Survey:
     chosen = range(len(source)) if indices is None else indices
     cache = f"{Path(source.name).absolute()}, {source.labeled}, {source.channels}"
     cache += "".join(f", {folder.description}, {folder.rule}" for folder in _folders(source))
+    if is_volumes(source):  # the same files may be read as images
+        cache += ", volumes"
     if source.classes != BINARY:
         cache += f", {source.classes}"
     places = {index: source.places(index) for index in chosen}

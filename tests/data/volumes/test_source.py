@@ -156,6 +156,14 @@ def test_arrays_and_stacks_are_volumes_where_they_are_asked_for(tmp_path: Path) 
     assert np.array_equal(source.stored_label(0), volume_scene(0)[1])  # type: ignore[attr-defined]
 
 
+def test_facts_of_volumes_are_not_those_of_images(tmp_path: Path) -> None:
+    for number in range(2):
+        np.save(tmp_path / f"{number}.npy", volume_scene(number)[0])
+    as_images = survey(open_source(str(tmp_path), labeled=False, channels=12))
+    as_volumes = survey(open_volumes(tmp_path, labeled=False, channels=12))
+    assert len(as_images.facts) == len(as_volumes.faults) == 2
+
+
 def test_faults_are_one_line_each(tmp_path: Path) -> None:
     write_volumes(tmp_path, 5)
     values, label = volume_scene(1)
