@@ -14,6 +14,7 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.meandice import compute_dice
 from monai.metrics.surface_dice import compute_surface_dice
 
+from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.metrics.volumes import VolumeMetrics, diagonal
 from maeseg.runs.validation import Confusion, read_validation, write_validation
@@ -186,3 +187,9 @@ def test_a_run_keeps_the_figures_of_each_volume(tmp_path: Path, classes: Classes
 
 def test_the_diagonal_is_between_voxels() -> None:
     assert diagonal((1, 4, 5), (9.0, 1.0, 1.0)) == 5
+
+
+def test_without_monai_a_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maeseg.metrics.volumes.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install"):
+        VolumeMetrics("ignore")

@@ -6,12 +6,14 @@ Axes: K maps or classes, M volumes, D H W voxels.
 import math
 from dataclasses import replace
 from functools import cached_property
+from importlib.util import find_spec
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maeseg.errors import UserError
 from maeseg.labels.class_map import apply_border
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.metrics.scores import Floats, ImageScores
@@ -32,6 +34,12 @@ PERCENTILE = 95.0
 
 FIRST = 1
 """First class that counts in means over classes: the background of a volume is no class of interest."""
+
+
+def require_monai() -> None:
+    """Raise a UserError if MONAI is not installed; it is not imported."""
+    if find_spec("monai") is None:
+        raise UserError("figures and predictions of volumes need MONAI: pip install 'maeseg[volumes]'")
 
 
 class VolumeMetrics(SegmentationMetrics):
@@ -56,9 +64,13 @@ class VolumeMetrics(SegmentationMetrics):
     Args:
         border: Meaning of a voxel of 255 in the label.
         classes: Classes of the labels.
+
+    Raises:
+        UserError: MONAI is not installed.
     """
 
     def __init__(self, border: BorderRule, classes: Classes = BINARY) -> None:
+        require_monai()
         super().__init__(border, classes)
         self._surfaces: list[tuple[Floats, Floats]] = []
 

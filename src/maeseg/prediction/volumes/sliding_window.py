@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maeseg.data.volumes.header import Sides
+from maeseg.metrics.volumes import require_monai
 
 OVERLAP = 0.5
 """Share of a window that its neighbor covers too."""
@@ -36,7 +37,11 @@ def blended_planes(values_CDHW: Tensor, window: Sides, run: Run) -> Iterator[Ten
 
     Yields:
         Planes (K, D, H, W) from the first to the last, a few at a time: the weighted mean over windows.
+
+    Raises:
+        UserError: MONAI is not installed.
     """
+    require_monai()
     length, side = values_CDHW.shape[1], window[0]
     starts = [each.start for (each,) in _windows((length,), (side,))]
     if len(starts) == 1:
