@@ -1,4 +1,4 @@
-"""Runs on volumes, from pre-training to comparison: network, spacing and crops travel; a resumed run has the same bits."""
+"""Runs on volumes from pre-training to comparison: network, spacing, crops; a resumed run has the same bits."""
 
 import csv
 from pathlib import Path

@@ -27,7 +27,6 @@ def from_file(network: str) -> Start:
         ({"encoder": "resnet18"}, "--encoder resnet18"),
         ({"decoder_channels": [8, 8, 8]}, "--decoder_channels"),
         ({"crop": 64}, "--crop 64"),
-        ({"augment": ["rotate"]}, "--augment"),
     ],
 )
 def test_options_of_images_are_refused_for_volumes(options: dict[str, Any], named: str) -> None:

@@ -24,7 +24,8 @@ from maeseg.comparison.results import without_unlabeled
 from maeseg.config import CONFIGS
 from maeseg.errors import UserError, in_one_line, nearest
 from maeseg.models.architecture import Design, build_segmentation_network, default_widths
-from maeseg.models.unet import DEFAULT_ENCODER, as_size, check_image_size
+from maeseg.models.unet import DEFAULT_ENCODER, as_size, as_volume_size, check_image_size
+from maeseg.models.volume_networks import AXES, DEFAULT_VOLUME_NETWORK, network_name
 from maeseg.utils.parsing import options_of, typed_options
 from maeseg.utils.plain_yaml import read_yaml
 from maeseg.utils.regular_files import read_text
@@ -182,9 +183,9 @@ def _check_network(step: Step) -> None:
         UserError: The network does not exist or does not take the step's images; the step would find that hours later.
     """
     options = step.options
-    encoder = options.get("encoder") or DEFAULT_ENCODER
+    encoder = options.get("encoder") or _default_network(options)
     design = Design(encoder, tuple(options.get("decoder_channels") or default_widths(encoder)))
-    least = (design.stride, design.stride)
+    least = (design.stride,) * design.axes
     if options.get("encoder"):
         with torch.device("meta"):
             build_segmentation_network(encoder, design.decoder_channels, least)
@@ -193,4 +194,14 @@ def _check_network(step: Step) -> None:
     patch = design.choose_patch(options.get("patch_size"), least)
     for option in ("image_size", "crop"):
         if options.get(option):
-            check_image_size(as_size(options[option], option), patch, option=option)
+            sides = options[option]
+            size = as_size(sides, option) if design.axes == 2 else as_volume_size(sides)
+            check_image_size(size, patch, option=option)
+
+
+def _default_network(options: Mapping[str, Any]) -> str:
+    """Network of a step that names no encoder: one of volumes if it is named, or the size has three sides."""
+    sides = options.get("image_size")
+    if not options.get("network") and not (isinstance(sides, list) and len(sides) == AXES):
+        return DEFAULT_ENCODER
+    return network_name(options["network"]) if options.get("network") else DEFAULT_VOLUME_NETWORK
