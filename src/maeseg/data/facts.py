@@ -77,8 +77,8 @@ def _volume_facts_from(values: dict[str, Any]) -> VolumeFacts:
     return VolumeFacts(**{**values, "shape": tuple(values["shape"]), "spacing": tuple(values["spacing"])})
 
 
-def digest(*content: bytes | NDArray[Any]) -> str:
-    """Hash an image's stored bytes, or contiguous arrays, one after another (BLAKE2b): 32 hexadecimal digits."""
+def digest(*content: bytes | memoryview) -> str:
+    """Hash stored bytes, or the memory of contiguous arrays, together (BLAKE2b): 32 hexadecimal digits."""
     hasher = hashlib.blake2b(digest_size=16)
     for each in content:
         hasher.update(each)

@@ -341,7 +341,7 @@ def volume_facts(volume: Volume, label: str) -> ImageFacts:
     constant = bool((known.amax(1) == known.amin(1)).any())
     about = f"{tuple(values.shape)} {[f'{each:.4g}' for each in header.spacing]}"
     facts = VolumeFacts(header.shape, header.spacing, header.placed or header.stored is None, missing, constant)
-    return ImageFacts(digest(about.encode(), values.numpy()), height, width, None, label, facts)
+    return ImageFacts(digest(about.encode(), values.numpy().data), height, width, None, label, facts)
 
 
 def volume_notes(facts: Mapping[int, ImageFacts]) -> list[str]:
