@@ -77,9 +77,12 @@ def _volume_facts_from(values: dict[str, Any]) -> VolumeFacts:
     return VolumeFacts(**{**values, "shape": tuple(values["shape"]), "spacing": tuple(values["spacing"])})
 
 
-def digest(content: bytes) -> str:
-    """Hash an image's stored bytes (BLAKE2b): 32 hexadecimal digits."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+def digest(*content: bytes | memoryview) -> str:
+    """Hash stored bytes, or the memory of contiguous arrays, together (BLAKE2b): 32 hexadecimal digits."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for each in content:
+        hasher.update(each)
+    return hasher.hexdigest()
 
 
 def digest_values(values: NDArray[Any]) -> str:

@@ -195,6 +195,14 @@ def test_a_picture_among_volumes_is_not_read(tmp_path: Path, caplog: pytest.LogC
     assert "images/slice.png" in caplog.text
 
 
+def test_more_pictures_than_volumes_are_images(tmp_path: Path) -> None:
+    write_volumes(tmp_path, 1)
+    for number in range(3):
+        Image.new("L", (4, 4)).save(tmp_path / "images" / f"{number}.png")
+    assert not is_volumes(str(tmp_path))
+    assert is_volumes(str(tmp_path), wanted=True)
+
+
 def test_channels_of_the_data(tmp_path: Path) -> None:
     write_volumes(tmp_path / "one", 1)
     save_nifti(tmp_path / "two" / "a.nii.gz", np.zeros((*SHAPE, 2), np.float32), affine_of())

@@ -24,11 +24,6 @@ _CHANNEL = re.compile(r"_(\d{4})$")
 _IMAGES, _LABELS = "imagesTr", "labelsTr"
 
 
-def has_nifti(folder: Path) -> bool:
-    """Test a folder for NIfTI files at any depth."""
-    return folder.is_dir() and bool(list_files(folder, NIFTI))
-
-
 def find_volumes(described: DataDescription) -> Layout:
     """List the volumes of a folder with their labels, sorted by path.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maeseg.data.check_cache import CheckResult, check_files
 from maeseg.data.description import DataDescription, agreed_classes, is_description, read_description
-from maeseg.data.facts import ImageFacts, ProvidedSplit, VolumeFacts, digest, digest_values
+from maeseg.data.facts import ImageFacts, ProvidedSplit, VolumeFacts, digest
 from maeseg.data.image_files import SUFFIXES as PICTURES
 from maeseg.data.image_files import DataError, list_files, some
 from maeseg.data.label_files import LabelFacts, label_facts_from, plain_label
@@ -23,8 +23,8 @@ from maeseg.data.layouts import Pair, describe_unpaired
 from maeseg.data.provided_splits import read_groups, read_splits
 from maeseg.data.sources.registry import VOLUMES
 from maeseg.data.volumes.base import VolumeSource
-from maeseg.data.volumes.files import class_names, find_volumes, has_nifti
-from maeseg.data.volumes.formats import ARRAYS, STACKS, read_stored
+from maeseg.data.volumes.files import class_names, find_volumes
+from maeseg.data.volumes.formats import ARRAYS, NIFTI, STACKS, read_stored
 from maeseg.data.volumes.header import Sides, Spacing, VolumeHeader, by, millimeters
 from maeseg.data.volumes.label_classes import choose_volume_rule, volume_label_facts
 from maeseg.data.volumes.preprocessing import median_spacing, resampled_size
@@ -210,9 +210,12 @@ class VolumeFolder(VolumeSource):
 def is_volumes(data: object, *, wanted: bool = False) -> bool:
     """Test the ``data`` option for a folder of volumes, or a description of one.
 
+    NIfTI files are volumes, unless the folder has more pictures than these.
+
     Args:
         data: Value of the option.
-        wanted: True if the options ask for volumes, so that arrays and TIFF stacks are volumes too.
+        wanted: True if the options ask for volumes, so that arrays and TIFF stacks are volumes too, and pictures do
+            not matter.
     """
     if not isinstance(data, str | Path):
         return bool(getattr(data, "axes", 2) == 3)
@@ -222,7 +225,12 @@ def is_volumes(data: object, *, wanted: bool = False) -> bool:
         folder = read_description(Path(data)).path if is_description(str(data)) else Path(data)
     except UserError:  # reported when it is opened
         return False
-    return has_nifti(folder) or (wanted and folder.is_dir() and bool(list_files(folder, (*STACKS, *ARRAYS))))
+    if not folder.is_dir():
+        return False
+    nifti = list_files(folder, NIFTI)
+    if wanted:
+        return bool(nifti or list_files(folder, (*STACKS, *ARRAYS)))
+    return bool(nifti) and len(nifti) >= len(list_files(folder, PICTURES))
 
 
 def open_volumes(
@@ -331,11 +339,12 @@ def volume_facts(volume: Volume, label: str) -> ImageFacts:
     """Facts about a volume that was read."""
     values, header = volume.values_CDHW, volume.header
     _, height, width = header.shape
-    missing = float(torch.isnan(values).float().mean())
-    constant = bool((values.flatten(1).nan_to_num().amax(1) == values.flatten(1).nan_to_num().amin(1)).any())
-    content = f"{digest_values(values.numpy())} {[round(each, 4) for each in header.spacing]}"
+    missing = int(torch.isnan(values).sum()) / values.numel()
+    known = values.flatten(1).nan_to_num() if missing else values.flatten(1)
+    constant = bool((known.amax(1) == known.amin(1)).any())
+    about = f"{tuple(values.shape)} {[f'{each:.4g}' for each in header.spacing]}"
     facts = VolumeFacts(header.shape, header.spacing, header.placed or header.stored is None, missing, constant)
-    return ImageFacts(digest(content.encode()), height, width, None, label, facts)
+    return ImageFacts(digest(about.encode(), values.numpy().data), height, width, None, label, facts)
 
 
 def volume_notes(facts: Mapping[int, ImageFacts]) -> list[str]:
