@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -21,3 +23,12 @@ def test_the_gpu_benchmark_leaves_a_json(tmp_path: Path) -> None:
     (rows,) = found["results"].values()
     assert len(rows) == 6 and rows["encoder, dense"]["ratio"] == 1
     assert all(row["milliseconds"] > 0 and row["kernels"] > 50 for row in rows.values())
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_volume_is_compared_with_a_limit() -> None:
+    pytest.importorskip("monai")
+    command = [sys.executable, str(ROOT / "benchmarks" / "volume_memory.py"), "--shape", "24", "20", "16"]
+    done = subprocess.run([*command, "--window", "8", "8", "8"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "peak_gb" in done.stdout

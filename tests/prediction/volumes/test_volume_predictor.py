@@ -48,6 +48,14 @@ def test_slabs_are_the_windows_of_monai_over_the_volume(shape: Sides) -> None:
     torch.testing.assert_close(found_KDHW, expected[0])
 
 
+@torch.inference_mode()
+def test_no_more_planes_than_a_window_has_are_held_together() -> None:
+    values_CDHW = random_volume(1, 90, 8, 9)
+    depths = [each.shape[1] for each in blended_planes(values_CDHW, (8, 8, 6), convolution(2))]
+    assert sum(depths) == 90
+    assert max(depths) == 8
+
+
 @pytest.mark.parametrize("size", [(7, 9, 5), (14, 18, 10), (5, 6, 7), (20, 9, 3), (1, 9, 5)])
 @pytest.mark.parametrize("at_once", [1, 2**20])
 def test_planes_are_resized_as_they_arrive(size: Sides, at_once: int) -> None:
