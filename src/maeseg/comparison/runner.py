@@ -45,6 +45,7 @@ from maeseg.data.part import Part
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import label_subset
 from maeseg.errors import UserError
+from maeseg.metrics.volumes import require_monai
 from maeseg.models.trial_pass import trial_pass
 from maeseg.runs.inputs import INIT, Input
 from maeseg.runs.layout import RESULTS
@@ -133,6 +134,7 @@ def settle_with_images(config: CompareConfig, starts: Sequence[Start]) -> tuple[
         check_network(config, setup, source)
         return setup, choose_shared(config, setup.starts, source)[0]
     check_axes(config, volumes=True)
+    require_monai()  # which measures the runs at their end
     images, volumes = choose_shared(config, starts, open_labeled(config, starts))
     assert volumes is not None
     setup = settle_volumes(config, starts, volumes)

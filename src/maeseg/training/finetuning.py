@@ -27,6 +27,7 @@ from maeseg.data.volumes.crops import describe_volume_crops
 from maeseg.data.volumes.loaders import VolumeSegmentData, VolumeViews
 from maeseg.labels.classes import BINARY
 from maeseg.metrics.segmentation import SegmentationMetrics
+from maeseg.metrics.volumes import require_monai
 from maeseg.models.architecture import SegmentationNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.trial_pass import trial_pass
@@ -179,6 +180,7 @@ def settle_with_images(config: FinetuneConfig, starts: Sequence[Start]) -> tuple
         setup = settle(config, starts)
         return setup, choose_labeled(config, setup.starts)
     check_axes(config, volumes=True)
+    require_monai()  # which measures the run at its end
     images = choose_labeled(config, starts)
     assert images.volumes is not None
     return settle_volumes(config, starts, images.volumes), images
