@@ -27,14 +27,15 @@ RUN_OPTIONS = [
     "on_bad_image", "download", "resume", "accept_changes", "overwrite",
 ]  # fmt: skip
 SEGMENTATION_OPTIONS = [
-    "encoder", "decoder_channels", "image_size", "classes", "border", "crop", "test", *TRAINING_OPTIONS,
+    "encoder", "decoder_channels", "network", "spacing", "image_size", "classes", "border", "crop", "test", *TRAINING_OPTIONS,
     "steps_per_epoch", "schedule", "loss", "class_weights", *RUN_OPTIONS, "compile",
 ]  # fmt: skip
 UNLABELED_OPTIONS = ["unlabeled", "unlabeled_ratio", "unlabeled_weight", "confidence", "ema"]
 OPTIONS = {
     "check": ["data", "add", "classes", "channels", "write", "sheet", "overwrite"],
     "pretrain": [
-        "data", "out", "channels", "val", "weights", "seed", "encoder", "decoder_channels", "image_size", "extra",
+        "data", "out", "channels", "val", "weights", "seed", "encoder", "decoder_channels", "network", "spacing",
+        "image_size", "extra",
         "patch_size", "mask_ratio", "normalize_target", "target", "decoder", "decoder_width", "decoder_depth",
         "decoder_window", "sparse", *TRAINING_OPTIONS, *RUN_OPTIONS,
     ],
@@ -57,7 +58,7 @@ OPTIONS = {
     ],
     "report": ["run"],
     "recipe": ["file", "data", "out", "variables", "dry_run", "resume", "accept_changes", "overwrite"],
-    "demo": ["out", "seed", "overwrite"],
+    "demo": ["out", "volumes", "seed", "overwrite"],
     "encoders": ["names", "family", "out", "overwrite"],
 }  # fmt: skip
 

@@ -77,7 +77,7 @@ def test_images_added_since_are_not_used(tmp_path: Path) -> None:
     [
         ("[scratch]", ("--unlabeled", "rest"), ("--unlabeled rest", "scratch+unlabeled")),
         ("[scratch]", ("--confidence", 0.5), ("--confidence 0.5", "scratch+unlabeled")),
-        ("[scratch, scratch+unlabeled]", ("--labels", "[4, 1.0]"), ("--unlabeled rest", "19")),
+        ("[scratch, scratch+unlabeled]", ("--labels", "[1.0]"), ("scratch+unlabeled has no image", "[1.0]")),
         ("[scratch, scratch+unlabeled]", ("--labels", "[4, 16]"), ("--unlabeled rest: 3 images", "4 of a step")),
         ("[scratch+unlabeled]", ("--unlabeled", "nowhere"), ("--unlabeled nowhere",)),
     ],

@@ -90,7 +90,7 @@ def check_stream(path: Path) -> None:
     """
     if path.suffix.lower() != ".gz":
         return
-    with open_regular(path) as file, gzip.open(file) as unpacked:
+    with open_regular(path) as file, gzip.GzipFile(fileobj=file) as unpacked:
         while unpacked.read(_BLOCK):
             pass
 
