@@ -27,8 +27,8 @@ RUN_OPTIONS = [
     "on_bad_image", "download", "resume", "accept_changes", "overwrite",
 ]  # fmt: skip
 SEGMENTATION_OPTIONS = [
-    "encoder", "decoder_channels", "network", "spacing", "image_size", "classes", "border", "crop", "test", *TRAINING_OPTIONS,
-    "steps_per_epoch", "schedule", "loss", "class_weights", *RUN_OPTIONS, "compile",
+    "encoder", "decoder_channels", "network", "spacing", "image_size", "classes", "border", "crop", "test",
+    *TRAINING_OPTIONS, "steps_per_epoch", "schedule", "loss", "class_weights", *RUN_OPTIONS, "compile",
 ]  # fmt: skip
 UNLABELED_OPTIONS = ["unlabeled", "unlabeled_ratio", "unlabeled_weight", "confidence", "ema"]
 OPTIONS = {
