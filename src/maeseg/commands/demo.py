@@ -37,7 +37,7 @@ VOLUMES = Demo(
     {"data": "synthetic-volumes:40@16", "network": "resenc", "image_size": [16, 24, 16]},
     {"epochs": 6, "batch_size": 4},
     {
-        "labels": [4], "seeds": 1, "epochs": 2, "steps_per_epoch": 30, "batch_size": 2, "lr": 3e-3,
+        "labels": [8], "seeds": 1, "epochs": 2, "steps_per_epoch": 50, "batch_size": 2, "lr": 3e-3,
         "unlabeled_ratio": 1, "confidence": 0.8,
     },
 )  # fmt: skip
@@ -51,7 +51,7 @@ def demo(*, out: str = "maeseg-demo", volumes: bool = False, seed: int = 0, over
 
     Args:
         out: Folder to write: ``pretrained``, ``comparison`` and in it ``report.html``.
-        volumes: Show the same on generated volumes (3D), with four labels and one seed; needs the extra ``volumes``.
+        volumes: Show the same on generated volumes (3D), with eight labels and one seed; needs the extra ``volumes``.
         seed: Seed of the pre-training.
         overwrite: Replace the demo in ``out``.
 

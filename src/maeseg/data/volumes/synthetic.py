@@ -30,6 +30,7 @@ SPACING: Spacing = (1.0, 0.8, 1.5)
 
 _TUBE, _BLOB = 1, 2
 _STEPS = 400  # points of the axis of a tube
+_LEAST_TUBE, _LEAST_BLOB = 1.5, 2.5  # radii in voxels, more than those of sheets, in small volumes
 
 Array = NDArray[np.float32]
 
@@ -113,14 +114,15 @@ def _tube(rng: Generator, shape: Sides) -> NDArray[np.bool_]:
     curve = (1 - share) ** 2 * start + 2 * share * (1 - share) * middle + share**2 * end
     outside = np.ones(shape, bool)
     outside[tuple(curve.astype(int).clip(0, np.array(shape) - 1).T)] = False
-    inside: NDArray[np.bool_] = ndimage.distance_transform_edt(outside) <= rng.uniform(0.05, 0.08) * min(shape)
+    radius = max(_LEAST_TUBE, rng.uniform(0.05, 0.08) * min(shape))
+    inside: NDArray[np.bool_] = ndimage.distance_transform_edt(outside) <= radius
     return inside
 
 
 def _blob(rng: Generator, grid_3DHW: Array) -> NDArray[np.bool_]:
     """Draw an ellipsoid with axes along those of the volume."""
     shape = grid_3DHW.shape[1:]
-    center, radii = _point(rng, shape), rng.uniform(0.12, 0.2, 3) * min(shape)
+    center, radii = _point(rng, shape), np.maximum(_LEAST_BLOB, rng.uniform(0.12, 0.2, 3) * min(shape))
     distance = (((grid_3DHW - center[:, None, None, None]) / radii[:, None, None, None]) ** 2).sum(0)
     inside: NDArray[np.bool_] = distance <= 1
     return inside
