@@ -10,6 +10,7 @@ from maeseg.errors import UserError
 from maeseg.models import resenc, vnet
 from maeseg.models.architecture import Design, build_masked_network, output_maps
 from maeseg.models.channels import image_channels
+from maeseg.models.memory_format import fast_format
 from maeseg.models.resenc import ResEncSize, build_resenc, library_resenc
 from maeseg.models.vnet import build_vnet, library_vnet
 from maeseg.models.volume_network import VolumeNetwork
@@ -117,3 +118,18 @@ def test_the_published_size_of_nnunet() -> None:
     with torch.device("meta"):
         small = build_masked_network(Design("resenc_small", ()), (32, 32, 32), channels=1)
     assert small.encoder.out_channels == (32, 64, 128, 256)
+
+
+def test_a_batch_of_one_has_the_same_gradients_in_the_fast_memory_format() -> None:
+    """PyTorch 2.14's instance norm has wrong gradients for such a batch if its gradient arrives in that format."""
+    network = resenc_pair()[1].double()
+    for parameter in network.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    volume_BCDHW = torch.randn(1, 2, 8, 16, 12, dtype=torch.float64)
+    gradients = []
+    for arrange in (torch.contiguous_format, fast_format(3)):
+        network.to(memory_format=arrange).zero_grad()
+        network(volume_BCDHW.contiguous(memory_format=arrange)).square().mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None])
+    for plain, fast in zip(*gradients, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-12)
