@@ -2,6 +2,8 @@
 
 import sys
 
+from maeseg.utils.distributed import leave_group
+
 
 def main() -> int:
     """Import and run the command line; its import, too, ends at Ctrl-C with one line."""
@@ -12,6 +14,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("maeseg: stopped", file=sys.stderr)
         return 130
+    finally:
+        leave_group()
 
 
 if __name__ == "__main__":

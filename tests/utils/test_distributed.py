@@ -12,7 +12,7 @@ from maeseg.utils.distributed import first_process, from_first, others_wait
 CODE = """
 import os, sys, torch.distributed as dist
 from maeseg.errors import UserError
-from maeseg.utils.distributed import first_process, from_first, others_wait
+from maeseg.utils.distributed import first_process, from_first, leave_group, others_wait
 
 rank, fails = int(os.environ["RANK"]), sys.argv[2] == "fails"
 assert first_process() is (rank == 0)
@@ -24,7 +24,8 @@ try:
             raise UserError("the disk is full")
 except UserError as error:
     sys.exit(f"{rank}: {error}")
-dist.destroy_process_group()
+finally:
+    leave_group()
 """
 
 

@@ -69,6 +69,13 @@ def others_wait() -> Iterator[None]:
     _raise(failure)
 
 
+def leave_group() -> None:
+    """Disconnect from the other processes: one that ends with connections of gloo may abort, with another exit code."""
+    dist = _group()
+    if dist is not None and dist.get_backend() == "gloo":
+        dist.destroy_process_group()
+
+
 def _raise(failure: Exception | None) -> None:
     if failure:
         raise failure
