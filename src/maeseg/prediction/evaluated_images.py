@@ -13,9 +13,8 @@ from maeseg.data.pixel_facts import assumptions
 from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder, describe_labels
 from maeseg.data.survey import Survey, survey
-from maeseg.data.volumes.source import VolumeFolder, describe_volume_labels, volume_notes
+from maeseg.data.volumes.source import VolumeFolder, describe_volume_labels, is_volumes, volume_notes
 from maeseg.errors import UserError
-from maeseg.prediction.volumes.member import has_volumes
 from maeseg.runs.image_list import ImageList, Listed, read_image_list
 from maeseg.runs.layout import IMAGES
 
@@ -46,7 +45,7 @@ class Measured:
     def in_words(self, data: str) -> str:
         """Name the images: ``8 validation images of labeled/ (stored split)``."""
         kind = _KINDS[self.split] + "s" * (len(self.indices) != 1)
-        if has_volumes(self.source):
+        if is_volumes(self.source):
             kind = kind.replace("image", "volume")
         return f"{len(self.indices)} {kind} of {data} ({self.origin})"
 

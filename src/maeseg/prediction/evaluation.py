@@ -6,11 +6,12 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from maeseg.data.sources.base import Source
+from maeseg.data.volumes.source import is_volumes
 from maeseg.data.volumes.volume import Volume
 from maeseg.metrics.segmentation import MeasuredImage, SegmentationMetrics
 from maeseg.metrics.volumes import VolumeMetrics
 from maeseg.prediction.segmenter import Segmenter
-from maeseg.prediction.volumes.member import has_volumes, volume_member
+from maeseg.prediction.volumes.member import volume_member
 from maeseg.types import BorderRule
 
 
@@ -46,7 +47,7 @@ def evaluate_segmenter(
     """
     if not source.labeled:
         raise ValueError(f"source {source.name} was opened without labels")
-    kind = VolumeMetrics if has_volumes(source) else SegmentationMetrics
+    kind = VolumeMetrics if is_volumes(source) else SegmentationMetrics
     metrics = kind(border, source.classes)
     for index in progress(indices):
         stored = input_of(source, index)  # first, as decoding takes more memory than all that follows

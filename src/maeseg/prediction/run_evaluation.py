@@ -9,6 +9,7 @@ from maeseg.data.bad_images import refuse_other_classes
 from maeseg.data.class_labels import check_border
 from maeseg.data.data_option import describe
 from maeseg.data.sources.base import Source, open_source
+from maeseg.data.volumes.source import is_volumes
 from maeseg.errors import UserError, reason
 from maeseg.metrics.segmentation import SegmentationMetrics
 from maeseg.models.network_spec import NetworkSpec
@@ -17,7 +18,6 @@ from maeseg.prediction.evaluated_images import Measured, SplitName, choose_measu
 from maeseg.prediction.evaluation import evaluate_segmenter
 from maeseg.prediction.output_files import free_file
 from maeseg.prediction.segmenter import segmenter_of
-from maeseg.prediction.volumes.member import has_volumes
 from maeseg.runs.checkpoint import read_checkpoint
 from maeseg.runs.layout import EVALUATION, run_of
 from maeseg.types import BorderRule, Data
@@ -96,7 +96,7 @@ def _open_data(data: Data, spec: NetworkSpec, test: bool) -> Source:
     channels, classes = spec.normalization.channels, spec.classes
     volumes = spec.axes == AXES
     source = open_source(data, labeled=True, test=test, channels=channels, classes=classes, volumes=volumes)
-    if has_volumes(source) != volumes:
+    if is_volumes(source) != volumes:
         kinds = ("images", "volumes") if volumes else ("volumes", "images")
         raise UserError(f"--data {describe(data)} has {kinds[0]}, and the network was trained on {kinds[1]}: give such")
     refuse_other_classes(source, classes)

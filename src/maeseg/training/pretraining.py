@@ -186,7 +186,6 @@ def settle_with_images(config: PretrainConfig) -> tuple[Masking, Images]:
     # a pretrain run gives its decoder too; from elsewhere the encoder is taken
     starts = (read_start(config.weights, "encoder"),) if config.weights else ()
     if not reads_volumes(config, starts):
-        check_axes(config, volumes=False)
         masking = settle(config, starts, *choose_patches(config, starts))
         origins = (*masking.starts, masking.teacher) if masking.teacher else masking.starts
         return masking, choose_unlabeled(config, masking.starts, origins)

@@ -5,13 +5,6 @@ from maeseg.data.sources.joined import Joined
 from maeseg.data.volumes.base import VolumeSource
 
 
-def has_volumes(source: Source) -> bool:
-    """True for a source of volumes, or several joined."""
-    while isinstance(source, Joined):
-        source = source.sources[0]
-    return isinstance(source, VolumeSource)
-
-
 def volume_member(source: Source, index: int) -> tuple[VolumeSource, int] | None:
     """Source of a volume, and the volume's index in it; None for an image."""
     place = index
