@@ -281,6 +281,11 @@ class ReconstructionOptions(Options):
         "``weights`` (``teacher:timm`` for timm's weights of the same encoder).",
         "pixels",
     )
+    teacher_encoder: str | None = option(
+        "timm's name of the encoder that the weights of ``target teacher:WEIGHTS`` belong to; by default what they "
+        "name, or one that they are found to fit, that of the trained network first.",
+        None,
+    )
     decoder: VitDecoder | None = option(
         "Decoder of a vision transformer: ``mae``, a transformer for pre-training alone, or ``dpt``, the decoder of "
         "fine-tuning, which keeps its weights; by default that of the initial weights, or ``mae``.",

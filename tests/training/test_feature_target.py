@@ -12,12 +12,13 @@ from torch import Tensor
 
 from helpers.facts import pretraining_facts
 from helpers.tiny_runs import WIDTHS, pretrain, same_weights, weights_of
+from maeseg.errors import UserError
 from maeseg.masking.visible import GridWindow
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import build_unet
 from maeseg.training.averaging import average, ramped_decay
 from maeseg.training.feature_target import FeatureTarget, decoder_maps
-from maeseg.training.feature_teacher import deepest_stride
+from maeseg.training.feature_teacher import deepest_stride, read_teacher
 from maeseg.training.pretrain import PretrainTask
 
 ENCODER, SIDE, PATCH = "test_resnet", 64, 32
@@ -154,7 +155,35 @@ def test_a_run_with_features_and_its_end(target: str, pretrained: Path, tmp_path
         (("--target", "edges"), "--target edges"),
         (("--target", "teacher:"), "--target teacher:"),
         (("--target", "teacher:nowhere"), "nowhere"),
+        (("--target", "ema", "--teacher_encoder", "resnet10t"), "--teacher_encoder resnet10t has no effect"),
+        (
+            ("--target", "teacher:timm", "--teacher_encoder", "resnet1O"),
+            "--teacher_encoder 'resnet1O' is not",
+        ),
     ],
 )
 def test_targets_that_cannot_be_used(words: tuple[str, ...], named: str, refused: Callable[..., str]) -> None:
     assert named in refused("pretrain", "--data", "synthetic:24", "--out", "unused", "--encoder", ENCODER, *words)
+
+
+@pytest.fixture
+def other_weights(tmp_path: Path) -> Path:
+    torch.save(build_unet("resnet10t").encoder.model.state_dict(), tmp_path / "other.pth")
+    return tmp_path / "other.pth"
+
+
+def test_a_teacher_of_another_encoder(other_weights: Path, tmp_path: Path, pretrained: Path) -> None:
+    words = ("--target", f"teacher:{other_weights}", "--teacher_encoder", "resnet10t")
+    assert pretrain(tmp_path / "run", *words) == 0
+    assert weights_of(tmp_path / "run").keys() == weights_of(pretrained).keys()
+
+
+def test_the_encoder_of_a_teacher(other_weights: Path, pretrained: Path) -> None:
+    found = read_teacher(f"teacher:{other_weights}", ENCODER, "resnet10t")
+    assert found is not None and found.encoder == "resnet10t"
+    own = read_teacher(f"teacher:{pretrained}", "resnet18")
+    assert own is not None and own.encoder == ENCODER
+    with pytest.raises(UserError, match=f"is of the encoder {ENCODER}, not resnet18: leave out --teacher_encoder"):
+        read_teacher(f"teacher:{pretrained}", ENCODER, "resnet18")
+    with pytest.raises(UserError, match=r"is not of the encoder resnet18: .* with --teacher_encoder"):
+        read_teacher(f"teacher:{other_weights}", ENCODER, "resnet18")

@@ -184,7 +184,7 @@ def test_an_encoder_that_is_not_named_is_found_and_logged(caplog: pytest.LogCapt
     with caplog.at_level("INFO"):
         assert choose_network([deeper], None, WIDTHS) == ("resnet34", WIDTHS)
     [line] = caplog.messages
-    assert line.startswith("w.pth does not name its encoder and --encoder is not given: it fits resnet34")
+    assert line.startswith("w.pth does not name its encoder (--encoder): it fits resnet34")
     caplog.clear()
     assert choose_network([usual], None, WIDTHS) == ("resnet18", WIDTHS)
     assert choose_network([deeper], "resnet18", WIDTHS)[0] == "resnet18"  # a misfit is refused later

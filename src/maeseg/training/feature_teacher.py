@@ -5,36 +5,63 @@ import logging
 from dataclasses import replace
 from typing import Any
 
+import timm
+
 from maeseg.data.normalization import IMAGENET, Normalization
-from maeseg.errors import UserError
+from maeseg.errors import UserError, nearest
 from maeseg.models.channels import image_channels
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.unet import build_unet
 from maeseg.training.feature_target import FeatureTarget
-from maeseg.training.initialization import Start, choose_network, read_start, start_unet
+from maeseg.training.initialization import Start, read_start, start_unet
 from maeseg.types import OWN_AVERAGE, PIXELS, TEACHER
-from maeseg.weights.weights_option import TIMM
+from maeseg.weights.encoder_search import fits, recognize
 
 log = logging.getLogger(__name__)
 
 
-def read_teacher(target: str, encoder: str) -> Start | None:
+def read_teacher(target: str, encoder: str, teacher_encoder: str | None = None) -> Start | None:
     """Read the weights that ``--target teacher:WEIGHTS`` names; None for the other targets.
 
     Args:
         target: Value of ``--target``.
-        encoder: Encoder that is trained; ``teacher:timm`` stands for its published weights.
+        encoder: Encoder that is trained. The teacher has the same one unless it or ``teacher_encoder`` names another,
+            or its weights fit another alone.
+        teacher_encoder: Value of ``--teacher_encoder``.
+
+    Returns:
+        The weights, with the name of their encoder.
 
     Raises:
-        UserError: The target is not known, or the weights cannot be read.
+        UserError: The target is not known, or the weights cannot be read or are of another encoder.
     """
     if target in (PIXELS, OWN_AVERAGE):
+        if teacher_encoder:
+            raise UserError(
+                f"--teacher_encoder {teacher_encoder} has no effect with --target {target}: leave it out, or give "
+                f"--target {TEACHER}WEIGHTS"
+            )
         return None
     weights = target.removeprefix(TEACHER)
     if weights == target or not weights:
         raise UserError(f"--target {target} is not known: give {PIXELS}, {OWN_AVERAGE} or {TEACHER}WEIGHTS")
     start = read_start(weights, "encoder")
-    return replace(start.resolved(encoder), encoder=encoder) if weights == TIMM else start
+    if teacher_encoder and not timm.is_model(teacher_encoder):
+        close = nearest(teacher_encoder, timm.list_models())
+        raise UserError(f"--teacher_encoder {teacher_encoder!r} is not a timm model{close}")
+    if teacher_encoder and start.encoder not in (None, teacher_encoder):
+        raise UserError(
+            f"--target {target} is of the encoder {start.encoder}, not {teacher_encoder}: leave out --teacher_encoder"
+        )
+    name = teacher_encoder or start.encoder
+    if not name and start.tensors is not None:
+        name = recognize(start.tensors, start.origin, encoder, option="teacher_encoder")
+    name = name or encoder
+    if start.tensors is not None and not fits(name, start.tensors):
+        raise UserError(
+            f"--target {target} is not of the encoder {name}: give the encoder of these weights with --teacher_encoder"
+        )
+    return replace(start.resolved(name), encoder=name)
 
 
 def make_target(
@@ -82,8 +109,7 @@ def load_teacher(teacher: Start, network: MaskedNetwork, normalization: Normaliz
             f"--target {TEACHER}{teacher.origin} expects images of mean {list(expected.mean)} and standard deviation "
             f"{list(expected.std)}, not {list(normalization.mean)} and {list(normalization.std)}: give another teacher"
         )
-    encoder, _ = choose_network([teacher], None, None)
-    unet = build_unet(encoder, in_channels=channels)
+    unet = build_unet(str(teacher.encoder), in_channels=channels)
     start_unet(unet, teacher)
     return unet.encoder
 

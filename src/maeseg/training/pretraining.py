@@ -227,7 +227,7 @@ def settle(
         UserError: Options contradict each other or the weights.
     """
     resolved = tuple(starts) if volumes else tuple(start.resolved(design.encoder) for start in starts)
-    teacher = None if volumes else read_teacher(config.target, design.encoder)
+    teacher = None if volumes else read_teacher(config.target, design.encoder, config.teacher_encoder)
     ratio = design.mask_ratio if config.mask_ratio is None else config.mask_ratio
     masking = Masking(resolved, teacher, design, size, patch, ratio, volumes)
     check_mask_ratio(ratio, masking.grid)

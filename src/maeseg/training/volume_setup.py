@@ -22,7 +22,7 @@ LARGEST = 96
 """Largest side of a crop unless another size is asked for."""
 
 OF_IMAGES = (
-    "encoder", "decoder_channels", "crop", "decoder", "decoder_width", "decoder_depth"
+    "encoder", "decoder_channels", "crop", "decoder", "decoder_width", "decoder_depth", "teacher_encoder"
 )  # fmt: skip
 """Options that volumes do not have."""
 OF_VOLUMES = ("network", "spacing")

@@ -47,8 +47,14 @@ def fitting_encoders(offered: Mapping[str, Tensor], near: str) -> list[str]:
     return list(itertools.islice((name for name in candidates(offered, near) if fits(name, offered)), 1))
 
 
-def recognize(offered: Mapping[str, Tensor], origin: str, default: str) -> str:
+def recognize(offered: Mapping[str, Tensor], origin: str, default: str, option: str = "encoder") -> str:
     """Determine the encoder of a state dict that does not name it, and log it.
+
+    Args:
+        offered: A state dict.
+        origin: Name of its source, for messages.
+        default: An encoder that has priority.
+        option: Option that names the encoder.
 
     Returns:
         The default if it fits, otherwise the encoder that is found. If none is found, the default, so that loading
@@ -61,9 +67,9 @@ def recognize(offered: Mapping[str, Tensor], origin: str, default: str) -> str:
         return default
     found = fitting_encoders(offered, default)
     if len(found) > 1:
-        raise UserError(f"{origin} fits several encoders, {' and '.join(found)}: give the right one with --encoder")
+        raise UserError(f"{origin} fits several encoders, {' and '.join(found)}: give the right one with --{option}")
     if found:
-        log.info("%s does not name its encoder and --encoder is not given: it fits %s, which is used", origin, found[0])
+        log.info("%s does not name its encoder (--%s): it fits %s, which is used", origin, option, found[0])
     return found[0] if found else default
 
 
