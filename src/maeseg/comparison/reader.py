@@ -147,6 +147,11 @@ class Comparison:
         return {seed: figure for seed, figure in every.items() if not math.isnan(figure.value)}
 
     @property
+    def of_volumes(self) -> bool:
+        """True for runs on volumes; not known, and False, where no run has results per image."""
+        return any(each.scores.hausdorff95_mm is not None for each in self.validations.values())
+
+    @property
     def images(self) -> int:
         """Number of images with results of their own in the runs; 0 without any."""
         return max(map(len, self._scores.values()), default=0)

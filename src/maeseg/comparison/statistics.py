@@ -39,6 +39,9 @@ METRICS = {
 }
 """Metrics of a row and their names in prose, in the order they are shown."""
 
+METRICS_OF_VOLUMES = METRICS | {"iou_per_image": "IoU per volume", "boundary_f1": "surface Dice (1\u00a0mm)"}
+"""The same for volumes, whose surfaces are compared in millimeters."""
+
 LOWER_IS_BETTER = frozenset({"dice_loss"})
 
 CONFIDENCE = 0.95

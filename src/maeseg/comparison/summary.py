@@ -10,7 +10,7 @@ from rich.table import Table
 from maeseg.comparison.label_efficiency import gaps_closed, labels_saved
 from maeseg.comparison.length_wording import length_sentences
 from maeseg.comparison.reader import Comparison, read_comparison, read_equal_steps
-from maeseg.comparison.statistics import METRICS, Estimate, paired_differences, summarize
+from maeseg.comparison.statistics import METRICS, METRICS_OF_VOLUMES, Estimate, paired_differences, summarize
 from maeseg.comparison.time_to_target import times_to_target
 from maeseg.comparison.wording import (
     cost_sentences,
@@ -60,8 +60,8 @@ def _table(comparison: Comparison, length: str) -> Table:
     table.add_column("labels", justify="right")
     table.add_column("init", overflow="fold")  # names are never cut short
     table.add_column("seeds", justify="right")
-    for metric in METRICS:
-        table.add_column(metric.replace("_", " "), justify="right", width=8)
+    for name in (METRICS_OF_VOLUMES if comparison.of_volumes else METRICS).values():
+        table.add_column(name, justify="right", width=8)
     means = {metric: summarize(comparison, metric) for metric in METRICS}
     for count in comparison.label_counts:
         for init in comparison.inits:

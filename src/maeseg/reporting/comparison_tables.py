@@ -7,6 +7,7 @@ from maeseg.comparison.reader import Comparison
 from maeseg.comparison.statistics import (
     LOWER_IS_BETTER,
     METRICS,
+    METRICS_OF_VOLUMES,
     PairedDifference,
     paired_difference,
     summarize,
@@ -15,8 +16,6 @@ from maeseg.comparison.time_to_target import Quantity, TimeToTarget, times_to_ta
 from maeseg.comparison.wording import duration, labels
 from maeseg.reporting.elements import NOTHING, Cell, Row, Table, number, spread
 from maeseg.runs.reader import RunFolder
-
-_METRIC_HEADS = [f"{name}\u00a0\u2193" if metric in LOWER_IS_BETTER else name for metric, name in METRICS.items()]
 
 
 def means_table(comparison: Comparison, folder: RunFolder) -> Table:
@@ -34,7 +33,13 @@ def means_table(comparison: Comparison, folder: RunFolder) -> Table:
             ]
             for init in present
         ]
-    return Table(["labels", "init", "seeds", *_METRIC_HEADS], rows, _means_caption(comparison, folder))
+    return Table(["labels", "init", "seeds", *_heads(comparison)], rows, _means_caption(comparison, folder))
+
+
+def _heads(comparison: Comparison) -> list[str]:
+    """Heads of the metrics' columns, with an arrow where lower is better."""
+    names = METRICS_OF_VOLUMES if comparison.of_volumes else METRICS
+    return [f"{name}\u00a0\u2193" if metric in LOWER_IS_BETTER else name for metric, name in names.items()]
 
 
 def _means_caption(comparison: Comparison, folder: RunFolder) -> str:
@@ -55,7 +60,7 @@ def _means_caption(comparison: Comparison, folder: RunFolder) -> str:
 
 def difference_tables(comparison: Comparison) -> list[tuple[str, Table]]:
     """Paired differences of every metric: a heading and a table for each pair of inits."""
-    head = ["labels", "seeds", *_METRIC_HEADS, "effect size of IoU"]
+    head = ["labels", "seeds", *_heads(comparison), "effect size of IoU"]
     return [
         (
             f"Difference: {init} \u2212 {reference}",

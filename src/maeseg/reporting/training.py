@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from maeseg.comparison.statistics import METRICS
+from maeseg.comparison.statistics import METRICS, METRICS_OF_VOLUMES
 from maeseg.labels.classes import BINARY, classes_of
 from maeseg.metrics.scores import CLASS_FIGURES, Floats, class_figures
 from maeseg.reporting.elements import NOTHING, Drawing, PictureGrid, Swatch, Table, draw
@@ -23,18 +23,13 @@ from maeseg.runs.validation import Confusion, read_confusion, read_reliability
 
 Tiles = list[tuple[str, str]]
 
-OF_VOLUMES = {
-    "iou_per_image": "IoU per volume",
-    "boundary_f1": "surface Dice (1\u00a0mm)",
-    "dice_per_image": "Dice per volume",
-    "hausdorff95_mm": "95\u00a0% Hausdorff distance (mm)",
-}
-"""Metrics of volumes, and their names in prose."""
+MORE_OF_VOLUMES = {"dice_per_image": "Dice per volume", "hausdorff95_mm": "95\u00a0% Hausdorff distance (mm)"}
+"""Metrics of volumes that a comparison's rows lack, and their names in prose."""
 
 SURFACE_FIGURES = {
-    "dice_per_image": "Dice per volume",
-    "surface_dice": "surface Dice (1\u00a0mm)",
-    "hausdorff95_mm": "95\u00a0% Hausdorff distance (mm)",
+    "dice_per_image": MORE_OF_VOLUMES["dice_per_image"],
+    "surface_dice": METRICS_OF_VOLUMES["boundary_f1"],
+    "hausdorff95_mm": MORE_OF_VOLUMES["hausdorff95_mm"],
 }
 """Figures of the classes of volumes in metrics.json, and their names in prose."""
 
@@ -153,7 +148,7 @@ def confusion_drawing(confusion: Confusion, name: str = "") -> Drawing:
 
 def _metric_names(folder: RunFolder) -> Mapping[str, str]:
     """Names of the metrics of a run: for volumes, distances in mm are among them."""
-    return {**METRICS, **OF_VOLUMES} if _has_volumes(read_final(folder.path)) else METRICS
+    return METRICS_OF_VOLUMES | MORE_OF_VOLUMES if _has_volumes(read_final(folder.path)) else METRICS
 
 
 def _has_volumes(final: Mapping[str, Any]) -> bool:
