@@ -1,12 +1,9 @@
 """Every command, from the real command line, on tiny networks: what it leaves, repeats, resumes and refuses."""
 
-import contextlib
 import csv
 import json
-import logging
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ import yaml
 from PIL import Image
 
 import maeseg as library
+from helpers.interruption import stopped_at
 from helpers.mishaps import full_disk
 from helpers.tiny_runs import (
     DATA,
@@ -72,26 +70,6 @@ def comparison(pretrained: Path) -> Path:
     out = pretrained.with_name("comparison")
     assert maeseg("compare", "--out", out, "--inits", f"[scratch, {pretrained}]", *COMPARISON) == 0
     return out
-
-
-@contextlib.contextmanager
-def stopped_at(message: str) -> Iterator[None]:
-    """Ctrl-C when this is logged."""
-
-    class Stop(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.getMessage().startswith(message):
-                signal.raise_signal(signal.SIGINT)
-
-    logger, handler = logging.getLogger("maeseg"), Stop()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
