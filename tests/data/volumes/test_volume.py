@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from helpers.volume_folders import SHAPE, affine_of, nibabel, save_nifti, volume_scene
 from maeseg.data.image_files import DataError
-from maeseg.data.volumes.volume import read_volume, read_volume_label, write_label
+from maeseg.data.volumes.formats import read_stored
+from maeseg.data.volumes.volume import VolumeHeader, read_volume, read_volume_label, write_label
 
 VALUES, LABEL = volume_scene(0)
 
@@ -137,6 +138,14 @@ def test_label_is_written_in_each_format(tmp_path: Path, suffix: str) -> None:
     header = read_volume(tmp_path / "a.npy", 1).header
     write_label(tmp_path / f"out{suffix}", LABEL, header)
     assert np.array_equal(read_volume_label(tmp_path / f"out{suffix}", header), LABEL)
+
+
+def test_a_written_stack_states_its_spacing(tmp_path: Path) -> None:
+    header = VolumeHeader((14, 12, 10), (2.5, 1.0, 0.3))
+    for name in ("a.tif", "b.tif"):
+        write_label(tmp_path / name, np.zeros(header.shape, np.uint8), header)
+    assert read_stored(tmp_path / "a.tif", values=False).header == header
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
 
 
 def test_nan_is_kept(tmp_path: Path) -> None:

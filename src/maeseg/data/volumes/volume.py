@@ -4,6 +4,7 @@ Axes: D H W voxels on canonical axes (RAS+ for NIfTI, as stored otherwise), C ch
 """
 
 import io
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def write_label(path: Path, label_DHW: Tensor | NDArray[Any], like: VolumeHeader
 
     Args:
         path: File with the suffix ``.nii.gz`` or ``.nii``: stored orientation, affine and header of the volume. Also
-            ``.npy``, ``.tif`` or ``.tiff``, for volumes of these formats: axes of the volume in memory.
+            ``.npy``, ``.tif`` or ``.tiff``, for volumes of these formats: axes of the volume in memory. A TIFF stack
+            states the spacing (OME).
         label_DHW: Label map of the volume's shape, integers or booleans, on canonical axes.
         like: Geometry of the volume.
 
@@ -124,7 +126,10 @@ def write_label(path: Path, label_DHW: Tensor | NDArray[Any], like: VolumeHeader
     if lower.endswith(ARRAYS):
         np.save(content, values)
     elif lower.endswith(STACKS):
-        tifffile.imwrite(content, values, compression="zlib", photometric="minisblack")
+        about: dict[str, object] = {"axes": "ZYX", "UUID": str(uuid.UUID(int=0))}  # the same bits for the same label
+        for axis, length in zip("ZYX", like.spacing, strict=True):
+            about |= {f"PhysicalSize{axis}": length, f"PhysicalSize{axis}Unit": "mm"}
+        tifffile.imwrite(content, values, compression="zlib", photometric="minisblack", ome=True, metadata=about)
     else:
         write_nifti(path, values, like)
         return
