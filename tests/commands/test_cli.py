@@ -36,8 +36,8 @@ OPTIONS = {
     "pretrain": [
         "data", "out", "channels", "val", "weights", "seed", "encoder", "decoder_channels", "network", "spacing",
         "image_size", "extra",
-        "patch_size", "mask_ratio", "normalize_target", "target", "decoder", "decoder_width", "decoder_depth",
-        "decoder_window", "sparse", *TRAINING_OPTIONS, *RUN_OPTIONS,
+        "patch_size", "mask_ratio", "normalize_target", "target", "teacher_encoder", "decoder", "decoder_width",
+        "decoder_depth", "decoder_window", "sparse", *TRAINING_OPTIONS, *RUN_OPTIONS,
     ],
     "finetune": [
         "data", "out", "channels", "val", "weights", "seed", "transfer", "labels", *UNLABELED_OPTIONS,
