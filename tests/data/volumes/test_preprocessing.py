@@ -47,6 +47,14 @@ def test_constant_channel_is_zero(value: float) -> None:
     assert not preprocess(made(torch.full((1, *SHAPE), value)), HEADER.spacing).any()
 
 
+def test_few_bright_voxels_are_not_clipped_away() -> None:
+    values = torch.zeros(1, *SHAPE)
+    values[0, 5, 5, :4] = 100
+    result = preprocess(made(values), HEADER.spacing)[0]
+    assert float(result.std(correction=0)) == pytest.approx(1, abs=1e-4)
+    assert torch.equal(result == result.max(), values[0] == 100)
+
+
 def test_nan_is_filled_with_the_mean() -> None:
     values = torch.from_numpy(volume_scene(0)[0])
     values[:2] = torch.nan

@@ -125,9 +125,14 @@ def _filled(values_DHW: Tensor) -> Tensor:
 
 
 def _normalized(values_DHW: Tensor) -> Tensor:
-    """Clip intensities and bring them to mean 0 and standard deviation 1; a constant channel to 0."""
+    """Clip intensities and bring them to mean 0 and standard deviation 1; a constant channel to 0.
+
+    Where both percentiles are one value, as with a few bright voxels in black, nothing is clipped.
+    """
     values = values_DHW.numpy()
     low, high = np.percentile(values, CLIP)
+    if low == high:
+        low, high = values.min(), values.max()
     clipped = np.clip(values, np.float32(low), np.float32(high))
     clipped -= np.float32(clipped.mean(dtype=np.float64))
     # slice by slice: in double precision a large volume would take much memory
