@@ -231,8 +231,9 @@ def test_notes_name_what_was_assumed(tmp_path: Path) -> None:
     save_nifti(tmp_path / "flat.nii.gz", np.ones_like(values), affine_of())
     values[0] = np.nan
     save_nifti(tmp_path / "holes.nii.gz", values, affine_of())
+    save_nifti(tmp_path / "both.nii.gz", np.where(np.isnan(values), values, 7), affine_of())
     notes = volume_notes(survey(open_volumes(tmp_path, labeled=False)).facts)
-    assert [note.split()[0] for note in notes] == ["1", "1", "1"]
+    assert [note.split()[0] for note in notes] == ["1", "2", "2"]
 
 
 def test_validation_data_needs_volumes_and_classes_of_the_run(tmp_path: Path) -> None:
