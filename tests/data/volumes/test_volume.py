@@ -53,6 +53,20 @@ def test_rotated_and_sheared_affine_has_the_spacing_of_its_columns(tmp_path: Pat
     assert np.allclose(nibabel.load(tmp_path / "out.nii.gz").affine, turn @ affine, atol=1e-5)
 
 
+@pytest.mark.parametrize(("unit", "scale"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 1e-3), (3 + 8, 1e-3)])
+def test_spacing_is_in_millimeters_for_any_unit(tmp_path: Path, unit: int, scale: float) -> None:
+    affine = affine_of("LPS", (0.2, 0.4, 0.5))
+    header = read_volume(save_nifti(tmp_path / "a.nii.gz", VALUES, affine, xyzt_units=unit), 1).header
+    assert header.spacing == pytest.approx((0.2 * scale, 0.4 * scale, 0.5 * scale))
+    label = save_nifti(tmp_path / "l.nii.gz", LABEL, affine)  # without a unit
+    write_label(tmp_path / "out.nii.gz", read_volume_label(label, header), header)
+    written = nibabel.load(tmp_path / "out.nii.gz")
+    assert np.array_equal(np.asarray(written.dataobj), LABEL)
+    assert (int(written.header["xyzt_units"]), written.affine.tolist()) == (unit, nibabel.load(label).affine.tolist())
+    bare = save_nifti(tmp_path / "bare.nii.gz", VALUES, pixdim=[1, 2, 3, 4, 1, 1, 1, 1], xyzt_units=unit)
+    assert read_volume(bare, 1).header.spacing == pytest.approx((2 * scale, 3 * scale, 4 * scale))
+
+
 def test_without_affine_axes_are_as_stored(tmp_path: Path) -> None:
     path = save_nifti(tmp_path / "a.nii.gz", VALUES, None, pixdim=[1, 2, 3, 4, 1, 1, 1, 1])
     volume = read_volume(path, 1)
