@@ -282,6 +282,12 @@ def test_bad_stack_and_array(tmp_path: Path, shape: tuple[int, ...]) -> None:
             read_volume(tmp_path / name, 1)
 
 
+def test_a_picture_of_colors_is_no_volume(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((40, 50, 3), np.uint8), photometric="rgb")
+    with pytest.raises(DataError, match="2D image"):
+        read_volume(tmp_path / "a.tif", 1)
+
+
 def test_huge_array_header_allocates_nothing(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(SHAPE, np.uint8))
     content = (tmp_path / "a.npy").read_bytes()

@@ -89,8 +89,10 @@ def _check(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
 
 
 def _channel_axis(axes: str, name: str, about: str) -> int | None:
-    """Find the axis of channels or colors in the axes of a TIFF; time is refused."""
+    """Find the axis of channels or colors in the axes of a TIFF; time and pictures of colors are refused."""
     sizes = [int(each) for each in re.findall(r'Size[CT]="(\d+)"', about)]
+    if axes == "YXS":
+        raise DataError(f"{name} is a 2D image of colors, not a volume: remove it, or give images without --network")
     if "T" in axes or math.prod(sizes) > 1:
         raise DataError(f"{name} has channels or times that are not read ({axes}): save one volume in each file")
     return next((place for place, axis in enumerate(axes) if axis in "CS" and len(axes) > 3), None)
