@@ -136,6 +136,20 @@ def test_decathlon_names_channels_and_classes(tmp_path: Path) -> None:
         open_volumes(tmp_path, labeled=True)
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_the_class_ignore_of_nnunet_does_not_count(tmp_path: Path, binary: bool) -> None:
+    write_volumes(tmp_path, 1, images="imagesTr", labels="labelsTr", binary=binary)
+    label = np.minimum(volume_scene(0)[1], 1 if binary else 2)
+    ignore = 2 if binary else 3
+    label[-1] = ignore
+    save_nifti(tmp_path / "labelsTr" / "scan_00.nii.gz", label, affine_of())
+    names = {"background": 0, "front": 1, **({} if binary else {"back": 2}), "ignore": ignore}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": names}))
+    source = open_volumes(tmp_path, labeled=True)
+    assert source.classes.names == (BINARY.names if binary else ("background", "front", "back"))
+    assert np.array_equal(source.stored_label(0), np.where(label == ignore, 255, label))
+
+
 def test_volumes_alone_at_any_depth(tmp_path: Path) -> None:
     for name in ("a/b/x.nii.gz", "c/y.nii"):
         save_nifti(tmp_path / name, volume_scene(0)[0], affine_of())
