@@ -90,6 +90,12 @@ def test_label_without_affine_has_the_axes_of_its_image(tmp_path: Path) -> None:
     assert np.array_equal(read_volume_label(tmp_path / "array.npy", header), expected)
 
 
+def test_label_of_an_array_has_its_stored_axes(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", VALUES)
+    label = save_nifti(tmp_path / "label.nii.gz", LABEL, affine_of("PIL"))
+    assert np.array_equal(read_volume_label(label, read_volume(tmp_path / "a.npy", 1).header), LABEL)
+
+
 def test_label_on_other_axes_in_the_same_place(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(LABEL, affine_of("PIL"))
     header = read_volume(save_nifti(tmp_path / "a.nii.gz", VALUES, image.affine), 1).header

@@ -130,7 +130,7 @@ def _preprocessed(values_DHW: Tensor, size: Sides) -> Tensor:
 
 
 def _normalized(values_DHW: Tensor) -> Tensor:
-    """Clip intensities, an array of any shape, and bring them to mean 0 and standard deviation 1; a constant channel to 0.
+    """Clip intensities and bring them to mean 0 and standard deviation 1; a constant channel to 0.
 
     Where both percentiles are one value, as with a few bright voxels in black, nothing is clipped.
     """
