@@ -280,12 +280,7 @@ def settle_spacing(
         facts: Facts about its usable volumes, by index.
         train: Indices of the training volumes.
         given: Spacing of the options or of the initial weights; None without one.
-
-    Raises:
-        UserError: The given spacing is not positive.
     """
-    if given is not None and not all(0 < each < float("inf") for each in given):
-        raise UserError(f"--spacing {list(given)}: give three positive numbers, in mm")
     spacings = [volume.spacing for index in train if (volume := facts[index].volume)]
     chosen = given or median_spacing(spacings)
     for each in volume_sources(source):
