@@ -121,3 +121,6 @@ def test_tiles_are_for_images(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         SEGMENTER.predict_folder(tmp_path / "nowhere.nii.gz", tmp_path / "out")
+    (tmp_path / "scan.nrrd").write_bytes(b"NRRD0004")
+    with pytest.raises(UserError, match=r"scan\.nrrd is no volume"):
+        SEGMENTER.predict_folder(tmp_path / "scan.nrrd", tmp_path / "out")
