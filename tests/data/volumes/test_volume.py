@@ -146,6 +146,21 @@ def test_tiff_stack_states_its_spacing(tmp_path: Path) -> None:
         assert volume.header.spacing == pytest.approx(spacing)
 
 
+@pytest.mark.parametrize(
+    ("unit", "scale"), [("m", 1000.0), ("Microns", 1e-3), ("Å", 1e-7), ("nm", 1e-6), ("pixel", 1.0), ("furlong", None)]
+)
+def test_units_of_a_stack(tmp_path: Path, unit: str, scale: float | None) -> None:
+    sides = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", (3.0, 2.0, 1.0), strict=True)}
+    units = {f"PhysicalSize{axis}Unit": unit for axis in "ZYX"}
+    tifffile.imwrite(tmp_path / "a.tif", VALUES, ome=True, metadata={"axes": "ZYX", **sides, **units})
+    if scale is None:
+        with pytest.raises(DataError, match="furlong"):
+            read_volume(tmp_path / "a.tif", 1)
+        return
+    expected = (3 * scale, 2 * scale, scale)
+    assert read_volume(tmp_path / "a.tif", 1).header.spacing == pytest.approx(expected)
+
+
 def test_tiff_with_channels(tmp_path: Path) -> None:
     both = np.stack([VALUES, -VALUES], 1).astype(np.float32)
     tifffile.imwrite(tmp_path / "a.tif", both, imagej=True, metadata={"axes": "ZCYX"})
