@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from helpers.volume_folders import SHAPE, affine_of, nibabel, save_nifti, volume_scene
 from maeseg.data.image_files import DataError
 from maeseg.data.volumes.formats import read_stored
-from maeseg.data.volumes.volume import VolumeHeader, read_volume, read_volume_label, write_label
+from maeseg.data.volumes.header import VolumeHeader
+from maeseg.data.volumes.volume import read_volume, read_volume_label, write_label
 
 VALUES, LABEL = volume_scene(0)
 

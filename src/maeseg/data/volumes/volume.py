@@ -17,13 +17,9 @@ from torch import Tensor
 
 from maeseg.data.image_files import DataError
 from maeseg.data.volumes.formats import ARRAYS, STACKS, Stored, read_stored
-from maeseg.data.volumes.header import Sides as Sides
-from maeseg.data.volumes.header import Spacing as Spacing
 from maeseg.data.volumes.header import VolumeHeader, channels_of, refuse_elsewhere
 from maeseg.data.volumes.nifti import back_as_stored, on_canonical_axes, write_nifti
 from maeseg.utils.atomic_io import write_bytes
-
-__all__ = ["Sides", "Spacing", "Volume", "VolumeHeader", "read_volume", "read_volume_label", "write_label"]
 
 
 @dataclass(frozen=True)
