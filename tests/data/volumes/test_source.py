@@ -88,6 +88,20 @@ def test_binary_labels(tmp_path: Path, foreground: int) -> None:
     assert np.array_equal(source.stored_label(0), label > 0)
 
 
+def test_pictures_show_the_patients_right_on_the_left(tmp_path: Path) -> None:
+    label = np.zeros((20, 20, 20), np.uint8)
+    label[15:, 8:12, 8:12] = 1  # right, in RAS+
+    for kind in ("images", "labels"):
+        save_nifti(tmp_path / kind / "a.nii.gz", label, affine_of("RAS", (1.0, 1.0, 1.0)))
+    source = open_volumes(tmp_path, labeled=True)
+    shown = [np.asarray(each.convert("L")) > 0 for each in (source.label_picture(0), source.image(0))]
+    for each_HW in shown:
+        axial, coronal = each_HW[:, : each_HW.shape[1] // 3], each_HW[:, each_HW.shape[1] // 3 :]
+        for part in (axial, coronal):
+            assert np.flatnonzero(part.any(0))[0] < 20
+    assert np.mean(shown[0] != shown[1]) < 0.02
+
+
 def test_255_beside_classes_does_not_count(tmp_path: Path) -> None:
     write_volumes(tmp_path, 1)
     label = volume_scene(0)[1]

@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maeseg.data.volumes.header import Sides
+from maeseg.data.volumes.slices import choose_slices
 from maeseg.data.volumes.volume import Volume, write_label
 from maeseg.labels.class_map import predicted_classes
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.prediction.areas import ClassAreas
 from maeseg.prediction.volumes.inputs import stem, suffix_of
 from maeseg.prediction.volumes.predictor import Part
-from maeseg.prediction.volumes.slices import choose_slices
 from maeseg.prediction.volumes.table import VolumeOfClasses
 from maeseg.prediction.writer import as_label, kept_maps, overlay
-from maeseg.types import BORDER
 from maeseg.utils.atomic_io import write_png, writing_to
 
 
@@ -98,8 +97,7 @@ class VolumeWriter:
 
     def _write_overlay(self, name: Path, volume: Volume, classes_DHW: NDArray[np.uint8]) -> None:
         slices = choose_slices(volume.header, classes_DHW, side_by_side=True)
-        shown_HW = slices.of_classes(classes_DHW)
-        shown_HW[shown_HW == BORDER] = 0  # between the slices
+        shown_HW = slices.of_classes(classes_DHW, between=0)
         drawn = overlay(slices.of_volume(volume.values_CDHW), torch.from_numpy(shown_HW), self.classes.colors)
         write_png(self._file("overlays", Path(f"{stem(name)}.png")), drawn)
 
