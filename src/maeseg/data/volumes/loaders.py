@@ -36,28 +36,25 @@ class VolumePretrainData(TrainData):
         workers: Loader processes; 0 reads in the training process.
         seed: Seed of order and augmentation.
         augment: ``vflip`` to mirror along each axis.
-        steps_per_epoch: Steps per epoch, the volumes repeated as needed; by default one pass in full batches.
 
     Its validation crops are the middle of at most 256 volumes, evenly spread over the split.
 
     Raises:
-        UserError: Fewer training volumes than one batch, without steps per epoch.
+        UserError: Fewer training volumes than one batch.
     """
 
     def __init__(
         self, source: Source, split: Split, crops: VolumeCrops, batch_size: int, workers: int, seed: int,
-        augment: Sequence[Augmentation] = (), steps_per_epoch: int | None = None,
+        augment: Sequence[Augmentation] = (),
     ) -> None:  # fmt: skip
-        if len(split.train) < batch_size and not steps_per_epoch:
+        if len(split.train) < batch_size:
             raise UserError(
                 f"--batch_size {batch_size}: {source.name} has only {len(split.train)} training volumes, fewer than "
                 "one batch; give a smaller one"
             )
         train_set = UnlabeledImages(source, split.train, VolumeTransform(crops, augment))
         val_set = UnlabeledImages(source, evenly_spread(split.val, MAX_PRETRAIN_VAL), CenterCrop(crops.size))
-        super().__init__(
-            train_set, val_set, batch_size, workers, seed, no_normalization(source.channels), steps_per_epoch, "crops"
-        )
+        super().__init__(train_set, val_set, batch_size, workers, seed, no_normalization(source.channels), unit="crops")
 
 
 class VolumeSegmentData(TrainData):
