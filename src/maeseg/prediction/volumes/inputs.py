@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from maeseg.data.image_files import DataError
-from maeseg.data.volumes.formats import SUFFIXES, read_stored
-from maeseg.data.volumes.header import channels_of
+from maeseg.data.volumes.formats import SUFFIXES
 from maeseg.data.volumes.source import open_volumes
+from maeseg.data.volumes.volume import read_volume
 from maeseg.prediction.inputs import complain, list_inputs
 from maeseg.types import OnBadImage
 from maeseg.utils.progress import show_progress
@@ -31,7 +31,7 @@ class Volumes:
 def find_volumes(
     path: Path, channels: int, on_bad_image: OnBadImage | None = None, count: int | None = None
 ) -> Volumes:
-    """Find the volumes to segment, and check their headers.
+    """Find the volumes to segment, and read each once to check it.
 
     Args:
         path: A file, or a folder of volumes at any depth.
@@ -67,9 +67,9 @@ def suffix_of(name: Path) -> str:
 
 
 def _reason(file: Path, channels: int) -> str | None:
-    """Reason why a volume's header or compressed file cannot be used, in one line; None if it can."""
+    """Reason why a volume cannot be used, in one line; None if it can."""
     try:
-        channels_of(read_stored(file, values=False, checksum=True).shape, channels, str(file))
+        read_volume(file, channels, checksum=True)
     except DataError as error:
         return str(error)
     return None
