@@ -69,7 +69,8 @@ def grid_corners(shape: Sequence[int], size: Sequence[int]) -> list[Corner]:
 
 
 def _cut(values_CHW: Tensor, corner: Corner, size: Sequence[int]) -> Tensor:
-    return values_CHW[(..., *(slice(start, start + side) for start, side in zip(corner, size, strict=True)))]
+    inside = (slice(start, start + side) for start, side in zip(corner, size, strict=True))
+    return values_CHW[(slice(None), *inside)]
 
 
 class RandomCrop:
