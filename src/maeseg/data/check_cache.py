@@ -27,7 +27,7 @@ from maeseg.utils.system import cache_folder
 log = logging.getLogger(__name__)
 
 _FEW = 64  # files; for so few, starting processes takes longer than the check
-_FORMAT = f"maeseg 4, Pillow {PIL.__version__}"  # another version may find other faults
+_FORMAT = f"maeseg 5, Pillow {PIL.__version__}"  # another version may find other faults
 
 
 class Facts(Protocol):

@@ -1,11 +1,12 @@
-"""Crops at native resolution: regions of stored pixels, without resizing.
+"""Crops of images and volumes: regions of pixels or voxels, without resizing.
 
-An image smaller than a crop is padded by reflection at the bottom and right, as in sliding-window prediction. The label
-of the padding is 255, which is ignored; so the border rule is applied before padding.
+One smaller than a crop is padded by reflection at the end of an axis. The label of the padding is 255, which is
+ignored; so the border rule is applied before padding.
 
-Axes: C channels, H W pixels.
+Axes: C channels, H W pixels; of volumes D H W voxels.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,33 +22,55 @@ from maeseg.types import BORDER, BorderRule
 
 Size = tuple[int, int]
 """Height and width in pixels."""
+Corner = tuple[int, ...]
+"""First pixel or voxel of a crop along each axis."""
 
 
-def pad_by_reflection(cut_CHW: Tensor, size: Size) -> Tensor:
-    """Pad a region of an image (C, H, W) by reflection, at the bottom and right, to a size at least its own."""
-    below, right = size[0] - cut_CHW.shape[1], size[1] - cut_CHW.shape[2]
-    if below or right:
-        return torch.from_numpy(np.pad(cut_CHW.numpy(), ((0, 0), (0, below), (0, right)), "symmetric"))
-    return cut_CHW
+def crop_values(values_CHW: Tensor, corner: Corner, size: Sequence[int]) -> Tensor:
+    """Cut a crop, padded by reflection where the image or volume ends."""
+    return pad_by_reflection(_cut(values_CHW, corner, size), size)
 
 
-def crop_of(
-    image_CHW: Tensor, label_1HW: Tensor, corner: tuple[int, int], size: Size, border: BorderRule
-) -> tuple[Tensor, Tensor]:
-    """Crop an image and its label.
+def crop_label(label_1HW: Tensor, corner: Corner, size: Sequence[int], border: BorderRule) -> Tensor:
+    """Cut a crop of a label, 255 where the image or volume ends.
 
     Args:
-        image_CHW: Image, uint8 or float32.
         label_1HW: Label, uint8.
-        corner: Top and left of the crop in the image, in pixels.
-        size: Size of the crop; the area outside the image is padded by reflection, and is 255 in the label.
+        corner: First pixel of the crop.
+        size: Sides of the crop.
         border: Rule for border pixels inside the image; ``ignore`` keeps them 255.
     """
-    rows, columns = (slice(start, start + side) for start, side in zip(corner, size, strict=True))
-    image_CHW, label_1HW = (each[:, rows, columns] for each in (image_CHW, label_1HW))
-    missing = (0, size[1] - label_1HW.shape[2], 0, size[0] - label_1HW.shape[1])
-    label_1HW = F.pad(apply_border(label_1HW, border), missing, value=BORDER)
-    return pad_by_reflection(image_CHW, size), label_1HW
+    cut_1HW = apply_border(_cut(label_1HW, corner, size), border)
+    missing = [side - has for side, has in zip(size, cut_1HW.shape[1:], strict=True)]
+    return F.pad(cut_1HW, [each for side in reversed(missing) for each in (0, side)], value=BORDER)
+
+
+def pad_by_reflection(values_CHW: Tensor, size: Sequence[int]) -> Tensor:
+    """Pad by reflection, at the end of each axis, to a size at least its own."""
+    missing = [side - has for side, has in zip(size, values_CHW.shape[1:], strict=True)]
+    if not any(missing):
+        return values_CHW
+    return torch.from_numpy(np.pad(values_CHW.numpy(), [(0, 0), *((0, each) for each in missing)], "symmetric"))
+
+
+def random_corner(shape: Sequence[int], size: Sequence[int]) -> Corner:
+    """Draw a crop, uniformly distributed over an image or volume."""
+    return tuple(int(torch.randint(most + 1, ())) for most in last_corner(shape, size))
+
+
+def last_corner(shape: Sequence[int], size: Sequence[int]) -> Corner:
+    """Last crop that lies inside an image or volume; the first where it is smaller than a crop."""
+    return tuple(max(0, has - side) for has, side in zip(shape, size, strict=True))
+
+
+def grid_corners(shape: Sequence[int], size: Sequence[int]) -> list[Corner]:
+    """List the crops of a grid that covers an image or volume once."""
+    return list(itertools.product(*(range(0, has, side) for has, side in zip(shape, size, strict=True))))
+
+
+def _cut(values_CHW: Tensor, corner: Corner, size: Sequence[int]) -> Tensor:
+    inside = (slice(start, start + side) for start, side in zip(corner, size, strict=True))
+    return values_CHW[(slice(None), *inside)]
 
 
 class RandomCrop:
@@ -55,7 +78,7 @@ class RandomCrop:
 
     Args:
         size: Size of the crop.
-        border: See :func:`crop_of`.
+        border: See :func:`crop_label`.
     """
 
     def __init__(self, size: Size, border: BorderRule) -> None:
@@ -63,35 +86,30 @@ class RandomCrop:
 
     def __call__(self, image_CHW: Tensor, label_1HW: Tensor) -> tuple[Tensor, Tensor]:
         """Crop an image (C, H, W) and its label (1, H, W)."""
-        room = [max(0, has - side) for has, side in zip(image_CHW.shape[1:], self.size, strict=True)]
-        top, left = (int(torch.randint(most + 1, ())) for most in room)
-        return crop_of(image_CHW, label_1HW, (top, left), self.size, self.border)
+        corner = random_corner(image_CHW.shape[1:], self.size)
+        return crop_values(image_CHW, corner, self.size), crop_label(label_1HW, corner, self.size, self.border)
 
 
 class CropGrid(Dataset[tuple[Tensor, Tensor]]):
-    """Images of a labeled source in a grid of crops that covers each pixel once.
+    """Images or volumes of a labeled source in a grid of crops that covers each pixel once.
 
     Args:
         source: Source of the images and labels.
         indices: Indices of the images to use, in order.
         sizes: Size of each image, by index.
         size: Size of the crops.
-        border: See :func:`crop_of`.
+        border: See :func:`crop_label`.
 
-    An item is ``(image_CHW, label_HW)``: the stored values, and the label with 255 for ignored pixels.
+    An item is ``(image_CHW, label_HW)``: the values as read, and the label with 255 for ignored pixels.
     """
 
     def __init__(
-        self, source: Source, indices: Sequence[int], sizes: Mapping[int, Size], size: Size, border: BorderRule
-    ) -> None:
+        self, source: Source, indices: Sequence[int], sizes: Mapping[int, Sequence[int]], size: Sequence[int],
+        border: BorderRule,
+    ) -> None:  # fmt: skip
         self.source, self.indices = source, tuple(indices)
         self.size, self.border = size, border
-        self.crops = [
-            (index, (top, left))
-            for index in indices
-            for top in range(0, sizes[index][0], size[0])
-            for left in range(0, sizes[index][1], size[1])
-        ]
+        self.crops = [(index, corner) for index in indices for corner in grid_corners(sizes[index], size)]
         self._last: tuple[int, Tensor, Tensor] | None = None  # crops of one image are consecutive: it is read once
 
     def __len__(self) -> int:
@@ -101,8 +119,9 @@ class CropGrid(Dataset[tuple[Tensor, Tensor]]):
         index, corner = self.crops[position]
         if self._last is None or self._last[0] != index:
             self._last = (index, *read_labeled(self.source, index))
-        image_CHW, label_1HW = crop_of(*self._last[1:], corner, self.size, self.border)
-        return image_CHW, label_1HW[0]
+        _, image_CHW, label_1HW = self._last
+        label_1HW = crop_label(label_1HW, corner, self.size, self.border)
+        return crop_values(image_CHW, corner, self.size), label_1HW[0]
 
 
 def describe_crops(size: Size, images: Sequence[Size], validating: int) -> str:

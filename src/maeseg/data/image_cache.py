@@ -40,7 +40,7 @@ from maeseg.utils.progress import show_progress
 SUFFIX = ".images"
 """Suffix of a file of decoded images."""
 
-_FORMAT = f"maeseg 1, Pillow {PIL.__version__}"  # another version may decode to other values
+_FORMAT = f"maeseg 2, Pillow {PIL.__version__}"  # another version may decode to other values
 _ALIGNMENT = 64  # bytes
 
 Read = tuple[Tensor, Tensor | None, Tensor | None]

@@ -21,7 +21,6 @@ from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import Split, evenly_spread
 from maeseg.data.transforms import GeometricTransform, Resize
-from maeseg.data.volumes.crops import VolumeGrid
 from maeseg.errors import UserError, first_line
 from maeseg.types import Augmentation, BorderRule
 
@@ -50,7 +49,7 @@ class TrainData:
 
     def __init__(
         self, train_set: UnlabeledImages | LabeledImages,
-        val_set: UnlabeledImages | LabeledImages | CropGrid | VolumeGrid, batch_size: int, workers: int, seed: int,
+        val_set: UnlabeledImages | LabeledImages | CropGrid, batch_size: int, workers: int, seed: int,
         normalization: Normalization, steps_per_epoch: int | None = None, unit: str = "images",
     ) -> None:  # fmt: skip
         self.train_set, self.val_set = train_set, val_set

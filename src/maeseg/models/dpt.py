@@ -154,19 +154,7 @@ class DPTMaskedAutoencoder(MaskedNetwork):
         nn.init.zeros_(self.head[0].bias)
 
     def forward(self, images_BCHW: Tensor, visible_BYX: Tensor, window: GridWindow | None = None) -> Tensor:
-        """Reconstruct images from their visible patches.
-
-        Args:
-            images_BCHW: Images, normalized; a masked pixel is never read.
-            visible_BYX: Bool grid, True = seen, with the same number of visible patches in each image.
-            window: None: the decoder reconstructs complete images.
-
-        Returns:
-            Predicted pixels (B, C, H, W), in the units of ``loss``.
-
-        Raises:
-            UserError: The grid does not fit, or a window is given.
-        """
+        """Reconstruct images from their visible patches; see ``ViTMaskedAutoencoder.forward``."""
         if window:
             raise UserError("the decoder of a vision transformer reconstructs complete images: leave out the window")
         encoder: Any = self.encoder

@@ -14,19 +14,17 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
-from maeseg.masking.visible import GridWindow
 from maeseg.models.channels import image_channels
 from maeseg.models.densify import Densify, ScaledDecoder
-from maeseg.models.masked_network import MaskedNetwork
+from maeseg.models.masked_network import SparseNetwork
 from maeseg.models.memory_format import in_fast_format
 from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, build_unet, check_patch_size
-from maeseg.sparse import encode_densely, encode_tiles, pack
 
 MASK_RATIO = 0.6
 """Share of patches to hide unless another one is asked for (SparK, Tian et al. 2023)."""
 
 
-class MaskedAutoencoder(MaskedNetwork):
+class MaskedAutoencoder(SparseNetwork):
     """A segmentation network that learns from images alone: reconstruct masked patches from the visible ones.
 
     The encoder computes on the visible patches only (SparK, Tian et al. 2023). Its feature maps are normalized, mask
@@ -75,7 +73,6 @@ class MaskedAutoencoder(MaskedNetwork):
         decoder: nn.Module | None = None, channels: int = 3, patch_size: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.sparse = True
         self.encoder, self.decoder = _parts(encoder, decoder_channels, decoder, channels)
         self.name, self.channels = str(getattr(self.encoder, "name", "")), image_channels(self.encoder)
         self.densify = Densify(self.encoder.out_channels[1:])
@@ -95,27 +92,6 @@ class MaskedAutoencoder(MaskedNetwork):
         """
         return cls(unet.encoder, decoder=unet.decoder, patch_size=patch_size)
 
-    def forward(self, images_BCHW: Tensor, visible_BYX: Tensor, window: GridWindow | None = None) -> Tensor:
-        """Reconstruct images from their visible patches.
-
-        Args:
-            images_BCHW: Images, normalized; a masked pixel is never read.
-            visible_BYX: Bool grid, True = seen; H / Y = W / X is the patch side.
-            window: Part of the grid to decode; all of it if None. The encoder sees all visible patches all the same.
-
-        Returns:
-            Predicted pixels (B, C, H, W), or those of the window, in the units of ``loss``: with normalized targets
-            each patch has mean 0 and standard deviation 1.
-
-        Raises:
-            UserError: The grid does not fit, nothing is visible, or the encoder cannot be exact on visible patches.
-        """
-        maps = self.forward_encoder(images_BCHW, visible_BYX)
-        if window:
-            rows = visible_BYX.shape[1]
-            maps = [window.crop(each_BCHW, each_BCHW.shape[2] // rows) for each_BCHW in maps]
-        return self.forward_decoder(maps)
-
     def forward_encoder(self, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
         """Encode the visible patches, and fill the masked places of each feature map with its mask token.
 
@@ -123,12 +99,8 @@ class MaskedAutoencoder(MaskedNetwork):
             An empty map (B, 0, H, W), as a decoder of segmentation-models-pytorch reads the image's size from the
             first one; then the feature maps (B, C, H / stride, W / stride), fine to coarse.
         """
-        if self.sparse:
-            features = encode_tiles(self.encoder, pack(images_BCHW, visible_BYX))
-        else:
-            features = encode_densely(self.encoder, images_BCHW, visible_BYX)
         outline = images_BCHW.new_empty(len(images_BCHW), 0, *images_BCHW.shape[2:])
-        return [outline, *self.densify(features[1:])]
+        return [outline, *self.densify(self.encode(images_BCHW, visible_BYX)[1:])]
 
     def forward_decoder(self, maps: list[Tensor]) -> Tensor:
         """Decode maps as ``forward_encoder`` gives them into pixels (B, C, H, W)."""

@@ -12,6 +12,7 @@ from maeseg.errors import UserError
 from maeseg.masking.patches import reconstruction_loss
 from maeseg.masking.visible import GridWindow, random_visible
 from maeseg.models.memory_format import in_fast_format
+from maeseg.sparse import Tiles, encode_densely, encode_tiles, pack
 
 
 class MaskedNetwork(nn.Module):
@@ -95,3 +96,48 @@ class MaskedNetwork(nn.Module):
                 f"them, as to {' x '.join(map(str, near))}"
             )
         return tuple(side // patch for side in sides)
+
+
+class SparseNetwork(MaskedNetwork):
+    """A network whose encoder, a convnet, computes the visible patches alone; its subclasses encode and decode.
+
+    Attributes:
+        sparse: True if the encoder computes the visible patches alone; False if it computes complete images, masked.
+    """
+
+    sparse = True
+
+    def forward_encoder(self, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
+        """Encode the visible patches, and fill the masked places of each feature map with its mask token."""
+        raise NotImplementedError
+
+    def forward_decoder(self, maps: list[Tensor]) -> Tensor:
+        """Decode maps as ``forward_encoder`` gives them into pixels."""
+        raise NotImplementedError
+
+    def forward(self, images_BCHW: Tensor, visible_BYX: Tensor, window: GridWindow | None = None) -> Tensor:
+        """Reconstruct images from their visible patches.
+
+        Args:
+            images_BCHW: Images, or volumes (B, C, D, H, W), normalized; a masked pixel is never read.
+            visible_BYX: Bool grid, or (B, Z, Y, X), True = seen; H / Y = W / X is the patch side.
+            window: Part of the grid to decode; all of it if None. The encoder sees all visible patches all the same.
+
+        Returns:
+            Predicted pixels (B, C, H, W), or those of the window, in the units of ``loss``: with normalized targets
+            each patch has mean 0 and standard deviation 1.
+
+        Raises:
+            UserError: The grid does not fit, nothing is visible, or the encoder cannot be exact on visible patches.
+        """
+        maps = self.forward_encoder(images_BCHW, visible_BYX)
+        if window:
+            rows = visible_BYX.shape[1]
+            maps = [window.crop(each_BCHW, each_BCHW.shape[2] // rows) for each_BCHW in maps]
+        return self.forward_decoder(maps)
+
+    def encode(self, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tiles]:
+        """Encode the visible patches: the encoder's feature maps, as tiles."""
+        if self.sparse:
+            return encode_tiles(self.encoder, pack(images_BCHW, visible_BYX))
+        return encode_densely(self.encoder, images_BCHW, visible_BYX)

@@ -4,21 +4,19 @@ Axes: B batch, C channels, D H W voxels, Z Y X grid of blocks.
 """
 
 import copy
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
-from maeseg.masking.visible import GridWindow
 from maeseg.models.densify import Densify
-from maeseg.models.masked_autoencoder import MASK_RATIO, MaskedAutoencoder
-from maeseg.models.masked_network import MaskedNetwork
+from maeseg.models.masked_autoencoder import MASK_RATIO
+from maeseg.models.masked_network import SparseNetwork
 from maeseg.models.volume_network import VolumeEncoder, VolumeNetwork
 from maeseg.models.volume_networks import DEFAULT_VOLUME_NETWORK, build_volume_network
-from maeseg.sparse import encode_densely, encode_tiles, pack
 
 
-class VolumeMaskedAutoencoder(MaskedNetwork):
+class VolumeMaskedAutoencoder(SparseNetwork):
     """A segmentation network of volumes that learns without labels: reconstruct masked blocks from the visible ones.
 
     The encoder computes on the visible blocks alone (SparK, Tian et al. 2023). Mask tokens fill the masked places of
@@ -61,7 +59,6 @@ class VolumeMaskedAutoencoder(MaskedNetwork):
     ) -> None:
         super().__init__()
         built = build_volume_network(network, channels) if isinstance(network, str) else network
-        self.sparse = True
         self.encoder, self.decoder = built.encoder, built.decoder
         self.name, self.channels = self.encoder.name, self.encoder.channels
         self.densify = Densify(self.encoder.out_channels, normalized=False)
@@ -70,37 +67,13 @@ class VolumeMaskedAutoencoder(MaskedNetwork):
         self.patch_size = patch_size or stride
         check_block(self.patch_size, stride, self.name)
 
-    def forward(self, images_BCDHW: Tensor, visible_BZYX: Tensor, window: GridWindow | None = None) -> Tensor:
-        """Reconstruct volumes from their visible blocks.
-
-        Args:
-            images_BCDHW: Volumes, normalized; a masked voxel is never read.
-            visible_BZYX: Bool grid, True = seen; D / Z = H / Y = W / X is the side of a block.
-            window: Part of the grid to decode; all of it if None. The encoder sees all visible blocks all the same.
-
-        Returns:
-            Predicted voxels (B, C, D, H, W), or those of the window, in the units of ``loss``.
-
-        Raises:
-            UserError: The grid does not fit, or nothing is visible.
-        """
-        maps = self.forward_encoder(images_BCDHW, visible_BZYX)
-        if window:
-            rows = visible_BZYX.shape[1]
-            maps = [window.crop(each_BCDHW, each_BCDHW.shape[2] // rows) for each_BCDHW in maps]
-        return self.forward_decoder(maps)
-
     def forward_encoder(self, images_BCDHW: Tensor, visible_BZYX: Tensor) -> list[Tensor]:
         """Encode the visible blocks, and fill the masked places of each feature map with its mask token.
 
         Returns:
             Feature maps (B, C, D / stride, H / stride, W / stride), fine to coarse.
         """
-        if self.sparse:
-            features = encode_tiles(self.encoder, pack(images_BCDHW, visible_BZYX))
-        else:
-            features = encode_densely(self.encoder, images_BCDHW, visible_BZYX)
-        maps: list[Tensor] = self.densify(features)
+        maps: list[Tensor] = self.densify(self.encode(images_BCDHW, visible_BZYX))
         return maps
 
     def forward_decoder(self, maps: list[Tensor]) -> Tensor:
@@ -124,10 +97,6 @@ class VolumeMaskedAutoencoder(MaskedNetwork):
     def for_segmentation(self) -> tuple[dict[str, Tensor], frozenset[str]]:
         """See ``MaskedNetwork``; encoder and decoder are carried over unchanged."""
         return self.state_dict(), frozenset()
-
-
-SparseNetwork: TypeAlias = MaskedAutoencoder | VolumeMaskedAutoencoder
-"""Network whose encoder computes the visible patches alone, or complete images."""
 
 
 def check_block(patch_size: int, stride: int, network: str) -> None:

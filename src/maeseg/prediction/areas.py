@@ -5,6 +5,7 @@ Axes: H W pixels, K classes.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -85,17 +86,16 @@ def write_predictions_csv(folder: Path, found: Mapping[Path, ImageAreas], classe
     def rows() -> Iterator[tuple[object, ...]]:
         yield head
         for name, areas in found.items():
-            for cells in _rows(areas, classes):
-                yield (name.as_posix(), *areas.size, *cells)[: len(head)]
+            each = areas.square_meters
+            for cells in class_rows(areas.classes, classes, prod(areas.size)):
+                ground = "" if each is None else f"{cells[1] * each:.10g}"
+                yield (name.as_posix(), *areas.size, *cells, ground)[: len(head)]
 
     write_csv(folder / PREDICTIONS, rows())
 
 
-def _rows(areas: ImageAreas, classes: Classes) -> Iterator[tuple[object, ...]]:
-    """Class, pixels, share, confidence and square meters."""
-    total, each = areas.size[0] * areas.size[1], areas.square_meters
-    counted = zip(classes.names, areas.classes.pixels_K.tolist(), areas.classes.certainty_K.tolist(), strict=True)
-    for name, pixels, certainty in counted:
-        confidence = f"{certainty / pixels:.4f}" if pixels else ""
-        ground = "" if each is None else f"{pixels * each:.10g}"
-        yield name, pixels, f"{pixels / total:.6g}", confidence, ground
+def class_rows(counted: ClassAreas, classes: Classes, total: int) -> Iterator[tuple[str, int, str, str]]:
+    """Class, pixels, share of all ``total`` pixels, and confidence; of a volume those of voxels."""
+    pixels_K, certainty_K = counted.pixels_K.tolist(), counted.certainty_K.tolist()
+    for name, pixels, certainty in zip(classes.names, pixels_K, certainty_K, strict=True):
+        yield name, pixels, f"{pixels / total:.6g}", f"{certainty / pixels:.4f}" if pixels else ""

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from maeseg.data.image_files import MAX_PIXELS, DataError, some
 from maeseg.data.image_reading import RGB
 from maeseg.data.pixel_conversion import FULL
 from maeseg.data.pixel_facts import PixelFacts, assumptions, check_pixels
+from maeseg.data.sources.base import Source
 from maeseg.data.sources.folder import ImageFolder
 from maeseg.data.splits import evenly_spread
 from maeseg.errors import UserError
@@ -65,18 +66,8 @@ def find_images(
             suffix, so that their predictions would overwrite each other; or an image cannot be used and is not to be
             skipped.
     """
-    if path.is_file():
-        folder, files = path.parent, [Path(path.name)]
-    else:
-        source = ImageFolder(path, labeled=False, channels=channels)
-        folder, files = path, [Path(source.file(index)) for index in range(len(source))]
-    if count is not None:
-        check_count(count, len(files), path)
-        files = evenly_spread(files, count)
-    names = Counter(file.with_suffix("") for file in files)
-    doubled = [name for name, count in names.items() if count > 1]
-    if doubled:
-        raise UserError(f"{path}: two images share the name {some(doubled)}: rename one of each")
+    opened = partial(ImageFolder, labeled=False, channels=channels)
+    folder, files = list_inputs(path, opened, count, lambda file: file.with_suffix(""), "image")
     with open_workers(torch.get_num_threads()) as pool:
         check = partial(_check, channels=channels, most=most)
         checked = in_order(pool, check, [folder / file for file in files], lambda file: 1, 2**10)
@@ -84,17 +75,42 @@ def find_images(
     facts = {file: what for file, what in found.items() if not isinstance(what, str)}
     sizes = {file: (each.height, each.width) for file, each in facts.items()}
     bad = {file: what for file, what in found.items() if isinstance(what, str)}
-    if bad:
-        complain(path, bad, sizes, on_bad_image)
+    complain(path, bad, sizes, on_bad_image)
     for line in assumptions(list(facts.values()), largest):
         log.info("%s: %s", path, line)
     return Images(folder, sizes, bad)
 
 
-def check_count(count: int, there: int, path: Path) -> None:
-    """Raise a UserError unless ``count`` is 1 to the number of images."""
+def list_inputs(
+    path: Path, opened: Callable[[Path], Source], count: int | None, stem: Callable[[Path], Path], kind: str
+) -> tuple[Path, list[Path]]:
+    """List a file, or the files of a folder, unchecked: the folder, and the paths in it; see ``find_images``.
+
+    Args:
+        path: A file, or a folder.
+        opened: Function that opens a folder.
+        count: Number of files to take, evenly spread; by default all.
+        stem: Function that removes the suffix of a path.
+        kind: ``image`` or ``volume``.
+    """
+    if path.is_file():
+        folder, files = path.parent, [Path(path.name)]
+    else:
+        source = opened(path)
+        folder, files = path, [Path(source.file(index)) for index in range(len(source))]
+    if count is not None:
+        check_count(count, len(files), path, kind)
+        files = evenly_spread(files, count)
+    doubled = [name for name, times in Counter(map(stem, files)).items() if times > 1]
+    if doubled:
+        raise UserError(f"{path}: two {kind}s share the name {some(doubled)}: rename one of each")
+    return folder, files
+
+
+def check_count(count: int, there: int, path: Path, kind: str = "image") -> None:
+    """Raise a UserError unless ``count`` is 1 to the number of images or volumes."""
     if not 1 <= count <= there:
-        raise UserError(f"--count {count}: {path} has {there} images; give 1 to {there}")
+        raise UserError(f"--count {count}: {path} has {there} {kind}s; give 1 to {there}")
 
 
 def _check(file: Path, channels: int, most: int) -> PixelFacts | str:
@@ -106,13 +122,17 @@ def _check(file: Path, channels: int, most: int) -> PixelFacts | str:
         return str(error)
 
 
-def complain(path: Path, bad: Mapping[Path, str], usable: Collection[Path], on_bad_image: OnBadImage | None) -> None:
-    """Raise a UserError on images that cannot be used, or warn of them where they are to be skipped."""
+def complain(
+    path: Path, bad: Mapping[Path, str], usable: Collection[Path], on_bad_image: OnBadImage | None, kind: str = "image"
+) -> None:
+    """Raise a UserError on images or volumes that cannot be used, or warn of them where they are to be skipped."""
+    if not bad:
+        return
     first = next(iter(bad.values()))
     if on_bad_image == "skip":
         if not usable:
-            raise UserError(f"--on_bad_image skip leaves no image of {path}: {first}")
-        log.warning("%d images of %s cannot be used and are left out", len(bad), path)
+            raise UserError(f"--on_bad_image skip leaves no {kind} of {path}: {first}")
+        log.warning("%d %ss of %s cannot be used and are left out", len(bad), kind, path)
         return
     others = f" (and {len(bad) - 1} more cannot be used)" if len(bad) > 1 else ""
     choice = "; or leave out what cannot be used: --on_bad_image skip" if on_bad_image else ""

@@ -104,15 +104,8 @@ class PredictionWriter:
     @contextmanager
     def predicting(self, size: tuple[int, int]) -> Iterator[Prediction]:
         """An empty prediction for an image; maps are kept on the disk, as they may not fit in memory."""
-        with writing_to(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            keep = TemporaryFile(dir=self.folder) if self.probabilities else None  # noqa: SIM115  # closed below
-        try:
+        with kept_maps(self.folder, self.probabilities) as keep:
             yield Prediction(size, self.classes.maps, keep, self.folder)
-        finally:
-            if keep:
-                with writing_to(self.folder):  # closing writes what is left in the buffer
-                    keep.close()
 
     def write(
         self,
@@ -160,6 +153,20 @@ class PredictionWriter:
         with writing_to(file.parent):
             file.parent.mkdir(parents=True, exist_ok=True)
         return file
+
+
+@contextmanager
+def kept_maps(folder: Path, wanted: bool) -> Iterator[IO[bytes] | None]:
+    """Open a temporary file in a folder, for maps that may not fit in memory; None if they are not wanted."""
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        keep = TemporaryFile(dir=folder) if wanted else None  # noqa: SIM115  # closed below
+    try:
+        yield keep
+    finally:
+        if keep:
+            with writing_to(folder):  # closing writes what is left in the buffer
+                keep.close()
 
 
 def open_overlay(folder: Path, name: Path) -> Image.Image:

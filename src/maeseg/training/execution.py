@@ -19,8 +19,8 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from maeseg.errors import UserError
+from maeseg.models.masked_network import SparseNetwork
 from maeseg.models.memory_format import in_fast_format
-from maeseg.models.volume_masked_autoencoder import SparseNetwork
 from maeseg.types import Sparse
 from maeseg.utils.failures import is_out_of_memory
 from maeseg.utils.plain_values import flag

@@ -23,11 +23,10 @@ from maeseg.data.volumes.loaders import VolumePretrainData
 from maeseg.errors import UserError
 from maeseg.masking.visible import check_mask_ratio
 from maeseg.models.architecture import Design, build_masked_network
-from maeseg.models.masked_network import MaskedNetwork
+from maeseg.models.masked_network import MaskedNetwork, SparseNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.trial_pass import trial_pass
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size, check_image_size, count_parameters
-from maeseg.models.volume_masked_autoencoder import SparseNetwork
 from maeseg.prediction.examples import choose_examples, write_reconstructions
 from maeseg.runs.image_list import Listed
 from maeseg.runs.lengthen import may_lengthen

@@ -99,14 +99,13 @@ def settle_volumes(config: SegmentationOptions, starts: Sequence[Start], volumes
     """Resolve network and crop size of a segmentation run on volumes.
 
     Args:
-        config: Its options.
+        config: Its options, checked by ``check_axes``.
         starts: Initial weights.
         volumes: Spacing and size of the volumes.
 
     Raises:
         UserError: Options contradict each other, the data or the weights.
     """
-    check_axes(config, volumes=True)
     design = volume_design(starts, config)
     size = choose_volume_size(starts, config.image_size, volumes, design.stride)
     return Setup(tuple(starts), design.encoder, [], size, None, volumes)

@@ -162,12 +162,11 @@ def volume_design(starts: Sequence[Start], config: NetworkOptions) -> Design:
 def settle_blocks(
     config: PretrainConfig, starts: Sequence[Start], volumes: Volumes
 ) -> tuple[Design, tuple[int, ...], int]:
-    """Determine network, sides of crops and side of a block of pre-training.
+    """Determine network, sides of crops and side of a block of pre-training; options are checked by ``check_axes``.
 
     Raises:
         UserError: Options contradict each other, the data or the weights.
     """
-    check_axes(config, volumes=True)
     design = volume_design(starts, config)
     multiple = design.stride if config.patch_size is None else design.choose_patch(config.patch_size, ())
     size = choose_volume_size(starts, config.image_size, volumes, multiple)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from helpers.volume_folders import SHAPE, affine_of, save_nifti, volume_scene
 from maeseg.data.image_files import DataError
-from maeseg.data.volumes.header import VolumeHeader
+from maeseg.data.volumes.header import Spacing, VolumeHeader
 from maeseg.data.volumes.preprocessing import (
     median_spacing,
     preprocess,
@@ -47,12 +47,27 @@ def test_constant_channel_is_zero(value: float) -> None:
     assert not preprocess(made(torch.full((1, *SHAPE), value)), HEADER.spacing).any()
 
 
-def test_nan_is_filled_with_the_mean() -> None:
+def test_few_bright_voxels_are_not_clipped_away() -> None:
+    values = torch.zeros(1, *SHAPE)
+    values[0, 5, 5, :4] = 100
+    result = preprocess(made(values), HEADER.spacing)[0]
+    assert float(result.std(correction=0)) == pytest.approx(1, abs=1e-4)
+    assert torch.equal(result == result.max(), values[0] == 100)
+
+
+@pytest.mark.parametrize("spacing", [HEADER.spacing, (2.0, 0.5, 2.5)])
+def test_nan_becomes_the_mean_and_does_not_count(spacing: Spacing) -> None:
     values = torch.from_numpy(volume_scene(0)[0])
-    values[:2] = torch.nan
-    result = preprocess(made(values[None]), HEADER.spacing)[0]
-    assert torch.isfinite(result).all()
-    assert result[:2].abs().max() < 0.05
+    values[8, 0, 0] = 1e9  # an outlier: the mean of all values is beyond the clipped range
+    alone = VolumeHeader((4, *SHAPE[1:]), HEADER.spacing)
+    expected = preprocess(Volume(values[None, 8:].clone(), alone), HEADER.spacing)[0]
+    values[:8] = torch.nan
+    result = preprocess(made(values[None]), spacing)[0]
+    margin = len(result) * 8 // SHAPE[0]
+    assert not result[: margin - 1].any()
+    assert float(result[margin:].std(correction=0)) == pytest.approx(1, abs=0.1)
+    if spacing == HEADER.spacing:
+        assert torch.allclose(result[8:], expected)
 
 
 def test_spacing_sets_the_size() -> None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from helpers.volume_folders import SHAPE, affine_of, nibabel, save_nifti, volume_scene
 from maeseg.data.image_files import DataError
 from maeseg.data.volumes.formats import read_stored
-from maeseg.data.volumes.volume import VolumeHeader, read_volume, read_volume_label, write_label
+from maeseg.data.volumes.header import VolumeHeader
+from maeseg.data.volumes.volume import read_volume, read_volume_label, write_label
 
 VALUES, LABEL = volume_scene(0)
 
@@ -53,6 +54,20 @@ def test_rotated_and_sheared_affine_has_the_spacing_of_its_columns(tmp_path: Pat
     assert np.allclose(nibabel.load(tmp_path / "out.nii.gz").affine, turn @ affine, atol=1e-5)
 
 
+@pytest.mark.parametrize(("unit", "scale"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 1e-3), (3 + 8, 1e-3)])
+def test_spacing_is_in_millimeters_for_any_unit(tmp_path: Path, unit: int, scale: float) -> None:
+    affine = affine_of("LPS", (0.2, 0.4, 0.5))
+    header = read_volume(save_nifti(tmp_path / "a.nii.gz", VALUES, affine, xyzt_units=unit), 1).header
+    assert header.spacing == pytest.approx((0.2 * scale, 0.4 * scale, 0.5 * scale))
+    label = save_nifti(tmp_path / "l.nii.gz", LABEL, affine)  # without a unit
+    write_label(tmp_path / "out.nii.gz", read_volume_label(label, header), header)
+    written = nibabel.load(tmp_path / "out.nii.gz")
+    assert np.array_equal(np.asarray(written.dataobj), LABEL)
+    assert (int(written.header["xyzt_units"]), written.affine.tolist()) == (unit, nibabel.load(label).affine.tolist())
+    bare = save_nifti(tmp_path / "bare.nii.gz", VALUES, pixdim=[1, 2, 3, 4, 1, 1, 1, 1], xyzt_units=unit)
+    assert read_volume(bare, 1).header.spacing == pytest.approx((2 * scale, 3 * scale, 4 * scale))
+
+
 def test_without_affine_axes_are_as_stored(tmp_path: Path) -> None:
     path = save_nifti(tmp_path / "a.nii.gz", VALUES, None, pixdim=[1, 2, 3, 4, 1, 1, 1, 1])
     volume = read_volume(path, 1)
@@ -74,6 +89,12 @@ def test_label_without_affine_has_the_axes_of_its_image(tmp_path: Path) -> None:
     expected = read_volume_label(placed, header)
     assert np.array_equal(read_volume_label(bare, header), expected)
     assert np.array_equal(read_volume_label(tmp_path / "array.npy", header), expected)
+
+
+def test_label_of_an_array_has_its_stored_axes(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", VALUES)
+    label = save_nifti(tmp_path / "label.nii.gz", LABEL, affine_of("PIL"))
+    assert np.array_equal(read_volume_label(label, read_volume(tmp_path / "a.npy", 1).header), LABEL)
 
 
 def test_label_on_other_axes_in_the_same_place(tmp_path: Path) -> None:
@@ -124,6 +145,21 @@ def test_tiff_stack_states_its_spacing(tmp_path: Path) -> None:
         volume = read_volume(tmp_path / f"{name}.tif", 1)
         assert np.array_equal(volume.values_CDHW[0], values)
         assert volume.header.spacing == pytest.approx(spacing)
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale"), [("m", 1000.0), ("Microns", 1e-3), ("Å", 1e-7), ("nm", 1e-6), ("pixel", 1.0), ("furlong", None)]
+)
+def test_units_of_a_stack(tmp_path: Path, unit: str, scale: float | None) -> None:
+    sides = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", (3.0, 2.0, 1.0), strict=True)}
+    units = {f"PhysicalSize{axis}Unit": unit for axis in "ZYX"}
+    tifffile.imwrite(tmp_path / "a.tif", VALUES, ome=True, metadata={"axes": "ZYX", **sides, **units})
+    if scale is None:
+        with pytest.raises(DataError, match="furlong"):
+            read_volume(tmp_path / "a.tif", 1)
+        return
+    expected = (3 * scale, 2 * scale, scale)
+    assert read_volume(tmp_path / "a.tif", 1).header.spacing == pytest.approx(expected)
 
 
 def test_tiff_with_channels(tmp_path: Path) -> None:
@@ -266,6 +302,12 @@ def test_bad_stack_and_array(tmp_path: Path, shape: tuple[int, ...]) -> None:
     for name in ("a.npy", "a.tif"):
         with pytest.raises(DataError, match="2D image"):
             read_volume(tmp_path / name, 1)
+
+
+def test_a_picture_of_colors_is_no_volume(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((40, 50, 3), np.uint8), photometric="rgb")
+    with pytest.raises(DataError, match="2D image"):
+        read_volume(tmp_path / "a.tif", 1)
 
 
 def test_huge_array_header_allocates_nothing(tmp_path: Path) -> None:

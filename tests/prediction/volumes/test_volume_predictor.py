@@ -19,7 +19,7 @@ from maeseg.data.volumes.volume import Volume
 from maeseg.errors import UserError
 from maeseg.prediction.backends import TorchBackend
 from maeseg.prediction.segmenter import Segmenter
-from maeseg.prediction.volumes.predictor import VolumePredictor
+from maeseg.prediction.volumes.predictor import AnyVolume, VolumePredictor
 from maeseg.prediction.volumes.sliding_window import blended_planes, resized_planes
 
 
@@ -104,8 +104,22 @@ def test_arrays_are_taken_at_the_spacing_of_the_network() -> None:
     values_DHW = random_volume(9, 10, 11)
     expected = segmenter.predict(volume_of(values_DHW, (2.0, 3.0, 4.0)))
     assert np.array_equal(segmenter.predict(values_DHW.numpy()), expected)
-    with pytest.raises(DataError, match="channels"):
-        segmenter.predict(random_volume(2, 9, 10, 11))
+    for array in (values_DHW.numpy()[::-1, :, ::-1][::-1, :, ::-1], values_DHW.numpy().astype(">f8", order="F")):
+        assert np.array_equal(segmenter.predict(array), expected)
+
+
+@pytest.mark.parametrize(
+    ("volume", "complaint"),
+    [
+        (random_volume(2, 9, 10, 11), "channels"),
+        (Volume(random_volume(2, 9, 10, 11), VolumeHeader((9, 10, 11), (1.0, 1.0, 1.0))), "channels"),
+        (np.full((9, 10, 11), 1e60), "infinite"),
+        (np.full((9, 10, 11), math.nan), "NaN"),
+    ],
+)
+def test_arrays_that_do_not_suit_the_network(volume: AnyVolume, complaint: str) -> None:
+    with pytest.raises(DataError, match=complaint):
+        bright_segmenter(volume_spec()).predict(volume)
 
 
 def test_a_prediction_that_is_not_finite_is_refused() -> None:

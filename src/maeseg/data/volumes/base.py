@@ -15,8 +15,8 @@ from torch import Tensor
 from maeseg.data.facts import ImageFacts, ProvidedSplit
 from maeseg.data.pixel_conversion import FULL
 from maeseg.data.volumes.header import Spacing, VolumeHeader
-from maeseg.data.volumes.pictures import three_label_slices, three_slices
 from maeseg.data.volumes.preprocessing import preprocess, resample_label
+from maeseg.data.volumes.slices import choose_slices
 from maeseg.data.volumes.volume import Volume
 from maeseg.labels.classes import Classes
 
@@ -92,11 +92,12 @@ class VolumeSource(ABC):
     def image(self, index: int) -> Image.Image:
         """Return three orthogonal slices through the middle as an RGB picture, for people."""
         volume = self.volume(index)
-        return three_slices(preprocess(volume, volume.header.spacing), volume.header.spacing)
+        return choose_slices(volume.header, side_by_side=True).of_volume(volume.values_CDHW)
 
     def label_picture(self, index: int) -> Image.Image:
-        """Return the slices of ``image`` of a label, mode L."""
-        return three_label_slices(self.stored_label(index), self.header(index).spacing)
+        """Return the slices of ``image`` of a label, mode L; background between them."""
+        slices = choose_slices(self.header(index), side_by_side=True)
+        return Image.fromarray(slices.of_classes(self.stored_label(index).numpy(), between=0))
 
     def _chosen(self) -> Spacing:
         if self.spacing is None:

@@ -28,7 +28,7 @@ class StoredNifti:
     """Header of a NIfTI file.
 
     Attributes:
-        affine: Affine of the file, (4, 4).
+        affine: Affine of the file, (4, 4), in its unit of length.
         header: nibabel's header.
         turn: nibabel's orientation from the stored to the canonical axes, (3, 2).
         canonical: Affine of the canonical axes, (4, 4).
@@ -107,22 +107,27 @@ def channels_of(shape: tuple[int, ...], channels: int, name: str) -> None:
 
 
 def refuse_elsewhere(label: VolumeHeader, image: VolumeHeader, name: str) -> None:
-    """Raise a DataError if a label has not its image's shape, spacing and place, on canonical axes."""
+    """Raise a DataError if a label has not its image's shape, spacing and place, on canonical axes.
+
+    Affines are compared without their unit, as many programs write labels without one.
+    """
     if label.shape != image.shape:
         raise DataError(
             f"{name} is {by(label.shape)} but its image {by(image.shape)}: re-export the label at the image's size"
         )
     if not (label.stored and image.stored and label.placed and image.placed):
         return
-    if not np.allclose(label.spacing, image.spacing, rtol=1e-2):
+    sizes = load_nibabel().affines.voxel_sizes
+    own, spacing = sizes(label.stored.canonical), sizes(image.stored.canonical)
+    if not np.allclose(own, spacing, rtol=1e-2):
         raise DataError(
-            f"{name} has a spacing of {millimeters(label.spacing)} but its image {millimeters(image.spacing)}: save "
+            f"{name} has a spacing of {millimeters(tuple(own))} but its image {millimeters(tuple(spacing))}: save "
             "the label with the image's affine"
         )
     sides = np.array([*image.shape, 1.0])
     corners = [np.array([*(sides[:3] * corner), 1.0]) for corner in np.ndindex(2, 2, 2)]
     moves = [(label.stored.canonical - image.stored.canonical) @ corner for corner in corners]
-    if max(float(np.linalg.norm(move)) for move in moves) > _APART * min(image.spacing):
+    if max(float(np.linalg.norm(move)) for move in moves) > _APART * min(spacing):
         raise DataError(f"{name} lies elsewhere than its image: save the label with the image's affine")
 
 

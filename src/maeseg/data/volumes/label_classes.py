@@ -12,6 +12,7 @@ from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes, one
 from maeseg.types import BORDER
 
+_IGNORE = "ignore"
 _MOST = 64  # classes that are named by their values; more are likely to be numbers of instances
 """Maximum number of classes without a class list."""
 
@@ -33,7 +34,7 @@ def choose_volume_rule(
     """Determine the classes of labels and their values.
 
     Labels of 0 and 1, or of 0 and 255, are binary. Other values are one class each, named by ``names`` or by value;
-    255 does not count.
+    255 does not count, nor does the value that is named ``ignore``, as in nnU-Net.
 
     Args:
         labels: Facts about each readable label, by name.
@@ -55,24 +56,26 @@ def choose_volume_rule(
     values = sorted({0, *map(int, found)})
     if set(values) <= {0, 255} and 255 in values:
         return BINARY, LabelRule(codes=((one(0),), (one(255),)), origin=root)
-    border = (one(BORDER),) if BORDER in values else ()
-    values = [value for value in values if value != BORDER]
+    ignored = sorted({BORDER, *(value for value, name in names.items() if name == _IGNORE)})
+    border = tuple(one(value) for value in ignored if value in values)
+    names = {value: name for value, name in names.items() if value not in ignored}
+    values = [value for value in values if value not in ignored]
     if set(values) <= {0, 1} and len(names) <= 2:
         return BINARY, LabelRule(border=border, origin=root)
-    values = sorted({*values, *(value for value in names if value != BORDER)})
+    values = sorted({*values, *names})
     if len(values) > _MOST or values[-1] > BORDER:
         raise UserError(
             f"{root}: the labels have {len(values)} values up to {values[-1]}: give --classes FILE with the value of "
             "each class ({background: 0, cell: 1-65535} for numbers of instances)"
         )
-    chosen = _named(values, names, root)
+    chosen = _named(values, names, root, ignored if len(ignored) > 1 else None)
     return chosen, rule_of(chosen)
 
 
-def _named(values: Sequence[int], names: Mapping[int, str], root: str) -> Classes:
+def _named(values: Sequence[int], names: Mapping[int, str], root: str, ignored: Sequence[int] | None) -> Classes:
     given = {value: "background" if value == 0 else names.get(value, f"class_{value}") for value in values}
     try:
-        return parse_classes({given[value]: value for value in values}, "")
+        return parse_classes({given[value]: value for value in values}, "", ignored)
     except ValueError as error:
         raise UserError(f"{root}: the classes {', '.join(given.values())} cannot be used ({error})") from error
 

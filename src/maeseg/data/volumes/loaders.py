@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from maeseg.data.crops import CropGrid
 from maeseg.data.datasets import LabeledImages, UnlabeledImages, label_tensor, seeded
 from maeseg.data.loaders import MAX_PRETRAIN_VAL, TrainData
 from maeseg.data.normalization import no_normalization
@@ -17,7 +18,7 @@ from maeseg.data.part import Part
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import Split, evenly_spread
 from maeseg.data.unlabeled import Draw, UnlabeledViews, Views
-from maeseg.data.volumes.crops import CenterCrop, VolumeCrops, VolumeGrid
+from maeseg.data.volumes.crops import CenterCrop, VolumeCrops
 from maeseg.data.volumes.transforms import VolumeTransform, segment_transform, strong_intensity
 from maeseg.errors import UserError
 from maeseg.labels.class_map import apply_border
@@ -35,28 +36,25 @@ class VolumePretrainData(TrainData):
         workers: Loader processes; 0 reads in the training process.
         seed: Seed of order and augmentation.
         augment: ``vflip`` to mirror along each axis.
-        steps_per_epoch: Steps per epoch, the volumes repeated as needed; by default one pass in full batches.
 
     Its validation crops are the middle of at most 256 volumes, evenly spread over the split.
 
     Raises:
-        UserError: Fewer training volumes than one batch, without steps per epoch.
+        UserError: Fewer training volumes than one batch.
     """
 
     def __init__(
         self, source: Source, split: Split, crops: VolumeCrops, batch_size: int, workers: int, seed: int,
-        augment: Sequence[Augmentation] = (), steps_per_epoch: int | None = None,
+        augment: Sequence[Augmentation] = (),
     ) -> None:  # fmt: skip
-        if len(split.train) < batch_size and not steps_per_epoch:
+        if len(split.train) < batch_size:
             raise UserError(
                 f"--batch_size {batch_size}: {source.name} has only {len(split.train)} training volumes, fewer than "
                 "one batch; give a smaller one"
             )
         train_set = UnlabeledImages(source, split.train, VolumeTransform(crops, augment))
         val_set = UnlabeledImages(source, evenly_spread(split.val, MAX_PRETRAIN_VAL), CenterCrop(crops.size))
-        super().__init__(
-            train_set, val_set, batch_size, workers, seed, no_normalization(source.channels), steps_per_epoch, "crops"
-        )
+        super().__init__(train_set, val_set, batch_size, workers, seed, no_normalization(source.channels), unit="crops")
 
 
 class VolumeSegmentData(TrainData):
@@ -76,17 +74,17 @@ class VolumeSegmentData(TrainData):
     """
 
     train_set: LabeledImages
-    val_set: VolumeGrid
+    val_set: CropGrid
 
     def __init__(
         self, source: Source, train: tuple[int, ...], val: tuple[int, ...], crops: VolumeCrops, batch_size: int,
         workers: int, seed: int, steps_per_epoch: int | None, augment: Sequence[Augmentation] = (),
     ) -> None:  # fmt: skip
         train_set = LabeledImages(source, train, segment_transform(crops, augment))
+        val_set = CropGrid(source, val, crops.sizes, crops.size, crops.border)
         super().__init__(
-            train_set, VolumeGrid(source, val, crops), batch_size, workers, seed, no_normalization(source.channels),
-            steps_per_epoch, "crops",
-        )  # fmt: skip
+            train_set, val_set, batch_size, workers, seed, no_normalization(source.channels), steps_per_epoch, "crops"
+        )
 
 
 class VolumeViews(UnlabeledViews):

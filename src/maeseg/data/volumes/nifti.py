@@ -22,6 +22,8 @@ from maeseg.utils.regular_files import open_regular
 _DEFLATE = 1032  # a byte of deflate unpacks to at most as many
 _BLOCK = 2**20  # bytes
 _SPATIAL = 3
+_SPACE = 7  # bits of xyzt_units that are the unit of length
+_MILLIMETERS = {1: 1000.0, 3: 0.001}  # meters and micrometers; without a unit, millimeters
 
 
 def open_nifti(path: Path, name: str) -> tuple[Any, VolumeHeader, tuple[int, ...]]:
@@ -143,7 +145,10 @@ def _check_bytes(path: Path, image: Any, needed: int, name: str) -> None:
 
 
 def _header(nibabel: Any, image: Any, path: Path, name: str) -> VolumeHeader:
-    """Read the geometry; without sform and qform, axes are taken as stored and the spacing from the header."""
+    """Read the geometry; without sform and qform, axes are taken as stored and the spacing from the header.
+
+    Affines are in the unit of the file, the spacing in millimeters.
+    """
     header = image.header
     placed = bool(header["sform_code"] > 0 or header["qform_code"] > 0)
     if not header["sform_code"] > 0:  # nibabel replaces a spacing of 0
@@ -158,7 +163,8 @@ def _header(nibabel: Any, image: Any, path: Path, name: str) -> VolumeHeader:
     sides = _shape(image.shape)[:_SPATIAL]
     canonical = affine @ nibabel.orientations.inv_ornt_aff(turn, sides)
     depth, height, width = (sides[int(axis)] for axis in np.argsort(turn[:, 0]))
-    across, along, up = (float(f"{each:.6g}") for each in nibabel.affines.voxel_sizes(canonical))  # of 32 bits
+    unit = _MILLIMETERS.get(int(header["xyzt_units"]) & _SPACE, 1.0)
+    across, along, up = (float(f"{unit * each:.6g}") for each in nibabel.affines.voxel_sizes(canonical))  # of 32 bits
     stored = StoredNifti(np.asarray(image.affine), header, turn, canonical, placed)
     return VolumeHeader((depth, height, width), (across, along, up), stored)
 

@@ -29,7 +29,7 @@ _SMALLEST = 1e-6  # standard deviation, relative to the largest intensity, of a 
 def preprocess(volume: Volume, spacing: Spacing) -> Tensor:
     """Bring a volume to a spacing and normalize its intensities.
 
-    NaN is filled with the mean of its channel. A constant channel is 0.
+    NaN becomes 0, the mean, and does not count in percentiles, mean and deviation. A constant channel is 0.
 
     Args:
         volume: Stored volume.
@@ -42,7 +42,7 @@ def preprocess(volume: Volume, spacing: Spacing) -> Tensor:
         DataError: The volume would be too large at the spacing.
     """
     size = resampled_size(volume.header, spacing, len(volume.values_CDHW))
-    return torch.stack([_normalized(resized(_filled(each_DHW), size)) for each_DHW in volume.values_CDHW])
+    return torch.stack([_preprocessed(each_DHW, size) for each_DHW in volume.values_CDHW])
 
 
 def resampled_size(header: VolumeHeader, spacing: Spacing, channels: int = 1) -> Sides:
@@ -116,18 +116,28 @@ def median_spacing(spacings: Sequence[Spacing]) -> Spacing:
     return depth, height, width
 
 
-def _filled(values_DHW: Tensor) -> Tensor:
-    """Fill NaN with the mean of the other values."""
+def _preprocessed(values_DHW: Tensor, size: Sides) -> Tensor:
+    """Resize and normalize one channel; voxels that are mostly of NaN become 0."""
     missing_DHW = torch.isnan(values_DHW)
     if not missing_DHW.any():
-        return values_DHW
-    return torch.where(missing_DHW, torch.nanmean(values_DHW.double()).float(), values_DHW)
+        return _normalized(resized(values_DHW, size))
+    filled_DHW = torch.where(missing_DHW, torch.nanmean(values_DHW.double()).float(), values_DHW)
+    share_DHW = resized((~missing_DHW).float(), size)
+    known_DHW = share_DHW >= share_DHW.max().clamp(max=0.5)
+    result_DHW = torch.zeros(size)
+    result_DHW[known_DHW] = _normalized(resized(filled_DHW, size)[known_DHW][None])[0]
+    return result_DHW
 
 
 def _normalized(values_DHW: Tensor) -> Tensor:
-    """Clip intensities and bring them to mean 0 and standard deviation 1; a constant channel to 0."""
+    """Clip intensities and bring them to mean 0 and standard deviation 1; a constant channel to 0.
+
+    Where both percentiles are one value, as with a few bright voxels in black, nothing is clipped.
+    """
     values = values_DHW.numpy()
     low, high = np.percentile(values, CLIP)
+    if low == high:
+        low, high = values.min(), values.max()
     clipped = np.clip(values, np.float32(low), np.float32(high))
     clipped -= np.float32(clipped.mean(dtype=np.float64))
     # slice by slice: in double precision a large volume would take much memory

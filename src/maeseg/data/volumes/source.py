@@ -4,6 +4,7 @@ Axes: C channels, D H W voxels.
 """
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -279,12 +280,7 @@ def settle_spacing(
         facts: Facts about its usable volumes, by index.
         train: Indices of the training volumes.
         given: Spacing of the options or of the initial weights; None without one.
-
-    Raises:
-        UserError: The given spacing is not positive.
     """
-    if given is not None and not all(0 < each < float("inf") for each in given):
-        raise UserError(f"--spacing {list(given)}: give three positive numbers, in mm")
     spacings = [volume.spacing for index in train if (volume := facts[index].volume)]
     chosen = given or median_spacing(spacings)
     for each in volume_sources(source):
@@ -339,9 +335,10 @@ def volume_facts(volume: Volume, label: str) -> ImageFacts:
     """Facts about a volume that was read."""
     values, header = volume.values_CDHW, volume.header
     _, height, width = header.shape
-    missing = int(torch.isnan(values).sum()) / values.numel()
-    known = values.flatten(1).nan_to_num() if missing else values.flatten(1)
-    constant = bool((known.amax(1) == known.amin(1)).any())
+    missing_CDHW = torch.isnan(values)
+    low, high = (values.masked_fill(missing_CDHW, end).flatten(1) for end in (math.inf, -math.inf))
+    constant = bool((low.amin(1) == high.amax(1)).any())
+    missing = int(missing_CDHW.sum()) / values.numel()
     about = f"{tuple(values.shape)} {[f'{each:.4g}' for each in header.spacing]}"
     facts = VolumeFacts(header.shape, header.spacing, header.placed or header.stored is None, missing, constant)
     return ImageFacts(digest(about.encode(), values.numpy().data), height, width, None, label, facts)

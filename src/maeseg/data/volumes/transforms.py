@@ -14,15 +14,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from maeseg.data.volumes.crops import (
-    FOREGROUND,
-    Corner,
-    VolumeCrops,
-    crop_label,
-    crop_volume,
-    foreground_corner,
-    random_corner,
-)
+from maeseg.data.crops import Corner, crop_label, crop_values, random_corner
+from maeseg.data.volumes.crops import FOREGROUND, VolumeCrops, foreground_corner
 from maeseg.data.volumes.header import Sides, Spacing
 from maeseg.errors import UserError
 from maeseg.labels.class_map import apply_border
@@ -62,7 +55,7 @@ class VolumeTransform:
         if _chance(TURNED):
             results = self._turned(corner, values_CDHW, labels)
         else:
-            image_CDHW = crop_volume(values_CDHW, corner, self.crops.size).clone()
+            image_CDHW = crop_values(values_CDHW, corner, self.crops.size).clone()
             results = [image_CDHW, *(crop_label(each, corner, self.crops.size, self.crops.border) for each in labels)]
         if self.mirrored:
             axes = [axis for axis in (-3, -2, -1) if _chance(0.5)]

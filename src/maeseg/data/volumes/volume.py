@@ -17,13 +17,9 @@ from torch import Tensor
 
 from maeseg.data.image_files import DataError
 from maeseg.data.volumes.formats import ARRAYS, STACKS, Stored, read_stored
-from maeseg.data.volumes.header import Sides as Sides
-from maeseg.data.volumes.header import Spacing as Spacing
 from maeseg.data.volumes.header import VolumeHeader, channels_of, refuse_elsewhere
 from maeseg.data.volumes.nifti import back_as_stored, on_canonical_axes, write_nifti
 from maeseg.utils.atomic_io import write_bytes
-
-__all__ = ["Sides", "Spacing", "Volume", "VolumeHeader", "read_volume", "read_volume_label", "write_label"]
 
 
 @dataclass(frozen=True)
@@ -60,11 +56,16 @@ def read_volume(path: Path, channels: int, *, checksum: bool = False) -> Volume:
         values = np.asarray(stored.values, np.float32)
         values = np.moveaxis(values, 3, 0) if values.ndim == 4 else values[None]
         values_CDHW = torch.from_numpy(_contiguous(values))
+    refuse_values(values_CDHW, name)
+    return Volume(values_CDHW, stored.header)
+
+
+def refuse_values(values_CDHW: Tensor, name: str) -> None:
+    """Raise a DataError for infinite intensities, and for a channel without any."""
     if torch.isinf(values_CDHW).any():
         raise DataError(f"{name} has infinite values, or values beyond those of 32 bits: replace them")
     if torch.isnan(values_CDHW).flatten(1).all(1).any():
         raise DataError(f"{name} has a channel without values (NaN everywhere): remove it")
-    return Volume(values_CDHW, stored.header)
 
 
 def read_volume_label(path: Path, like: VolumeHeader) -> NDArray[Any]:
@@ -149,10 +150,10 @@ def _contiguous(values: NDArray[Any]) -> NDArray[Any]:
 def _on_axes_of(like: VolumeHeader, stored: Stored) -> tuple[NDArray[Any], VolumeHeader]:
     """Turn a label to the axes of its image; by the order of the stored axes where one of them has no affine."""
     assert stored.values is not None
-    if (like.placed and stored.header.placed) or like.stored is None:
+    if like.placed and stored.header.placed:
         return stored.values, stored.header
     values = stored.values if stored.header.stored is None else back_as_stored(stored.values, stored.header.stored)
-    values = on_canonical_axes(values, like.stored)
+    values = values if like.stored is None else on_canonical_axes(values, like.stored)
     depth, height, width = values.shape
     return values, VolumeHeader((depth, height, width), like.spacing)
 

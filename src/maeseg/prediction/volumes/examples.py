@@ -15,7 +15,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from maeseg.data.volumes.base import VolumeSource
 from maeseg.data.volumes.header import Sides, Spacing
-from maeseg.prediction.volumes.slices import Slices, choose_slices, intensity_range
+from maeseg.data.volumes.slices import Slices, choose_slices, intensity_range
 
 ClassMap = NDArray[np.uint8]
 

@@ -1,16 +1,14 @@
 """Input volumes of a command: found, and each checked before the first result is saved."""
 
-from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from maeseg.data.image_files import DataError, some
-from maeseg.data.splits import evenly_spread
-from maeseg.data.volumes.formats import SUFFIXES, read_stored
-from maeseg.data.volumes.header import channels_of
+from maeseg.data.image_files import DataError
+from maeseg.data.volumes.formats import SUFFIXES
 from maeseg.data.volumes.source import open_volumes
-from maeseg.errors import UserError
-from maeseg.prediction.inputs import check_count, complain
+from maeseg.data.volumes.volume import read_volume
+from maeseg.prediction.inputs import complain, list_inputs
 from maeseg.types import OnBadImage
 from maeseg.utils.progress import show_progress
 
@@ -33,7 +31,7 @@ class Volumes:
 def find_volumes(
     path: Path, channels: int, on_bad_image: OnBadImage | None = None, count: int | None = None
 ) -> Volumes:
-    """Find the volumes to segment, and check their headers.
+    """Find the volumes to segment, and read each once to check it.
 
     Args:
         path: A file, or a folder of volumes at any depth.
@@ -45,44 +43,33 @@ def find_volumes(
         UserError: There is no such path, or it holds no volume or fewer than ``count``; two volumes share a name; or
             a volume cannot be used and is not to be skipped.
     """
-    if path.is_file():
-        folder, files = path.parent, [Path(path.name)]
-    else:
-        source = open_volumes(path, labeled=False, channels=channels)
-        folder, files = path, [Path(source.file(index)) for index in range(len(source))]
-    if count is not None:
-        check_count(count, len(files), path)
-        files = evenly_spread(files, count)
-    doubled = [name for name, times in Counter(map(stem, files)).items() if times > 1]
-    if doubled:
-        raise UserError(f"{path}: two volumes share the name {some(doubled)}: rename one of each")
+    opened = partial(open_volumes, labeled=False, channels=channels)
+    folder, files = list_inputs(path, opened, count, stem, "volume")
     bad = {
         file: reason
         for file in show_progress(files, "checking volumes")
         if (reason := _reason(folder / file, channels)) is not None
     }
     names = [file for file in files if file not in bad]
-    if bad:
-        complain(path, bad, names, on_bad_image)
+    complain(path, bad, names, on_bad_image, "volume")
     return Volumes(folder, names, bad)
 
 
 def stem(name: Path) -> Path:
     """Path without the suffix of a volume: ``a/scan.nii.gz`` to ``a/scan``."""
-    suffix = suffix_of(name)
-    return name.with_name(name.name[: -len(suffix)])
+    return name.with_name(name.name[: len(name.name) - len(suffix_of(name))])
 
 
 def suffix_of(name: Path) -> str:
-    """Suffix of a volume's file, as ``.nii.gz``."""
+    """Suffix of a volume's file, as ``.nii.gz``; of another file its own."""
     lower = name.name.lower()
-    return next(suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if lower.endswith(suffix))
+    return next((each for each in sorted(SUFFIXES, key=len, reverse=True) if lower.endswith(each)), name.suffix)
 
 
 def _reason(file: Path, channels: int) -> str | None:
-    """Reason why a volume's header or compressed file cannot be used, in one line; None if it can."""
+    """Reason why a volume cannot be used, in one line; None if it can."""
     try:
-        channels_of(read_stored(file, values=False, checksum=True).shape, channels, str(file))
+        read_volume(file, channels, checksum=True)
     except DataError as error:
         return str(error)
     return None

@@ -16,7 +16,7 @@ from torch import Tensor
 from maeseg.data.image_files import DataError
 from maeseg.data.volumes.header import Spacing, VolumeHeader, by
 from maeseg.data.volumes.preprocessing import preprocess
-from maeseg.data.volumes.volume import Volume, read_volume
+from maeseg.data.volumes.volume import Volume, read_volume, refuse_values
 from maeseg.labels.class_map import class_map, to_probabilities
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.prediction.backends import Backend, refuse_nonfinite
@@ -104,18 +104,27 @@ def open_volume(volume: AnyVolume, spec: NetworkSpec) -> Volume:
     """Open what the Python interface takes as a volume.
 
     Raises:
-        DataError: The file cannot be read, or the volume has another number of axes or channels than the network takes.
+        DataError: The file cannot be read, or the volume has another number of axes or channels than the network takes,
+            or infinite values.
     """
-    if isinstance(volume, Volume):
-        return volume
     if isinstance(volume, str | Path):
         return read_volume(Path(volume), spec.channels)
-    values = torch.as_tensor(volume).float()
+    found = volume if isinstance(volume, Volume) else _in_memory(volume, spacing_of(spec))
+    if (channels := len(found.values_CDHW)) != spec.channels:
+        raise DataError(f"the volume has {channels} channels, and the network takes {spec.channels}: give such a one")
+    return found
+
+
+def _in_memory(array: NDArray[Any] | Tensor, spacing: Spacing) -> Volume:
+    """Volume of an array or tensor at a spacing."""
+    if isinstance(array, Tensor):
+        values = array.detach().cpu().float()
+    else:
+        with np.errstate(over="ignore"):  # infinite values are refused
+            values = torch.from_numpy(np.array(array, np.float32, order="C"))  # from any order of bytes and axes
     values_CDHW = values[None] if values.ndim == 3 else values
-    if values_CDHW.ndim != 4 or len(values_CDHW) != spec.channels:
-        raise DataError(
-            f"the volume is {by(tuple(values.shape))}: give an array (D, H, W), or (C, D, H, W) of {spec.channels} "
-            "channels"
-        )
+    if values_CDHW.ndim != 4:
+        raise DataError(f"the volume is {by(tuple(values.shape))}: give an array (D, H, W), or (C, D, H, W)")
+    refuse_values(values_CDHW, "the volume")
     depth, height, width = values_CDHW.shape[1:]
-    return Volume(values_CDHW, VolumeHeader((depth, height, width), spacing_of(spec)))
+    return Volume(values_CDHW, VolumeHeader((depth, height, width), spacing))

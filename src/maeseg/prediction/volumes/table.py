@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maeseg.data.volumes.header import VolumeHeader
 from maeseg.labels.classes import Classes
-from maeseg.prediction.areas import PREDICTIONS, ClassAreas
+from maeseg.prediction.areas import PREDICTIONS, ClassAreas, class_rows
 from maeseg.utils.atomic_io import write_csv
 
 COLUMNS = (
@@ -24,15 +24,7 @@ class VolumeOfClasses:
 
 
 def write_predictions_csv(folder: Path, found: Mapping[Path, VolumeOfClasses], classes: Classes) -> None:
-    """Write ``predictions.csv``: a row for each volume and class, those that a volume does not have too.
-
-    The share is that of the volume, and the confidence the mean probability of the class over the voxels that are
-    predicted as it, empty where there are none.
-
-    Args:
-        folder: Output folder.
-        found: The voxels in each volume.
-        classes: Classes of the network.
+    """Write ``predictions.csv``, as ``prediction.areas.write_predictions_csv`` does for images, with volumes in mm³.
 
     Raises:
         OSError: It cannot be written.
@@ -41,17 +33,8 @@ def write_predictions_csv(folder: Path, found: Mapping[Path, VolumeOfClasses], c
     def rows() -> Iterator[tuple[object, ...]]:
         yield COLUMNS
         for name, each in found.items():
-            for cells in _rows(each, classes):
-                yield name.as_posix(), *each.header.shape, *cells
+            for cells in class_rows(each.classes, classes, prod(each.header.shape)):
+                size = cells[1] * prod(each.header.spacing)
+                yield name.as_posix(), *each.header.shape, *cells, f"{size:.10g}", f"{size / 1000:.10g}"
 
     write_csv(folder / PREDICTIONS, rows())
-
-
-def _rows(found: VolumeOfClasses, classes: Classes) -> Iterator[tuple[object, ...]]:
-    """Class, voxels, share, confidence, cubic millimeters and milliliters."""
-    total, each = prod(found.header.shape), prod(found.header.spacing)
-    counted = zip(classes.names, found.classes.pixels_K.tolist(), found.classes.certainty_K.tolist(), strict=True)
-    for name, voxels, certainty in counted:
-        confidence = f"{certainty / voxels:.4f}" if voxels else ""
-        size = voxels * each
-        yield name, voxels, f"{voxels / total:.6g}", confidence, f"{size:.10g}", f"{size / 1000:.10g}"

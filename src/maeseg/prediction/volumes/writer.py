@@ -3,12 +3,10 @@
 Axes: K maps (of foreground, or of each class), D H W voxels.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO
 
 import numpy as np
@@ -17,16 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maeseg.data.volumes.header import Sides
+from maeseg.data.volumes.slices import choose_slices
 from maeseg.data.volumes.volume import Volume, write_label
 from maeseg.labels.class_map import predicted_classes
 from maeseg.labels.classes import BINARY, Classes
 from maeseg.prediction.areas import ClassAreas
 from maeseg.prediction.volumes.inputs import stem, suffix_of
 from maeseg.prediction.volumes.predictor import Part
-from maeseg.prediction.volumes.slices import choose_slices
 from maeseg.prediction.volumes.table import VolumeOfClasses
-from maeseg.prediction.writer import as_label, overlay
-from maeseg.types import BORDER
+from maeseg.prediction.writer import as_label, kept_maps, overlay
 from maeseg.utils.atomic_io import write_png, writing_to
 
 
@@ -66,7 +63,7 @@ class VolumeWriter:
         """
         shape, areas = volume.header.shape, ClassAreas(max(2, self.classes.maps))
         classes_DHW = np.zeros(shape, np.uint8)
-        with self._keeping() as keep:
+        with kept_maps(self.folder, self.probabilities) as keep:
             for first, _, part_KDHW in parts:
                 self._keep(keep, shape, first, part_KDHW)
                 found_DHW, confidence_DHW = (each.numpy() for each in predicted_classes(part_KDHW))
@@ -78,21 +75,6 @@ class VolumeWriter:
         label_DHW = classes_DHW if self.classes == BINARY else as_label(classes_DHW, self.classes)
         write_label(self._file("labels", name), label_DHW, volume.header)
         return VolumeOfClasses(volume.header, areas)
-
-    @contextmanager
-    def _keeping(self) -> Iterator[IO[bytes] | None]:
-        """A file for the probabilities, which may not fit in memory; None if they are not written."""
-        if not self.probabilities:
-            yield None
-            return
-        with writing_to(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            keep = TemporaryFile(dir=self.folder)  # noqa: SIM115  # closed below
-        try:
-            yield keep
-        finally:
-            with writing_to(self.folder):  # closing writes what is left in the buffer
-                keep.close()
 
     def _keep(self, keep: IO[bytes] | None, shape: Sides, first: int, part_KDHW: Tensor) -> None:
         if keep is None:
@@ -115,8 +97,7 @@ class VolumeWriter:
 
     def _write_overlay(self, name: Path, volume: Volume, classes_DHW: NDArray[np.uint8]) -> None:
         slices = choose_slices(volume.header, classes_DHW, side_by_side=True)
-        shown_HW = slices.of_classes(classes_DHW)
-        shown_HW[shown_HW == BORDER] = 0  # between the slices
+        shown_HW = slices.of_classes(classes_DHW, between=0)
         drawn = overlay(slices.of_volume(volume.values_CDHW), torch.from_numpy(shown_HW), self.classes.colors)
         write_png(self._file("overlays", Path(f"{stem(name)}.png")), drawn)
 

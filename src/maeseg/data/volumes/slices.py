@@ -47,9 +47,9 @@ class Slices:
     medical: bool
     side_by_side: bool = False
 
-    def of_classes(self, classes_DHW: NDArray[np.uint8]) -> Plane:
-        """Slices of a class map; between them it is the border."""
-        return self._arranged(self._planes(classes_DHW), Image.Resampling.NEAREST, BORDER)
+    def of_classes(self, classes_DHW: NDArray[np.uint8], between: int = BORDER) -> Plane:
+        """Slices of a class map, with a value between them."""
+        return self._arranged(self._planes(classes_DHW), Image.Resampling.NEAREST, between)
 
     def of_volume(self, values_CDHW: Tensor) -> Image.Image:
         """Slices of intensities as an RGB picture: the first channel, between its percentiles 1 and 99."""
