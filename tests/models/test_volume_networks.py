@@ -96,6 +96,11 @@ def test_strides() -> None:
         Design("resenc_small", ()).choose_patch(12, (32, 48, 32))
 
 
+def test_a_network_that_does_not_exist() -> None:
+    with pytest.raises(UserError, match="'unet' is not a network of volumes: give one of resenc_small"):
+        build_volume_network("unet")
+
+
 def test_channels_that_a_vnet_cannot_have() -> None:
     with pytest.raises(UserError, match="not 3"):
         build_vnet("vnet", channels=3)
