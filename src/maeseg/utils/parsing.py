@@ -143,6 +143,8 @@ def kind(annotation: Any) -> str:
     arguments = get_args(annotation)
     if get_origin(annotation) is Literal:
         return f"one of {', '.join(arguments)}" if len(arguments) > 1 else str(arguments[0])
+    if get_origin(annotation) is dict:
+        return "names with values, such as {name: 3}"
     if get_origin(annotation) is list and get_origin(arguments[0]) is Literal:
         names = get_args(arguments[0])
         return f"a list of {' or '.join(names)}, such as [{', '.join(names)}]"
