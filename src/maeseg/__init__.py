@@ -1,4 +1,4 @@
-"""Pre-train a U-Net on your own unlabeled images, then segment with a fraction of the labels."""
+"""Pre-train a segmentation network on your own unlabeled images, then segment with a fraction of the labels."""
 
 # Public names are imported from their modules when they are first used, so that import maeseg takes no time.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import maeseg
 from maeseg.commands.printing import print_result
 from maeseg.commands.registry import COMMANDS
+from maeseg.config import CONFIGS
 from maeseg.errors import Terminated, UserError, in_one_line, nearest
 from maeseg.runs.layout import CONFIG
 from maeseg.types import CUSTOM_LOSS
@@ -219,11 +220,15 @@ def resumed_config(command: str, words: Sequence[str]) -> list[str]:
     Options that are given as well take precedence; the run refuses those that must not differ.
 
     Raises:
-        UserError: The run has a custom loss, or its config.yaml is damaged or of another command.
+        UserError: There is no run, the run has a custom loss, or its config.yaml is damaged or of another command.
     """
     values = values_of(words)
     config = Path(values.get("--out", "")) / CONFIG
-    if values.get("--resume") != "true" or "--out" not in values or "--config" in values or not config.is_file():
+    if values.get("--resume") != "true" or "--out" not in values or "--config" in values:
+        return []
+    if not config.is_file():
+        if command in CONFIGS and "--data" not in values:
+            raise UserError(f"--resume: {config.parent} holds no run: correct --out, or give the options of a new run")
         return []
     try:
         options = read_yaml(read_text(config))

@@ -156,6 +156,8 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "unknown option": ((*PRETRAIN, "--mask-ration", 0.5), "no option --mask_ration; did you mean --mask_ratio"),
     "stray word": ((*PRETRAIN, "please"), "please: not an option"),
     "missing options": (("pretrain",), "missing: --data, --out"),
+    "resume without a run": (("pretrain", "--out", "nowhere", "--resume"), "--resume: nowhere holds no run"),
+    "text for names with values": (("recipe", "--file", "F", "--out", "OUT", "--variables", "x"), "names with values"),
     "option without value": ((*PRETRAIN, "--epochs"), "--epochs needs a value"),
     "word for number": ((*PRETRAIN, "--epochs", "many"), "--epochs many must be an integer"),
     "share for count": ((*PRETRAIN, "--epochs", 1.5), "--epochs 1.5 must be an integer"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,10 @@ import pytest
 import maeseg
 from maeseg.commands.configured import configured
 from maeseg.config import CONFIGS, PretrainConfig, options_of
+from maeseg.errors import UserError
+from maeseg.types import LossName
+from maeseg.utils.parsing import fits
+from maeseg.utils.parsing import options_of as options_of_command
 
 WHERE: dict[str, Any] = {"data": "synthetic", "out": "run"}
 
@@ -46,3 +51,40 @@ def test_a_function_takes_a_configuration_or_its_options() -> None:
         given(**WHERE, epoch=3)
     with pytest.raises(TypeError, match="data"):
         given(out="run")
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("pretrain", {"epochs": "ten"}),
+        ("pretrain", {"epochs": 1.5}),
+        ("pretrain", {"epochs": None}),
+        ("pretrain", {"augment": "vflip"}),
+        ("pretrain", {"augment": ["hflip"]}),
+        ("finetune", {"loss": "tversky"}),
+        ("finetune", {"class_weights": ["heavy"]}),
+        ("compare", {"inits": ["scratch"], "labels": [4], "until": "convergence"}),
+        ("evaluate", {"run": "run", "split": "tests"}),
+        ("export", {"run": "run", "format": "tensorflow"}),
+        ("predict", {"run": "run", "images": "new", "tile": "large"}),
+        ("suggest", {"run": "run", "images": "new", "count": "4"}),
+        ("reconstruct", {"run": "run", "images": "new", "mask_ratio": True}),
+    ],
+)
+def test_a_value_that_the_command_line_refuses_is_refused_from_python(command: str, options: dict[str, Any]) -> None:
+    called = getattr(maeseg, command)
+    where = {name: value for name, value in WHERE.items() if name in options_of_command(called)}
+    with pytest.raises(UserError, match=f"--{[*options][-1]} .* must be "):
+        called(**where, **options)
+
+
+def test_objects_and_sequences_pass() -> None:
+    held_out: list[Any] = [0.2, 8, "names.txt", [1, 2], object(), Path("val")]
+    assert all(fits(value, PretrainConfig.__dataclass_fields__["val"].type) for value in held_out)
+    assert fits((64, 96), int | list[int] | None) and fits(3, float) and fits(None, str | None)
+    assert fits(len, LossName) and not fits(3, LossName)
+
+
+def test_a_misspelt_option_is_named_with_the_nearest() -> None:
+    with pytest.raises(TypeError, match=r"pretrain.. has no option imagesize; did you mean image_size"):
+        maeseg.pretrain(**WHERE, imagesize=64)

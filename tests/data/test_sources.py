@@ -9,6 +9,7 @@ from PIL import Image
 from helpers.fake_pets import write_fake_pets
 from helpers.real_data import real_data
 from maeseg.data.sources.base import open_source
+from maeseg.data.sources.folder import ImageFolder
 from maeseg.errors import UserError
 
 # --- oxford-pet
@@ -278,6 +279,19 @@ def test_label_values_that_are_not_binary(tmp_path: Path, values: tuple[int, ...
 def test_color_label(tmp_path: Path) -> None:
     write(layout(tmp_path, ("a",)) / "masks/a.png", COLOR)
     with pytest.raises(UserError, match=r"masks/a.png is a color image, and the labels have 48 colors"):
+        open_source(str(tmp_path), labeled=True).label(0)
+
+
+def test_volumes_in_place_of_images(tmp_path: Path) -> None:
+    (tmp_path / "scan.nii.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no images found .*; 1 files of \.nii and \.nii\.gz are volumes"):
+        ImageFolder(tmp_path, labeled=False)
+
+
+def test_photographs_in_place_of_labels(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    write(layout(tmp_path, ("a",)) / "masks/a.png", values)
+    with pytest.raises(UserError, match=r"more than 512 colors.*exchange images and masks"):
         open_source(str(tmp_path), labeled=True).label(0)
 
 

@@ -197,6 +197,8 @@ def test_a_decoder_of_the_users_own() -> None:
     ("call", "named"),
     [
         (lambda: MaskedAutoencoder(ENCODER, WIDTHS).loss(torch.randn(1, 3, 64, 80)), "64 x 80"),
+        (lambda: MaskedAutoencoder(ENCODER, WIDTHS).loss(torch.randn(3, 64, 64)), "(3, 64, 64): give a batch"),
+        (lambda: MaskedAutoencoder(ENCODER, WIDTHS).to_unet(classes=0), "classes 0"),
         (lambda: MaskedAutoencoder(ENCODER, WIDTHS).loss(torch.randn(1, 3, 64, 64), mask_ratio=1.0), "mask_ratio"),
         (lambda: MaskedAutoencoder(ENCODER, WIDTHS, patch_size=48), "48"),
         (lambda: MaskedAutoencoder(ENCODER, WIDTHS, decoder=torch.nn.Identity()), "out_channels"),

@@ -14,7 +14,7 @@ from maeseg.models.memory_format import fast_format
 from maeseg.models.resenc import ResEncSize, build_resenc, library_resenc
 from maeseg.models.vnet import build_vnet, library_vnet
 from maeseg.models.volume_network import VolumeNetwork
-from maeseg.models.volume_networks import volume_stride
+from maeseg.models.volume_networks import build_volume_network, volume_stride
 
 TINY = ResEncSize((4, 8, 12), (1, 2, 1))
 
@@ -94,6 +94,11 @@ def test_strides() -> None:
     assert Design("resenc_small", ()).choose_patch(None, (32, 48, 32)) == 8
     with pytest.raises(UserError, match=r"--patch_size 12 .* use 8 or 16"):
         Design("resenc_small", ()).choose_patch(12, (32, 48, 32))
+
+
+def test_a_network_that_does_not_exist() -> None:
+    with pytest.raises(UserError, match="'unet' is not a network of volumes: give one of resenc_small"):
+        build_volume_network("unet")
 
 
 def test_channels_that_a_vnet_cannot_have() -> None:

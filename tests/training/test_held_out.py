@@ -134,9 +134,9 @@ def test_evaluate_measures_other_data_whole_and_says_what_was_trained_on(
 @pytest.mark.parametrize(
     ("split", "said"),
     [
-        ("val", "--split val: {other} has none of the 5 validation images of {run}: leave out --split"),
-        ("train", "--split train: {other} has none of the 8 training images of {run}: leave out --split"),
-        ("test", "--split test: {other} has none of the 0 test images of {run}: leave out --split"),
+        ("val", "--split val: {other} has none of the 5 validation images of {run}: give --split all"),
+        ("train", "--split train: {other} has none of the 8 training images of {run}: give --split all"),
+        ("test", "--split test: {run} has no test images, and {other} no test part: give --split all"),
     ],
 )
 def test_a_split_that_the_data_lacks_is_refused(split: Any, said: str, grown: Path, tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ def test_border_pixels_do_not_change_an_ignoring_loss() -> None:
     assert loss.soft_dice(moved[0], label_BHW[0]) == loss.soft_dice(logits_B1HW[0], label_BHW[0])
 
 
+def test_labels_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"labels of shape \(1, 1, 4, 4\)"):
+        SegmentationLoss()(torch.randn(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
+
+
 def test_a_perfect_prediction_costs_nothing() -> None:
     label_BHW = torch.tensor([[[0, 1], [1, 0]]], dtype=torch.uint8)
     logits_B1HW = (label_BHW.float().unsqueeze(1) - 0.5) * 200

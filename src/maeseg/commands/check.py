@@ -76,8 +76,9 @@ def _check_files(write: str | None, sheet: str | None, overwrite: bool) -> Path 
     pictured = Path(sheet) if sheet else Path(write).with_suffix(".png") if write else None
     if write:
         check_target(write)
-    for file in filter(None, (Path(write) if write else None, pictured)):
-        check_new_file(file, overwrite)
+        check_new_file(Path(write), overwrite, option="write")
+    if pictured:
+        check_new_file(pictured, overwrite, option="sheet" if sheet else "write")
     return pictured
 
 

@@ -1,15 +1,19 @@
-"""Commands that are functions of one configuration, with the configuration's options as their own."""
+"""Commands as functions: their options are checked, and some are those of a configuration."""
 
+import functools
 import inspect
 import re
 import textwrap
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 from maeseg.config import Options, options_of
+from maeseg.errors import nearest
+from maeseg.utils import parsing
 
 Config = TypeVar("Config", bound=Options)
 Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
 
 
 def configured(kind: type[Config]) -> Callable[[Callable[[Config], Result]], Callable[..., Result]]:
@@ -25,6 +29,7 @@ def configured(kind: type[Config]) -> Callable[[Callable[[Config], Result]], Cal
         def command(config: Config | None = None, /, **options: Any) -> Result:
             if config is not None and options:
                 raise TypeError(f"{function.__name__}() takes a configuration or options by name, not both")
+            _check(command, options if config is None else config.as_dict())
             return function(kind(**options) if config is None else config)
 
         command.__name__ = command.__qualname__ = function.__name__
@@ -34,6 +39,25 @@ def configured(kind: type[Config]) -> Callable[[Callable[[Config], Result]], Cal
         return command
 
     return decorate
+
+
+def checked(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Let a function check its options as the command line does."""
+
+    @functools.wraps(function)
+    def command(*given: Parameters.args, **options: Parameters.kwargs) -> Result:
+        _check(function, options)
+        return function(*given, **options)
+
+    return command
+
+
+def _check(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    known = parsing.options_of(function)
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{function.__name__}() has no option {name}{nearest(name, known)}")
+    parsing.check_values(function, options)
 
 
 def _signature(function: Callable[..., Any], kind: type[Options]) -> inspect.Signature:

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from maeseg.commands.configured import checked
 from maeseg.commands.early import named_paths
 from maeseg.types import BorderRule, Data
 
 
+@checked
 def evaluate(
     *,
     run: str,

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from maeseg.commands.configured import checked
 from maeseg.types import ExportFormat
 
 
+@checked
 def export(
     *, run: str, format: ExportFormat, out: str, images: str | None = None, overwrite: bool = False
 ) -> dict[str, float | str]:

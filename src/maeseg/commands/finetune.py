@@ -12,7 +12,7 @@ from maeseg.runs.working_folder import locate
 
 @configured(FinetuneConfig)
 def finetune(config: FinetuneConfig) -> dict[str, Any]:
-    """Fine-tune a U-Net for segmentation, from pre-trained weights or from scratch.
+    """Fine-tune a network for segmentation, from pre-trained weights or from scratch.
 
     Soft Dice loss + cross-entropy (V-Net, Milletari et al. 2016); validation after epochs; keeps the best
     checkpoint by validation IoU and the last one. Leaves a run folder.

@@ -2,9 +2,11 @@
 
 from typing import Literal
 
+from maeseg.commands.configured import checked
 from maeseg.types import OnBadImage, PredictPrecision
 
 
+@checked
 def predict(
     *,
     run: str,

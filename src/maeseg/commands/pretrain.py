@@ -11,7 +11,7 @@ from maeseg.runs.working_folder import locate
 
 @configured(PretrainConfig)
 def pretrain(config: PretrainConfig) -> None:
-    """Pre-train a U-Net, encoder and decoder, on images alone, by reconstructing masked patches.
+    """Pre-train a network, encoder and decoder, on images alone, by reconstructing masked patches.
 
     The encoder sees the visible patches only, and computes nothing else; the U-Net's own decoder reconstructs the
     masked ones (SparK, Tian et al. 2023; MAE, He et al. 2022). Leaves a run folder.

@@ -1,6 +1,9 @@
 """The command ``reconstruct``."""
 
+from maeseg.commands.configured import checked
 
+
+@checked
 def reconstruct(
     *,
     run: str,

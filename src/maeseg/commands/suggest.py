@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
+from maeseg.commands.configured import checked
 
+
+@checked
 def suggest(
     *,
     run: str,

@@ -127,6 +127,8 @@ def _checked(command: str, options: dict[str, Any]) -> dict[str, Any]:
 def _load(file: Path) -> dict[str, Any]:
     try:
         content = read_yaml(read_text(file))
+    except FileNotFoundError as error:
+        raise UserError(f"--file {file} does not exist: give a recipe, such as those in recipes/") from error
     except (OSError, ValueError) as error:
         raise UserError(f"--file {file} cannot be read as YAML ({in_one_line(error)}): correct it") from error
     if not isinstance(content, dict) or not isinstance(content.get("steps"), list) or not content["steps"]:

@@ -106,7 +106,7 @@ def refuse_one_class(source: Source, indices: Sequence[int]) -> None:
         name = names[next(iter(found), 0)]
         raise UserError(
             f"{source.name}: the {len(indices)} training labels contain {name} only, so nothing can be learned: "
-            "inspect them with maeseg check"
+            "inspect them with maeseg check (in a dataset object 1 is foreground, and 255 border)"
         )
     if not found - {0}:
         raise UserError(

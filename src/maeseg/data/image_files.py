@@ -131,7 +131,7 @@ def naming(name: str, kind: str = "an image") -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(f"{name} does not exist: restore it or correct the path") from error
     except NotRegularError as error:
-        raise DataError(f"{name} cannot be read: {error.strerror}; remove it") from error
+        raise DataError(f"{name} cannot be read: {error.strerror}; give a file") from error
     except PermissionError as error:
         raise DataError(f"{name} cannot be read: permission denied; allow reading it") from error
     # for a damaged file decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more

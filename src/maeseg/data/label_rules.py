@@ -394,10 +394,11 @@ def _find_colors(counts: Mapping[str, ValueCounts], turned: Orientation, root: s
         line = f"classes: {{{each}}}"
     else:
         line = "classes: {background: [0, 0, 0], object: [128, 0, 0]}"
+    exchanged = "" if listed else "; if it is a photograph, exchange images and masks"
     raise AmbiguousLabels(
         root,
         f"{name} is a color image, and the labels have {len(colors) if listed else 'more than 512'} colors; a label "
-        "has one channel of values, or one color per class",
+        f"has one channel of values, or one color per class{exchanged}",
         {line: "with your own names"},
     )
 

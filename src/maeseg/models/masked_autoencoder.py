@@ -122,8 +122,10 @@ class MaskedAutoencoder(SparseNetwork):
             (B, classes, H, W); with a decoder of your own an ``EncoderDecoder``.
 
         Raises:
-            UserError: The encoder is not one of timm.
+            UserError: The encoder is not one of timm, or there is no class.
         """
+        if classes < 1:
+            raise UserError(f"classes {classes} is less than 1: give 1 for the foreground alone, or their number")
         like = next(self.parameters())
         if not isinstance(self.decoder, UnetDecoder):
             decoder = ScaledDecoder(copy.deepcopy(self.decoder), self.densify.factors())

@@ -70,6 +70,10 @@ class MaskedNetwork(nn.Module):
         Raises:
             UserError: Sizes, grid or ratio do not fit, or the encoder cannot be exact on visible patches.
         """
+        if images_BCHW.ndim not in (4, 5):
+            raise UserError(
+                f"images of shape {tuple(images_BCHW.shape)}: give a batch, (B, C, H, W) or (B, C, D, H, W)"
+            )
         images_BCHW = in_fast_format(images_BCHW)
         if visible is None:
             ratio = self.mask_ratio if mask_ratio is None else mask_ratio

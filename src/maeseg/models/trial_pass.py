@@ -33,15 +33,18 @@ def trial_pass(
     """
     if transformer_in(network.encoder) is not None:
         return  # it takes every size that can be cut into its patches
-    failure = failure_of(network, size, patch_size)
-    if failure is None:
-        return
     encoder = str(network.encoder.name)
     of_volumes = axes_of(encoder) == len(size) == AXES
+    of = "the network" if of_volumes else "--encoder"
+    try:
+        failure = failure_of(network, size, patch_size)
+    except UserError as error:
+        raise UserError(f"{of} {encoder} cannot compute visible patches alone: {error}") from error
+    if failure is None:
+        return
     others = [tuple(2 * side for side in size)] if of_volumes else other_sizes(encoder, size)
     works = next((each for each in others if not failure_of(network, each, patch_size)), None)
     advice = f"use --{option} {list(works)}" if works else "choose another --encoder, such as resnet18"
-    of = "the network" if of_volumes else "--encoder"
     raise UserError(
         f"{of} {encoder} does not accept --{option} {list(size)} ({first_line(failure).rstrip('.')}): {advice}"
     ) from failure

@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 
+from maeseg.errors import UserError
 from maeseg.models.resenc import PLAIN, SMALL, ResEncSize, build_resenc
 from maeseg.models.vnet import STRIDE as VNET_STRIDE
 from maeseg.models.vnet import build_vnet
@@ -64,8 +65,11 @@ def build_volume_network(encoder: str, channels: int = 1, maps: int = 1) -> Volu
         maps: Output channels: one, the foreground's logit, or one for each class.
 
     Raises:
-        UserError: The extra ``volumes`` is not installed, or the network cannot have so many channels.
+        UserError: There is no such network, the extra ``volumes`` is not installed, or the network cannot have so many
+            channels.
     """
+    if encoder not in VOLUME_NETWORKS:
+        raise UserError(f"{encoder!r} is not a network of volumes: give one of {', '.join(VOLUME_NETWORKS)}")
     if encoder == VNET:
         return build_vnet(encoder, channels, maps)
     return build_resenc(encoder, RESENC_SIZES[encoder], channels, maps)

@@ -121,7 +121,10 @@ def _choose(
         if not any(contents[index] in stored.trained for index in own):
             return own, "test", "test part of the data"
         raise UserError(f"{asked}{run} was trained on images of the test part of {data}: give other data")
-    raise UserError(f"{asked}{data} has none of the {len(rows)} {_KINDS[part]}s of {run}: {to_all}")
+    there = f"{data} has none of the {len(rows)} {_KINDS[part]}s of {run}"
+    if not rows:
+        there = f"{run} has no {_KINDS[part]}s{f', and {data} no test part' if split == 'test' else ''}"
+    raise UserError(f"{asked}{there}: give --split all to measure all of it")
 
 
 def _find(rows: Sequence[Listed], contents: Sequence[str]) -> tuple[tuple[int, ...], list[str]]:

@@ -31,7 +31,7 @@ def open_output(out: Path, overwrite: bool, inputs: Sequence[tuple[str, Path]] =
             maeseg did not write, or an input; or another process writes to it.
     """
     with owning(out), explain_output_errors(out):
-        if check_out(out, resume=False, overwrite=overwrite):
+        if check_out(out, resume=None, overwrite=overwrite):
             refuse_inputs_inside(out, inputs)
             refuse_foreign_files(out)
         remove_written(out)
@@ -57,27 +57,28 @@ def explain_output_errors(out: Path) -> Iterator[None]:
         raise UserError(f"--out {out} cannot be written ({name}{reason(error)}): {advice}") from error
 
 
-def check_new_file(out: Path, overwrite: bool, inputs: Sequence[tuple[str, Path]] = ()) -> None:
+def check_new_file(out: Path, overwrite: bool, inputs: Sequence[tuple[str, Path]] = (), option: str = "out") -> None:
     """Refuse to replace a file that is there already, or an input.
 
     Args:
         out: The file that is to be written.
         overwrite: True to replace an existing file.
         inputs: Option and path of each input: a file, or a folder in which only earlier results may be replaced.
+        option: Option that names the file.
 
     Raises:
         UserError: The file may not be replaced, or is a folder.
     """
     try:
         if out.is_dir():
-            raise UserError(f"--out {out} is a folder: give a file")
+            raise UserError(f"--{option} {out} is a folder: give a file")
         if (out.exists() or out.is_symlink()) and not overwrite:
-            raise UserError(f"--out {out} exists: give another file or --overwrite")
+            raise UserError(f"--{option} {out} exists: give another file or --overwrite")
         for option, path in inputs:
             if out.exists() and path.exists() and not _is_result(out) and out.resolve().is_relative_to(path.resolve()):
                 raise UserError(f"--overwrite would replace {out} of {option} {path}: give another file")
     except OSError as error:  # a name that is too long
-        raise UserError(f"--out {out} cannot be written ({reason(error)}): give another file") from error
+        raise UserError(f"--{option} {out} cannot be written ({reason(error)}): give another file") from error
 
 
 def _is_result(out: Path) -> bool:

@@ -20,12 +20,12 @@ from maeseg.utils.written_files import (
 )
 
 
-def check_out(out: Path, *, resume: bool, overwrite: bool) -> set[str]:
+def check_out(out: Path, *, resume: bool | None, overwrite: bool) -> set[str]:
     """Refuse a folder that holds something.
 
     Args:
         out: The folder; it need not exist.
-        resume: True to resume the run in it.
+        resume: True to resume the run in it; None for a command that resumes none.
         overwrite: True to replace it.
 
     Returns:
@@ -43,7 +43,8 @@ def check_out(out: Path, *, resume: bool, overwrite: bool) -> set[str]:
         raise _unusable(out, error) from error
     there = {name for name in names if name != OWN and not is_unfinished(name)}
     if there and not resume and not overwrite:
-        raise UserError(f"--out {out} is not empty: give another folder, --resume or --overwrite")
+        ways = "another folder or" if resume is None else "another folder, --resume or"
+        raise UserError(f"--out {out} is not empty: give {ways} --overwrite")
     return there
 
 

@@ -61,7 +61,15 @@ class SegmentationLoss(nn.Module):
         return loss
 
     def forward(self, logits_BKHW: Tensor, label_BHW: Tensor) -> Tensor:
-        """Loss of logits (B, K, H, W) against labels (B, H, W): 0, 1, other classes, and 255."""
+        """Loss of logits (B, K, H, W) against labels (B, H, W): 0, 1, other classes, and 255.
+
+        Raises:
+            ValueError: The labels have another shape.
+        """
+        if label_BHW.shape != logits_BKHW[:, 0].shape:
+            raise ValueError(
+                f"labels of shape {tuple(label_BHW.shape)} for logits {tuple(logits_BKHW.shape)}: give (B, H, W)"
+            )
         target = self._target(label_BHW)
         loss: Tensor = self.of_regions(logits_BKHW, target)
         counted = (target != BORDER).float().mean() if self.padded else None

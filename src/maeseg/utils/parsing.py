@@ -4,7 +4,8 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from maeseg.errors import UserError, nearest
 
@@ -81,17 +82,34 @@ def typed_options(function: Callable[..., Any], given: Mapping[str, Any]) -> dic
 
 
 def check_values(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse invalid values that the parser accepts.
+    """Refuse values of another kind, which Python and YAML files may give.
 
     Raises:
-        UserError: A YAML file gives null to an option that needs a value, or a value holds a zero character.
+        UserError: A value is none of those that its option takes, or holds a zero character.
     """
     for name, parameter in options_of(function).items():
-        if options.get(name, 0) is None and type(None) not in get_args(parameter.annotation):
-            raise UserError(f"--{name} null must be {kind(parameter.annotation)}")
+        if name in options and not fits(options[name], parameter.annotation):
+            value = "null" if options[name] is None else options[name]
+            raise UserError(f"--{name} {value} must be {kind(parameter.annotation)}")
     for name, value in options.items():
         if "\0" in str(value):
             raise UserError(f"--{name} {value!r} holds a zero character, which no file's name may have")
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Test a plain value against the annotation of its option; other objects, such as paths and functions, pass."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return any(fits(value, each) for each in arguments)
+    if isinstance(value, list | tuple):  # a text names a data set, and a list may be one
+        return all(fits(each, arguments[0]) for each in value) if origin is list else annotation is str
+    if value is not None and not isinstance(value, str | bool | int | float):
+        return True
+    if origin is Literal:
+        return value in arguments
+    if annotation in (int, float):
+        return isinstance(value, int if annotation is int else int | float) and not isinstance(value, bool)
+    return annotation is Any or (isinstance(annotation, type) and isinstance(value, annotation))
 
 
 def one_line(error: Exception, function: Callable[..., Any]) -> str:
@@ -125,6 +143,8 @@ def kind(annotation: Any) -> str:
     arguments = get_args(annotation)
     if get_origin(annotation) is Literal:
         return f"one of {', '.join(arguments)}" if len(arguments) > 1 else str(arguments[0])
+    if get_origin(annotation) is dict:
+        return "names with values, such as {name: 3}"
     if get_origin(annotation) is list and get_origin(arguments[0]) is Literal:
         names = get_args(arguments[0])
         return f"a list of {' or '.join(names)}, such as [{', '.join(names)}]"

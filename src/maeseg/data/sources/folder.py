@@ -31,6 +31,7 @@ from maeseg.data.layouts import LABEL_SUFFIXES, Layout, Pair, describe_unpaired,
 from maeseg.data.pixel_conversion import FULL
 from maeseg.data.pixel_facts import check_pixels
 from maeseg.data.provided_splits import read_groups, read_splits
+from maeseg.data.volumes.formats import NIFTI
 from maeseg.errors import UserError
 from maeseg.labels.classes import BINARY, Classes, Codes
 from maeseg.types import BORDER
@@ -250,7 +251,9 @@ def _layout(description: DataDescription, channels: int) -> Layout:
             f"; {count} files of {folder}/ are used as labels: give {root / folder} to use them as images"
             for folder, count in (layout.left_out or {}).items()
         )
-        raise UserError(f"{where}: no images found at any depth: give images of {', '.join(wanted)}{folders}")
+        volumes = len(list_files(root, NIFTI))
+        others = f"; {volumes} files of {' and '.join(NIFTI)} are volumes, for a network of volumes" if volumes else ""
+        raise UserError(f"{where}: no images found at any depth: give images of {', '.join(wanted)}{folders}{others}")
     return layout
 
 

@@ -106,7 +106,7 @@ def _open_synthetic(root: str, *, labeled: bool, test: bool, download: bool) -> 
 
     if not root:
         return Synthetic(test=test)
-    return Synthetic(*_count_and_side(root, "synthetic:700", "@64", SYNTHETIC_SIDES), test=test)
+    return Synthetic(*_count_and_side(root, "synthetic:700", "@64", SYNTHETIC_SIDES, "pixels"), test=test)
 
 
 def _open_synthetic_volumes(root: str, *, labeled: bool, test: bool, download: bool) -> Any:
@@ -114,10 +114,10 @@ def _open_synthetic_volumes(root: str, *, labeled: bool, test: bool, download: b
 
     if not root:
         return SyntheticVolumes(test=test)
-    return SyntheticVolumes(*_count_and_side(root, f"{VOLUMES}:60", "@48", VOLUME_SIDES), test=test)
+    return SyntheticVolumes(*_count_and_side(root, f"{VOLUMES}:60", "@48", VOLUME_SIDES, "voxels"), test=test)
 
 
-def _count_and_side(root: str, example: str, at_side: str, sides: range) -> tuple[int, ...]:
+def _count_and_side(root: str, example: str, at_side: str, sides: range, unit: str) -> tuple[int, ...]:
     """Parse ``COUNT`` or ``COUNT@SIDE``.
 
     Raises:
@@ -126,12 +126,12 @@ def _count_and_side(root: str, example: str, at_side: str, sides: range) -> tupl
     count, at, side = root.partition("@")
     if not _positive(count) or (at and not _positive(side)):
         raise ValueError(
-            f"{root!r} is not a number of images; write {example}, or {example}{at_side} for {at_side[1:]} pixels"
+            f"{root!r} is not a number of images; write {example}, or {example}{at_side} for {at_side[1:]} {unit}"
         )
     if len(count) > len(str(MOST_SYNTHETIC)) or int(count) > MOST_SYNTHETIC:
         raise ValueError(f"{count} is more than {MOST_SYNTHETIC} images; write {example}")
     if at and (len(side) > 4 or int(side) not in sides):
-        raise ValueError(f"{side} pixels is not a side of {sides[0]} to {sides[-1]}; write {example}{at_side}")
+        raise ValueError(f"{side} {unit} is not a side of {sides[0]} to {sides[-1]}; write {example}{at_side}")
     return (int(count), int(side)) if at else (int(count),)
 
 
