@@ -15,6 +15,7 @@ def run_gpu_benchmark(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_leaves_a_json(tmp_path: Path) -> None:
     done = run_gpu_benchmark("--device", "cpu", "--small", "--json", tmp_path / "figures.json")
     assert done.returncode == 0, done.stderr

@@ -264,6 +264,7 @@ WRITERS = {
 """Commands that write, and the file that they write first, if the line names it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_full_disk_leaves_no_half_file(
     name: str, pretrained: Path, finetuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -28,6 +28,7 @@ def seeds(pretrained: Path, finetuned: Path, tmp_path_factory: pytest.TempPathFa
     return Seeds(pretrained, finetuned, reports)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_input_ends_in_a_result_or_in_one_line(kind: str, seeds: Seeds, tmp_path: Path) -> None:
     endings = try_kind(KINDS[kind][0], FEW.get(kind, 2), seeds, tmp_path)

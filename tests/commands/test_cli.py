@@ -86,6 +86,7 @@ def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
             assert f"\n    {option}: " in described, f"{command} does not explain --{option}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["finetune", "--help"], ["--version"], ["pretrian"], ["finetune"]])
 def test_nothing_heavy_is_loaded_for_a_word_of_help(words: list[str]) -> None:
     code = (
@@ -96,6 +97,7 @@ def test_nothing_heavy_is_loaded_for_a_word_of_help(words: list[str]) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -242,6 +244,7 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD_OPTIONS)
 def test_bad_options(case: str, refused: Callable[..., str], pretrained: Path, finetuned: Path, tmp_path: Path) -> None:
     places = {"OUT": tmp_path / "out", "PRE": pretrained, "FINE": finetuned, "HERE": tmp_path}

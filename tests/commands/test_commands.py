@@ -186,6 +186,7 @@ def test_another_seed_is_another_run(finetuned: Path, pretrained: Path, tmp_path
     assert not same_weights(tmp_path / "run", finetuned)
 
 
+@pytest.mark.slow
 def test_pretrain_starts_from_a_pretrain_run(pretrained: Path, tmp_path: Path) -> None:
     more = ("--weights", pretrained, "--lr", 0, "--weight_decay", 0, "--epochs", 1)
     assert pretrain(tmp_path / "on", *more) == 0
@@ -233,6 +234,7 @@ def test_overwrite_replaces_a_run(finetuned: Path, pretrained: Path, tmp_path: P
     assert not (run / "report.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beside_a_run", [False, True])
 def test_overwrite_keeps_foreign_files(
     finetuned: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], beside_a_run: bool
@@ -370,6 +372,7 @@ def test_evaluate_sees_every_image_once_in_order(finetuned: Path, capsys: pytest
     assert "background" in table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "images"), [("train", 19), ("all", 24), ("test", 24)])
 def test_evaluate_other_splits_and_rules(finetuned: Path, tmp_path: Path, split: str, images: int) -> None:
     file = tmp_path / "figures.json"
@@ -631,6 +634,7 @@ def test_inits_and_labels_alone_are_added_without_a_look(comparison: Path, pretr
     assert "interim" not in scope_sentence(read_comparison(out))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
@@ -652,6 +656,7 @@ def test_a_comparison_gives_up_none_of_its_runs(
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -686,6 +691,7 @@ def test_compare_prints_its_table(
     assert "…" not in printed and max(map(len, printed.splitlines())) <= 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixture", ["pretrained", "finetuned", "comparison"])
 def test_report(fixture: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
     run: Path = request.getfixturevalue(fixture)

@@ -86,6 +86,7 @@ def broken_run(finetuned: Path, out: Path, name: str, value: float) -> Path:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "named"),
     [

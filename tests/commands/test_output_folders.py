@@ -17,6 +17,7 @@ WORDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", ["--resume=true", "--overwrite", "--overwrite=false"])
 @pytest.mark.parametrize("command", WORDS)
 def test_a_run_of_another_process(command: str, more: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ from maeseg.models.architecture import deepest_and_logits
 from maeseg.runs.checkpoint import read_checkpoint
 from maeseg.weights.positions import adapt_positions
 
+pytestmark = pytest.mark.slow
 WIDTHS = ("--decoder_channels", str(DPT_WIDTHS))
 
 

@@ -25,6 +25,7 @@ steps:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_a_shipped_recipe_dry_runs(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert maeseg("recipe", "--file", file, "--data", "oxford-pet", "--out", tmp_path / "out", "--dry-run") == 0

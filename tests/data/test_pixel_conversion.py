@@ -253,6 +253,7 @@ def test_a_run_reads_later_images_in_its_own_scale(
     assert "1 of 1 images have values above 4095, the largest in training: clipped" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("largest", [0, 65536, 255.0])
 def test_a_largest_that_makes_no_sense_is_no_checkpoint(
     largest: object, tmp_path: Path, finetuned: Path, capfd: pytest.CaptureFixture[str]

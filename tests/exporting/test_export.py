@@ -41,6 +41,7 @@ from maeseg.runs.checkpoint import read_checkpoint, restore_masked_autoencoder
 from maeseg.training.initialization import read_start, start_unet
 from maeseg.utils.system import version_of
 
+pytestmark = pytest.mark.slow
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 ENCODER = "test_resnet"
 NAMES = {"timm": "encoder.safetensors", "smp": "unet", "onnx": "unet.onnx", "safetensors": "unet.safetensors"}

@@ -48,6 +48,7 @@ def loaded_by(code: str, variable: str, folder: Path, monkeypatch: pytest.Monkey
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["resenc_small", "vnet"])
 def test_the_library_loads_the_file(encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = checkpoint(encoder, tmp_path)

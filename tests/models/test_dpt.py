@@ -34,6 +34,7 @@ def test_strides(side: int, stride: int, nominal: int) -> None:
     assert (dpt_stride(side), nominal_side(side)) == (stride, nominal)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stride"), [("vit_small_patch8_224", 32), ("vit_small_patch14_dinov2", 28), ("vit_small_patch32_224", 32)]
 )

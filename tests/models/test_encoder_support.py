@@ -89,6 +89,7 @@ def test_a_family_is_represented_by_its_smallest_member_that_works() -> None:
     assert "| maxxvit | test_coatnet |" in markdown(checked)
 
 
+@pytest.mark.slow
 def test_transformers_work_unless_their_tokens_are_more_than_patches() -> None:
     checked = [check_encoder(name, "") for name in ("test_vit", "vit_small_patch16_rope_mixed_224")]
     assert [(each.stride, each.refusal) for each in checked] == [(16, ""), (16, "")]

@@ -35,7 +35,7 @@ def same_randomness(network: nn.Module, volumes: Tensor) -> Tensor:
     return result
 
 
-@pytest.mark.parametrize("pair", [resenc_pair, vnet_pair])
+@pytest.mark.parametrize("pair", [resenc_pair, pytest.param(vnet_pair, marks=pytest.mark.slow)])
 def test_outputs_and_gradients_are_the_librarys(pair: Any) -> None:
     theirs, ours = (each.double() for each in pair())
     for parameter in ours.parameters():  # nnU-Net's begin at zero at the end of a block

@@ -81,7 +81,7 @@ def steps_saved(run: Path) -> int:
         pytest.param("pretrain", "step", 3, 2, (0, 0), marks=pytest.mark.slow),
         pytest.param("finetune", "step", STEPS + 1, STEPS, (1, 0), marks=pytest.mark.slow),
         pytest.param("pretrain", "step", STEPS + 3, STEPS + 2, (0, 1), marks=pytest.mark.slow),
-        ("finetune", "step", STEPS + 3, STEPS + 2, (0, 2)),
+        pytest.param("finetune", "step", STEPS + 3, STEPS + 2, (0, 2), marks=pytest.mark.slow),
         pytest.param("finetune", "validation", 1, STEPS, (0, 0), marks=pytest.mark.slow),
         pytest.param("unlabeled", "step", STEPS + 3, STEPS + 2, (0, 2), marks=pytest.mark.slow),
         pytest.param("vit", "step", STEPS + 2, STEPS + 1, (0, 1), marks=pytest.mark.slow),

@@ -22,6 +22,7 @@ COMPARE = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["ram", "disk", "off"])
 def test_the_cache_changes_no_bit(where: str, pretrained: Path, finetuned: Path, tmp_path: Path) -> None:
     assert pretrain(tmp_path / "again", "--cache", where) == 0

@@ -131,6 +131,7 @@ def test_images_of_other_channels() -> None:
 # --- what does not fit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "change", "words"),
     [

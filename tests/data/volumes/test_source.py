@@ -297,6 +297,7 @@ def test_without_nibabel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         open_volumes(tmp_path, labeled=True)
 
 
+@pytest.mark.slow
 def test_nothing_of_volumes_is_imported_without_use() -> None:
     code = "import sys, maeseg.data.sources.base; print({'nibabel', 'monai'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
