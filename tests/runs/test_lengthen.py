@@ -81,7 +81,7 @@ def test_resume_alone_repeats_the_options(finetuned: Path, tmp_path: Path, capsy
     assert maeseg("pretrain", "--out", run, "--resume") == 2
     assert f"the options in {run / 'config.yaml'} cannot be used (pretrain has no option" in said(capsys)
     assert maeseg("finetune", "--out", tmp_path / "new", "--resume") == 2
-    assert "missing: --data" in said(capsys)
+    assert "holds no run: correct --out" in said(capsys)
 
 
 @pytest.mark.slow
