@@ -1,7 +1,5 @@
 """The data contract: transforms, data sets, sampler and loaders."""
 
-import os
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,21 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from helpers.fake_pets import write_fake_pets
 from maeseg.data.batch_transforms import BatchTransform
 from maeseg.data.datasets import LabeledImages, UnlabeledImages
 from maeseg.data.facts import ImageFacts, ProvidedSplit
 from maeseg.data.image_reading import pixels_of
-from maeseg.data.loaders import (
-    MAX_PRETRAIN_VAL,
-    PretrainData,
-    SegmentData,
-    TrainData,
-    killed_readers_named,
-    loader_options,
-)
+from maeseg.data.loaders import MAX_PRETRAIN_VAL, PretrainData, SegmentData, TrainData, killed_readers_named
 from maeseg.data.normalization import IMAGENET
 from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.base import open_source
@@ -420,14 +410,3 @@ def test_a_killed_reader_is_named_whatever_it_interrupts() -> None:
         interrupt_a_write()
     with pytest.raises(RuntimeError, match="another"), killed_readers_named():
         raise RuntimeError("another")
-
-
-@pytest.mark.skipif(os.name != "posix", reason="other systems send no signal to a group of processes")
-def test_a_reader_outlives_ctrl_c_and_sigterm_to_its_group() -> None:
-    numbers: Any = range(8)
-    batches: Any = iter(DataLoader(numbers, batch_size=1, **loader_options(1)))
-    next(batches)
-    [reader] = batches._workers
-    os.kill(reader.pid, signal.SIGINT)
-    os.kill(reader.pid, signal.SIGTERM)
-    assert len(list(batches)) == 7 and reader.is_alive()

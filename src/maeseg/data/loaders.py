@@ -216,19 +216,17 @@ def _killed_reader(error: BaseException) -> RuntimeError | None:
 
 
 def loader_options(workers: int) -> dict[str, Any]:
-    """Options of a loader: processes that persist, draw nothing from the run's generator and leave signals to it."""
+    """Options of a loader: processes that persist, draw nothing from the run's generator and ignore Ctrl-C."""
     return {
         "num_workers": workers,
         "persistent_workers": workers > 0,
         "pin_memory": torch.cuda.is_available(),
         # without its own generator a loader draws from the global one at every epoch
         "generator": torch.Generator(),
-        "worker_init_fn": _leave_signals_to_the_run,
+        "worker_init_fn": _leave_interrupts_to_the_run,
     }
 
 
-def _leave_signals_to_the_run(worker: int) -> None:
-    # a terminal sends Ctrl-C to every process, and timeout or a batch system SIGTERM: a reader that ends of it would
-    # take the run down before it is saved. PyTorch ends a reader that hangs by SIGTERM too, at the exit once more.
+def _leave_interrupts_to_the_run(worker: int) -> None:
+    # a terminal sends Ctrl-C to every process: a reader that ends of it would take the run down before it is saved
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
