@@ -291,7 +291,7 @@ def test_volumes_in_place_of_images(tmp_path: Path) -> None:
 def test_photographs_in_place_of_labels(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     write(layout(tmp_path, ("a",)) / "masks/a.png", values)
-    with pytest.raises(UserError, match="more than 512 colors.*exchange images and masks"):
+    with pytest.raises(UserError, match=r"more than 512 colors.*exchange images and masks"):
         open_source(str(tmp_path), labeled=True).label(0)
 
 

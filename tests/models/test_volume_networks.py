@@ -14,7 +14,7 @@ from maeseg.models.memory_format import fast_format
 from maeseg.models.resenc import ResEncSize, build_resenc, library_resenc
 from maeseg.models.vnet import build_vnet, library_vnet
 from maeseg.models.volume_network import VolumeNetwork
-from maeseg.models.volume_networks import volume_stride
+from maeseg.models.volume_networks import build_volume_network, volume_stride
 
 TINY = ResEncSize((4, 8, 12), (1, 2, 1))
 
