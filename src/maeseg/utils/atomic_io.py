@@ -72,9 +72,21 @@ def atomic_write(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
                 unfinished.unlink()
             raise
         if keep and path.exists():
-            os.replace(path, keep)
+            _keep(path, keep)
         os.replace(unfinished, path)
         _synchronize(path.parent)
+
+
+def _keep(path: Path, keep: Path) -> None:
+    """Give a file a second name, so that it has its own too until it is replaced: a signal may interrupt between."""
+    second = path.with_name(unfinished_name(path.name))
+    try:
+        os.link(path, second)
+    except OSError:  # of a file system without links
+        os.replace(path, keep)
+        return
+    os.replace(second, keep)
+    second.unlink(missing_ok=True)  # renaming does nothing where both are one file, after an interruption
 
 
 def write_bytes(path: Path, content: bytes) -> None:
