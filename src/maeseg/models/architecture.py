@@ -5,7 +5,7 @@ Of images:
 =========  ============================================================  ===============================================
 name       encoder                                                       decoder
 =========  ============================================================  ===============================================
-``unet``   convnet of timm                                               U-Net of segmentation-models-pytorch
+``unet``   convnet or ``Hiera`` of timm                                  U-Net of segmentation-models-pytorch
 ``dpt``    ``VisionTransformer`` or ``Eva`` (with RoPE) of timm          DPT of segmentation-models-pytorch; in
                                                                          pre-training MAE's own, or the DPT's
 =========  ============================================================  ===============================================
@@ -86,6 +86,11 @@ class Design:
         return side if self.mae_decoder else dpt_stride(side)
 
     @property
+    def transformer(self) -> bool:
+        """True for a vision transformer or Hiera, which compute visible patches alone, never complete masked images."""
+        return self.architecture == "dpt" or family_of(self.encoder) == "hiera"
+
+    @property
     def mask_ratio(self) -> float:
         """Share of patches to hide unless another one is asked for."""
         return VIT_MASK_RATIO if self.architecture == "dpt" else MASK_RATIO
@@ -117,10 +122,12 @@ def architecture_of(encoder: str) -> Architecture:
     """Kind of network that an encoder belongs to, by its name; ``unet`` for a name that is not known."""
     if of_volumes := volume_architecture(encoder):
         return of_volumes
-    if not timm.is_model(encoder):
-        return "unet"
-    family = str(timm.model_entrypoint(encoder).__module__).rpartition(".")[2]
-    return "dpt" if family in TRANSFORMERS else "unet"
+    return "dpt" if family_of(encoder) in TRANSFORMERS else "unet"
+
+
+def family_of(encoder: str) -> str:
+    """Module of timm that an encoder is in, such as ``convnext``; empty for a name that is not known."""
+    return str(timm.model_entrypoint(encoder).__module__).rpartition(".")[2] if timm.is_model(encoder) else ""
 
 
 def axes_of(encoder: str) -> int:

@@ -1,13 +1,15 @@
-"""Encoding of visible patches with an unmodified convnet: exact, at the cost of the visible share.
+"""Encoding of visible patches with an unmodified convnet, or Hiera: exact, at the cost of the visible share.
 
 Axes: B batch, C channels, (D) H W pixels, (Z) Y X patch grid.
 """
 
 import traceback
+from contextlib import nullcontext
 
 from torch import Tensor, nn
 
 from maeseg.errors import UserError
+from maeseg.sparse.mask_units import hiera_in, reading_tiles
 from maeseg.sparse.masked_dense import encode_masked_dense
 from maeseg.sparse.rules_neighborhood import gather_visible
 from maeseg.sparse.tiles import PaddedTiles, Tiles, is_map, pack, unpack, wrap
@@ -19,7 +21,8 @@ def encode_visible(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor)
 
     The result equals that of the masked dense network: every convolution and pooling reads zero at masked positions,
     and every statistic is over visible positions (SparK, Tian et al. 2023, section 3.1). Masked positions are never
-    computed. The encoder is not changed and still runs densely on ordinary tensors.
+    computed. The encoder is not changed and still runs densely on ordinary tensors. A Hiera leaves out its masked mask
+    units, so that its attention is over visible positions alone.
 
     Args:
         encoder: A network that returns a list of feature maps, such as
@@ -41,8 +44,10 @@ def encode_visible(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor)
 
 def encode_tiles(encoder: nn.Module, tiles: Tiles) -> list[Tiles]:
     """Run an encoder on tiles; see :func:`encode_visible`."""
+    hiera = hiera_in(encoder)
     try:
-        features = list(encoder(tiles))
+        with reading_tiles(hiera) if hiera else nullcontext():
+            features = list(encoder(tiles))
     except UserError as error:
         if path := failing_module(encoder, error):
             raise UserError(f"{path}: {error}") from error
@@ -53,8 +58,13 @@ def encode_tiles(encoder: nn.Module, tiles: Tiles) -> list[Tiles]:
 def encode_densely(encoder: nn.Module, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tiles]:
     """Encode complete images, masked before each operation: the tiles of :func:`encode_tiles`, up to rounding.
 
-    Only for an encoder that :func:`encode_tiles` accepts: nothing is refused here.
+    Only for a convnet that :func:`encode_tiles` accepts: nothing else is refused here.
+
+    Raises:
+        UserError: The encoder is Hiera, whose attention would read masked positions.
     """
+    if hiera_in(encoder):
+        raise UserError("Hiera computes visible patches alone: set sparse to True")
     maps = encode_masked_dense(encoder, images_BCHW, visible_BYX)
     grid = VisibleGrid(visible_BYX, images_BCHW.device)
     return [tiles_of(each_BCHW, grid) for each_BCHW in maps]

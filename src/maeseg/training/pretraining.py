@@ -230,7 +230,7 @@ def settle(
     ratio = design.mask_ratio if config.mask_ratio is None else config.mask_ratio
     masking = Masking(resolved, teacher, design, size, patch, ratio, volumes)
     check_mask_ratio(ratio, masking.grid)
-    if config.sparse == "never" and design.architecture == "dpt":
+    if config.sparse == "never" and design.transformer:
         raise UserError(f"--sparse never is for convnets, and {design.encoder} is a transformer: leave it out")
     return masking
 
@@ -365,7 +365,7 @@ def choose_computation(config: PretrainConfig, masking: Masking, training: Train
         UserError: The record of a resumed run is damaged.
     """
     network, size = training.network, (config.batch_size, training.network.channels, *masking.size)
-    if not isinstance(network, SparseNetwork):
+    if not isinstance(network, SparseNetwork) or masking.design.transformer:
         return
     visible_BYX = training.task.draw_visible(config.batch_size, masking.size, EXAMPLE_GRIDS)
     trial = Trial(torch.zeros(size), visible_BYX)
