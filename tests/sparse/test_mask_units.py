@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from helpers.sparse_parity import GRIDS, UNEQUAL, assert_no_leak, encoder_of, enlarged, grid, images_for, observe
 from maeseg.errors import UserError
 from maeseg.models.encoder_support import check_encoder
+from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.sparse import encode_densely, encode_visible
 from maeseg.sparse.mask_units import hiera_in
 
@@ -82,6 +83,18 @@ def test_u_nets_encoder_has_the_empty_map_of_stride_2() -> None:
     seen = grid(GRIDS["all"])
     dense, sparse = encoder(images_for(seen, 32).float()), encode_visible(encoder, images_for(seen, 32).float(), seen)
     assert [each.shape for each in sparse] == [each.shape for each in dense]
+
+
+def test_pre_training_reaches_every_weight_and_becomes_a_u_net() -> None:
+    torch.manual_seed(0)
+    unet = smp.Unet("tu-hiera_tiny_224", encoder_weights=None, decoder_channels=(8, 8, 8, 8, 8), **SMALL)
+    model, images_BCHW = MaskedAutoencoder.from_unet(unet.double()), torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    model.loss(images_BCHW, visible=grid(GRIDS["corners"])).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    model.eval()
+    decoded_BCHW = model.decoder(model.forward_encoder(images_BCHW, grid(GRIDS["all"])))
+    unet.load_state_dict({**unet.state_dict(), **model.folded_decoder()})
+    torch.testing.assert_close(unet.decoder(unet.encoder(images_BCHW)), decoded_BCHW, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize(
