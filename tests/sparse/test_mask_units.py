@@ -88,7 +88,7 @@ def test_u_nets_encoder_has_the_empty_map_of_stride_2() -> None:
 def test_pre_training_reaches_every_weight_and_becomes_a_u_net() -> None:
     torch.manual_seed(0)
     unet = smp.Unet("tu-hiera_tiny_224", encoder_weights=None, decoder_channels=(8, 8, 8, 8, 8), **SMALL)
-    model, images_BCHW = MaskedAutoencoder.from_unet(unet.double()), torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    model, images_BCHW = MaskedAutoencoder.from_unet(unet).double(), torch.randn(2, 3, 64, 96, dtype=torch.float64)
     model.loss(images_BCHW, visible=grid(GRIDS["corners"])).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     model.eval()
