@@ -18,13 +18,14 @@ from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.data.sources.base import Source
 from maeseg.data.splits import evenly_spread
 from maeseg.data.transforms import eval_transform
+from maeseg.data.volumes.crops import center_crop
 from maeseg.data.volumes.source import is_volumes
 from maeseg.labels.classes import Classes
 from maeseg.labels.colors import BORDER_COLOR
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.prediction.contact_sheet import legend_picture
 from maeseg.prediction.reconstruction_pictures import Geometry, reconstruct_images
-from maeseg.prediction.volumes.examples import middle_crop, slices_of_predictions
+from maeseg.prediction.volumes.examples import slices_of_predictions
 from maeseg.prediction.volumes.member import volume_member
 from maeseg.prediction.writer import colored
 from maeseg.types import BORDER
@@ -80,7 +81,7 @@ def _as_seen(source: Source, index: int, size: tuple[int, ...], normalization: N
     """One image, or the middle of a volume, as a network sees it."""
     if is_volumes(source):
         depth, height, width = size
-        return middle_crop(source.pixels(index), (depth, height, width))
+        return center_crop(source.pixels(index), (depth, height, width))
     height, width = size
     return load_normalized(source.pixels(index), (height, width), normalization)
 

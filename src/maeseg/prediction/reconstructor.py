@@ -11,6 +11,7 @@ from torch import Tensor
 
 from maeseg.data.image_reading import read_pixels
 from maeseg.data.normalization import Normalization
+from maeseg.data.volumes.crops import center_crop
 from maeseg.data.volumes.header import Spacing
 from maeseg.data.volumes.preprocessing import preprocess
 from maeseg.data.volumes.volume import Volume, read_volume
@@ -19,7 +20,6 @@ from maeseg.models.masked_network import MaskedNetwork
 from maeseg.prediction.examples import load_normalized
 from maeseg.prediction.inputs import find_images
 from maeseg.prediction.reconstruction_pictures import Geometry, Reconstruction, reconstruct_images
-from maeseg.prediction.volumes.examples import middle_crop
 from maeseg.prediction.volumes.inputs import find_volumes, stem
 from maeseg.runs.checkpoint import read_checkpoint, restore_masked_autoencoder
 
@@ -104,7 +104,7 @@ class Reconstructor:
             return load_normalized(pixels_CHW, (height, width), self.normalization), None
         assert self.spacing is not None
         depth, height, width = self.size
-        crop_CDHW = middle_crop(preprocess(pixels_CHW, self.spacing), (depth, height, width))
+        crop_CDHW = center_crop(preprocess(pixels_CHW, self.spacing), (depth, height, width))
         return crop_CDHW, (self.spacing, pixels_CHW.header.stored is not None)
 
 

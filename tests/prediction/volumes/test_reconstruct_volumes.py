@@ -18,7 +18,6 @@ from maeseg.models.volume_masked_autoencoder import VolumeMaskedAutoencoder
 from maeseg.prediction.reconstruction_pictures import draw_side_by_side
 from maeseg.prediction.reconstructor import Reconstructor
 from maeseg.prediction.suggested_images import suggest_images
-from maeseg.prediction.volumes.examples import middle_crop
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +53,6 @@ def test_all_but_masked_voxels_are_those_of_the_volume(opened: Reconstructor) ->
     )
     kept = result.visible == result.image
     assert (result.reconstruction[kept] == result.image[kept]).float().mean() > 0.9
-
-
-@pytest.mark.parametrize("shape", [(4, 9, 6), (5, 3, 6), (2, 2, 2)])
-def test_the_middle_of_a_volume_is_cut_or_continued_with_zero(shape: tuple[int, int, int]) -> None:
-    values_CDHW = torch.rand(1, *shape) + 1
-    crop_CDHW = middle_crop(values_CDHW, (4, 5, 6))
-    assert crop_CDHW.shape == (1, 4, 5, 6)
-    kept = [min(pair) for pair in zip(shape, (4, 5, 6), strict=True)]
-    assert int((crop_CDHW > 0).sum()) == np.prod(kept)
 
 
 def test_suggest_is_for_images(tmp_path: Path) -> None:

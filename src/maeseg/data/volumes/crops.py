@@ -69,8 +69,13 @@ class CenterCrop:
 
     def __call__(self, values_CDHW: Tensor) -> tuple[Tensor]:
         """Crop a volume (C, D, H, W)."""
-        shape = values_CDHW.shape[1:]
-        return (crop_values(values_CDHW, around([side // 2 for side in shape], shape, self.size), self.size).clone(),)
+        return (center_crop(values_CDHW, self.size).clone(),)
+
+
+def center_crop(values_CDHW: Tensor, size: Sides) -> Tensor:
+    """Cut the middle out of a volume, padded by reflection where it is smaller."""
+    shape = values_CDHW.shape[1:]
+    return crop_values(values_CDHW, around([side // 2 for side in shape], shape, size), size)
 
 
 def describe_volume_crops(crops: VolumeCrops, train: Sequence[int], validating: int | None = None) -> str:

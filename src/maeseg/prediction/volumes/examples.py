@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from maeseg.data.volumes.base import VolumeSource
-from maeseg.data.volumes.header import Sides, Spacing
+from maeseg.data.volumes.header import Spacing
 from maeseg.data.volumes.slices import Slices, choose_slices, intensity_range
 
 ClassMap = NDArray[np.uint8]
@@ -37,13 +36,6 @@ def slices_of_predictions(
     slices = choose_slices(volume.header, label_DHW, *predictions)
     picture = slices.of_volume(volume.values_CDHW)
     return picture, slices.of_classes(label_DHW), [slices.of_classes(each) for each in predictions]
-
-
-def middle_crop(values_CDHW: Tensor, size: Sides) -> Tensor:
-    """Cut the middle out of a volume; a smaller one is continued with 0, its mean."""
-    margins = [side - length for side, length in zip(size, values_CDHW.shape[1:], strict=True)]
-    pads = [(margin // 2, margin - margin // 2) for margin in margins]  # negative ones cut
-    return F.pad(values_CDHW, [each for pad in reversed(pads) for each in pad])
 
 
 def slices_of_reconstruction(

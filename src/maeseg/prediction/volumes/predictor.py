@@ -39,8 +39,8 @@ class VolumePredictor:
 
     Args:
         backend: The network.
-        flips: Average with the prediction of the mirror image, the first axis reversed (left and right in NIfTI):
-            twice the work.
+        flips: Average with the prediction of each window's mirror image, the first axis reversed (left and right in
+            NIfTI): twice the work.
     """
 
     backend: Backend

@@ -2,7 +2,8 @@
 
 MONAI's ``sliding_window_inference`` over a volume holds all maps of the result. Here it runs over one slab, as thick as
 a window, at a time. Overlapping slabs are blended by the sum of the weights that each has in a voxel, so the result is
-that of MONAI's function over the volume.
+that of MONAI's function over the volume. A volume smaller than a window is first continued by its reflection, as are
+the crops that a network is trained on.
 
 Axes: B batch, C channels, K maps, D H W voxels.
 """
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maeseg.data.crops import pad_by_reflection
 from maeseg.data.volumes.header import Sides
 from maeseg.metrics.volumes import require_monai
 
@@ -31,7 +33,7 @@ def blended_planes(values_CDHW: Tensor, window: Sides, run: Run) -> Iterator[Ten
     """Run a network over a volume in windows that overlap by half of their sides.
 
     Args:
-        values_CDHW: Volume as the network reads it. One smaller than a window is continued with 0, its mean.
+        values_CDHW: Volume as the network reads it.
         window: Sides of a window.
         run: The network.
 
@@ -42,6 +44,16 @@ def blended_planes(values_CDHW: Tensor, window: Sides, run: Run) -> Iterator[Ten
         UserError: MONAI is not installed.
     """
     require_monai()
+    _, depth, height, width = values_CDHW.shape
+    continued_CDHW = pad_by_reflection(
+        values_CDHW, [max(sides) for sides in zip((depth, height, width), window, strict=True)]
+    )
+    for planes_KDHW in _blended(continued_CDHW, window, run):
+        yield planes_KDHW[:, :depth, :height, :width]  # planes past the volume's depth are of its only slab
+
+
+def _blended(values_CDHW: Tensor, window: Sides, run: Run) -> Iterator[Tensor]:
+    """Planes of a volume that is as large as a window or larger; see ``blended_planes``."""
     length, side = values_CDHW.shape[1], window[0]
     starts = [each.start for (each,) in _windows((length,), (side,))]
     if len(starts) == 1:
@@ -75,23 +87,20 @@ def _sum_of_weights(slab: Sequence[int], window: Sides) -> Tensor:
     from monai.data.utils import compute_importance_map
 
     weights_DHW = compute_importance_map(window, mode="gaussian", sigma_scale=0.125)
-    padded = [max(sides) for sides in zip(slab, window, strict=True)]
-    total_DHW = torch.zeros(padded)
+    total_DHW = torch.zeros(tuple(slab))
     for windows in _windows(slab, window):
         total_DHW[windows] += weights_DHW
-    margins = [(wide - side) // 2 for wide, side in zip(padded, slab, strict=True)]  # MONAI pads both ends
-    return total_DHW[tuple(slice(margin, margin + side) for margin, side in zip(margins, slab, strict=True))]
+    return total_DHW
 
 
 def _windows(size: Sequence[int], window: Sequence[int]) -> list[tuple[slice, ...]]:
     """Places of MONAI's windows."""
     from monai.data.utils import dense_patch_slices
 
-    padded = [max(sides) for sides in zip(size, window, strict=True)]
     intervals = [
-        side if side == wide else max(1, int(side * (1 - OVERLAP))) for side, wide in zip(window, padded, strict=True)
+        side if side == wide else max(1, int(side * (1 - OVERLAP))) for side, wide in zip(window, size, strict=True)
     ]
-    return dense_patch_slices(padded, window, intervals)
+    return dense_patch_slices(size, window, intervals)
 
 
 def resized_planes(
