@@ -62,7 +62,7 @@ def predict(given: argparse.Namespace) -> None:
     colors = tuple((number, number, number) for number in range(given.classes))
     classes = Classes(names, tuple(range(given.classes)), colors)
     spec = NetworkSpec(
-        "segmentation", "resenc_small", (), tuple(given.window), Normalization((0.0,), (1.0,)), classes,
+        "segmentation", "resenc", (), tuple(given.window), Normalization((0.0,), (1.0,)), classes,
         spacing=tuple(given.spacing),
     )  # fmt: skip
     torch.manual_seed(0)

@@ -27,7 +27,7 @@ Job = Callable[[], object]
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", nargs="+", choices=VOLUME_NETWORKS, default=["resenc_small", "vnet"])
+    parser.add_argument("--encoder", nargs="+", choices=VOLUME_NETWORKS, default=["resenc", "vnet"])
     parser.add_argument("--image-size", type=int, nargs=3, default=(64, 64, 64), help="sides in voxels")
     parser.add_argument("--patch-size", type=int, nargs="+", default=[8, 16], help="sides of a patch in voxels")
     parser.add_argument("--batch-size", type=int, default=2)

@@ -49,7 +49,7 @@ def loaded_by(code: str, variable: str, folder: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", ["resenc_small", "vnet"])
+@pytest.mark.parametrize("encoder", ["resenc", "vnet"])
 def test_the_library_loads_the_file(encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = checkpoint(encoder, tmp_path)
     network = network_of(saved)
@@ -71,16 +71,16 @@ def test_the_library_loads_the_file(encoder: str, tmp_path: Path, monkeypatch: p
 
 
 def test_a_card_of_volumes(tmp_path: Path) -> None:
-    saved = checkpoint("resenc_small", tmp_path / "run")
+    saved = checkpoint("resenc", tmp_path / "run")
     made = safetensors_export(saved, network_of(saved), "net.safetensors")
     run = open_run(fake_finetune(tmp_path / "run"))
     card = model_card("net", made.what, run, saved, {}, made.code, made.notes)
-    assert "1 x 1 x 2.5 mm" in card and "32 x 32 x 32 voxels" in card and "`resenc_small`" in card
+    assert "1 x 1 x 2.5 mm" in card and "32 x 32 x 32 voxels" in card and "`resenc`" in card
     assert "load_model(network" in card
 
 
 def test_a_pretrained_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    saved = checkpoint("resenc_small", tmp_path, "reconstruction")
+    saved = checkpoint("resenc", tmp_path, "reconstruction")
     network = network_of(saved)
     assert isinstance(network, VolumeNetwork)
     made = safetensors_export(saved, network, "net.safetensors")
@@ -95,4 +95,4 @@ def test_a_pretrained_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("format", ["timm", "smp", "onnx"])
 def test_other_formats_are_refused(format: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"--format {format} is for networks of images.*give --format safetensors"):
-        check_format_of_volumes(checkpoint("resenc_small", tmp_path), format)
+        check_format_of_volumes(checkpoint("resenc", tmp_path), format)

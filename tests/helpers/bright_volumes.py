@@ -43,9 +43,7 @@ def volume_spec(
     classes: Classes = BINARY,
 ) -> NetworkSpec:  # fmt: skip
     """Description of a network of volumes of one channel."""
-    return NetworkSpec(
-        "segmentation", "resenc_small", (), size, Normalization((0.0,), (1.0,)), classes, spacing=spacing
-    )
+    return NetworkSpec("segmentation", "resenc", (), size, Normalization((0.0,), (1.0,)), classes, spacing=spacing)
 
 
 def bright_segmenter(spec: NetworkSpec) -> Segmenter:

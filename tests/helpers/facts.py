@@ -23,5 +23,5 @@ def finetuning_facts() -> TrainingFacts:
 def volume_facts() -> TrainingFacts:
     """Facts of a network that was fine-tuned on volumes of one channel, in crops of 8 x 16 x 8 voxels."""
     by = Normalization((0.0,), (1.0,))
-    spec = NetworkSpec("segmentation", "resenc_small", (), (8, 16, 8), by, spacing=(1.0, 1.0, 1.0))
+    spec = NetworkSpec("segmentation", "resenc", (), (8, 16, 8), by, spacing=(1.0, 1.0, 1.0))
     return TrainingFacts(spec, TrainingData("volumes", 0.2, border="background"))

@@ -25,7 +25,7 @@ PLAIN = NetworkSpec("segmentation", "test_resnet", (8, 8, 8, 8, 8), (64, 96))
 VIT = replace(PLAIN, encoder="test_vit", task="reconstruction", decoder_channels=(), mae_decoder=(32, 2))
 DPT = replace(PLAIN, encoder="test_vit")
 VOLUMES = NetworkSpec(
-    "segmentation", "resenc_small", (), (16, 24, 32), Normalization((0.0,), (1.0,)), spacing=(1.0, 1.0, 2.5)
+    "segmentation", "resenc", (), (16, 24, 32), Normalization((0.0,), (1.0,)), spacing=(1.0, 1.0, 2.5)
 )
 SPECS = [
     VOLUMES,

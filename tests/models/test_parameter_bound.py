@@ -48,7 +48,7 @@ def test_a_network_of_volumes() -> None:
     own = NetworkSpec("segmentation", "resenc_plain", (), (32, 32, 32), by, spacing=(1.0, 1.0, 1.0))
     with pytest.raises(UserError, match=r"x\.ckpt describes a network of \d{8,} parameters .--encoder resenc_plain"):
         check_described(own, {"x": torch.zeros(3)}, "x.ckpt")
-    small = replace(own, encoder="resenc_small")
+    small = replace(own, encoder="resenc")
     check_described(small, build(small).state_dict(), "x.ckpt")
     three = replace(own, encoder="vnet", normalization=Normalization((0.0,) * 3, (1.0,) * 3))
     with pytest.raises(UserError, match="channels, not 3"):

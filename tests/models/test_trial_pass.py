@@ -70,7 +70,7 @@ def test_it_is_one_line_and_leaves_no_folder(verb: str, tmp_path: Path, capsys: 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["resenc_small", "vnet"])
+@pytest.mark.parametrize("name", ["resenc", "vnet"])
 def test_volumes(name: str) -> None:
     with torch.device("meta"):
         network = build_volume_network(name)
@@ -81,6 +81,6 @@ def test_volumes(name: str) -> None:
 
 def test_a_volume_that_is_too_small_for_a_normalization() -> None:
     with torch.device("meta"):
-        network = build_volume_network("resenc_small")
-    with pytest.raises(UserError, match=r"the network resenc_small does not accept .* use --image_size \[16, 16, 16\]"):
+        network = build_volume_network("resenc")
+    with pytest.raises(UserError, match=r"the network resenc does not accept .* use --image_size \[16, 16, 16\]"):
         trial_pass(network, (8, 8, 8))

@@ -17,7 +17,7 @@ SIDES = (16, 16, 24)
 
 def tiny(maps: int = 1) -> VolumeNetwork:
     torch.manual_seed(0)
-    network = build_resenc("resenc_small", TINY, channels=1, maps=maps)
+    network = build_resenc("resenc", TINY, channels=1, maps=maps)
     for parameter in network.parameters():  # nnU-Net's begin at zero at the end of a block
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return network
@@ -73,7 +73,7 @@ def test_with_all_visible_it_is_the_segmentation_network() -> None:
 
 
 def test_the_network_to_fine_tune() -> None:
-    network = VolumeMaskedAutoencoder("resenc_small", channels=2)
+    network = VolumeMaskedAutoencoder("resenc", channels=2)
     segmentation = network.to_segmentation(classes=3).eval()
     assert segmentation(torch.zeros(1, 2, 8, 16, 8)).shape == (1, 3, 8, 16, 8)
     own = network.state_dict()

@@ -21,7 +21,7 @@ TINY = ResEncSize((4, 8, 12), (1, 2, 1))
 
 def resenc_pair() -> tuple[nn.Module, VolumeNetwork]:
     torch.manual_seed(0)
-    return library_resenc(TINY, channels=2, maps=3), build_resenc("resenc_small", TINY, channels=2, maps=3)
+    return library_resenc(TINY, channels=2, maps=3), build_resenc("resenc", TINY, channels=2, maps=3)
 
 
 def vnet_pair() -> tuple[nn.Module, VolumeNetwork]:
@@ -88,16 +88,16 @@ def test_stages_of_parameters() -> None:
 
 
 def test_strides() -> None:
-    assert [volume_stride(name) for name in ("resenc_small", "resenc_plain", "vnet")] == [8, 32, 16]
+    assert [volume_stride(name) for name in ("resenc", "resenc_plain", "vnet")] == [8, 32, 16]
     assert Design("vnet", ()).stride == 16
     assert Design("vnet", ()).choose_patch(None, (96, 96, 96)) == 16
-    assert Design("resenc_small", ()).choose_patch(None, (32, 48, 32)) == 8
+    assert Design("resenc", ()).choose_patch(None, (32, 48, 32)) == 8
     with pytest.raises(UserError, match=r"--patch_size 12 .* use 8 or 16"):
-        Design("resenc_small", ()).choose_patch(12, (32, 48, 32))
+        Design("resenc", ()).choose_patch(12, (32, 48, 32))
 
 
 def test_a_network_that_does_not_exist() -> None:
-    with pytest.raises(UserError, match="'unet' is not a network of volumes: give one of resenc_small"):
+    with pytest.raises(UserError, match="'unet' is not a network of volumes: give one of resenc"):
         build_volume_network("unet")
 
 
@@ -114,14 +114,14 @@ def test_the_extra_is_named(module: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match=r"maeseg\[volumes\]"):
         if module is resenc:
-            build_resenc("resenc_small", TINY, 1)
+            build_resenc("resenc", TINY, 1)
         else:
             build_vnet("vnet", 1)
 
 
 def test_the_published_size_of_nnunet() -> None:
     with torch.device("meta"):
-        small = build_masked_network(Design("resenc_small", ()), (32, 32, 32), channels=1)
+        small = build_masked_network(Design("resenc", ()), (32, 32, 32), channels=1)
     assert small.encoder.out_channels == (32, 64, 128, 256)
 
 

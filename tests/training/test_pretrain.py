@@ -94,7 +94,7 @@ def test_a_step_never_waits_for_the_device(encoder: str, window: int | None) -> 
 @pytest.mark.parametrize("window", [None, 2])
 def test_pretraining_learns_volumes(window: int | None) -> None:
     torch.manual_seed(0)
-    network = VolumeMaskedAutoencoder(build_resenc("resenc_small", ResEncSize((8, 16), (1, 1)), 1), patch_size=4)
+    network = VolumeMaskedAutoencoder(build_resenc("resenc", ResEncSize((8, 16), (1, 1)), 1), patch_size=4)
     facts = replace(pretraining_facts(), spec=replace(volume_facts().spec, task="reconstruction"))
     task = PretrainTask(network, facts, mask_ratio=0.5, normalize_target=True, seed=0, decoder_window=window)
     ramp_DHW = torch.linspace(0, 6, 16)[:, None, None] + torch.linspace(0, 9, 24)[:, None] + torch.linspace(0, 4, 16)

@@ -41,7 +41,7 @@ def test_fine_tuning_learns_a_fixed_batch() -> None:
 def volume_network() -> VolumeNetwork:
     """Tiny network of volumes of three classes."""
     torch.manual_seed(0)
-    return build_resenc("resenc_small", ResEncSize((4, 8), (1, 1)), 1, 3)
+    return build_resenc("resenc", ResEncSize((4, 8), (1, 1)), 1, 3)
 
 
 @pytest.mark.parametrize("loss", ["dice+ce", "dice+focal", "vnet-dice"])

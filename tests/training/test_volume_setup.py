@@ -71,10 +71,10 @@ def test_spacing() -> None:
 
 
 def test_the_network_of_volumes() -> None:
-    assert choose_volume_network((), None) == choose_volume_network((), "resenc") == "resenc_small"
+    assert choose_volume_network((), None) == choose_volume_network((), "resenc") == "resenc"
     assert choose_volume_network((from_file("vnet"),), None) == "vnet"
     assert choose_volume_network((from_file("resenc_plain"),), "resenc_plain") == "resenc_plain"
-    with pytest.raises(UserError, match="is of vnet, not resenc_small: leave out --network"):
+    with pytest.raises(UserError, match="is of vnet, not resenc: leave out --network"):
         choose_volume_network((from_file("vnet"),), "resenc")
     with pytest.raises(UserError, match="a network of images"):
         choose_volume_network((Start("run", tensors={}, encoder="resnet18"),), None)
@@ -96,9 +96,9 @@ def test_blocks_of_pretraining() -> None:
         design, size, patch = settle_blocks(PretrainConfig(**WHERE, **options), (), VOLUMES)
         return design.encoder, size, patch
 
-    assert settled() == ("resenc_small", (32, 48, 32), 8)
-    assert settled(patch_size=16) == ("resenc_small", (32, 48, 32), 16)
-    assert settled(image_size=96) == ("resenc_small", (96, 96, 96), 16)
+    assert settled() == ("resenc", (32, 48, 32), 8)
+    assert settled(patch_size=16) == ("resenc", (32, 48, 32), 16)
+    assert settled(image_size=96) == ("resenc", (96, 96, 96), 16)
     assert settled(network="vnet", image_size=[32, 48, 64]) == ("vnet", (32, 48, 64), 16)
     with pytest.raises(UserError, match="--patch_size 12"):
         settled(patch_size=12)

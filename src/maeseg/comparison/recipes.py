@@ -25,7 +25,7 @@ from maeseg.config import CONFIGS
 from maeseg.errors import UserError, in_one_line, nearest
 from maeseg.models.architecture import Design, build_segmentation_network, default_widths
 from maeseg.models.unet import DEFAULT_ENCODER, as_size, as_volume_size, check_image_size
-from maeseg.models.volume_networks import AXES, DEFAULT_VOLUME_NETWORK, network_name
+from maeseg.models.volume_networks import AXES, DEFAULT_VOLUME_NETWORK
 from maeseg.utils.parsing import options_of, typed_options
 from maeseg.utils.plain_yaml import read_yaml
 from maeseg.utils.regular_files import read_text
@@ -206,4 +206,4 @@ def _default_network(options: Mapping[str, Any]) -> str:
     sides = options.get("image_size")
     if not options.get("network") and not (isinstance(sides, list) and len(sides) == AXES):
         return DEFAULT_ENCODER
-    return network_name(options["network"]) if options.get("network") else DEFAULT_VOLUME_NETWORK
+    return str(options.get("network") or DEFAULT_VOLUME_NETWORK)

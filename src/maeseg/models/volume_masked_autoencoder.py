@@ -25,14 +25,14 @@ class VolumeMaskedAutoencoder(SparseNetwork):
     and decoder are carried over by ``to_segmentation``; the rest serves pre-training.
 
     ```python
-    model = VolumeMaskedAutoencoder("resenc_small")
+    model = VolumeMaskedAutoencoder("resenc")
     loss = model.loss(volumes)  # (B, 1, D, H, W), normalized
     loss.backward()
     network = model.to_segmentation(classes=1)
     ```
 
     Args:
-        network: ``resenc_small``, ``resenc_plain`` or ``vnet``; or a ``VolumeNetwork``, whose encoder and decoder are
+        network: ``resenc``, ``resenc_plain`` or ``vnet``; or a ``VolumeNetwork``, whose encoder and decoder are
             not copied.
         channels: Channels C of the volumes; taken from a network that is given.
         patch_size: Side of a block in voxels, a multiple of the encoder's largest stride, which is the default.

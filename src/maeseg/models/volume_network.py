@@ -18,7 +18,7 @@ class VolumeEncoder(nn.Module):
     """Encoder of volumes; its subclasses have ``forward``, which gives feature maps, fine to coarse, from stride 1.
 
     Attributes:
-        name: Name of the network, such as ``resenc_small``.
+        name: Name of the network, such as ``resenc``.
         channels: Channels C of the volumes.
         out_channels: Channels of each feature map.
     """

@@ -3,7 +3,7 @@
 ================  ==========================================================  ==============
 name              network                                                     largest stride
 ================  ==========================================================  ==============
-``resenc_small``  nnU-Net's residual encoder U-Net with four stages           8
+``resenc``        nnU-Net's residual encoder U-Net with four stages           8
 ``resenc_plain``  the same with six stages, as nnU-Net plans it               32
 ``vnet``          V-Net                                                       16
 ================  ==========================================================  ==============
@@ -20,28 +20,17 @@ from maeseg.models.resenc import PLAIN, SMALL, ResEncSize, build_resenc
 from maeseg.models.vnet import STRIDE as VNET_STRIDE
 from maeseg.models.vnet import build_vnet
 from maeseg.models.volume_network import VolumeNetwork
-from maeseg.types import Network
 
 AXES = 3
 """Spatial axes of a volume: depth, height and width."""
 
-RESENC_SIZES: Mapping[str, ResEncSize] = {"resenc_small": SMALL, "resenc_plain": PLAIN}
+RESENC_SIZES: Mapping[str, ResEncSize] = {"resenc": SMALL, "resenc_plain": PLAIN}
 VNET = "vnet"
 
 VOLUME_NETWORKS = (*RESENC_SIZES, VNET)
 """Names of the networks, which are those of their encoders too."""
 
-DEFAULT_VOLUME_NETWORK = "resenc_small"
-
-
-def network_name(option: Network) -> str:
-    """Name of the network that ``--network`` asks for."""
-    return DEFAULT_VOLUME_NETWORK if option == "resenc" else option
-
-
-def network_option(encoder: str) -> str:
-    """Value of ``--network`` that asks for a network, by its name."""
-    return "resenc" if encoder == DEFAULT_VOLUME_NETWORK else encoder
+DEFAULT_VOLUME_NETWORK = "resenc"
 
 
 def volume_architecture(encoder: str) -> Literal["resenc", "vnet"] | None:

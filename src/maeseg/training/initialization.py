@@ -20,7 +20,7 @@ from maeseg.models.mae import ViTMaskedAutoencoder
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.unet import DEFAULT_ENCODER
 from maeseg.models.vit import segmentation_names
-from maeseg.models.volume_networks import AXES, DEFAULT_VOLUME_NETWORK, VOLUME_NETWORKS, network_name
+from maeseg.models.volume_networks import AXES, DEFAULT_VOLUME_NETWORK, VOLUME_NETWORKS
 from maeseg.runs.checkpoint import Checkpoint, read_checkpoint, restore_masked_autoencoder
 from maeseg.runs.inputs import Input
 from maeseg.types import Network, Transfer
@@ -164,7 +164,7 @@ def choose_volume_network(starts: Sequence[Start], network: Network | None) -> s
     Raises:
         UserError: The option contradicts initial weights, two initial weights differ, or they are of images.
     """
-    name = network_name(network) if network else None
+    name: str | None = network
     for start in starts:
         if start.run is None and start.tensors is None:
             raise UserError(f"--weights {start.origin}: timm has no networks of volumes: give a run or a file, or none")

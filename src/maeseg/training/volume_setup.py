@@ -13,7 +13,7 @@ from maeseg.errors import UserError
 from maeseg.models.architecture import Design
 from maeseg.models.network_spec import MAX_SPACING
 from maeseg.models.unet import as_volume_size, check_image_size
-from maeseg.models.volume_networks import AXES, network_option
+from maeseg.models.volume_networks import AXES
 from maeseg.training.initialization import Start, choose_volume_network, first_run
 from maeseg.training.run_images import RunImages
 from maeseg.types import BorderRule
@@ -178,5 +178,5 @@ def settle_blocks(
 def volume_options(design: Design, size: tuple[int, ...], volumes: Volumes) -> dict[str, Any]:
     """Resolved options of a network of volumes, for the run's config.yaml."""
     return {
-        "network": network_option(design.encoder), "image_size": list(size), "spacing": list(volumes.spacing)
+        "network": design.encoder, "image_size": list(size), "spacing": list(volumes.spacing)
     }  # fmt: skip

@@ -7,7 +7,7 @@ from torch import Size, Tensor
 
 from maeseg.errors import UserError
 from maeseg.models.volume_network import VolumeNetwork
-from maeseg.models.volume_networks import VOLUME_NETWORKS, network_option, volume_architecture, volume_outline
+from maeseg.models.volume_networks import VOLUME_NETWORKS, volume_architecture, volume_outline
 
 FIRST = {
     "resenc": ("encoder.stem.convs.0.conv.weight", "encoder.stem.convs.0.all_modules.0.weight"),
@@ -51,9 +51,7 @@ def match_volume(encoder: str, offered: Mapping[str, Tensor], origin: str) -> Vo
     if found is None:
         raise UserError(f"{origin} is not of {encoder} ({misfit(encoder, offered)}): {_GIVE}")
     if found != encoder:
-        raise UserError(
-            f"{origin} is of {found}, not of {encoder}: give --network {network_option(found)}, or other weights"
-        )
+        raise UserError(f"{origin} is of {found}, not of {encoder}: give --network {found}, or other weights")
     network, prefix = volume_outline(encoder), prefix_of(encoder, offered) or ""
     keys = own_keys(network, offered, prefix)
     used = {prefix + theirs for theirs, ours in network.library_names.items() if ours in keys}

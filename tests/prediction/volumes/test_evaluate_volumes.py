@@ -81,7 +81,7 @@ def test_examples_of_predictions_are_slices_that_the_report_shows(source: Volume
 
 def test_examples_of_reconstructions_are_slices(source: VolumeFolder, tmp_path: Path) -> None:
     source.spacing = (2.0, 1.0, 1.5)
-    network = VolumeMaskedAutoencoder("resenc_small", patch_size=8)
+    network = VolumeMaskedAutoencoder("resenc", patch_size=8)
     visible = torch.zeros(2, 2, 2, 2, dtype=torch.bool)
     visible[:, 0] = True
     out = tmp_path / "run" / "examples"

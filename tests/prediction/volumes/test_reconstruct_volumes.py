@@ -23,7 +23,7 @@ from maeseg.prediction.suggested_images import suggest_images
 @pytest.fixture(scope="module")
 def opened() -> Reconstructor:
     torch.manual_seed(0)
-    network = VolumeMaskedAutoencoder("resenc_small", patch_size=8).eval()
+    network = VolumeMaskedAutoencoder("resenc", patch_size=8).eval()
     return Reconstructor(network, (16, 24, 16), 8, 0.6, True, Normalization((0.0,), (1.0,)), (1.0, 1.0, 2.0))
 
 
