@@ -1,7 +1,7 @@
 """Time of a transformer's encoder on the visible patches alone, beside the dense one (MAE, He et al. 2022).
 
-Forward and backward in training mode, float32, timed in turns within one run: a ratio compares like with like on a
-drifting machine. With transformers installed, its ViTMAE of the same sizes is timed too.
+Forward and backward in training mode, float32, timed in turns within one run, on a CPU by processor time: a ratio
+compares like with like on a busy machine. With transformers installed, its ViTMAE of the same sizes is timed too.
 """
 
 import argparse
@@ -13,8 +13,9 @@ from typing import Any
 
 import timm
 import torch
-from pretrain_step import describe, seconds
+from pretrain_step import describe
 from torch import Tensor
+from volume_step import seconds
 
 from maeseg.masking.visible import random_visible
 from maeseg.models.mae import ViTMaskedAutoencoder
@@ -100,7 +101,8 @@ def main() -> None:
     print(f"{options.encoder}, {options.batch_size} images of {size[0]} px, timm {timm.__version__}")
     for name, values in times.items():
         ratios = [dense / own for dense, own in zip(times["encoder, dense"], values, strict=True)]
-        print(f"{name:38}{statistics.median(values):8.3f} s   dense takes {statistics.median(ratios):.2f}x")
+        spread = f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"{name:38}{statistics.median(values):8.3f} s   dense takes {spread}")
 
 
 if __name__ == "__main__":
