@@ -81,6 +81,17 @@ def test_a_fault_in_the_middle_of_a_run(event: str, said: str, unbroken: Path, t
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("moment", ["step", "rename"])
+def test_sigterm_to_all_processes_saves_the_run(moment: str, unbroken: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    mishap = Mishap("terminate all", moment, STEPS + 2)  # type: ignore[arg-type]
+    ended = suffer(mishap, *WORDS, "--workers", 1, "--out", run)
+    assert ended.code == 143, ended.errors
+    assert ended.errors[-1] == "maeseg: stopped; go on with --resume"
+    assert_goes_on(run, unbroken)
+
+
+@pytest.mark.slow
 def test_a_disk_that_fills_up_within_an_epoch(
     killed: Path, unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

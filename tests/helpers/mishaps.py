@@ -37,7 +37,16 @@ NOBODY = 65534
 
 Moment = Literal["backward", "step", "validation", "rename"]
 Event = Literal[
-    "cut", "kill", "terminate", "interrupt", "interrupt twice", "kill a worker", "move away", "lock", "poison"
+    "cut",
+    "kill",
+    "terminate",
+    "terminate all",
+    "interrupt",
+    "interrupt twice",
+    "kill a worker",
+    "move away",
+    "lock",
+    "poison",
 ]
 
 
@@ -162,6 +171,11 @@ def _happen(mishap: Mishap, out: Path) -> None:
     elif event == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif event == "terminate":
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif event == "terminate all":  # as timeout and batch systems do; the readers first, which is the harder case
+        for reader in multiprocessing.active_children():
+            reader.terminate()
+            reader.join()
         os.kill(os.getpid(), signal.SIGTERM)
     elif event == "interrupt":
         os.kill(os.getpid(), signal.SIGINT)

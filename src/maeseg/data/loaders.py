@@ -4,7 +4,8 @@ Order and augmentations depend on (seed, epoch) only: not on the number of worke
 """
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -191,28 +192,29 @@ def killed_readers_named() -> Iterator[None]:
     """Turn PyTorch's error about a dead loader process into one line.
 
     Raises:
-        UserError: A loader process died. PyTorch raises a bare RuntimeError from a signal handler, so at any line; only
-            its message distinguishes it. Code that it interrupts, such as a write, may fail with an error of its own.
+        UserError: A loader process died. PyTorch raises a bare RuntimeError; only its message distinguishes it.
     """
     try:
         yield
-    except Exception as error:
-        if (killed := _killed_reader(error)) is None:
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
             raise
         raise UserError(
-            f"a process that reads images was killed ({first_line(killed)}), most often for want of memory: "
+            f"a process that reads images was killed ({first_line(error)}), most often for want of memory: "
             "go on with --resume, and with fewer --workers or a smaller --batch_size"
         ) from error
 
 
-def _killed_reader(error: BaseException) -> RuntimeError | None:
-    """PyTorch's error about a dead loader process: the error itself, or one during whose handling it was raised."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, RuntimeError) and "DataLoader worker" in str(found):
-            return found
-        found = found.__context__
-    return None
+def start_reading(loader: Iterable[Any]) -> Iterator[Any]:
+    """Start a loader; its next batch fails if one of its processes has died.
+
+    PyTorch's handler of SIGCHLD would raise that error at once, in the middle of a step or a write. Without it the
+    loader finds out when it waits for a batch, within 5 seconds.
+    """
+    batches = iter(loader)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return batches
 
 
 def loader_options(workers: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from maeseg.config import FinetuneConfig, PretrainConfig
-from maeseg.data.loaders import TrainData, killed_readers_named
+from maeseg.data.loaders import TrainData, killed_readers_named, start_reading
 from maeseg.errors import UserError, first_line
 from maeseg.runs.checkpoint import FACTS, check_same_network
 from maeseg.runs.checkpoint_files import newest_intact, write_checkpoint
@@ -167,7 +167,7 @@ class TrainingLoop:
     def train_batches(self, done: int) -> Iterator[Any]:
         """Batches of the epoch on the device, without those already trained on."""
         self.sampler.begin(self.epoch, skipped=done * self.data.batch_size)
-        batches = iter(self.train_loader)
+        batches = start_reading(self.train_loader)
         while True:
             with self.saved_if_unreadable():
                 batch = next(batches, None)
@@ -233,7 +233,7 @@ class TrainingLoop:
         task.val_figures.reset()
         task.eval()
         self.take_running_statistics()
-        batches = iter(self.val_loader)
+        batches = start_reading(self.val_loader)
         rank, world = fabric.global_rank, fabric.world_size
         count = math.ceil(len(self.data.val_set) / self.data.val_batch_size)
         for first in range(0, count, world):  # as often in every process, as each asks the others for a stop
@@ -281,12 +281,19 @@ class TrainingLoop:
 
     @contextmanager
     def saved_if_unreadable(self) -> Iterator[None]:
-        """Save the steps so far if reading a batch fails; other processes may be at any step."""
+        """Save the steps so far if reading a batch fails; other processes may be at any step.
+
+        Raises:
+            KeyboardInterrupt: An end is requested, by a signal that the processes that read batches ended of.
+            Terminated: Likewise.
+        """
         try:
             yield
-        except Exception:
+        except Exception as error:
             if self.fabric.world_size == 1:
                 self.save(LAST)
+                if self.stop:
+                    raise self.stop.ending() from error
             raise
 
     def anywhere(self, flag: bool) -> bool:
