@@ -1,5 +1,6 @@
 """The data contract: transforms, data sets, sampler and loaders."""
 
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 from helpers.fake_pets import write_fake_pets
 from maeseg.data.batch_transforms import BatchTransform
 from maeseg.data.datasets import LabeledImages, UnlabeledImages
 from maeseg.data.facts import ImageFacts, ProvidedSplit
 from maeseg.data.image_reading import pixels_of
-from maeseg.data.loaders import MAX_PRETRAIN_VAL, PretrainData, SegmentData, TrainData, killed_readers_named
+from maeseg.data.loaders import (
+    MAX_PRETRAIN_VAL,
+    PretrainData,
+    SegmentData,
+    TrainData,
+    killed_readers_named,
+    start_reading,
+)
 from maeseg.data.normalization import IMAGENET
 from maeseg.data.samplers import EpochSampler
 from maeseg.data.sources.base import open_source
@@ -402,3 +411,17 @@ def test_a_killed_reader_is_named() -> None:
         raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
     with pytest.raises(RuntimeError, match="another"), killed_readers_named():
         raise RuntimeError("another")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="other systems have no SIGCHLD")
+def test_the_handler_of_dead_children_stays_that_of_the_program() -> None:
+    def own(signum: int, frame: object) -> None:
+        pass
+
+    before = signal.signal(signal.SIGCHLD, own)
+    try:
+        loader: DataLoader[Any] = DataLoader(TensorDataset(torch.zeros(2, 1)), num_workers=1)
+        assert len(list(start_reading(loader))) == 2
+        assert signal.getsignal(signal.SIGCHLD) is own
+    finally:
+        signal.signal(signal.SIGCHLD, before)

@@ -5,7 +5,7 @@ Order and augmentations depend on (seed, epoch) only: not on the number of worke
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -205,16 +205,21 @@ def killed_readers_named() -> Iterator[None]:
         ) from error
 
 
-def start_reading(loader: Iterable[Any]) -> Iterator[Any]:
+def start_reading(loader: DataLoader[Any]) -> Iterator[Any]:
     """Start a loader; its next batch fails if one of its processes has died.
 
     PyTorch's handler of SIGCHLD would raise that error at once, in the middle of a step or a write. Without it the
     loader finds out when it waits for a batch, within 5 seconds.
     """
+    before = signal.getsignal(signal.SIGCHLD)
     batches = iter(loader)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if threading.current_thread() is threading.main_thread() and _is_pytorch(signal.getsignal(signal.SIGCHLD)):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None or _is_pytorch(before) else before)
     return batches
+
+
+def _is_pytorch(handler: object) -> bool:
+    return str(getattr(handler, "__module__", "")).startswith("torch.")
 
 
 def loader_options(workers: int) -> dict[str, Any]:
