@@ -4,7 +4,6 @@ Axes: K classes.
 """
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,7 +38,6 @@ def largest_share(counts_K: Tensor) -> float:
     return max(counts) / sum(counts) if sum(counts) else float("nan")
 
 
-@dataclass
 class CollapseWatch:
     """Warn, once, of a teacher that has collapsed.
 
