@@ -254,7 +254,7 @@ def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, An
             more = folder.info.get("seconds")
             seconds += more if isinstance(more, int | float) else 0.0
             target = str(folder.options.get("target"))
-            teachers += [target.removeprefix(TEACHER)] if target.startswith(TEACHER) else []
+            teachers += [resolve(target.removeprefix(TEACHER), folder.info)] if target.startswith(TEACHER) else []
             if not folder.options.get("weights"):
                 break
             weights = Path(resolve(str(folder.options["weights"]), folder.info)).resolve()
