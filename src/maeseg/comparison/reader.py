@@ -23,7 +23,7 @@ from maeseg.comparison.results import (
 )
 from maeseg.metrics.scores import Floats, ImageScores
 from maeseg.runs.layout import RESULTS, has_run, run_of
-from maeseg.runs.reader import Curves, open_run, own_file, read_curves
+from maeseg.runs.reader import Curves, open_run, own_file, read_curves, read_facts
 from maeseg.runs.validation import Validation, read_validation, read_validation_before
 from maeseg.runs.working_folder import resolve
 from maeseg.types import TEACHER
@@ -73,6 +73,7 @@ class Comparison:
         curves: The runs' metrics.csv, by the run's folder; runs may lack it.
         pretrainings: Inits that are training runs.
         interim_looks: Number of finished runs at each interim look: each time that seeds were added.
+        collapses: Kind of the collapse of a run's teacher, by the run's folder; runs without one lack it.
     """
 
     rows: Sequence[ResultRow]
@@ -80,6 +81,7 @@ class Comparison:
     curves: Mapping[str, Curves] = field(default_factory=dict)
     pretrainings: Mapping[str, Pretraining] = field(default_factory=dict)
     interim_looks: Sequence[int] = ()
+    collapses: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def inits(self) -> list[str]:
@@ -215,7 +217,14 @@ def _read(folder: Path, rows: Sequence[ResultRow], validation: Callable[[Path], 
             for init, each in (facts.items() if isinstance(facts, dict) else ())
         },
         interim_looks=read_interim_counts(info),
+        collapses={row.run: kind for row in rows if (kind := _read_collapse(folder / row.run))},
     )
+
+
+def _read_collapse(run: Path) -> str:
+    """Kind of the collapse of a run's teacher, from its run.json; empty without one."""
+    found = read_facts(run).get("collapse") if has_run(run) else None
+    return str(found.get("kind", ""))[:40] if isinstance(found, dict) else ""
 
 
 def _first_epochs(curves: Curves, epochs: int) -> Curves:

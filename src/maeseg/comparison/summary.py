@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from maeseg.comparison.collapse_wording import collapse_sentences
 from maeseg.comparison.label_efficiency import gaps_closed, labels_saved
 from maeseg.comparison.length_wording import length_sentences
 from maeseg.comparison.reader import Comparison, read_comparison, read_equal_steps
@@ -75,6 +76,7 @@ def _sentences(comparison: Comparison) -> dict[str, list[str]]:
     """Sentences under each heading."""
     times = [time_sentence(time, comparison) for time in times_to_target(comparison)]
     return {
+        "Collapsed teachers": collapse_sentences(comparison),
         "Verdict": headlines(comparison),
         "Differences": [difference_sentence(paired, comparison) for paired in paired_differences(comparison)],
         "Labels saved": [labels_saved_sentence(saved, comparison) for saved in labels_saved(comparison)],
