@@ -151,7 +151,8 @@ def test_a_teacher_reads_images_with_its_own_normalization(mean: tuple[float, ..
 
 
 @pytest.mark.parametrize(
-    ("encoder", "mean"), [("tf_efficientnet_lite0", 0.5), ("resnet18", 0.485), (ENCODER, 0.5), ("efficientnet_b8", 0.485)]
+    ("encoder", "mean"),
+    [("tf_efficientnet_lite0", 0.5), ("resnet18", 0.485), (ENCODER, 0.5), ("efficientnet_b8", 0.485)],
 )
 def test_published_weights_have_the_normalization_that_timm_names(encoder: str, mean: float) -> None:
     assert expected_normalization(Start("timm's", "encoder", encoder=encoder)).mean[0] == mean
