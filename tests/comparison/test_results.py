@@ -193,6 +193,15 @@ class TestLineage:
         assert teachers_left_out(inits) == [("last", str(file))]
         assert teachers_left_out({**inits, "imagenet": str(file)}) == []
 
+    def test_the_time_of_a_teacher_that_is_a_run_counts_once(self, tmp_path: Path) -> None:
+        first = self.run(tmp_path / "first", 100)
+        teacher = self.run(tmp_path / "teacher", 20, first)
+        last = self.run(tmp_path / "last", 3, first)
+        with (tmp_path / "last" / "config.yaml").open("a") as options:
+            options.write(f"target: teacher:{teacher}\n")
+        expected = {"seconds": 123, "started_from": None, "teachers": [teacher]}
+        assert trace_pretraining({"scratch": None, "last": last}) == {"last": expected}
+
     def test_runs_that_name_each_other_end(self, tmp_path: Path) -> None:
         one = self.run(tmp_path / "one", 1, tmp_path / "two")
         self.run(tmp_path / "two", 2, tmp_path / "one")
