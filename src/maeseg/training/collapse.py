@@ -61,7 +61,7 @@ class CollapseWatch:
         Args:
             confident: Share of confident pixels.
             largest: Share of the teacher's most frequent class.
-            in_labels: Share of the most frequent class in the labels of the epoch.
+            in_labels: Share of the most frequent class in the validation labels.
             step: Number of steps so far.
             steps: Number of steps of the run.
         """
