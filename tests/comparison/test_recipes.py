@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from helpers.tiny_runs import maeseg
+from maeseg.commands.pretrain import pretrain
+from maeseg.comparison.recipes import read_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 HEADER = ("Result:", "Split:", "Border:", "Hardware:", "Wall time:", "Commit:")
@@ -57,6 +59,16 @@ def test_a_recipe_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert maeseg(*command) == 2  # the folder is not empty
     assert maeseg(*command, "--resume") == 0
     assert (tmp_path / "out" / "pretrained" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_a_teacher_may_be_an_earlier_step(tmp_path: Path) -> None:
+    targets = {"pixels": "pixels", "taught": "teacher:pixels", "other": "teacher:other.pth", "last": "pixels"}
+    steps = [{"pretrain": {"out": out, "target": target}} for out, target in targets.items()]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    found = read_recipe(tmp_path / "recipe.yaml", {"pretrain": pretrain}, "synthetic:24", tmp_path / "out", {}, {})
+    assert [step.options["target"] for step in found] == [
+        "pixels", f"teacher:{tmp_path}/out/pixels", "teacher:other.pth", "pixels"
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.comparisons import comparison_of
 from helpers.fake_runs import IMAGES, fake_compare, fake_scores, result_row
 from maeseg.comparison.contrasts import choose_contrasts, read_list, write_list
 from maeseg.comparison.reader import read_comparison, teachers_left_out, trace_pretraining
@@ -192,6 +193,15 @@ class TestLineage:
         assert teachers_left_out(inits) == [("last", str(file))]
         assert teachers_left_out({**inits, "imagenet": str(file)}) == []
 
+    def test_the_time_of_a_teacher_that_is_a_run_counts_once(self, tmp_path: Path) -> None:
+        first = self.run(tmp_path / "first", 100)
+        teacher = self.run(tmp_path / "teacher", 20, first)
+        last = self.run(tmp_path / "last", 3, first)
+        with (tmp_path / "last" / "config.yaml").open("a") as options:
+            options.write(f"target: teacher:{teacher}\n")
+        expected = {"seconds": 123, "started_from": None, "teachers": [teacher]}
+        assert trace_pretraining({"scratch": None, "last": last}) == {"last": expected}
+
     def test_runs_that_name_each_other_end(self, tmp_path: Path) -> None:
         one = self.run(tmp_path / "one", 1, tmp_path / "two")
         self.run(tmp_path / "two", 2, tmp_path / "one")
@@ -217,6 +227,16 @@ class TestContrasts:
     def test_an_image_that_is_as_good_under_both_is_left_out(self, tmp_path: Path) -> None:
         comparison = read_comparison(fake_compare(tmp_path / "c", labels=(8,), seeds=1, iou=lambda *cell: 0.5))
         assert choose_contrasts(comparison) == []
+
+    def test_images_in_which_no_pixel_counts_take_no_place(self) -> None:
+        comparison = comparison_of({("scratch", 8): [0.6], ("a", 8): [0.4]}, images=True)  # every image loses
+        blank = np.arange(IMAGES) < 6
+        for each in comparison.validations.values():
+            for counts_MK in (each.scores.tp, each.scores.fp, each.scores.fn):
+                counts_MK[blank] = 0
+        contrasts = choose_contrasts(comparison)
+        assert [each.kind for each in contrasts] == ["loss"] * 4
+        assert all(each.iou < each.reference_iou for each in contrasts)
 
     def test_the_list_survives_its_file(self, tmp_path: Path) -> None:
         folder = fake_compare(tmp_path / "compare", labels=(8, 32), seeds=1)

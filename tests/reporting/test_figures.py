@@ -83,6 +83,13 @@ class TestFigures:
         np.testing.assert_allclose(bars_of(figure), bars)
         assert bars[1][1] - bars[1][0] > 0.04 > bars[0][1] - bars[0][0]
 
+    def test_no_two_differences_are_drawn_alike(self) -> None:
+        inits = ("scratch", "a", "scratch+unlabeled", "a+unlabeled")
+        figure = label_differences(Comparison([result_row(init, 8) for init in inits]))
+        lines = axes_of(figure).get_lines()[1:]
+        looks = {(line.get_color(), line.get_marker(), line.get_fillstyle()) for line in lines}
+        assert len(looks) == len(lines) == 5
+
     def test_paired_dots_join_the_runs_of_a_seed(self) -> None:
         rows = [
             result_row(init, count, seed, iou=0.1 * seed + 0.01 * place)

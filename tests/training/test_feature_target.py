@@ -12,13 +12,15 @@ from torch import Tensor
 
 from helpers.facts import pretraining_facts
 from helpers.tiny_runs import WIDTHS, pretrain, same_weights, weights_of
+from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.errors import UserError
 from maeseg.masking.visible import GridWindow
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import build_unet
 from maeseg.training.averaging import average, ramped_decay
 from maeseg.training.feature_target import FeatureTarget, decoder_maps
-from maeseg.training.feature_teacher import deepest_stride, read_teacher
+from maeseg.training.feature_teacher import deepest_stride, expected_normalization, load_teacher, read_teacher
+from maeseg.training.initialization import Start
 from maeseg.training.pretrain import PretrainTask
 
 ENCODER, SIDE, PATCH = "test_resnet", 64, 32
@@ -132,6 +134,30 @@ def test_the_deepest_stride_that_fits() -> None:
     assert [deepest_stride(encoder, patch) for patch in (96, 32, 48, 24, 7)] == [32, 32, 16, 8, 0]
 
 
+@pytest.mark.parametrize("mean", [IMAGENET.mean, (0.5, 0.4, 0.3)])
+def test_a_teacher_reads_images_with_its_own_normalization(mean: tuple[float, ...]) -> None:
+    own = Normalization(mean, (0.5, 0.25, 0.2))
+    tensors = build_unet(ENCODER).encoder.model.state_dict()
+    network, pixels_BCHW = MaskedAutoencoder(ENCODER, WIDTHS), torch.rand(2, 3, SIDE, SIDE)
+
+    def normalized(by: Normalization) -> Tensor:
+        return (pixels_BCHW - torch.tensor(by.mean).view(3, 1, 1)) / torch.tensor(by.std).view(3, 1, 1)
+
+    teacher = Start("a file", "encoder", tensors=tensors, encoder=ENCODER, normalization=own)
+    ours, theirs = (load_teacher(teacher, network, by).eval() for by in (IMAGENET, own))
+    for one, other in zip(ours(normalized(IMAGENET))[1:], theirs(normalized(own))[1:], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert deepest_stride(ours, PATCH) == deepest_stride(theirs, PATCH) == PATCH
+
+
+@pytest.mark.parametrize(
+    ("encoder", "mean"),
+    [("tf_efficientnet_lite0", 0.5), ("resnet18", 0.485), (ENCODER, 0.5), ("efficientnet_b8", 0.485)],
+)
+def test_published_weights_have_the_normalization_that_timm_names(encoder: str, mean: float) -> None:
+    assert expected_normalization(Start("timm's", "encoder", encoder=encoder)).mean[0] == mean
+
+
 # --- the command line
 
 
@@ -164,6 +190,15 @@ def test_a_run_with_features_and_its_end(target: str, pretrained: Path, tmp_path
 )
 def test_targets_that_cannot_be_used(words: tuple[str, ...], named: str, refused: Callable[..., str]) -> None:
     assert named in refused("pretrain", "--data", "synthetic:24", "--out", "unused", "--encoder", ENCODER, *words)
+
+
+def test_a_teacher_of_four_levels_and_one_that_is_no_convnet(pretrained: Path, tmp_path: Path) -> None:
+    network = MaskedAutoencoder(ENCODER, WIDTHS[:4])
+    teacher = Start("a run", "encoder", tensors=network.state_dict(), encoder=ENCODER, widths=tuple(WIDTHS[:4]))
+    encoder = load_teacher(teacher, MaskedAutoencoder(ENCODER, WIDTHS), IMAGENET)
+    assert deepest_stride(encoder, PATCH) == 16
+    with pytest.raises(UserError, match="--target teacher:timm is of test_vit, which is not a convnet"):
+        read_teacher("teacher:timm", ENCODER, "test_vit")
 
 
 @pytest.fixture

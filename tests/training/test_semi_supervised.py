@@ -232,6 +232,20 @@ def test_rare_foreground_is_no_collapse() -> None:
     assert not watch.found
 
 
+@pytest.mark.parametrize(("foreground", "found"), [(0.5, True), (0.001, False)])
+def test_classes_are_as_frequent_as_in_validation(foreground: float, found: bool) -> None:
+    """Crops of labeled volumes are drawn around foreground, those of unlabeled ones are not."""
+    task = task_of()
+    task.steps = 100
+    figures = {"train_loss": 1.0, "train_confident": 0.9, "train_largest_class": 0.9995}
+    label_BHW = (torch.arange(1000) < 1000 * foreground).to(torch.uint8).view(1, 20, 50)
+    task.val_figures["accuracy"].update(torch.zeros(1, 1, 20, 50), label_BHW)
+    task.see_epoch(figures, 90)
+    assert not task.collapse.found, "not validated"
+    task.see_epoch({**figures, "val_iou": 0.1}, 90)
+    assert bool(task.collapse.found) == found
+
+
 def test_a_run_writes_its_figures(tmp_path: Path) -> None:
     words = ["finetune", "--out", tmp_path / "run", "--encoder", "test_resnet", "--decoder_channels", WIDTHS]
     words += ["--data", "synthetic:24", "--val", 5, "--crop", 32, "--labels", 6, "--batch_size", 2, "--epochs", 2]

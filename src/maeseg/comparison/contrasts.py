@@ -68,9 +68,9 @@ def choose_contrasts(comparison: Comparison) -> list[Contrast]:
                 continue
             gains = one.scores.iou - other.scores.iou
             order = [int(image) for image in np.argsort(-gains, kind="stable")]
-            extremes: dict[Kind, list[int]] = {
-                "gain": [image for image in order[:SHOWN] if gains[image] > 0],
-                "loss": [image for image in order[::-1][:SHOWN] if gains[image] < 0],
+            extremes: dict[Kind, list[int]] = {  # nan, of an image in which no pixel counts, is neither
+                "gain": [image for image in order if gains[image] > 0][:SHOWN],
+                "loss": [image for image in order[::-1] if gains[image] < 0][:SHOWN],
             }
             for kind, images in extremes.items():
                 chosen += [

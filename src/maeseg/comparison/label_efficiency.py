@@ -161,8 +161,7 @@ def gaps_closed(comparison: Comparison) -> list[GapClosed]:
     """Share of the gap to weights from elsewhere that each init trained here closes, where those weights helped.
 
     Weights from elsewhere are an init, without unlabeled images, that is neither the baseline nor a training run of
-    maeseg. An init that was
-    initialized from them is not measured against them.
+    maeseg. An init that was initialized from them is not measured against them.
     """
     draws, means = draw_means(comparison), summarize(comparison, "iou")
     baseline = str(comparison.baseline)

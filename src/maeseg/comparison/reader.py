@@ -1,7 +1,7 @@
 """Data of a comparison's statistics, read from a compare folder, finished or not."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from maeseg.comparison.results import (
 )
 from maeseg.metrics.scores import Floats, ImageScores
 from maeseg.runs.layout import RESULTS, has_run, run_of
-from maeseg.runs.reader import Curves, open_run, own_file, read_curves
+from maeseg.runs.reader import Curves, RunFolder, open_run, own_file, read_curves, read_facts
 from maeseg.runs.validation import Validation, read_validation, read_validation_before
 from maeseg.runs.working_folder import resolve
 from maeseg.types import TEACHER
@@ -34,7 +34,7 @@ class Pretraining:
     """Cost and origin of an init that is a training run.
 
     Attributes:
-        seconds: Wall time of that run and of the runs whose weights it was initialized from.
+        seconds: Wall time of that run and of the runs that it rests on, as initial weights or as teachers.
         started_from: Name of the init of the same comparison whose weights it was initialized from, if any; that of
             the init without unlabeled images, which the comparison may lack.
         teachers: Weights of the networks whose features it learned from, as ``--target`` named them.
@@ -73,6 +73,7 @@ class Comparison:
         curves: The runs' metrics.csv, by the run's folder; runs may lack it.
         pretrainings: Inits that are training runs.
         interim_looks: Number of finished runs at each interim look: each time that seeds were added.
+        collapses: Kind of the collapse of a run's teacher, by the run's folder; runs without one lack it.
     """
 
     rows: Sequence[ResultRow]
@@ -80,6 +81,7 @@ class Comparison:
     curves: Mapping[str, Curves] = field(default_factory=dict)
     pretrainings: Mapping[str, Pretraining] = field(default_factory=dict)
     interim_looks: Sequence[int] = ()
+    collapses: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def inits(self) -> list[str]:
@@ -215,7 +217,14 @@ def _read(folder: Path, rows: Sequence[ResultRow], validation: Callable[[Path], 
             for init, each in (facts.items() if isinstance(facts, dict) else ())
         },
         interim_looks=read_interim_counts(info),
+        collapses={row.run: kind for row in rows if (kind := _read_collapse(folder / row.run))},
     )
+
+
+def _read_collapse(run: Path) -> str:
+    """Kind of the collapse of a run's teacher, from its run.json; empty without one."""
+    found = read_facts(run).get("collapse") if has_run(run) else None
+    return str(found.get("kind", ""))[:40] if isinstance(found, dict) else ""
 
 
 def _first_epochs(curves: Curves, epochs: int) -> Curves:
@@ -236,32 +245,62 @@ def trace_pretraining(inits: Mapping[str, str | None]) -> dict[str, dict[str, An
         inits: Name and weights (a path or a word; None for random ones) of each.
 
     Returns:
-        Facts of each init that is a training run of maeseg. ``seconds``: its wall time and that of the runs whose
-        weights it was initialized from, as far as they exist. ``started_from``: the nearest of these runs, or of the
-        weights from outside, that is another init; or None. ``teachers``: weights of the networks whose features these
-        runs learned from.
+        Facts of each init that is a training run of maeseg. ``seconds``: its wall time and that of the runs that it
+        rests on, as initial weights or as teachers, as far as they exist. ``started_from``: the nearest of the initial
+        weights, of runs or from outside, that is another init; or None. ``teachers``: weights of the networks whose
+        features it and the runs of its initial weights learned from.
     """
     origins = {name: Path(weights).resolve() for name, weights in inits.items() if weights}
     # the first, where two share their weights; those with unlabeled images share them with those without
     names = {origin: without_unlabeled(name) for name, origin in reversed(origins.items())}
     traced: dict[str, dict[str, Any]] = {}
     for name, weights in origins.items():
-        started_from, seconds, teachers = None, 0.0, []
-        seen: set[Path] = set()
-        while (run := _run_of(weights)) and run not in seen:
-            seen.add(run)
-            folder = open_run(run)
-            more = folder.info.get("seconds")
-            seconds += more if isinstance(more, int | float) else 0.0
-            target = str(folder.options.get("target"))
-            teachers += [target.removeprefix(TEACHER)] if target.startswith(TEACHER) else []
-            if not folder.options.get("weights"):
-                break
-            weights = Path(resolve(str(folder.options["weights"]), folder.info)).resolve()
-            started_from = started_from or names.get(weights)
-        if seen:
-            traced[name] = {"seconds": seconds, "started_from": started_from, "teachers": teachers}
+        if chain := list(_chain(weights)):
+            before = (names.get(_origin(folder)) for folder in chain if folder.options.get("weights"))
+            traced[name] = {
+                "seconds": sum(map(_seconds, _every_run(weights, set()))),
+                "started_from": next(filter(None, before), None),
+                "teachers": [teacher for folder in chain if (teacher := _teacher(folder))],
+            }
     return traced
+
+
+def _chain(weights: Path) -> Iterator[RunFolder]:
+    """The run that weights are of, and those that it was initialized from, the nearest first."""
+    seen: set[Path] = set()
+    while (run := _run_of(weights)) and run not in seen:
+        seen.add(run)
+        folder = open_run(run)
+        yield folder
+        if not folder.options.get("weights"):
+            return
+        weights = _origin(folder)
+
+
+def _every_run(weights: Path, seen: set[Path]) -> Iterator[RunFolder]:
+    """The runs that weights rest on, as initial weights or as teachers; each once."""
+    for folder in _chain(weights):
+        if folder.path not in seen:
+            seen.add(folder.path)
+            yield folder
+            if teacher := _teacher(folder):
+                yield from _every_run(Path(teacher).resolve(), seen)
+
+
+def _origin(folder: RunFolder) -> Path:
+    """Initial weights of a run that has some."""
+    return Path(resolve(str(folder.options["weights"]), folder.info)).resolve()
+
+
+def _teacher(folder: RunFolder) -> str:
+    """Weights of the network whose features a run learned from; empty if there is none."""
+    target = str(folder.options.get("target"))
+    return resolve(target.removeprefix(TEACHER), folder.info) if target.startswith(TEACHER) else ""
+
+
+def _seconds(folder: RunFolder) -> float:
+    found = folder.info.get("seconds")
+    return found if isinstance(found, int | float) else 0.0
 
 
 def teachers_left_out(inits: Mapping[str, str | None]) -> list[tuple[str, str]]:

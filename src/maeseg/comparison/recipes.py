@@ -26,12 +26,14 @@ from maeseg.errors import UserError, in_one_line, nearest
 from maeseg.models.architecture import Design, build_segmentation_network, default_widths
 from maeseg.models.unet import DEFAULT_ENCODER, as_size, as_volume_size, check_image_size
 from maeseg.models.volume_networks import AXES, DEFAULT_VOLUME_NETWORK
+from maeseg.runs.working_folder import path_in
+from maeseg.types import TEACHER
 from maeseg.utils.parsing import options_of, typed_options
 from maeseg.utils.plain_yaml import read_yaml
 from maeseg.utils.regular_files import read_text
 
 READS_A_STEP = ("weights", "run", "inits")
-"""Options that may name what an earlier step wrote."""
+"""Options that may name what an earlier step wrote; so may ``target``, after ``teacher:``."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def _settled(
     """Options with the folders of earlier steps, the recipe's data and switches; adds the step's folder to those."""
     known = options_of(command)
     options |= {name: _written(options[name], written) for name in READS_A_STEP if name in options}
+    if teacher := path_in("target", options.get("target")):
+        options["target"] = f"{TEACHER}{_written(teacher, written)}"
     if "data" in known:
         options.setdefault("data", data)
     if "out" in options:

@@ -271,8 +271,9 @@ def open_run(
         )
     for name, teacher in teachers_left_out(named):
         log.info(
-            "%s learned from the features of %s: give it as one of --inits, for its own fine-tuning", name, teacher
-        )
+            "%s learned from the features of %s: fine-tune that too, as one of --inits or, if it has another encoder, "
+            "in a comparison of its own", name, teacher,
+        )  # fmt: skip
     if len(plan.inits) > 1:
         log.info("%s", plan_sentence({plan.label_counts[cell.labels]: cell.seed + 1 for cell in plan.cells}))
     return run

@@ -6,10 +6,13 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from maeseg.comparison.collapse_wording import collapse_sentences
 from maeseg.comparison.label_efficiency import gaps_closed, labels_saved
 from maeseg.comparison.length_wording import length_sentences
 from maeseg.comparison.reader import Comparison, read_comparison, read_equal_steps
+from maeseg.comparison.results import has_unlabeled, without_unlabeled
 from maeseg.comparison.statistics import METRICS, METRICS_OF_VOLUMES, Estimate, paired_differences, summarize
 from maeseg.comparison.time_to_target import times_to_target
 from maeseg.comparison.wording import (
@@ -23,6 +26,7 @@ from maeseg.comparison.wording import (
     scope_sentence,
     time_sentence,
 )
+from maeseg.types import UNLABELED
 from maeseg.utils.terminal import shown
 
 
@@ -67,14 +71,21 @@ def _table(comparison: Comparison, length: str) -> Table:
         for init in comparison.inits:
             if (init, count) in means["iou"]:
                 cells = [_spread(means[metric][init, count]) for metric in METRICS]
-                table.add_row(str(count), shown(init), str(means["iou"][init, count].n), *cells)
+                table.add_row(str(count), _init(init), str(means["iou"][init, count].n), *cells)
     return table
+
+
+def _init(name: str) -> Text:
+    """Name of an init, with ``+unlabeled`` on a line of its own: a line that is too long is broken within the word."""
+    plain, end = without_unlabeled(name), UNLABELED if has_unlabeled(name) else ""
+    return Text("\n").join(shown(part) for part in (plain, end) if part)
 
 
 def _sentences(comparison: Comparison) -> dict[str, list[str]]:
     """Sentences under each heading."""
     times = [time_sentence(time, comparison) for time in times_to_target(comparison)]
     return {
+        "Collapsed teachers": collapse_sentences(comparison),
         "Verdict": headlines(comparison),
         "Differences": [difference_sentence(paired, comparison) for paired in paired_differences(comparison)],
         "Labels saved": [labels_saved_sentence(saved, comparison) for saved in labels_saved(comparison)],

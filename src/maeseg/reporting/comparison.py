@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from maeseg.comparison.collapse_wording import collapse_sentences
 from maeseg.comparison.contrasts import Contrast, read_list
 from maeseg.comparison.label_efficiency import gaps_closed, labels_saved
 from maeseg.comparison.reader import Comparison, read_comparison
@@ -136,6 +137,7 @@ class ComparisonPage:
     Attributes:
         frame: Heading and provenance.
         progress: Number of runs that are done, in words; empty where all are.
+        collapses: Sentences on runs whose teacher collapsed.
         binary: True for foreground and background.
         baseline: Reference of the comparison; None before a run is finished.
         overview: Table and pictures of the first screen; None before a run is finished.
@@ -146,6 +148,7 @@ class ComparisonPage:
 
     frame: Frame
     progress: str
+    collapses: list[str]
     binary: bool
     baseline: str | None
     overview: Overview | None
@@ -161,6 +164,7 @@ def comparison_page(folder: RunFolder) -> ComparisonPage:
     return ComparisonPage(
         frame=make_frame(folder, "maeseg comparison", "Which start pays?"),
         progress=_progress(folder, comparison),
+        collapses=collapse_sentences(comparison),
         binary=classes == BINARY,
         baseline=comparison.baseline,
         overview=make_overview(folder.path, comparison, classes) if comparison.rows else None,

@@ -80,15 +80,17 @@ def label_differences(comparison: Comparison, metric: str = "iou") -> Figure:
     colors = init_colors(comparison.inits)
     figure, axes = _figure("number of labels (logarithmic)", f"difference in {METRICS[metric]}", height=3.9)
     axes.axhline(0, color=INK, linewidth=1, label="_child_zero")
-    for place, (init, reference) in enumerate(comparison.pairs):
+    pairs = comparison.pairs
+    for place, (init, reference) in enumerate(pairs):
+        before = sum(other == init for other, _ in pairs[:place])  # with other references, in the same color
         every = [paired_difference(comparison, init, reference, count, metric) for count in comparison.label_counts]
         every = [paired for paired in every if paired.seeds]
-        counts = [paired.label_count * _aside(place, len(comparison.pairs), comparison) for paired in every]
+        counts = [paired.label_count * _aside(place, len(pairs), comparison) for paired in every]
         axes.plot(
             counts,
             [paired.difference.mean for paired in every],
             color=colors[init],
-            marker="o",
+            marker=_MARKERS[before % len(_MARKERS)],
             markersize=7,
             fillstyle="full" if reference == comparison.baseline else "none",
             linestyle="-" if reference == comparison.baseline else ":",

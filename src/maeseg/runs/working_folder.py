@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from maeseg.config import CompareConfig, FinetuneConfig, PretrainConfig
 from maeseg.data.data_option import REST, is_named
 from maeseg.runs.layout import has_run
-from maeseg.types import UNLABELED
+from maeseg.types import TEACHER, UNLABELED
 
 WORKING_FOLDER = "working_folder"
 """Key of the working directory in run.json."""
 
-PATHS = ("data", "val", "test", "extra", "labels", "weights", "classes", "inits", "unlabeled")
-"""Options that may be paths; ``out`` is always a path of the present working directory."""
+PATHS = ("data", "val", "test", "extra", "labels", "weights", "classes", "inits", "unlabeled", "target")
+"""Options that may be or contain paths; ``out`` is always a path of the present working directory."""
 
 _WORDS = ("timm", "scratch", REST)
 _PETS, _PETS_ROOT = "oxford-pet", "data"
@@ -45,12 +45,21 @@ def locate(config: Config) -> Config:
     started_in = facts.get(WORKING_FOLDER)
     if started_in != str(Path.cwd()):
         log.info("%s was started in the folder %s: paths that do not exist here are looked for there", out, started_in)
-    found = {name: _located(getattr(config, name, None), before.get(name), facts) for name in PATHS}
+    values = {name: (path_in(name, getattr(config, name, None)), path_in(name, before.get(name))) for name in PATHS}
+    found = {name: _located(*both, facts) for name, both in values.items()}
     for name in ("extra", "unlabeled"):
         if isinstance(found[name], str):
             parts = before[name].split(",")
             found[name] = ",".join(resolve(each, facts) if is_path(each) else each for each in parts)
+    found["target"] = found["target"] and TEACHER + found["target"]
     return replace(config, **{name: value for name, value in found.items() if value is not None})
+
+
+def path_in(option: str, value: Any) -> Any:
+    """The part of an option's value that may be a path: of ``target`` the weights after ``teacher:``, or None."""
+    if option != "target":
+        return value
+    return value.removeprefix(TEACHER) if isinstance(value, str) and value.startswith(TEACHER) else None
 
 
 def resolve(path: str, facts: Mapping[str, Any]) -> str:
@@ -75,7 +84,7 @@ def resolve(path: str, facts: Mapping[str, Any]) -> str:
 
 
 def is_path(value: object) -> bool:
-    """Test the value of one of ``PATHS`` for a path, or a list of paths."""
+    """Test the value of one of ``PATHS``, as ``path_in`` gives it, for a path, or a list of paths."""
     if isinstance(value, list):
         return bool(value) and all(map(is_path, value))
     if not isinstance(value, str) or value.startswith("dataset:"):
@@ -83,8 +92,11 @@ def is_path(value: object) -> bool:
     return value.removesuffix(UNLABELED) not in _WORDS and not is_named(value)
 
 
-def may_be_same(before: object, now: object) -> bool:
-    """Test two values of one of ``PATHS`` for paths that may lead to the same content."""
+def may_be_same(option: str, before: object, now: object) -> bool:
+    """Test two values of an option for paths that may lead to the same content."""
+    if option not in PATHS:
+        return False
+    before, now = path_in(option, before), path_in(option, now)
     with_rest = [isinstance(value, str) and REST in value.split(",") for value in (before, now)]
     return is_path(before) and is_path(now) and with_rest[0] == with_rest[1]
 

@@ -38,7 +38,7 @@ from maeseg.runs.output_folder import (
 )
 from maeseg.runs.provenance import provenance, repeats, warn_of_other_machine
 from maeseg.runs.reader import read_facts, read_options
-from maeseg.runs.working_folder import PATHS, WORKING_FOLDER, may_be_same
+from maeseg.runs.working_folder import WORKING_FOLDER, may_be_same
 from maeseg.utils.atomic_io import write_json, write_text, writing_to
 from maeseg.utils.distributed import first_process
 from maeseg.utils.plain_values import number, text, word
@@ -231,7 +231,7 @@ def _compare_options(out: Path, options: Mapping[str, Any], may_differ: MayDiffe
 
 def _differ(name: str, before: Any, now: Any) -> bool:
     """True if an option has another value; two paths are the same if their content is, which is compared by itself."""
-    return bool(before != now) and not (name in PATHS and may_be_same(before, now))
+    return bool(before != now) and not may_be_same(name, before, now)
 
 
 def _start(verb: str, out: Path, options: Mapping[str, Any], inputs: Inputs) -> Run:

@@ -4,7 +4,6 @@ Axes: K classes.
 """
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,7 +38,6 @@ def largest_share(counts_K: Tensor) -> float:
     return max(counts) / sum(counts) if sum(counts) else float("nan")
 
 
-@dataclass
 class CollapseWatch:
     """Warn, once, of a teacher that has collapsed.
 
@@ -63,7 +61,7 @@ class CollapseWatch:
         Args:
             confident: Share of confident pixels.
             largest: Share of the teacher's most frequent class.
-            in_labels: Share of the most frequent class in the labels of the epoch.
+            in_labels: Share of the most frequent class in the validation labels.
             step: Number of steps so far.
             steps: Number of steps of the run.
         """

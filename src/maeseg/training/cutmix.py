@@ -14,7 +14,7 @@ PROBABILITY = 0.5
 AREA = (0.1, 0.5)
 """Least and greatest share of the image in the rectangle."""
 ASPECT = 2.0
-"""Greatest ratio of the rectangle's sides, relative to those of the image; of a cuboid's twice as much."""
+"""Greatest ratio of the rectangle's sides, relative to those of the image; of a cuboid's 2.8."""
 
 
 class CutMix:

@@ -21,7 +21,7 @@ from maeseg.models.masked_network import MaskedNetwork
 from maeseg.training.averaging import average, ramped_decay
 
 LARGEST_DECAY = 0.999
-"""Largest decay of the averaged encoder (data2vec, appendix, for small networks)."""
+"""Largest decay of the averaged encoder: that with which data2vec begins for speech and text (section 4)."""
 
 
 class FeatureTarget(nn.Module):

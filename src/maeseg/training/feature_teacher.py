@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import timm
+import torch
+from torch import Tensor, nn
 
 from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.errors import UserError, nearest
+from maeseg.models.architecture import architecture_of
 from maeseg.models.channels import image_channels
 from maeseg.models.masked_network import MaskedNetwork
-from maeseg.models.unet import build_unet
+from maeseg.models.unet import DECODER_CHANNELS, build_unet
 from maeseg.training.feature_target import FeatureTarget
 from maeseg.training.initialization import Start, read_start, start_unet
 from maeseg.types import OWN_AVERAGE, PIXELS, TEACHER
@@ -33,7 +36,7 @@ def read_teacher(target: str, encoder: str, teacher_encoder: str | None = None) 
         The weights, with the name of their encoder.
 
     Raises:
-        UserError: The target is not known, or the weights cannot be read or are of another encoder.
+        UserError: The target is not known, or the weights cannot be read, are of another encoder or of no convnet.
     """
     if target in (PIXELS, OWN_AVERAGE):
         if teacher_encoder:
@@ -57,6 +60,8 @@ def read_teacher(target: str, encoder: str, teacher_encoder: str | None = None) 
     if not name and start.tensors is not None:
         name = recognize(start.tensors, start.origin, encoder, option="teacher_encoder")
     name = name or encoder
+    if architecture_of(name) != "unet":
+        raise UserError(f"--target {target} is of {name}, which is not a convnet of images: give weights of one")
     if start.tensors is not None and not fits(name, start.tensors):
         raise UserError(
             f"--target {target} is not of the encoder {name}: give the encoder of these weights with --teacher_encoder"
@@ -77,7 +82,7 @@ def make_target(
         normalization: Normalization of the images.
 
     Raises:
-        UserError: The teacher's weights do not fit, or it reads other images, or no map has a stride that fits.
+        UserError: The teacher's weights do not fit, it reads other channels, or no map has a stride that fits.
     """
     if target == PIXELS:
         return None
@@ -94,24 +99,63 @@ def make_target(
 def load_teacher(teacher: Start, network: MaskedNetwork, normalization: Normalization) -> Any:
     """Build a teacher's encoder with its weights.
 
+    Args:
+        teacher: The weights.
+        network: Network to train.
+        normalization: Normalization of the images, from which they are converted to that of the teacher.
+
     Raises:
-        UserError: The weights do not fit, or the images have other channels or another normalization than it expects.
+        UserError: The weights do not fit, or the images have other channels than the teacher expects.
     """
-    expected = teacher.run.spec.normalization if teacher.run else IMAGENET
-    channels = image_channels(network.encoder)
+    expected, channels = expected_normalization(teacher), image_channels(network.encoder)
     if expected.channels != channels:
         raise UserError(
             f"--target {TEACHER}{teacher.origin} reads images of {expected.channels} channels, not {channels}: give "
             f"another teacher, or --target {OWN_AVERAGE}"
         )
-    if (expected.mean, expected.std) != (normalization.mean, normalization.std):
-        raise UserError(
-            f"--target {TEACHER}{teacher.origin} expects images of mean {list(expected.mean)} and standard deviation "
-            f"{list(expected.std)}, not {list(normalization.mean)} and {list(normalization.std)}: give another teacher"
-        )
-    unet = build_unet(str(teacher.encoder), in_channels=channels)
+    unet = build_unet(str(teacher.encoder), teacher.widths or DECODER_CHANNELS, channels)  # as deep as the teacher's
     start_unet(unet, teacher)
-    return unet.encoder
+    if (expected.mean, expected.std) == (normalization.mean, normalization.std):
+        return unet.encoder
+    return Renormalized(unet.encoder, normalization, expected)
+
+
+def expected_normalization(teacher: Start) -> Normalization:
+    """Normalization that a teacher was trained with: of a run its own, of other weights the one of timm's encoder."""
+    if teacher.run:
+        return teacher.run.spec.normalization
+    if teacher.normalization:
+        return teacher.normalization
+    published = timm.get_pretrained_cfg(str(teacher.encoder))
+    return Normalization(tuple(published.mean), tuple(published.std)) if published else IMAGENET
+
+
+class Renormalized(nn.Module):
+    """An encoder that reads images with another normalization than its own.
+
+    Args:
+        encoder: Images (B, C, H, W) -> list of maps.
+        given: Normalization of the images.
+        expected: Normalization that the encoder was trained with.
+    """
+
+    factor_C11: Tensor
+    summand_C11: Tensor
+
+    def __init__(self, encoder: Any, given: Normalization, expected: Normalization) -> None:
+        super().__init__()
+        self.encoder, self.out_channels = encoder, encoder.out_channels
+        mean, std, own_mean, own_std = (
+            torch.tensor(values, dtype=torch.float64).view(-1, 1, 1)
+            for values in (given.mean, given.std, expected.mean, expected.std)
+        )
+        self.register_buffer("factor_C11", (std / own_std).float())
+        self.register_buffer("summand_C11", ((mean - own_mean) / own_std).float())
+
+    def forward(self, images_BCHW: Tensor) -> list[Tensor]:
+        """Maps of images."""
+        maps: list[Tensor] = self.encoder(images_BCHW * self.factor_C11 + self.summand_C11)
+        return maps
 
 
 def deepest_stride(encoder: Any, patch: int) -> int:

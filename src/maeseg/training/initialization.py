@@ -57,6 +57,7 @@ class Start:
         widths: Widths of the decoder in it, coarse to fine; empty if it has none.
         exported: True for a file that maeseg exported from a run.
         grid: Patch grid (Y, X) of the positions of a transformer in such a file.
+        normalization: Normalization of the images in such a file.
     """
 
     origin: str
@@ -67,6 +68,7 @@ class Start:
     widths: tuple[int, ...] = ()
     exported: bool = False
     grid: tuple[int, int] | None = None
+    normalization: Normalization | None = None
 
     @property
     def content(self) -> str:
@@ -112,6 +114,7 @@ def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
         widths=tuple(unet_widths(tensors)),
         exported=own is not None,
         grid=own.grid if own else None,
+        normalization=own.normalization if own else None,
     )
 
 

@@ -149,9 +149,12 @@ class SemiSupervisedTask(SegmentationTask):
         average(self.teacher, self.network, ramped_decay(step, self.teaching.ema))
 
     def see_epoch(self, figures: Mapping[str, float], step: int) -> None:
-        """Check the figures of an epoch for a loss that does not fall, and for a collapse."""
+        """Check the figures of an epoch for a loss that does not fall and, after a validation, for a collapse."""
         super().see_epoch(figures, step)
-        accuracy = self.train_figures["accuracy"]
+        if self.best_by not in figures:
+            return
+        # Validation labels are complete. Crops of labeled volumes are drawn around foreground, unlabeled ones are not.
+        accuracy = self.val_figures["accuracy"]
         assert isinstance(accuracy, PixelAccuracy)
         in_labels = largest_share(accuracy.confusion_KK.sum(1))
         self.collapse.see_epoch(
