@@ -178,3 +178,13 @@ def test_names_of_timm(name: str, prefix: str, tmp_path: Path) -> None:
         )
     for mine, its in zip(ours, expected, strict=True):
         torch.testing.assert_close(mine, its)
+
+
+def test_the_last_norm_of_evas_pre_training_is_kept(tmp_path: Path) -> None:
+    other = theirs.randomized(network("eva02_tiny_patch14_224"))
+    vit = network("eva02_tiny_patch14_224")
+    beside = {"mask_token": torch.zeros(1, 1, WIDTH), "lm_head.weight": torch.zeros(5, WIDTH)}
+    found = loaded(vit, {**other.state_dict(), **beside}, tmp_path)
+    assert set(found.skipped) == set(beside) and not found.new
+    with torch.no_grad():
+        assert torch.equal(vit.forward_features(images()), other.forward_features(images()))

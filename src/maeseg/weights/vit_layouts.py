@@ -220,6 +220,8 @@ def converted(renamed: Renamed, vit: Any, inside: str) -> Renamed:
     if "register_tokens" in before:
         before.setdefault("mask_token", before["register_tokens"])  # by which timm recognizes DINOv2
     module = eva if isinstance(vit, eva.Eva) else vision_transformer
+    if module is eva and "storage_tokens" not in before:
+        before.pop("mask_token", None)  # with it timm takes the last norm of EVA's pre-training for that of averages
     try:
         after: dict[str, Tensor] = module.checkpoint_filter_fn(dict(before), own_sizes(before, vit))
     except MALFORMED:
