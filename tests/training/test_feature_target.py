@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import Tensor
 
@@ -187,3 +188,12 @@ def test_the_encoder_of_a_teacher(other_weights: Path, pretrained: Path) -> None
         read_teacher(f"teacher:{pretrained}", ENCODER, "resnet18")
     with pytest.raises(UserError, match=r"is not of the encoder resnet18: .* with --teacher_encoder"):
         read_teacher(f"teacher:{other_weights}", ENCODER, "resnet18")
+
+
+def test_a_teacher_is_a_convnet(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "vit.pth")
+    for named in (None, "test_vit"):
+        with pytest.raises(UserError, match="is of test_vit, which is no convnet"):
+            read_teacher(f"teacher:{tmp_path}/vit.pth", ENCODER, named)
+    with pytest.raises(UserError, match="is of test_vit2, which is no convnet"):
+        read_teacher("teacher:timm", ENCODER, "test_vit2")

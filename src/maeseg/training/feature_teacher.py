@@ -9,6 +9,7 @@ import timm
 
 from maeseg.data.normalization import IMAGENET, Normalization
 from maeseg.errors import UserError, nearest
+from maeseg.models.architecture import architecture_of
 from maeseg.models.channels import image_channels
 from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.unet import build_unet
@@ -57,6 +58,8 @@ def read_teacher(target: str, encoder: str, teacher_encoder: str | None = None) 
     if not name and start.tensors is not None:
         name = recognize(start.tensors, start.origin, encoder, option="teacher_encoder")
     name = name or encoder
+    if architecture_of(name) != "unet":
+        raise UserError(f"--target {target} is of {name}, which is no convnet: give the weights of a convnet of timm")
     if start.tensors is not None and not fits(name, start.tensors):
         raise UserError(
             f"--target {target} is not of the encoder {name}: give the encoder of these weights with --teacher_encoder"
