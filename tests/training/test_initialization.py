@@ -1,6 +1,7 @@
 """What a run starts from: weights from outside, from the real command line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from maeseg.models.architecture import build_masked_network, build_segmentation_
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.spec_metadata import spec_metadata
 from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, build_unet
+from maeseg.runs.checkpoint import Checkpoint
+from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
 from maeseg.training.design import choose_design
-from maeseg.training.initialization import choose_network, read_start, start_autoencoder, start_unet
+from maeseg.training.initialization import Start, choose_network, read_start, start_autoencoder, start_unet
 
 ENCODER = "test_resnet"
 ONE_STEP = ("--epochs", 1, "--labels", 8, "--lr", 0, "--weight_decay", 0)
@@ -327,3 +330,26 @@ def test_pre_training_continues_a_published_mae(options: dict[str, Any], decoder
     assert {key.split(".")[0] for key in report.new} == (set() if decoder else {"decoder", "tokens", "head"})
     assert report.positions["pos_embed"] == ((4, 4), (4, 6))
     assert ("decoder_pos_embed" in report.positions) == decoder
+
+
+@pytest.mark.parametrize(("mae", "new"), [((32, 1), "decoder.decoder_pred"), (None, "head.0")])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_pre_training_of_a_transformer_goes_on_with_other_channels(
+    mae: tuple[int, int] | None, new: str, channels: int, tmp_path: Path
+) -> None:
+    spec = NetworkSpec("reconstruction", "test_vit", () if mae else (8, 8, 8, 8, 8), (64, 64), mae_decoder=mae)
+    facts = TrainingFacts(spec, TrainingData(DATA, 0), Pretraining(16, 0.75, True))
+    weights = build_masked_network(spec.design, spec.size).state_dict()
+    start = Start("a run", run=Checkpoint(tmp_path, tmp_path / "last.ckpt", facts, weights, 0))
+    report = start_autoencoder(build_masked_network(spec.design, (64, 96), channels), start)
+    assert set(report.new) == {f"{new}.weight", f"{new}.bias"}
+    assert report.channels == {"encoder.patch_embed.proj.weight": (3, channels)}
+    positions = {"encoder.pos_embed", *(["decoder.decoder_pos_embed"] if mae else [])}
+    assert set(report.adapted) == {*positions, "encoder.patch_embed.proj.weight"}
+
+
+def test_pre_training_does_not_start_from_a_finetune_run(
+    finetuned: Path, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    line = refused("pretrain", "--data", DATA, "--out", tmp_path / "run", "--weights", finetuned)
+    assert "is of a finetune run, not of a pretrain run" in line and "--format safetensors" in line

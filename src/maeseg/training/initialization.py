@@ -120,6 +120,15 @@ def start_of(run: Checkpoint, transfer: Transfer) -> Start:
     return Start(str(run.path), transfer, run, encoder=run.spec.encoder, widths=run.spec.decoder_channels)
 
 
+def refuse_fine_tuned(start: Start) -> None:
+    """Raise a UserError if pre-training is to start from a finetune run, whose network reconstructs nothing."""
+    if start.run and start.run.verb != "pretrain":
+        raise UserError(
+            f"--weights {start.origin} is of a finetune run, not of a pretrain run: write it to a file with maeseg "
+            "export --format safetensors and give the file, of which the encoder is taken"
+        )
+
+
 def choose_network(
     starts: Sequence[Start], encoder: str | None, decoder_channels: Sequence[int] | None
 ) -> tuple[str, list[int]]:
@@ -271,9 +280,9 @@ def start_autoencoder(network: MaskedNetwork, start: Start) -> TransferReport:
         theirs, others = adapt_channels(network.state_dict(), found, channels)
         if start.run.spec.channels == channels:
             return load_strictly(network, theirs, start.origin, adapted=resampled)
-        painters = ("head.", "decoder.decoder_pred.")
-        theirs = {key: value for key, value in theirs.items() if not key.startswith(painters)}  # of other channels
-        return load_strictly(network, theirs, start.origin, ("head",), resampled, others)
+        last = ("head", "decoder.decoder_pred")  # of other channels
+        theirs = {key: value for key, value in theirs.items() if not key.startswith(last)}
+        return load_strictly(network, theirs, start.origin, last, resampled, others)
 
 
 def weights_input(weights: str | None, start: Start, option: str = "weights") -> Input:

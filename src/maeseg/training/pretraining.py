@@ -46,6 +46,7 @@ from maeseg.training.initialization import (
     choose_normalization,
     log_loaded,
     read_start,
+    refuse_fine_tuned,
     start_autoencoder,
     weights_input,
 )
@@ -184,6 +185,8 @@ def settle_with_images(config: PretrainConfig) -> tuple[Masking, Images]:
     """
     # a pretrain run gives its decoder too; from elsewhere the encoder is taken
     starts = (read_start(config.weights, "encoder"),) if config.weights else ()
+    for start in starts:
+        refuse_fine_tuned(start)
     if not reads_volumes(config, starts):
         masking = settle(config, starts, *choose_patches(config, starts))
         origins = (*masking.starts, masking.teacher) if masking.teacher else masking.starts
