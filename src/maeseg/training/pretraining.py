@@ -267,7 +267,7 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     L.seed_everything(config.seed, verbose=False)
     network = build_masked_network(masking.design, masking.size, source.channels, masking.patch)
     trial_pass(network, masking.size, masking.patch)
-    normalization = choose_normalization(masking.starts, source, split.train)
+    normalization = choose_normalization(masking.starts, source, split.train, masking.design.encoder)
     cached = plan_cache(config, [images.part()])
     data = make_data(config, masking, images, normalization, cached)
     loaded = start_autoencoder(network, masking.starts[0]) if masking.starts else None
