@@ -54,7 +54,7 @@ def adamw(network: nn.Module, lr: float, weight_decay: float, layer_decay: float
         lr: Highest learning rate.
         weight_decay: AdamW's decoupled weight decay.
         layer_decay: Learning rate of each stage of ``network.encoder`` relative to the next, of the deepest relative to
-            the decoder (ELECTRA, Clark et al. 2020; MAE, He et al. 2022, appendix A.2).
+            the decoder (ELECTRA, Clark et al. 2020; MAE, He et al. 2022, appendix A.1).
     """
     parameters: Any = network
     if layer_decay != 1:

@@ -16,7 +16,7 @@ from maeseg.weights.naming import own_to_plain_names
 def distances(encoder: nn.Module) -> dict[str, int]:
     """Map the parameters of an encoder to the distance of their stage from the decoder, from 1.
 
-    A transformer's stages are its blocks, and its embedding (MAE, He et al. 2022, appendix A.2).
+    A transformer's stages are its blocks, and its embedding (MAE, He et al. 2022, appendix A.1).
 
     Raises:
         UserError: If timm has no parameter groups of the network.
