@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ from maeseg.training.initialization import (
     choose_normalization,
     read_start,
     start_autoencoder,
+    start_of,
     start_unet,
 )
+from maeseg.training.pretraining import choose_patches
 
 ENCODER = "test_resnet"
 ONE_STEP = ("--epochs", 1, "--labels", 8, "--lr", 0, "--weight_decay", 0)
@@ -355,6 +358,13 @@ def test_pre_training_of_a_transformer_goes_on_with_other_channels(
     assert report.channels == {"encoder.patch_embed.proj.weight": (3, channels)}
     positions = {"encoder.pos_embed", *(["decoder.decoder_pos_embed"] if mae else [])}
     assert set(report.adapted) == {*positions, "encoder.patch_embed.proj.weight"}
+
+
+def test_pre_training_goes_on_at_the_size_of_its_run(pretrained: Path) -> None:
+    starts, config = (read_start(str(pretrained), "encoder"),), PretrainConfig(data=DATA, out="run")
+    assert choose_patches(config, starts)[1] == (64, 64)
+    assert choose_patches(replace(config, image_size=[96, 128]), starts)[1] == (96, 128)
+    assert choose_patches(replace(config, encoder="test_vit"), ())[1] == (224, 224)
 
 
 def test_pre_training_does_not_start_from_a_finetune_run(

@@ -26,8 +26,9 @@ from maeseg.models.architecture import Design, build_masked_network
 from maeseg.models.masked_network import MaskedNetwork, SparseNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.trial_pass import trial_pass
-from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size, check_image_size, count_parameters
+from maeseg.models.unet import check_image_size, count_parameters
 from maeseg.prediction.examples import choose_examples, write_reconstructions
+from maeseg.runs.checkpoint import choose_size
 from maeseg.runs.image_list import Listed
 from maeseg.runs.lengthen import may_lengthen
 from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
@@ -44,6 +45,7 @@ from maeseg.training.held_out import check_held_out
 from maeseg.training.initialization import (
     Start,
     choose_normalization,
+    first_run,
     log_loaded,
     read_start,
     refuse_fine_tuned,
@@ -205,7 +207,7 @@ def choose_patches(config: PretrainConfig, starts: Sequence[Start]) -> tuple[Des
         UserError: Options contradict each other or the weights.
     """
     design = choose_design(config, starts)
-    size = as_size(config.image_size or DEFAULT_IMAGE_SIZE)
+    size = choose_size(first_run(starts), config.image_size)
     patch = design.choose_patch(config.patch_size, size)
     check_image_size(size, max(patch, design.stride), *(() if patch >= design.stride else ("the decoder's stride",)))
     return design, size, patch
