@@ -155,6 +155,13 @@ def test_clip(form: str, tmp_path: Path) -> None:
     assert set(found.skipped) == (beside if form == "OpenAI" else set())
 
 
+def test_siglip(tmp_path: Path) -> None:
+    reference, vit = theirs.siglip(), network("vit_base_patch16_siglip_224")
+    found = loaded(vit, reference.state_dict(), tmp_path)
+    assert_same(vit, reference)
+    assert not found.new and all("head." in key for key in found.skipped)
+
+
 @pytest.mark.parametrize(
     "name",
     ["vit_tiny_patch16_224", "vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "vit_base_patch16_clip_224",
