@@ -1,6 +1,7 @@
 """Learning rates and what they apply to, worked out by hand."""
 
 import math
+from typing import Any
 
 import pytest
 import timm
@@ -90,7 +91,9 @@ def test_the_stages_of_a_transformer_are_its_blocks() -> None:
 
 
 def test_learned_rotary_positions_belong_to_the_embedding() -> None:
-    vit = timm.create_model("vit_small_patch16_rope_mixed_ape_224", num_classes=0, embed_dim=64, num_heads=2, depth=4)
+    vit: Any = timm.create_model(
+        "vit_small_patch16_rope_mixed_ape_224", num_classes=0, embed_dim=64, num_heads=2, depth=4
+    )
     found = distances(vit)
     expected = {"norm.weight": 1, "blocks.3.gamma_1": 1, "blocks.0.norm1.bias": 4, "cls_token": 5, "rope.freqs": 5}
     assert {key: found[key] for key in expected} == expected
