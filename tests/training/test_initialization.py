@@ -383,6 +383,7 @@ HALF = ((0.5,) * 3, (0.5,) * 3)
     [
         ("vit_base_patch16_224", True, HALF),
         ("vit_base_patch16_224.mae", True, (IMAGENET.mean, IMAGENET.std)),
+        ("vit_large_patch16_dinov3.sat493m", True, ((0.43, 0.411, 0.296), (0.213, 0.156, 0.143))),
         ("vit_base_patch16_224", False, (IMAGENET.mean, IMAGENET.std)),  # of several kinds
         ("vit_base_patch16_siglip_224", False, HALF),
         ("vit_base_patch16_clip_quickgelu_224", False, CLIP),
