@@ -213,7 +213,7 @@ BAD_OPTIONS: dict[str, tuple[tuple[object, ...], str]] = {
     "no such weights": ((*FINETUNE, "--weights", "nowhere"), "nowhere does not exist"),
     "other encoder": ((*FINETUNE, "--encoder", "resnet18"), "is of the encoder test_resnet, not resnet18"),
     "other widths": ((*FINETUNE, "--decoder_channels", "[8, 8, 8, 8, 8]"), "has decoder widths [32, 16, 16, 8, 8]"),
-    "pretrain from a finetune": ((*PRETRAIN, "--weights", "FINE"), "FINE/checkpoints/best.ckpt does not fit"),
+    "pretrain from a finetune": ((*PRETRAIN, "--weights", "FINE"), "FINE/checkpoints/best.ckpt is of a finetune run"),
     "no inits": ((*COMPARE, "--inits", "[]"), "--inits is empty"),
     "init twice": ((*COMPARE, "--inits", "[scratch, scratch]"), "--inits names 'scratch' twice"),
     "no such init": ((*COMPARE, "--inits", "[scratch, nowhere]"), "nowhere does not exist"),

@@ -82,6 +82,12 @@ def clip() -> Any:
     )
 
 
+def siglip() -> Any:
+    """SiglipVisionModel with the exact GELU, which has no class token."""
+    config = transformers.SiglipVisionConfig(**SIZES, intermediate_size=4 * WIDTH, hidden_act="gelu")
+    return randomized(transformers.SiglipVisionModel(config))
+
+
 def blocks_of(theirs: State, prefix: str) -> int:
     """Number of blocks under a prefix."""
     return len({key.removeprefix(prefix).split(".")[0] for key in theirs if key.startswith(prefix)})

@@ -1,6 +1,8 @@
 """What a run starts from: weights from outside, from the real command line."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,26 @@ from helpers.tiny_runs import DATA, NETWORK, TRAINING, VAL, WIDTHS, curves, fine
 from helpers.transformers_vits import like_test_vit
 from maeseg.comparison.plan import Init, name_inits
 from maeseg.config import PretrainConfig
+from maeseg.data.normalization import IMAGENET, Normalization
+from maeseg.data.sources.synthetic import Synthetic
 from maeseg.errors import UserError
 from maeseg.models.architecture import build_masked_network, build_segmentation_network
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.spec_metadata import spec_metadata
 from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, build_unet
+from maeseg.runs.checkpoint import Checkpoint
+from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
 from maeseg.training.design import choose_design
-from maeseg.training.initialization import choose_network, read_start, start_autoencoder, start_unet
+from maeseg.training.initialization import (
+    Start,
+    choose_network,
+    choose_normalization,
+    read_start,
+    start_autoencoder,
+    start_of,
+    start_unet,
+)
+from maeseg.training.pretraining import choose_patches
 
 ENCODER = "test_resnet"
 ONE_STEP = ("--epochs", 1, "--labels", 8, "--lr", 0, "--weight_decay", 0)
@@ -311,7 +326,7 @@ def test_an_exported_transformer_keeps_its_patch_grid(tmp_path: Path) -> None:
     network = build_segmentation_network(spec.encoder, spec.decoder_channels, spec.size)
     safetensors.torch.save_file(network.state_dict(), tmp_path / "dpt.safetensors", spec_metadata(spec))
     start = read_start(str(tmp_path / "dpt.safetensors"))
-    assert (start.encoder, start.widths, start.grid) == (spec.encoder, spec.decoder_channels, (2, 8))
+    assert (start.encoder, start.widths, start.spec) == (spec.encoder, spec.decoder_channels, spec)
     report = start_unet(network, start)
     assert not report.adapted and not report.new and not report.skipped
 
@@ -327,3 +342,69 @@ def test_pre_training_continues_a_published_mae(options: dict[str, Any], decoder
     assert {key.split(".")[0] for key in report.new} == (set() if decoder else {"decoder", "tokens", "head"})
     assert report.positions["pos_embed"] == ((4, 4), (4, 6))
     assert ("decoder_pos_embed" in report.positions) == decoder
+
+
+@pytest.mark.parametrize(("mae", "new"), [((32, 1), "decoder.decoder_pred"), (None, "head.0")])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_pre_training_of_a_transformer_goes_on_with_other_channels(
+    mae: tuple[int, int] | None, new: str, channels: int, tmp_path: Path
+) -> None:
+    spec = NetworkSpec("reconstruction", "test_vit", () if mae else (8, 8, 8, 8, 8), (64, 64), mae_decoder=mae)
+    facts = TrainingFacts(spec, TrainingData(DATA, 0), Pretraining(16, 0.75, True))
+    weights = build_masked_network(spec.design, spec.size).state_dict()
+    start = start_of(Checkpoint(tmp_path, tmp_path / "last.ckpt", facts, weights, 0), "encoder")
+    report = start_autoencoder(build_masked_network(spec.design, (64, 96), channels), start)
+    assert set(report.new) == {f"{new}.weight", f"{new}.bias"}
+    assert report.channels == {"encoder.patch_embed.proj.weight": (3, channels)}
+    positions = {"encoder.pos_embed", *(["decoder.decoder_pos_embed"] if mae else [])}
+    assert set(report.adapted) == {*positions, "encoder.patch_embed.proj.weight"}
+
+
+def test_pre_training_goes_on_at_the_size_of_its_run(pretrained: Path) -> None:
+    starts, config = (read_start(str(pretrained), "encoder"),), PretrainConfig(data=DATA, out="run")
+    assert choose_patches(config, starts)[1] == (64, 64)
+    assert choose_patches(replace(config, image_size=[96, 128]), starts)[1] == (96, 128)
+    assert choose_patches(replace(config, encoder="test_vit"), ())[1] == (224, 224)
+
+
+def test_pre_training_does_not_start_from_a_finetune_run(
+    finetuned: Path, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    line = refused("pretrain", "--data", DATA, "--out", tmp_path / "run", "--weights", finetuned)
+    assert "is of a finetune run, not of a pretrain run" in line and "--format safetensors" in line
+
+
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+HALF = ((0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "published", "expected"),
+    [
+        ("vit_base_patch16_224", True, HALF),
+        ("vit_base_patch16_224.mae", True, (IMAGENET.mean, IMAGENET.std)),
+        ("vit_large_patch16_dinov3.sat493m", True, ((0.43, 0.411, 0.296), (0.213, 0.156, 0.143))),
+        ("vit_base_patch16_224", False, (IMAGENET.mean, IMAGENET.std)),  # of several kinds
+        ("vit_base_patch16_siglip_224", False, HALF),
+        ("vit_base_patch16_clip_quickgelu_224", False, CLIP),
+        ("vit_small_patch14_dinov2", False, (IMAGENET.mean, IMAGENET.std)),
+        ("tf_efficientnet_lite0", True, HALF),
+        ("tf_efficientnet_lite0", False, HALF),
+        ("resnet18", False, (IMAGENET.mean, IMAGENET.std)),
+    ],
+)
+def test_images_are_normalized_as_published_weights_expect(
+    encoder: str, published: bool, expected: tuple[tuple[float, ...], tuple[float, ...]]
+) -> None:
+    source = Synthetic(4, 64)
+    found = choose_normalization((Start("weights", published=published),), source, [0, 1], encoder)
+    assert (found.mean, found.std) == expected and found.largest == source.largest
+    assert choose_normalization((), source, [0, 1], encoder) == IMAGENET
+
+
+def test_an_exported_network_keeps_its_normalization() -> None:
+    own = Normalization(*HALF, largest=4095)
+    spec = NetworkSpec("segmentation", "test_vit", (8, 8, 8, 8, 8), (64, 64), own)
+    source = Synthetic(4, 64)
+    assert choose_normalization((Start("dpt.safetensors", spec=spec),), source, [0, 1], "test_vit") == own
+    assert source.largest == 4095

@@ -1,8 +1,10 @@
 """Learning rates and what they apply to, worked out by hand."""
 
 import math
+from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -86,6 +88,20 @@ def test_the_stages_of_a_transformer_are_its_blocks() -> None:
     for name, distance in expected.items():
         assert rate[f"encoder.model.{name}"] == pytest.approx(0.1 * 0.5**distance), name
     assert {value for name, value in rate.items() if not name.startswith("encoder.")} == {0.1}
+
+
+def test_learned_rotary_positions_belong_to_the_embedding() -> None:
+    vit: Any = timm.create_model(
+        "vit_small_patch16_rope_mixed_ape_224", num_classes=0, embed_dim=64, num_heads=2, depth=4
+    )
+    found = distances(vit)
+    expected = {"norm.weight": 1, "blocks.3.gamma_1": 1, "blocks.0.norm1.bias": 4, "cls_token": 5, "rope.freqs": 5}
+    assert {key: found[key] for key in expected} == expected
+    network = torch.nn.ModuleDict({"encoder": vit})
+    for layer_decay in (1.0, 0.5):
+        groups = adamw(network, 0.1, 0.05, layer_decay).param_groups
+        group = next(each for each in groups if any(value is vit.rope.freqs for value in each["params"]))
+        assert group["weight_decay"] == 0 and group["lr"] == pytest.approx(0.1 * layer_decay**5)
 
 
 @pytest.mark.parametrize("layer_decay", [1.0, 0.5])

@@ -155,6 +155,13 @@ def test_clip(form: str, tmp_path: Path) -> None:
     assert set(found.skipped) == (beside if form == "OpenAI" else set())
 
 
+def test_siglip(tmp_path: Path) -> None:
+    reference, vit = theirs.siglip(), network("vit_base_patch16_siglip_224")
+    found = loaded(vit, reference.state_dict(), tmp_path)
+    assert_same(vit, reference)
+    assert not found.new and all("head." in key for key in found.skipped)
+
+
 @pytest.mark.parametrize(
     "name",
     ["vit_tiny_patch16_224", "vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "vit_base_patch16_clip_224",
@@ -178,3 +185,13 @@ def test_names_of_timm(name: str, prefix: str, tmp_path: Path) -> None:
         )
     for mine, its in zip(ours, expected, strict=True):
         torch.testing.assert_close(mine, its)
+
+
+def test_the_last_norm_of_evas_pre_training_is_kept(tmp_path: Path) -> None:
+    other = theirs.randomized(network("eva02_tiny_patch14_224"))
+    vit = network("eva02_tiny_patch14_224")
+    beside = {"mask_token": torch.zeros(1, 1, WIDTH), "lm_head.weight": torch.zeros(5, WIDTH)}
+    found = loaded(vit, {**other.state_dict(), **beside}, tmp_path)
+    assert set(found.skipped) == set(beside) and not found.new
+    with torch.no_grad():
+        assert torch.equal(vit.forward_features(images()), other.forward_features(images()))

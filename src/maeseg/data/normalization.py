@@ -66,7 +66,7 @@ class Normalization:
 
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""ImageNet's statistics, used for RGB images: published weights expect them."""
+"""ImageNet's statistics, used for RGB images: most published convnets expect them."""
 
 
 def no_normalization(channels: int) -> Normalization:

@@ -56,7 +56,7 @@ class NetworkSpec:
         task: Output: reconstructed pixels, or logits of classes.
         encoder: timm's name of the encoder, or the name of a network of volumes.
         decoder_channels: Widths of the decoder: of a U-Net's blocks, coarse to fine; or of a DPT's four inputs and
-            their fusion. None with MAE's decoder, and for a network of volumes.
+            their fusion. Empty with MAE's decoder, and for a network of volumes.
         image_size: Size that the network was trained at, one side for each spatial axis: (height, width), of volumes
             (depth, height, width).
         normalization: Scale, mean and standard deviation of the input's channels.

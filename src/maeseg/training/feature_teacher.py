@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from maeseg.data.normalization import IMAGENET, Normalization
+from maeseg.data.normalization import Normalization
 from maeseg.errors import UserError, nearest
 from maeseg.models.architecture import architecture_of
 from maeseg.models.channels import image_channels
@@ -19,6 +19,7 @@ from maeseg.training.feature_target import FeatureTarget
 from maeseg.training.initialization import Start, read_start, start_unet
 from maeseg.types import OWN_AVERAGE, PIXELS, TEACHER
 from maeseg.weights.encoder_search import fits, recognize
+from maeseg.weights.published import expected_normalization
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,8 @@ def load_teacher(teacher: Start, network: MaskedNetwork, normalization: Normaliz
     Raises:
         UserError: The weights do not fit, or the images have other channels than the teacher expects.
     """
-    expected, channels = expected_normalization(teacher), image_channels(network.encoder)
+    channels, spec = image_channels(network.encoder), teacher.spec
+    expected = spec.normalization if spec else expected_normalization(str(teacher.encoder), teacher.published)
     if expected.channels != channels:
         raise UserError(
             f"--target {TEACHER}{teacher.origin} reads images of {expected.channels} channels, not {channels}: give "
@@ -118,16 +120,6 @@ def load_teacher(teacher: Start, network: MaskedNetwork, normalization: Normaliz
     if (expected.mean, expected.std) == (normalization.mean, normalization.std):
         return unet.encoder
     return Renormalized(unet.encoder, normalization, expected)
-
-
-def expected_normalization(teacher: Start) -> Normalization:
-    """Normalization that a teacher was trained with: of a run its own, of other weights the one of timm's encoder."""
-    if teacher.run:
-        return teacher.run.spec.normalization
-    if teacher.normalization:
-        return teacher.normalization
-    published = timm.get_pretrained_cfg(str(teacher.encoder))
-    return Normalization(tuple(published.mean), tuple(published.std)) if published else IMAGENET
 
 
 class Renormalized(nn.Module):

@@ -214,7 +214,7 @@ def build(config: FinetuneConfig, setup: Setup, images: Images, shared: CachedIm
     L.seed_everything(config.seed, verbose=False)
     network = setup.build(source)
     trial_pass(network, setup.image_size, option=setup.sized_by)
-    normalization = choose_normalization(setup.starts, source, images.chosen.split.train)
+    normalization = choose_normalization(setup.starts, source, images.chosen.split.train, setup.encoder)
     cached = shared or plan_cache(config, images.parts())
     data = make_data(config, setup, images, normalization, cached)
     loaded = start_unet(network, setup.starts[0], source.classes) if setup.starts else None

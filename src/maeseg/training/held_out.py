@@ -53,7 +53,7 @@ def trained_on(start: Start) -> list[Listed]:
         Name and content of each image; for unknown images one entry without content, named after the weights.
     """
     if start.run is None:
-        return [Listed("inherited", start.origin, "")] if start.exported else []
+        return [Listed("inherited", start.origin, "")] if start.spec else []
     run = run_of(start.run.run)
     stored = read_image_list(run)
     if stored is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maeseg.data.image_reading import RGB
-from maeseg.data.normalization import Normalization, measure_normalization, no_normalization
+from maeseg.data.normalization import IMAGENET, Normalization, measure_normalization, no_normalization
 from maeseg.data.sources.base import Source
 from maeseg.data.volumes.source import is_volumes
 from maeseg.errors import UserError
@@ -18,6 +18,7 @@ from maeseg.models.architecture import SegmentationNetwork, axes_of, default_wid
 from maeseg.models.channels import adapt_channels, image_channels
 from maeseg.models.mae import ViTMaskedAutoencoder
 from maeseg.models.masked_network import MaskedNetwork
+from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.unet import DEFAULT_ENCODER
 from maeseg.models.vit import segmentation_names
 from maeseg.models.volume_networks import AXES, DEFAULT_VOLUME_NETWORK, VOLUME_NETWORKS
@@ -35,6 +36,7 @@ from maeseg.weights.files import (
 )
 from maeseg.weights.naming import unet_widths
 from maeseg.weights.positions import adapt_positions
+from maeseg.weights.published import expected_normalization
 from maeseg.weights.transfer import TransferReport, load_outside, load_strictly, transfer_to_unet
 from maeseg.weights.volume_matching import recognize_volume
 from maeseg.weights.weights_option import TIMM
@@ -55,9 +57,8 @@ class Start:
         tensors: The state dict of a file from outside.
         encoder: Name of its encoder, if it is known.
         widths: Widths of the decoder in it, coarse to fine; empty if it has none.
-        exported: True for a file that maeseg exported from a run.
-        grid: Patch grid (Y, X) of the positions of a transformer in such a file.
-        normalization: Normalization of the images in such a file.
+        spec: Description of the network in a run, or in a file that maeseg exported from one.
+        published: True for timm's published weights.
     """
 
     origin: str
@@ -66,9 +67,13 @@ class Start:
     tensors: Mapping[str, Tensor] | None = None
     encoder: str | None = None
     widths: tuple[int, ...] = ()
-    exported: bool = False
-    grid: tuple[int, int] | None = None
-    normalization: Normalization | None = None
+    spec: NetworkSpec | None = None
+    published: bool = False
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Patch grid (Y, X) of the positions of a transformer; None if it is not known."""
+        return self.spec.grid if self.spec else None
 
     @property
     def content(self) -> str:
@@ -93,7 +98,7 @@ def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
         UserError: It cannot be read.
     """
     if weights == TIMM:
-        return Start(TIMM)
+        return Start(TIMM, published=True)
     path, encoder = Path(weights), None
     if path.is_dir():
         found = weights_in_folder(path)
@@ -112,15 +117,23 @@ def read_start(weights: str, transfer: Transfer = "encoder+decoder") -> Start:
         tensors=tensors,
         encoder=encoder or (own.encoder if own else None),
         widths=tuple(unet_widths(tensors)),
-        exported=own is not None,
-        grid=own.grid if own else None,
-        normalization=own.normalization if own else None,
+        spec=own,
     )
 
 
 def start_of(run: Checkpoint, transfer: Transfer) -> Start:
     """Make a source of weights from a run's checkpoint."""
-    return Start(str(run.path), transfer, run, encoder=run.spec.encoder, widths=run.spec.decoder_channels)
+    spec = run.spec
+    return Start(str(run.path), transfer, run, encoder=spec.encoder, widths=spec.decoder_channels, spec=spec)
+
+
+def refuse_fine_tuned(start: Start) -> None:
+    """Raise a UserError if pre-training is to start from a finetune run, whose network reconstructs nothing."""
+    if start.run and start.run.verb != "pretrain":
+        raise UserError(
+            f"--weights {start.origin} is of a finetune run, not of a pretrain run: write it to a file with maeseg "
+            "export --format safetensors and give the file, of which the encoder is taken"
+        )
 
 
 def choose_network(
@@ -196,26 +209,33 @@ def choose_channels(starts: Iterable[Start], channels: int | None) -> int:
     return channels or (run.spec.channels if run else RGB)
 
 
-def choose_normalization(starts: Iterable[Start], source: Source, train: Sequence[int]) -> Normalization:
-    """Determine the normalization: that of the first run if the channels agree, otherwise measured on the images.
+def choose_normalization(starts: Sequence[Start], source: Source, train: Sequence[int], encoder: str) -> Normalization:
+    """Determine the normalization: that of the first run or export if the channels agree.
 
-    The source then reads its images at the same scale.
+    The source then reads its images at the same scale. For RGB images it is otherwise that which published weights
+    expect, and ImageNet's from scratch; that of other images is measured on them.
 
     Args:
         starts: Sources of the initial weights.
         source: The images.
         train: Indices of the training images.
+        encoder: timm's name of the encoder.
     """
     if is_volumes(source):
         return no_normalization(source.channels)
-    run = first_run(starts)
-    if run and run.spec.channels == source.channels:
-        by = run.spec.normalization
+    known = next(((start.origin, start.spec.normalization) for start in starts if start.spec), None)
+    if known and known[1].channels == source.channels:
+        origin, by = known
         if source.largest != by.largest:
-            log.info("values of 16 bits are scaled by %d, as in %s, not by %d", by.largest, run.run, source.largest)
+            log.info("values of 16 bits are scaled by %d, as in %s, not by %d", by.largest, origin, source.largest)
         source.largest = by.largest
         return by
-    return measure_normalization(source, train)
+    if known or not starts or source.channels != RGB:
+        return measure_normalization(source, train)
+    by = expected_normalization(encoder, starts[0].published)
+    if by != IMAGENET:
+        log.info("normalization: mean %s, deviation %s, as the weights of %s expect", by.mean, by.std, encoder)
+    return replace(by, largest=source.largest)
 
 
 def start_unet(network: SegmentationNetwork, start: Start, classes: Classes = BINARY) -> TransferReport:
@@ -234,10 +254,12 @@ def start_unet(network: SegmentationNetwork, start: Start, classes: Classes = BI
     with torch.random.fork_rng(devices=[]):  # networks built on the way must not change the draws of the run
         if start.run is None:
             decoder = start.transfer != "encoder"
-            return load_outside(network, start.tensors or {}, start.origin, decoder, start.grid)
+            return load_outside(
+                network, start.tensors or {}, start.origin, decoder, start.spec.grid if start.spec else None
+            )
         if start.run.verb == "pretrain" and start.transfer != "encoder":
             return transfer_to_unet(restore_masked_autoencoder(start.run), network, start.origin)
-        found, resampled = adapt_positions(network, _by_name(start.run), start.run.spec.grid)
+        found, resampled = adapt_positions(network, _by_name(start.run), start.grid)
         theirs, others = adapt_channels(network.state_dict(), found, image_channels(network.encoder))
         taken: tuple[str, ...] = ("encoder",) if start.transfer == "encoder" else ("encoder", "decoder", HEAD)
         if not _same_classes(start.run.spec.classes, classes):
@@ -268,15 +290,17 @@ def start_autoencoder(network: MaskedNetwork, start: Start) -> TransferReport:
     with torch.random.fork_rng(devices=[]):
         if start.run is None:
             mae = isinstance(network, ViTMaskedAutoencoder)
-            return load_outside(network, start.tensors or {}, start.origin, mae, start.grid)
+            return load_outside(
+                network, start.tensors or {}, start.origin, mae, start.spec.grid if start.spec else None
+            )
         channels = image_channels(network.encoder)
-        found, resampled = adapt_positions(network, start.run.weights, start.run.spec.grid)
+        found, resampled = adapt_positions(network, start.run.weights, start.grid)
         theirs, others = adapt_channels(network.state_dict(), found, channels)
         if start.run.spec.channels == channels:
             return load_strictly(network, theirs, start.origin, adapted=resampled)
-        painters = ("head.", "decoder.decoder_pred.")
-        theirs = {key: value for key, value in theirs.items() if not key.startswith(painters)}  # of other channels
-        return load_strictly(network, theirs, start.origin, ("head",), resampled, others)
+        last = ("head", "decoder.decoder_pred")  # of other channels
+        theirs = {key: value for key, value in theirs.items() if not key.startswith(last)}
+        return load_strictly(network, theirs, start.origin, last, resampled, others)
 
 
 def weights_input(weights: str | None, start: Start, option: str = "weights") -> Input:

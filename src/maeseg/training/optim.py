@@ -12,7 +12,8 @@ from torch import nn
 from maeseg.types import Schedule
 from maeseg.weights.stages import distances
 
-TOKENS = frozenset({"pos_embed", "cls_token", "reg_token", "mask_token", "decoder_pos_embed"})
+TOKENS = frozenset({"pos_embed", "cls_token", "reg_token", "mask_token", "decoder_pos_embed", "freqs"})
+"""Last parts of the names of a transformer's positions, learned frequencies of RoPE among them, and tokens."""
 
 
 @dataclass(frozen=True)
@@ -87,5 +88,5 @@ def by_distance(
 
 
 def tokens_of(network: nn.Module) -> frozenset[str]:
-    """Names of a transformer's positions and tokens, which have the shape (1, L, D)."""
+    """Names of a transformer's positions and tokens, which are not vectors in their shape."""
     return frozenset(name for name, _ in network.named_parameters() if name.rpartition(".")[2] in TOKENS)

@@ -26,8 +26,9 @@ from maeseg.models.architecture import Design, build_masked_network
 from maeseg.models.masked_network import MaskedNetwork, SparseNetwork
 from maeseg.models.network_spec import NetworkSpec
 from maeseg.models.trial_pass import trial_pass
-from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size, check_image_size, count_parameters
+from maeseg.models.unet import check_image_size, count_parameters
 from maeseg.prediction.examples import choose_examples, write_reconstructions
+from maeseg.runs.checkpoint import choose_size
 from maeseg.runs.image_list import Listed
 from maeseg.runs.lengthen import may_lengthen
 from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
@@ -44,8 +45,10 @@ from maeseg.training.held_out import check_held_out
 from maeseg.training.initialization import (
     Start,
     choose_normalization,
+    first_run,
     log_loaded,
     read_start,
+    refuse_fine_tuned,
     start_autoencoder,
     weights_input,
 )
@@ -184,6 +187,8 @@ def settle_with_images(config: PretrainConfig) -> tuple[Masking, Images]:
     """
     # a pretrain run gives its decoder too; from elsewhere the encoder is taken
     starts = (read_start(config.weights, "encoder"),) if config.weights else ()
+    for start in starts:
+        refuse_fine_tuned(start)
     if not reads_volumes(config, starts):
         masking = settle(config, starts, *choose_patches(config, starts))
         origins = (*masking.starts, masking.teacher) if masking.teacher else masking.starts
@@ -202,7 +207,7 @@ def choose_patches(config: PretrainConfig, starts: Sequence[Start]) -> tuple[Des
         UserError: Options contradict each other or the weights.
     """
     design = choose_design(config, starts)
-    size = as_size(config.image_size or DEFAULT_IMAGE_SIZE)
+    size = choose_size(first_run(starts), config.image_size)
     patch = design.choose_patch(config.patch_size, size)
     check_image_size(size, max(patch, design.stride), *(() if patch >= design.stride else ("the decoder's stride",)))
     return design, size, patch
@@ -264,7 +269,7 @@ def build(config: PretrainConfig, masking: Masking, images: Images) -> Training:
     L.seed_everything(config.seed, verbose=False)
     network = build_masked_network(masking.design, masking.size, source.channels, masking.patch)
     trial_pass(network, masking.size, masking.patch)
-    normalization = choose_normalization(masking.starts, source, split.train)
+    normalization = choose_normalization(masking.starts, source, split.train, masking.design.encoder)
     cached = plan_cache(config, [images.part()])
     data = make_data(config, masking, images, normalization, cached)
     loaded = start_autoencoder(network, masking.starts[0]) if masking.starts else None

@@ -16,7 +16,7 @@ from maeseg.weights.naming import own_to_plain_names
 def distances(encoder: nn.Module) -> dict[str, int]:
     """Map the parameters of an encoder to the distance of their stage from the decoder, from 1.
 
-    A transformer's stages are its blocks, and its embedding (MAE, He et al. 2022, appendix A.2).
+    A transformer's stages are its blocks, and its embedding (MAE, He et al. 2022, appendix A.1).
 
     Raises:
         UserError: If timm has no parameter groups of the network.
@@ -24,8 +24,8 @@ def distances(encoder: nn.Module) -> dict[str, int]:
     if isinstance(encoder, VolumeEncoder):
         return _from_the_deepest({key: encoder.stage_of(key) for key, _ in encoder.named_parameters()})
     if transformer := transformer_in(encoder):
-        blocks = group_parameters(transformer, transformer.group_matcher(coarse=True), reverse=True)
-        return _from_the_deepest({key: blocks[key.removeprefix("model.")] for key, _ in encoder.named_parameters()})
+        depth = len(transformer.blocks)
+        return {key: _from_the_top(key.removeprefix("model."), depth) for key, _ in encoder.named_parameters()}
     name = str(encoder.name)
     plain: Any = outline(name)
     if not hasattr(plain, "group_matcher"):
@@ -33,6 +33,17 @@ def distances(encoder: nn.Module) -> dict[str, int]:
     stages = group_parameters(plain, plain.group_matcher(coarse=True), reverse=True)
     own = own_to_plain_names(encoder, plain)
     return _from_the_deepest({key: stages[own[key]] for key, _ in encoder.named_parameters()})
+
+
+def _from_the_top(key: str, depth: int) -> int:
+    """Distance of a transformer's parameter from the decoder; its embedding has the tokens and all positions.
+
+    timm's groups have RoPE's frequencies, which are learned in some transformers, behind the last block.
+    """
+    first, number, *_ = f"{key}.".split(".")
+    if first == "blocks":
+        return depth - int(number)
+    return 1 if first == "norm" else depth + 1
 
 
 def _from_the_deepest(found: Mapping[str, int]) -> dict[str, int]:

@@ -20,7 +20,7 @@ from maeseg.weights.naming import below
 Spelling = tuple[tuple[str, str], ...]
 """Regular expressions and their replacements, applied one after the other."""
 
-TRANSFORMERS: Spelling = (
+HUGGING_FACE: Spelling = (
     (r"^(decoder_)?(?:encoder\.layers?|model\.layer|layers?)\.(\d+)\.", r"\1blocks.\2."),
     (r"^embeddings\.patch_embeddings?(?:\.projection)?\.", "patch_embed.proj."),
     (r"^embeddings\.position_embeddings?(?:\.weight)?$", "pos_embed"),
@@ -71,9 +71,9 @@ class VitLayout:
 
 
 LAYOUTS = (
-    VitLayout("transformers", "embeddings.patch_embeddings.projection.weight", TRANSFORMERS),
-    VitLayout("transformers DINOv3", "embeddings.patch_embeddings.weight", TRANSFORMERS),
-    VitLayout("transformers CLIP", "embeddings.patch_embedding.weight", TRANSFORMERS),
+    VitLayout("transformers", "embeddings.patch_embeddings.projection.weight", HUGGING_FACE),
+    VitLayout("transformers DINOv3", "embeddings.patch_embeddings.weight", HUGGING_FACE),
+    VitLayout("transformers CLIP", "embeddings.patch_embedding.weight", HUGGING_FACE),
     VitLayout("OpenAI CLIP", "class_embedding", (), "visual."),
     VitLayout("timm", "patch_embed.proj.weight", OFFICIAL),
 )
@@ -112,9 +112,9 @@ def encoder_in(offered: Mapping[str, Tensor], layout: VitLayout, prefix: str, vi
         vit: The transformer; its sizes have no effect.
     """
     theirs = below(prefix, offered)
-    spelling = layout.spelling + (mlp_spelling(theirs, vit) if layout.spelling is TRANSFORMERS else ())
+    spelling = layout.spelling + (mlp_spelling(theirs, vit) if layout.spelling is HUGGING_FACE else ())
     spelled = {spell(key, spelling): key for key in theirs if not of_decoder(key, theirs)}
-    if isinstance(vit, eva.Eva) and layout.spelling is TRANSFORMERS:  # timm's conversion knows DINOv3's own names
+    if isinstance(vit, eva.Eva) and layout.spelling is HUGGING_FACE:  # timm's conversion knows DINOv3's own names
         spelled = {key.replace("register_tokens", "storage_tokens"): source for key, source in spelled.items()}
     renamed = Renamed(
         {key: theirs[source] for key, source in spelled.items()},
@@ -134,7 +134,7 @@ def decoder_in(offered: Mapping[str, Tensor], prefix: str) -> Renamed:
     for place in (prefix, f"{around}decoder."):
         theirs = below(place, offered)
         if "decoder_embed.weight" in theirs:
-            spelled = {spell(key, TRANSFORMERS): key for key in theirs if of_decoder(key, theirs)}
+            spelled = {spell(key, HUGGING_FACE): key for key in theirs if of_decoder(key, theirs)}
             renamed = Renamed(
                 {key: theirs[source] for key, source in spelled.items()},
                 {key: (f"{place}{source}",) for key, source in spelled.items()},
@@ -220,6 +220,8 @@ def converted(renamed: Renamed, vit: Any, inside: str) -> Renamed:
     if "register_tokens" in before:
         before.setdefault("mask_token", before["register_tokens"])  # by which timm recognizes DINOv2
     module = eva if isinstance(vit, eva.Eva) else vision_transformer
+    if module is eva and "storage_tokens" not in before:
+        before.pop("mask_token", None)  # with it timm takes the last norm of EVA's pre-training for that of averages
     try:
         after: dict[str, Tensor] = module.checkpoint_filter_fn(dict(before), own_sizes(before, vit))
     except MALFORMED:
