@@ -5,6 +5,7 @@
     encoder, dense             the dense network on unmasked images
     step, visible patches      a full pre-training step: encoder, U-Net decoder, loss, backward, AdamW
     step, 4 x 4 window         the same with a decoder restricted to a window of 4 x 4 patches
+    encoder or step, graph     the same on visible patches as a CUDA graph (--compile), on a GPU only
     step, emulated             the same step with the emulated encoder
     step, SparK                SparK's own code with its own decoder, from a checkout of it
 
@@ -31,6 +32,8 @@ from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import DECODER_CHANNELS, build_unet
 from maeseg.sparse import encode_visible
 from maeseg.sparse.masked_dense import Visible, encode_masked_dense
+from maeseg.training.compiling import Compiling
+from maeseg.training.encoder_graph import ForwardEncoder, capture_encoder, replacing_encoder
 
 PATCH = 32
 Job = Callable[[], object]
@@ -122,9 +125,31 @@ def encoder_job(encode: Encode, case: Case) -> Job:
     return job
 
 
-def step_job(case: Case, window: int | None = None, emulated: bool = False) -> Job:
+def capture(model: MaskedAutoencoder, images: Tensor, visible: Tensor) -> ForwardEncoder | None:
+    """The encoder as a CUDA graph, in the mixed precision of the benchmark."""
+    with torch.autocast("cuda", torch.bfloat16):
+        return capture_encoder(model.train(), images.clone(), visible, Compiling("always"))
+
+
+def graph_job(case: Case) -> Job:
+    """Forward and backward of an encoder on visible patches as a CUDA graph, mask tokens included."""
+    model, images, visible = build_model(case), case.images(), case.visible()
+    forward = capture(model, images, visible)
+    assert forward
+    with torch.no_grad():
+        gradients = [torch.randn_like(each) / each.numel() for each in computed(forward(images, visible))]
+
+    def job() -> None:
+        model.zero_grad()
+        torch.autograd.backward(computed(forward(images, visible)), gradients)
+
+    return job
+
+
+def step_job(case: Case, window: int | None = None, emulated: bool = False, graph: bool = False) -> Job:
     """Full pre-training step."""
     model, images, visible = build_model(case), case.images(), case.visible()
+    forward = capture(model, images, visible) if graph else None
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     side = case.image_size // PATCH
 
@@ -135,7 +160,8 @@ def step_job(case: Case, window: int | None = None, emulated: bool = False) -> J
             loss = reconstruction_loss(predicted, images, visible.to(case.device, non_blocking=True), PATCH)
         else:
             part = random_window((side, side), window or side)
-            predicted = model(images, visible, part)
+            with replacing_encoder(model, forward):
+                predicted = model(images, visible, part)
             seen = part.crop(visible).to(case.device, non_blocking=True)
             loss = reconstruction_loss(predicted, part.crop(images, PATCH), seen, PATCH)
         loss.backward()

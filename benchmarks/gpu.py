@@ -3,10 +3,10 @@
     python benchmarks/gpu.py [--spark PATH] [--json FILE]
     python benchmarks/gpu.py --device cpu --small              # to try the script
 
-Mixed precision in bfloat16, channels-last, TF32 where single precision remains, cudnn.benchmark. Each job is warmed up;
-times are medians in milliseconds, and all jobs of an encoder are timed in turns. Kernels and waits are counted by
-torch.profiler in one call; a wait is a synchronization of the CPU with the device. SparK's code is run in the same
-mixed precision, with its own decoder.
+Mixed precision in bfloat16, channels-last, TF32 where single precision remains, cudnn.benchmark. A job named "graph"
+has its encoder as a CUDA graph, as with --compile. Each job is warmed up; times are medians in milliseconds, and all
+jobs of an encoder are timed in turns. Kernels and waits are counted by torch.profiler in one call; a wait is a
+synchronization of the CPU with the device. SparK's code is run in the same mixed precision, with its own decoder.
 """
 
 import argparse
@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contenders import Case, Job, encode_dense, encoder_job, spark_job, step_job
+from contenders import Case, Job, encode_dense, encoder_job, graph_job, spark_job, step_job
 from torch.profiler import ProfilerActivity, profile
 
+from maeseg.errors import UserError
 from maeseg.sparse import encode_visible
 from maeseg.sparse.masked_dense import encode_masked_dense
 
@@ -46,7 +47,7 @@ class Figures:
         fastest: Shortest time of a call.
         slowest: Longest time of a call.
         gigabytes: Peak of the device's memory in a call, weights included.
-        kernels: Kernels that a call launches; on a CPU calls of operators.
+        kernels: Kernels that a call launches, those of a CUDA graph not counted; on a CPU calls of operators.
         waits: Times that the CPU waits for the device; on a CPU calls that would wait for one.
     """
 
@@ -96,6 +97,9 @@ def jobs_of(case: Case, checkout: Path | None) -> dict[str, Callable[[], Job]]:
         "step, 4 x 4 window": lambda: step_job(case, window=4),
         "step, masked dense": lambda: step_job(case, emulated=True),
     }
+    if case.device == "cuda":
+        builders["encoder, graph"] = lambda: graph_job(case)
+        builders["step, 4 x 4 window, graph"] = lambda: step_job(case, window=4, graph=True)
     if checkout:  # last: it registers networks of its own under timm's names
         builders["step, SparK"] = lambda: spark_job(checkout, case)
     return builders
@@ -155,13 +159,17 @@ def measure(builders: dict[str, Callable[[], Job]], repeats: int, device: str) -
     """Measure every job; memory with no other job alive, times in turns."""
     memory = {}
     for name, build in builders.items():
-        job = in_bfloat16(build(), device)
-        job()
+        try:
+            job = in_bfloat16(build(), device)
+            job()
+        except UserError as error:  # a CUDA graph that cannot be captured
+            print(f"{name}: {error}")
+            continue
         memory[name] = peak_memory(job, device)
         del job
         if device == "cuda":
             torch.cuda.empty_cache()
-    jobs = {name: in_bfloat16(build(), device) for name, build in builders.items()}
+    jobs = {name: in_bfloat16(build(), device) for name, build in builders.items() if name in memory}
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for turn in range(repeats + 2):
         for name, job in jobs.items():

@@ -224,6 +224,12 @@ class RunOptions(Options):
     )
     accelerator: str = option("Type of accelerator: cpu, gpu, mps or auto.", "auto")
     devices: int | str = option("Number of accelerators, or auto.", 1)
+    compile: Compile = option(
+        "Compile training steps: ``auto`` on a CUDA device, if it succeeds; ``always``, or ``never``. ``finetune`` and "
+        "``compare`` compile the network with ``torch.compile``; ``pretrain`` captures a convnet on visible patches as "
+        "a CUDA graph. Results are the same but for rounding.",
+        "never",
+    )
     save_every: float = option(
         "Minutes between checkpoints within an epoch; a checkpoint is also saved after each epoch.",
         10.0,
@@ -377,11 +383,6 @@ class LossOptions(Options):
 class SegmentationOptions(RunOptions, LossOptions, TrainingOptions, LabelOptions, NetworkOptions, DataOptions):
     """Options that ``finetune`` and ``compare`` share."""
 
-    compile: Compile = option(
-        "Compile the network of training steps with ``torch.compile``: ``auto`` on a CUDA device, if it succeeds; "
-        "``always``, or ``never``. Results are the same but for rounding.",
-        "never",
-    )
     batch_size: int = 16
     lr: float = 1.5e-3
     warmup: float = 0.1

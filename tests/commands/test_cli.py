@@ -23,12 +23,12 @@ from maeseg.utils.system import version_of
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch", "numpy"}
 TRAINING_OPTIONS = ["epochs", "batch_size", "augment", "lr", "layer_decay", "weight_decay", "warmup", "clip"]
 RUN_OPTIONS = [
-    "workers", "cache", "cache_folder", "precision", "accelerator", "devices", "save_every", "on_nonfinite",
-    "on_bad_image", "download", "resume", "accept_changes", "overwrite",
+    "workers", "cache", "cache_folder", "precision", "accelerator", "devices", "compile", "save_every",
+    "on_nonfinite", "on_bad_image", "download", "resume", "accept_changes", "overwrite",
 ]  # fmt: skip
 SEGMENTATION_OPTIONS = [
     "encoder", "decoder_channels", "network", "spacing", "image_size", "classes", "border", "crop", "test",
-    *TRAINING_OPTIONS, "steps_per_epoch", "schedule", "loss", "class_weights", *RUN_OPTIONS, "compile",
+    *TRAINING_OPTIONS, "steps_per_epoch", "schedule", "loss", "class_weights", *RUN_OPTIONS,
 ]  # fmt: skip
 UNLABELED_OPTIONS = ["unlabeled", "unlabeled_ratio", "unlabeled_weight", "confidence", "ema"]
 OPTIONS = {

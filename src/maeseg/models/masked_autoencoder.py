@@ -19,6 +19,7 @@ from maeseg.models.densify import Densify, ScaledDecoder
 from maeseg.models.masked_network import SparseNetwork
 from maeseg.models.memory_format import in_fast_format
 from maeseg.models.unet import DECODER_CHANNELS, DEFAULT_ENCODER, build_unet, check_patch_size
+from maeseg.sparse import VisibleGrid
 
 MASK_RATIO = 0.6
 """Share of patches to hide unless another one is asked for (SparK, Tian et al. 2023)."""
@@ -92,7 +93,7 @@ class MaskedAutoencoder(SparseNetwork):
         """
         return cls(unet.encoder, decoder=unet.decoder, patch_size=patch_size)
 
-    def forward_encoder(self, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
+    def forward_encoder(self, images_BCHW: Tensor, visible: Tensor | VisibleGrid) -> list[Tensor]:
         """Encode the visible patches, and fill the masked places of each feature map with its mask token.
 
         Returns:
@@ -100,7 +101,7 @@ class MaskedAutoencoder(SparseNetwork):
             first one; then the feature maps (B, C, H / stride, W / stride), fine to coarse.
         """
         outline = images_BCHW.new_empty(len(images_BCHW), 0, *images_BCHW.shape[2:])
-        return [outline, *self.densify(self.encode(images_BCHW, visible_BYX)[1:])]
+        return [outline, *self.densify(self.encode(images_BCHW, visible)[1:])]
 
     def forward_decoder(self, maps: list[Tensor]) -> Tensor:
         """Decode maps as ``forward_encoder`` gives them into pixels (B, C, H, W)."""

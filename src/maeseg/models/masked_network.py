@@ -12,7 +12,7 @@ from maeseg.errors import UserError
 from maeseg.masking.patches import reconstruction_loss
 from maeseg.masking.visible import GridWindow, random_visible
 from maeseg.models.memory_format import in_fast_format
-from maeseg.sparse import Tiles, encode_densely, encode_tiles, pack
+from maeseg.sparse import Tiles, VisibleGrid, encode_densely, encode_tiles, pack
 
 
 class MaskedNetwork(nn.Module):
@@ -111,7 +111,7 @@ class SparseNetwork(MaskedNetwork):
 
     sparse = True
 
-    def forward_encoder(self, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tensor]:
+    def forward_encoder(self, images_BCHW: Tensor, visible: Tensor | VisibleGrid) -> list[Tensor]:
         """Encode the visible patches, and fill the masked places of each feature map with its mask token."""
         raise NotImplementedError
 
@@ -140,8 +140,8 @@ class SparseNetwork(MaskedNetwork):
             maps = [window.crop(each_BCHW, each_BCHW.shape[2] // rows) for each_BCHW in maps]
         return self.forward_decoder(maps)
 
-    def encode(self, images_BCHW: Tensor, visible_BYX: Tensor) -> list[Tiles]:
+    def encode(self, images_BCHW: Tensor, visible: Tensor | VisibleGrid) -> list[Tiles]:
         """Encode the visible patches: the encoder's feature maps, as tiles."""
-        if self.sparse:
-            return encode_tiles(self.encoder, pack(images_BCHW, visible_BYX))
-        return encode_densely(self.encoder, images_BCHW, visible_BYX)
+        if self.sparse or isinstance(visible, VisibleGrid):
+            return encode_tiles(self.encoder, pack(images_BCHW, visible))
+        return encode_densely(self.encoder, images_BCHW, visible)

@@ -14,6 +14,7 @@ from maeseg.models.masked_autoencoder import MASK_RATIO
 from maeseg.models.masked_network import SparseNetwork
 from maeseg.models.volume_network import VolumeEncoder, VolumeNetwork
 from maeseg.models.volume_networks import DEFAULT_VOLUME_NETWORK, build_volume_network
+from maeseg.sparse import VisibleGrid
 
 
 class VolumeMaskedAutoencoder(SparseNetwork):
@@ -67,13 +68,13 @@ class VolumeMaskedAutoencoder(SparseNetwork):
         self.patch_size = patch_size or stride
         check_block(self.patch_size, stride, self.name)
 
-    def forward_encoder(self, images_BCDHW: Tensor, visible_BZYX: Tensor) -> list[Tensor]:
+    def forward_encoder(self, images_BCDHW: Tensor, visible: Tensor | VisibleGrid) -> list[Tensor]:
         """Encode the visible blocks, and fill the masked places of each feature map with its mask token.
 
         Returns:
             Feature maps (B, C, D / stride, H / stride, W / stride), fine to coarse.
         """
-        maps: list[Tensor] = self.densify(self.encode(images_BCDHW, visible_BZYX))
+        maps: list[Tensor] = self.densify(self.encode(images_BCDHW, visible))
         return maps
 
     def forward_decoder(self, maps: list[Tensor]) -> Tensor:

@@ -6,10 +6,12 @@
 from maeseg.sparse import rules_neighborhood, rules_pointwise, rules_reductions, rules_shapes
 from maeseg.sparse.encode import encode_densely, encode_tiles, encode_visible
 from maeseg.sparse.tiles import RULES, Tiles, pack, unpack
+from maeseg.sparse.visible_grid import VisibleGrid
 
 __all__ = [
     "RULES",
     "Tiles",
+    "VisibleGrid",
     "encode_densely",
     "encode_tiles",
     "encode_visible",

@@ -166,13 +166,13 @@ def cut_tiles(maps: Tensor, grid: VisibleGrid, dims: str | None = None) -> Tenso
     return cells.index_select(0, grid.cell_N).movedim(first, places)
 
 
-def pack(images_BCHW: Tensor, visible_BYX: Tensor) -> Tiles:
+def pack(images_BCHW: Tensor, visible: Tensor | VisibleGrid) -> Tiles:
     """Gather the visible patches of images; a masked pixel is never read.
 
     Args:
         images_BCHW: Images, or volumes (B, C, D, H, W).
-        visible_BYX: Visible grid, best on the CPU, where counting it waits for no device; the patch side is
-            H / Y = W / X.
+        visible: Bool grid (B, Y, X), best on the CPU, where counting it waits for no device; or the grid with its
+            tables. The patch side is H / Y = W / X.
 
     Returns:
         Tiles (N, C, patch, patch), image by image, row by row.
@@ -180,14 +180,15 @@ def pack(images_BCHW: Tensor, visible_BYX: Tensor) -> Tiles:
     Raises:
         UserError: If the grid does not cut the images into square patches, or nothing is visible.
     """
-    (B, _, *sides), (batch, *cells) = images_BCHW.shape, visible_BYX.shape
+    B, _, *sides = images_BCHW.shape
+    batch, *cells = (visible.batch, *visible.shape) if isinstance(visible, VisibleGrid) else visible.shape
     fits = batch == B and len(sides) == len(cells) in (2, 3) and min(cells) > 0
     if not fits or len({side / count for side, count in zip(sides, cells, strict=True)}) > 1 or sides[0] % cells[0]:
         raise UserError(
-            f"a visible grid of {tuple(visible_BYX.shape)} does not cut images of {(B, *sides)} into square "
+            f"a visible grid of {(batch, *cells)} does not cut images of {(B, *sides)} into square "
             "patches: use the same batch, and height / Y = width / X"
         )
-    grid = VisibleGrid(visible_BYX, images_BCHW.device)
+    grid = visible if isinstance(visible, VisibleGrid) else VisibleGrid(visible, images_BCHW.device)
     return wrap(cut_tiles(images_BCHW, grid), grid)
 
 

@@ -15,7 +15,7 @@ CPU never waits for the device.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ class Window:
         return all(axis.stride == 1 and 2 * axis.start + (axis.kernel - 1) * axis.dilation == 0 for axis in self.axes)
 
 
-@lru_cache(maxsize=512)
+@cache
 def read_places(window: Window, device: torch.device) -> tuple[tuple[int, ...], Tensor, Tensor]:
     """Positions that a window reads, relative to a tile.
 
@@ -108,7 +108,7 @@ def read_places(window: Window, device: torch.device) -> tuple[tuple[int, ...], 
     return tuple(reach), neighbor.to(device), position.to(device)
 
 
-@lru_cache(maxsize=512)
+@cache
 def readings(window: Window) -> tuple[tuple[int, ...], Tensor, Tensor, Tensor]:
     """Readings of the positions of a tile by a window, relative to the tile, in ascending order for each position.
 
@@ -123,7 +123,7 @@ def readings(window: Window) -> tuple[tuple[int, ...], Tensor, Tensor, Tensor]:
     return reach, place[order], reader[order], order
 
 
-@lru_cache(maxsize=512)
+@cache
 def reader_places(window: Window, device: torch.device) -> tuple[tuple[int, ...], Tensor, Tensor]:
     """:func:`readings` as tables (A, P), padded with -1; P is the largest number of readings."""
     reach, place, reader, reading = readings(window)
@@ -135,7 +135,7 @@ def reader_places(window: Window, device: torch.device) -> tuple[tuple[int, ...]
     return reach, tile, number
 
 
-@lru_cache(maxsize=512)
+@cache
 def output_places(window: Window, device: torch.device) -> tuple[tuple[int, ...], Tensor, Tensor]:
     """Output that reads each position through each kernel position: at most one.
 
@@ -156,22 +156,24 @@ class VisibleGrid:
     Args:
         visible_BYX: Bool grid (B, Y, X) or (B, Z, Y, X), True = visible.
         device: Device of the tables; that of the grid if None.
+        count: Visible patches of each image, if it is known: a grid on a device is not waited for then.
 
     Raises:
         UserError: If nothing is visible.
     """
 
-    def __init__(self, visible_BYX: Tensor, device: torch.device | None = None) -> None:
+    def __init__(self, visible_BYX: Tensor, device: torch.device | None = None, *, count: int | None = None) -> None:
         self.batch, *shape = visible_BYX.shape
         self.shape = tuple(shape)
-        # number of each tile among the B * Y * X cells, and of its image
-        self.cell_N = visible_BYX.flatten().nonzero().squeeze(1).to(device or visible_BYX.device, non_blocking=True)
-        self.image_N = self.cell_N // math.prod(shape)
-        self.tiles, self.cells = self.cell_N.numel(), visible_BYX.numel()
+        # number of visible tiles of each image
+        self.counts_B: list[int] = visible_BYX.flatten(1).sum(1).tolist() if count is None else [count] * self.batch
+        self.tiles, self.cells = sum(self.counts_B), visible_BYX.numel()
         if self.tiles == 0:
             raise UserError("the visible grid is empty: leave at least one patch of the batch visible")
-        # number of visible tiles of each image
-        self.counts_B: list[int] = visible_BYX.flatten(1).sum(1).tolist()
+        # number of each tile among the B * Y * X cells, and of its image
+        cells_N = visible_BYX.flatten().nonzero_static(size=self.tiles).squeeze(1)
+        self.cell_N = cells_N.to(device or visible_BYX.device, non_blocking=True)
+        self.image_N = self.cell_N // math.prod(shape)
         self.equal_counts = len(set(self.counts_B)) == 1
         self._positions: dict[int, Tensor] = {}
         self._neighbors: dict[tuple[int, ...], Tensor] = {}

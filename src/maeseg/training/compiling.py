@@ -1,7 +1,8 @@
-"""Compilation of the network of a training step: with few images a step is bound by the launches of its kernels."""
+"""Compilation of what a training step computes: with few images it is bound by the launches of its kernels."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class Compiling:
 
     Attributes:
         mode: The option ``--compile``.
-        batch: Images in a training step, labeled and unlabeled.
+        batch: Images in a training step of a process, labeled and unlabeled.
         backend: Backend of ``torch.compile``.
     """
 
@@ -61,13 +62,7 @@ def compile_network(network: nn.Module, example_BCHW: Tensor, options: Compiling
     try:
         _try(forward, network, example_BCHW)
     except Exception as error:  # of the compiler, of Triton, of a C++ compiler that is missing
-        if is_out_of_memory(error):
-            raise
-        if options.mode == "always":
-            raise UserError(
-                f"--compile always: the network cannot be compiled ({first_line(error)}): give --compile never"
-            ) from error
-        log.warning("compile: the network cannot be compiled (%s): it runs as it is", first_line(error))
+        decline(options.mode, "the network cannot be compiled", error)
         return network
     log.info("compile: the network of training steps is compiled (--compile)")
     return forward
@@ -75,12 +70,38 @@ def compile_network(network: nn.Module, example_BCHW: Tensor, options: Compiling
 
 def _try(forward: Forward, network: nn.Module, example_BCHW: Tensor) -> None:
     """Run a forward and a backward pass, and restore the network."""
+    with restored(network, example_BCHW.device):
+        forward(example_BCHW).float().mean().backward()
+
+
+def decline(mode: Compile, reason: str, error: Exception | None = None) -> None:
+    """Write one line about a compilation that is not made.
+
+    Args:
+        mode: The option ``--compile``.
+        reason: Reason.
+        error: Error behind it.
+
+    Raises:
+        UserError: The mode is ``always``.
+        Exception: The error is that memory is exhausted.
+    """
+    if error and is_out_of_memory(error):
+        raise error
+    reason = f"{reason} ({first_line(error)})" if error else reason
+    if mode == "always":
+        raise UserError(f"--compile always: {reason}: give --compile never") from error
+    log.warning("compile: %s: it runs as it is", reason)
+
+
+@contextmanager
+def restored(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Let a network train for a trial; its weights, gradients and random numbers are restored."""
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    devices = [example_BCHW.device] if example_BCHW.is_cuda else []
     network.train()
     try:
-        with torch.random.fork_rng(devices=devices):
-            forward(example_BCHW).float().mean().backward()
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
     finally:
         network.zero_grad(set_to_none=True)
         network.load_state_dict(state)

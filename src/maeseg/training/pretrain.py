@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from maeseg.masking.visible import GridWindow, random_visible, random_window
-from maeseg.models.masked_network import MaskedNetwork
+from maeseg.models.masked_network import MaskedNetwork, SparseNetwork
 from maeseg.runs.training_facts import TrainingFacts
+from maeseg.training.compiling import EAGER, Compiling, decline
+from maeseg.training.encoder_graph import ForwardEncoder, capture_encoder, replacing_encoder, why_not
 from maeseg.training.epoch_table import LossWatch
 from maeseg.training.feature_target import FeatureTarget, decoder_maps
 from maeseg.training.task import FiniteMean, Task, count_finite
@@ -35,13 +38,17 @@ class PretrainTask(Task):
         decoder_window: Side in patches of the window that the decoder reconstructs in a training step; all of the image
             if None.
         features: Features to predict beside the pixels; none by default.
+        compiling: Options of compilation.
     """
 
     network: MaskedNetwork
+    captured: ForwardEncoder | None
+    """Encoder of training steps, if it is captured."""
 
     def __init__(
         self, network: MaskedNetwork, facts: TrainingFacts, *, mask_ratio: float, normalize_target: bool,
        seed: int, decoder_window: int | None = None, features: FeatureTarget | None = None,
+       compiling: Compiling = EAGER,
     ) -> None:  # fmt: skip
         # A network that predicts each patch's mean has the loss 1 on normalized targets.
         watch = LossWatch(start=1.0 if normalize_target and not features else None, may_vanish=False)
@@ -51,6 +58,7 @@ class PretrainTask(Task):
         super().__init__(network, facts, seed, train, val, watch)
         self.mask_ratio, self.normalize_target = mask_ratio, normalize_target
         self.decoder_window, self.features = decoder_window, features
+        self.compiling, self.captured = compiling, None
 
     @property
     def trained(self) -> nn.Module:
@@ -58,6 +66,24 @@ class PretrainTask(Task):
         if self.features is None:
             return self.network
         return nn.ModuleDict({**dict(self.network.named_children()), "predictor": self.features.predictor})
+
+    def compile_step(self, fabric: Fabric) -> None:
+        """Capture the encoder of training steps.
+
+        Raises:
+            UserError: It cannot be captured, and must be.
+        """
+        if not self.compiling.wanted(fabric.device):
+            return
+        if reason := why_not(self.network, fabric.device, fabric.world_size):
+            decline(self.compiling.mode, reason)
+            return
+        assert isinstance(self.network, SparseNetwork)
+        spec, batch = self.facts.spec, self.compiling.batch
+        images_BCHW = self.prepare(torch.zeros(batch, spec.channels, *spec.image_size, device=fabric.device))
+        visible_BYX = self.draw_visible(batch, spec.image_size, EXAMPLE_GRIDS)
+        with fabric.autocast():
+            self.captured = capture_encoder(self.network, images_BCHW, visible_BYX, self.compiling)
 
     def generator(self, *stream: int) -> torch.Generator:
         """Make a source of randomness that is a function of (seed, stream) alone."""
@@ -79,7 +105,11 @@ class PretrainTask(Task):
         """
         images_BCHW = self.prepare(images_BCHW)
         visible_BYX = self.draw_visible(len(images_BCHW), images_BCHW.shape[2:], *stream)
-        with decoder_maps(self.network if self.features else None) as maps:
+        captured = self.captured if self.training else None
+        with (
+            replacing_encoder(self.network, captured),
+            decoder_maps(self.network if self.features else None) as maps,
+        ):
             pixels: Tensor = self.network.loss(
                 images_BCHW, visible=visible_BYX, normalize_target=self.normalize_target, window=window
             )

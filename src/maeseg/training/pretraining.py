@@ -35,8 +35,10 @@ from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
 from maeseg.runs.writer import Run, begin_run
 from maeseg.training.batch_check import check_batch_statistics
 from maeseg.training.cached_images import CachedImages, plan_cache, remove_cache
+from maeseg.training.compiling import Compiling, decline
 from maeseg.training.design import choose_design, decoder_options
 from maeseg.training.devices import join, open_fabric
+from maeseg.training.encoder_graph import why_not
 from maeseg.training.epoch_table import last_epoch
 from maeseg.training.execution import SPARSE, Trial, choose_sparse
 from maeseg.training.feature_target import FeatureTarget
@@ -166,6 +168,7 @@ def run_pretraining(config: PretrainConfig) -> None:
     masking, images = settle_with_images(config)
     training = build(config, masking, images)
     fabric = open_fabric(config.accelerator, config.devices, config.precision)
+    check_compiling(config, training.network, fabric)
     join(fabric)  # from here on the first of several processes writes
     run = open_run(replace(config, **masking.options(images.source)), masking, images)
     if run.complete:
@@ -338,6 +341,7 @@ def make_task(
         seed=config.seed,
         decoder_window=config.decoder_window,
         features=features,
+        compiling=Compiling(config.compile, config.batch_size),
     )
 
 
@@ -353,6 +357,12 @@ def open_run(config: PretrainConfig, masking: Masking, images: Images) -> Run:
         weights["target"] = weights_input(config.target, masking.teacher, option="target")
     inputs = images.chosen.inputs(options, weights)
     return from_first(lambda: begin_run("pretrain", options, may_lengthen(config.out, config.epochs), inputs))
+
+
+def check_compiling(config: PretrainConfig, network: MaskedNetwork, fabric: Fabric) -> None:
+    """Raise a UserError, before anything is written, if a run cannot be compiled that must be."""
+    if config.compile == "always" and (reason := why_not(network, fabric.device, fabric.world_size)):
+        decline(config.compile, reason)
 
 
 def begin(run: Run, images: Images) -> None:
