@@ -3,7 +3,7 @@
 ``encode_visible`` is all that most callers need; its steps are ``pack``, the encoder's own forward, and ``unpack``.
 """
 
-from maeseg.sparse import rules_neighborhood, rules_pointwise, rules_reductions, rules_shapes
+from maeseg.sparse import rules_batch_norm, rules_neighborhood, rules_pointwise, rules_reductions, rules_shapes
 from maeseg.sparse.encode import encode_densely, encode_tiles, encode_visible
 from maeseg.sparse.tiles import RULES, Tiles, pack, unpack
 from maeseg.sparse.visible_grid import VisibleGrid
@@ -16,6 +16,7 @@ __all__ = [
     "encode_tiles",
     "encode_visible",
     "pack",
+    "rules_batch_norm",
     "rules_neighborhood",
     "rules_pointwise",
     "rules_reductions",

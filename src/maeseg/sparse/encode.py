@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from maeseg.errors import UserError
 from maeseg.sparse.mask_units import hiera_in, reading_tiles
 from maeseg.sparse.masked_dense import encode_masked_dense
+from maeseg.sparse.rules_batch_norm import normalized
 from maeseg.sparse.rules_neighborhood import gather_visible
 from maeseg.sparse.tiles import PaddedTiles, Tiles, is_map, pack, unpack, wrap
 from maeseg.sparse.visible_grid import VisibleGrid
@@ -88,6 +89,7 @@ def as_map(encoder: nn.Module, feature: Tensor, tiles: Tiles) -> Tiles:
         UserError: If the feature is not a map.
     """
     grid = tiles.tile_grid
+    feature = normalized(feature)
     if isinstance(feature, Tiles) and feature.tile_dims == f"B{grid.spatial}C":
         feature = feature.permute(0, -1, *range(1, feature.dim() - 1))
     if not isinstance(feature, Tiles) and feature.dim() == len(grid.map_dims) and feature.shape[1] == 0:

@@ -103,13 +103,6 @@ def broadcast(function: Any, operand: Tensor, tiles: Tensor) -> Tiles:
     return wrap(per_tile(operand, dims, grid, side_of(tiles)).expand_as(plain(tiles)), grid, dims)
 
 
-@rule(F.batch_norm)
-def batch_norm(function: Any, tiles: Tiles, *args: Any, **kwargs: Any) -> Tiles:
-    """BatchNorm over the tiles, whose statistics are those of the visible positions."""
-    check_map(function, tiles)
-    return wrap(function(tiles, *args, **kwargs), tiles.tile_grid)
-
-
 @rule(F.prelu, torch.prelu)
 def prelu(function: Any, tiles: Tiles, weight: Tensor) -> Tiles:
     """PReLU, with a slope for each channel of the second dimension."""

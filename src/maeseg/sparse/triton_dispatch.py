@@ -1,8 +1,8 @@
 """Choice between Triton's kernels and PyTorch's operations: the one place that imports the former.
 
 On a GPU the kernels of :mod:`maeseg.sparse.triton_kernels` read rows through a table and keep no copy of what they
-gathered. Everywhere else, and in double precision, the engine runs on PyTorch's own operations, with equal results up
-to rounding; Triton is not imported then.
+gathered, and those of :mod:`maeseg.sparse.triton_norm` normalize and activate at once. Everywhere else, and in double
+precision, the engine runs on PyTorch's own operations, with equal results up to rounding; Triton is not imported then.
 """
 
 import importlib
@@ -26,6 +26,11 @@ def triton_kernels(rows: Tensor) -> Any:
     if rows.device.type not in TRITON_DEVICES or rows.dtype not in TRITON_TYPES:
         return None
     return import_kernels()
+
+
+def triton_norm(rows: Tensor) -> Any:
+    """Module of the kernels of BatchNorm that take such rows; None where PyTorch's operations do."""
+    return importlib.import_module("maeseg.sparse.triton_norm") if triton_kernels(rows) else None
 
 
 @lru_cache(maxsize=1)
