@@ -21,6 +21,8 @@ from torch import Tensor
 from maeseg.errors import UserError
 from maeseg.models.masked_network import SparseNetwork
 from maeseg.models.memory_format import in_fast_format
+from maeseg.training.compiling import EAGER, Compiling
+from maeseg.training.encoder_graph import ForwardEncoder, capture_encoder, why_not
 from maeseg.types import Sparse
 from maeseg.utils.failures import is_out_of_memory
 from maeseg.utils.plain_values import flag
@@ -41,10 +43,12 @@ class Trial:
     Attributes:
         images_BCHW: Images of a step, of any content.
         visible_BYX: Visible grid, on the CPU.
+        compiling: Options of compilation, of visible patches alone.
     """
 
     images_BCHW: Tensor
     visible_BYX: Tensor
+    compiling: Compiling = EAGER
 
 
 def choose_sparse(
@@ -95,19 +99,29 @@ def time_encoder(network: SparseNetwork, trial: Trial, fabric: Fabric, sparse: b
     trained = copy.deepcopy(network).train()
     trained.sparse = sparse
     module = fabric.strategy.precision.convert_module(fabric.to_device(trained))
-    images_BCHW = fabric.to_device(trial.images_BCHW).to(next(module.parameters()).dtype)
+    images_BCHW = in_fast_format(fabric.to_device(trial.images_BCHW).to(next(module.parameters()).dtype))
 
-    def run() -> None:
+    def run(forward: ForwardEncoder) -> None:
         with fabric.autocast():
-            maps = trained.forward_encoder(in_fast_format(images_BCHW), trial.visible_BYX)
+            maps = forward(images_BCHW, trial.visible_BYX)
             torch.stack([each.float().square().mean() for each in maps if each.shape[1]]).sum().backward()
 
     try:
-        return fastest(run, lambda: synchronize(fabric.device))
+        forward = compiled(trained, images_BCHW, trial, fabric) or trained.forward_encoder
+        return fastest(lambda: run(forward), lambda: synchronize(fabric.device))
     except Exception as error:
         if sparse or not is_out_of_memory(error):
             raise
         return math.inf
+
+
+def compiled(network: SparseNetwork, images_BCHW: Tensor, trial: Trial, fabric: Fabric) -> ForwardEncoder | None:
+    """Capture the encoder as training will, if it will."""
+    device = fabric.device
+    if not trial.compiling.wanted(device) or why_not(network, device, fabric.world_size):
+        return None
+    with fabric.autocast():
+        return capture_encoder(network, images_BCHW.clone(), trial.visible_BYX, trial.compiling)
 
 
 def fastest(run: Callable[[], None], wait: Callable[[], None]) -> float:

@@ -383,7 +383,7 @@ def choose_computation(config: PretrainConfig, masking: Masking, training: Train
     if not isinstance(network, SparseNetwork) or masking.design.transformer:
         return
     visible_BYX = training.task.draw_visible(config.batch_size, masking.size, EXAMPLE_GRIDS)
-    trial = Trial(torch.zeros(size), visible_BYX)
+    trial = Trial(torch.zeros(size), visible_BYX, training.task.compiling)
     network.sparse = choose_sparse(config.sparse, network, trial, fabric, run.before)
     with run.writing(), others_wait():
         run.write_facts(**{SPARSE: network.sparse})
