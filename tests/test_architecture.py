@@ -44,6 +44,7 @@ MOST_LINES, MOST_ARGUMENTS = 60, 12
 
 LIGHT = ("", "cli", "config", "errors", "types", "commands")
 HEAVY = {"torch", "lightning", "timm", "torchvision", "matplotlib", "segmentation_models_pytorch"}
+OF_VOLUMES = {"monai", "dynamic_network_architectures", "nibabel"}  # of an extra, and MONAI loads all of its parts
 
 MACHINE_PATH = re.compile(r"(?<![\w.:/~-])/(?:home|root|Users|work|mnt|media|tmp)/\w|\b[A-Z]:\\Users\\")
 
@@ -114,6 +115,14 @@ def test_the_command_line_is_light() -> None:
     code = f"import sys, {', '.join(light)}; print(sorted({HEAVY!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_libraries_of_volumes_are_imported_at_first_use(module: str) -> None:
+    statements = ast.parse(MODULES[module].read_text(encoding="utf-8")).body
+    names = [each.module or "" for each in statements if isinstance(each, ast.ImportFrom)]
+    names += [alias.name for each in statements if isinstance(each, ast.Import) for alias in each.names]
+    assert not OF_VOLUMES & {name.split(".")[0] for name in names}
 
 
 def oversized(tree: ast.Module) -> Iterator[str]:

@@ -14,6 +14,7 @@ from maeseg.comparison.statistics import (
     Estimate,
     PairedDifference,
     estimate,
+    metric_names,
     paired_difference,
     paired_differences,
     summarize,
@@ -24,6 +25,12 @@ def differing_by(differences: Sequence[float]) -> PairedDifference:
     """Init a minus scratch."""
     scores = {("scratch", 8): [0.5] * len(differences), ("a", 8): [0.5 + each for each in differences]}
     return paired_difference(comparison_of(scores), "a", "scratch", 8)
+
+
+def test_metrics_of_volumes_are_those_of_images_under_names_of_their_own() -> None:
+    images, volumes = metric_names(of_volumes=False), metric_names(of_volumes=True)
+    assert list(volumes) == list(images)
+    assert {each for each in images if images[each] != volumes[each]} == {"iou_per_image", "boundary_f1"}
 
 
 class TestEstimate:

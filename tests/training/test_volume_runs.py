@@ -8,6 +8,7 @@ import yaml
 
 from helpers.mishaps import Mishap, suffer
 from helpers.tiny_runs import curves, maeseg, same_weights
+from helpers.volume_folders import affine_of, nibabel, save_nifti, volume_scene
 from maeseg.runs.checkpoint import read_checkpoint
 
 DATA = ("--data", "synthetic-volumes:8@16", "--val", 2, "--workers", 0, "--accelerator", "cpu", "--batch_size", 2)
@@ -99,3 +100,21 @@ def test_a_comparison_of_volumes(pretrained: Path, tmp_path: Path) -> None:
     assert maeseg("report", "--run", out) == 0
     page = (out / "report.html").read_text()
     assert "surface Dice" in page and "boundary F1" not in page
+
+
+@pytest.mark.slow
+def test_few_thick_slices_keep_their_spacing_from_pretraining_to_prediction(tmp_path: Path) -> None:
+    data, shape, spacing = tmp_path / "data", (24, 30, 7), (0.75, 0.75, 5.0)
+    for number in range(5):
+        values, label = volume_scene(number, shape)
+        for folder, each in (("images", values), ("labels", label)):
+            save_nifti(data / folder / f"scan_{number}.nii.gz", each, affine_of("LPS", spacing))
+    shared = ("--data", data, "--val", 1, "--workers", 0, "--accelerator", "cpu", "--batch_size", 2)
+    assert maeseg("pretrain", "--out", tmp_path / "pretrained", *shared, "--epochs", 1) == 0
+    settled = options(tmp_path / "pretrained")
+    assert (settled["spacing"], settled["image_size"], settled["patch_size"]) == ([*spacing], [24, 32, 8], 8)
+    weights = ("--weights", tmp_path / "pretrained")
+    assert maeseg("finetune", "--out", tmp_path / "run", *weights, *shared, *ONE_STEP) == 0
+    assert maeseg("predict", "--run", tmp_path / "run", "--images", data / "images", "--out", tmp_path / "out") == 0
+    stored, written = (nibabel.load(each / "scan_0.nii.gz") for each in (data / "images", tmp_path / "out" / "labels"))
+    assert written.shape == shape and (written.affine == stored.affine).all()

@@ -51,6 +51,14 @@ def test_other_channels_are_adapted() -> None:
     torch.testing.assert_close(kernel[:, :1], offered["encoder.stem.convs.0.conv.weight"] / 2)
 
 
+def test_an_encoder_of_other_strides_is_refused_by_its_decoder() -> None:
+    """nnU-Net's plans for anisotropic volumes: an encoder of the same shapes, whose last stride is (1, 2, 2)."""
+    offered = small()
+    offered["decoder.transpconvs.0.weight"] = offered["decoder.transpconvs.0.weight"][:, :, :1]
+    with pytest.raises(UserError, match=r"transpconvs.0.weight is \(256, 128, 1, 2, 2\) there"):
+        load_outside(build_volume_network("resenc", 1), offered, "file.pth")
+
+
 def test_one_name_of_each_tensor_is_enough() -> None:
     offered = {key: value for key, value in small().items() if ".conv." not in key and ".norm." not in key}
     assert not load_outside(build_volume_network("resenc", 1), offered, "file.pth", decoder=True).new

@@ -39,8 +39,8 @@ METRICS = {
 }
 """Metrics of a row and their names in prose, in the order they are shown."""
 
-METRICS_OF_VOLUMES = METRICS | {"iou_per_image": "IoU per volume", "boundary_f1": "surface Dice (1\u00a0mm)"}
-"""The same for volumes, whose surfaces are compared in millimeters."""
+SURFACE_DICE = "surface Dice (1\u00a0mm)"
+"""Name of ``boundary_f1`` of volumes, whose surfaces are compared in millimeters."""
 
 LOWER_IS_BETTER = frozenset({"dice_loss"})
 
@@ -180,6 +180,12 @@ def estimate(figures: Iterable[Figure], images: int) -> Estimate:
         image_error=float(np.std(np.mean(deviations, axis=0), ddof=1)) if known else math.nan,
         images=images,
     )
+
+
+def metric_names(*, of_volumes: bool) -> dict[str, str]:
+    """Metrics of a row and their names in prose, in the order they are shown."""
+    own = {"iou_per_image": "IoU per volume", "boundary_f1": SURFACE_DICE}
+    return METRICS | own if of_volumes else METRICS
 
 
 def summarize(comparison: Comparison, metric: str) -> dict[tuple[str, int], Estimate]:

@@ -13,7 +13,7 @@ from maeseg.comparison.label_efficiency import gaps_closed, labels_saved
 from maeseg.comparison.length_wording import length_sentences
 from maeseg.comparison.reader import Comparison, read_comparison, read_equal_steps
 from maeseg.comparison.results import has_unlabeled, without_unlabeled
-from maeseg.comparison.statistics import METRICS, METRICS_OF_VOLUMES, Estimate, paired_differences, summarize
+from maeseg.comparison.statistics import METRICS, Estimate, metric_names, paired_differences, summarize
 from maeseg.comparison.time_to_target import times_to_target
 from maeseg.comparison.wording import (
     cost_sentences,
@@ -64,7 +64,7 @@ def _table(comparison: Comparison, length: str) -> Table:
     table.add_column("labels", justify="right")
     table.add_column("init", overflow="fold")  # names are never cut short
     table.add_column("seeds", justify="right")
-    for name in (METRICS_OF_VOLUMES if comparison.of_volumes else METRICS).values():
+    for name in metric_names(of_volumes=comparison.of_volumes).values():
         table.add_column(name, justify="right", width=8)
     means = {metric: summarize(comparison, metric) for metric in METRICS}
     for count in comparison.label_counts:

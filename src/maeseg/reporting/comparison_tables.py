@@ -7,8 +7,8 @@ from maeseg.comparison.reader import Comparison
 from maeseg.comparison.statistics import (
     LOWER_IS_BETTER,
     METRICS,
-    METRICS_OF_VOLUMES,
     PairedDifference,
+    metric_names,
     paired_difference,
     summarize,
 )
@@ -38,7 +38,7 @@ def means_table(comparison: Comparison, folder: RunFolder) -> Table:
 
 def _heads(comparison: Comparison) -> list[str]:
     """Heads of the metrics' columns, with an arrow where lower is better."""
-    names = METRICS_OF_VOLUMES if comparison.of_volumes else METRICS
+    names = metric_names(of_volumes=comparison.of_volumes)
     return [f"{name}\u00a0\u2193" if metric in LOWER_IS_BETTER else name for metric, name in names.items()]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from maeseg.comparison.statistics import METRICS, METRICS_OF_VOLUMES
+from maeseg.comparison.statistics import SURFACE_DICE, metric_names
 from maeseg.labels.classes import BINARY, classes_of
 from maeseg.metrics.scores import CLASS_FIGURES, Floats, class_figures
 from maeseg.reporting.elements import NOTHING, Drawing, PictureGrid, Swatch, Table, draw
@@ -28,7 +28,7 @@ MORE_OF_VOLUMES = {"dice_per_image": "Dice per volume", "hausdorff95_mm": "95\u0
 
 SURFACE_FIGURES = {
     "dice_per_image": MORE_OF_VOLUMES["dice_per_image"],
-    "surface_dice": METRICS_OF_VOLUMES["boundary_f1"],
+    "surface_dice": SURFACE_DICE,
     "hausdorff95_mm": MORE_OF_VOLUMES["hausdorff95_mm"],
 }
 """Figures of the classes of volumes in metrics.json, and their names in prose."""
@@ -148,7 +148,8 @@ def confusion_drawing(confusion: Confusion, name: str = "") -> Drawing:
 
 def _metric_names(folder: RunFolder) -> Mapping[str, str]:
     """Names of the metrics of a run: for volumes, distances in mm are among them."""
-    return METRICS_OF_VOLUMES | MORE_OF_VOLUMES if _has_volumes(read_final(folder.path)) else METRICS
+    of_volumes = _has_volumes(read_final(folder.path))
+    return metric_names(of_volumes=of_volumes) | (MORE_OF_VOLUMES if of_volumes else {})
 
 
 def _has_volumes(final: Mapping[str, Any]) -> bool:

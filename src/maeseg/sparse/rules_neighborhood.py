@@ -97,7 +97,10 @@ def out_side(name: str, tiles: Tiles, kernel: tuple[int, ...], stride: tuple[int
     """
     side, axes = tiles.size(2), len(tiles.tile_grid.shape)
     if len({*stride}) > 1:
-        raise refusal(f"has {name} of stride {stride}, which makes patches of unequal sides")
+        unequal = f"has {name} of stride {stride}, which makes patches of unequal sides"
+        if axes == 2:
+            raise refusal(unequal)
+        raise UserError(f"this encoder {unequal}: use equal strides, and resample anisotropic volumes (--spacing)")
     if side % stride[0]:
         raise UserError(
             f"the patches are too small for this encoder: {name} of stride {stride[0]} meets tiles of "

@@ -68,20 +68,22 @@ def recognize_volume(offered: Mapping[str, Tensor]) -> str | None:
 
 
 def misfit(encoder: str, offered: Mapping[str, Tensor]) -> str:
-    """Return the reason why a state dict has not all weights of an encoder of volumes, or those of a deeper network.
+    """Return the reason why a state dict has not all weights of an encoder of volumes, or is of a different network.
 
-    Empty if it has them.
+    Empty if it has them, and its decoder, if any, is one of the same strides.
     """
     prefix = prefix_of(encoder, offered)
     if prefix is None:  # MONAI is imported for its own networks alone: that takes seconds
         return f"it has {', '.join(list(offered)[:3]) or 'no keys'}..."
     network = volume_outline(encoder)
     keys, own = own_keys(network, offered, prefix), network.state_dict()
-    for key in (key for key in own if key.startswith("encoder.")):
+    for key in (key for key in own if not key.startswith("segmentation_head.")):
         if key not in keys:
-            return f"{key} is missing"
+            if key.startswith("encoder."):
+                return f"{key} is missing"
+            continue
         theirs = offered[keys[key]].shape
-        if not _same(own[key].shape, theirs):
+        if not _same(own[key].shape, theirs):  # of the decoder too: its upsampling alone shows the encoder's strides
             return f"{keys[key]} is {tuple(theirs)} there and {tuple(own[key].shape)} here"
     known = network.library_names.keys() | network.library_unused.keys()
     parts = {key.split(".")[0] for key in known}

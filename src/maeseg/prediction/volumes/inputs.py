@@ -33,6 +33,9 @@ def find_volumes(
 ) -> Volumes:
     """Find the volumes to segment, and read each once to check it.
 
+    Damage, infinite values and channels without values show in a complete read alone. The volumes are not kept, as all
+    of a folder may not fit into memory: they are read again one by one, in a small share of the network's time.
+
     Args:
         path: A file, or a folder of volumes at any depth.
         channels: Number of channels.
