@@ -183,12 +183,13 @@ def test_weights_of_another_network(options: dict[str, Any], change: dict[str, A
 )  # fmt: skip
 @pytest.mark.parametrize("broken", [None, torch.zeros(()), torch.zeros(3, 5), torch.zeros(0)])
 def test_every_weight_is_needed(key: str, broken: Tensor | None, network: ViTMaskedAutoencoder, content: State) -> None:
-    content = {name: value for name, value in content.items() if name != key} | ({} if broken is None else {key: broken})
+    others = {name: value for name, value in content.items() if name != key}
+    changed = others if broken is None else {**others, key: broken}
     if key.startswith("decoder"):
         with pytest.raises(UserError, match="there has a decoder that does not fit"):
-            load_outside(network, content, "there", decoder=True)
+            load_outside(network, changed, "there", decoder=True)
     else:
-        assert misfit(network, content)
+        assert misfit(network, changed)
 
 
 def test_positions_without_a_grid(network: ViTMaskedAutoencoder, content: State) -> None:
