@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -63,10 +64,14 @@ def part_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
-def imported(module: str, path: Path) -> Iterator[str]:
-    """Every maeseg module that the file imports, at its top or inside a function."""
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def imported(module: str) -> Iterator[str]:
+    """Every maeseg module that a module imports, at its top or inside a function."""
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "maeseg")
         elif isinstance(node, ast.ImportFrom):
@@ -80,7 +85,10 @@ def imported(module: str, path: Path) -> Iterator[str]:
                     yield name if name in MODULES else origin
 
 
-IMPORTS = {module: set(imported(module, path)) - {module} for module, path in MODULES.items()}
+@cache
+def imports() -> dict[str, set[str]]:
+    """The maeseg modules that each module imports."""
+    return {module: set(imported(module)) - {module} for module in MODULES}
 
 
 def test_every_part_has_its_place() -> None:
@@ -88,15 +96,33 @@ def test_every_part_has_its_place() -> None:
     assert not unplaced, f"give {sorted(unplaced)} a place in TIERS"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_only_what_stands_above(module: str) -> None:
-    part = part_of(module)
-    for name in IMPORTS[module]:
-        assert name in MODULES, f"{module} imports {name}, which is no module"
-        other = part_of(name)
-        assert TIER[other] <= TIER[part], f"{module} imports {name}, which stands below it"
-        if part == "reporting":
-            assert other not in REPORTING_MAY_NOT, f"{module} imports {name}: it reads run folders only"
+def faults_of(module: str, name: str) -> Iterator[str]:
+    """Reasons why a module may not import another."""
+    part, other = part_of(module), part_of(name)
+    if name not in MODULES:
+        yield f"{module} imports {name}, which is no module"
+    elif TIER[other] > TIER[part]:
+        yield f"{module} imports {name}, which stands below it"
+    if part == "reporting" and other in REPORTING_MAY_NOT:
+        yield f"{module} imports {name}: it reads run folders only"
+
+
+def test_each_module_imports_only_what_stands_above() -> None:
+    faults = [fault for module, names in imports().items() for name in names for fault in faults_of(module, name)]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "fault"),
+    [
+        ("maeseg.data.splits", "maeseg.utils.atomic", "which is no module"),
+        ("maeseg.data.splits", "maeseg.models.unet", "which stands below it"),
+        ("maeseg.reporting.html", "maeseg.data.splits", "reads run folders only"),
+    ],
+)
+def test_a_wrong_import_is_found(module: str, name: str, fault: str) -> None:
+    [found] = faults_of(module, name)
+    assert fault in found
 
 
 def test_no_part_has_the_name_of_a_command() -> None:
@@ -106,7 +132,7 @@ def test_no_part_has_the_name_of_a_command() -> None:
 
 
 def test_no_import_cycle() -> None:
-    TopologicalSorter(IMPORTS).prepare()  # raises CycleError, which names the cycle
+    TopologicalSorter(imports()).prepare()  # raises CycleError, which names the cycle
 
 
 def test_the_command_line_is_light() -> None:
@@ -141,10 +167,9 @@ def oversized(tree: ast.Module) -> Iterator[str]:
             yield f"{node.lineno}: {ast.unparse(node.func)} is called with {given} arguments"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_functions_and_calls_are_small(module: str) -> None:
-    found = list(oversized(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
-    assert not found, f"{module}: {found}"
+def test_functions_and_calls_are_small() -> None:
+    found = [f"{module}, line {fault}" for module in MODULES for fault in oversized(tree_of(module))]
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize(

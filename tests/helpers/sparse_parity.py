@@ -71,7 +71,7 @@ def unsettle(encoder: nn.Module) -> None:
 def observe(encode: Encode, encoder: nn.Module, images: Tensor, visible: Tensor) -> dict[str, Tensor]:
     """Features, gradients of the images and of every parameter, and the buffers after the pass."""
     images = images.clone().requires_grad_()
-    torch.manual_seed(2)  # drop-path
+    torch.default_generator.manual_seed(2)  # drop-path
     features = [feature for feature in encode(encoder, images, visible) if feature.shape[1]]
     generator = torch.Generator().manual_seed(1)
     loss = torch.zeros((), dtype=torch.float64)
@@ -102,10 +102,10 @@ def assert_no_leak(encoder: nn.Module, images: Tensor, visible: Tensor) -> None:
     """Noise in the masked pixels changes no feature, and no masked pixel gets a gradient."""
     images = images.clone().requires_grad_()
     hidden = enlarged(visible, images.shape[2]).expand_as(images) == 0
-    torch.manual_seed(2)
+    torch.default_generator.manual_seed(2)
     features = encode_visible(copy.deepcopy(encoder), images, visible)
     noisy = torch.where(hidden, 1e3 * torch.randn_like(images), images.detach())
-    torch.manual_seed(2)
+    torch.default_generator.manual_seed(2)
     changed = encode_visible(copy.deepcopy(encoder), noisy, visible)
     for feature, other in zip(features, changed, strict=True):
         assert torch.equal(feature, other)

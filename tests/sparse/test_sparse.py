@@ -42,6 +42,9 @@ from maeseg.sparse import encode_visible, pack, unpack
 from maeseg.sparse.masked_dense import encode_masked_dense
 from maeseg.sparse.matmul import linear_rows, matmul_kernel, matmul_transposed
 
+SQUEEZE: dict[str, Any] = {"block_args": {"attn_layer": "se"}}
+"""Options of a ResNet with squeeze-and-excitation, whose reductions are per image."""
+
 # Complete encoders against the masked-dense oracle.
 
 
@@ -71,13 +74,16 @@ def test_an_image_with_nothing_visible_gives_zeros() -> None:
     assert not any(feature[1].any() for feature in encode_visible(encoder_of("test_resnet"), images, visible))
 
 
-@pytest.mark.parametrize("name", ["seresnet18", "test_efficientnet_gn", "test_convnext2"])
-def test_unequal_counts_where_reductions_are_per_image(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"), [("test_resnet", SQUEEZE), ("test_efficientnet_gn", {}), ("test_convnext2", {})]
+)
+def test_unequal_counts_where_reductions_are_per_image(name: str, options: dict[str, Any]) -> None:
     visible = grid(UNEQUAL)
     images = images_for(visible, 32)
-    assert_parity(encoder_of(name), images, visible)
+    encoder = encoder_of(name, **options)
+    assert_parity(encoder, images, visible)
     visible[1] = False
-    assert_parity(encoder_of(name), images, visible)
+    assert_parity(encoder, images, visible)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -106,7 +112,7 @@ def test_masked_pixels_may_be_nan() -> None:
 def test_the_encoder_is_left_as_it_was(encode: Encode) -> None:
     visible = grid(GRIDS["random"])
     images = images_for(visible, 32)
-    encoder = encoder_of("seresnet18", training=False)
+    encoder = encoder_of("test_resnet", training=False, **SQUEEZE)
 
     def inventory() -> list[Any]:
         return [
@@ -124,7 +130,7 @@ def test_the_encoder_is_left_as_it_was(encode: Encode) -> None:
 
 def test_autocast_computes_in_its_type() -> None:
     visible = grid(GRIDS["random"])
-    encoder = encoder_of("resnet18").float()
+    encoder = encoder_of("test_resnet").float()
     images = images_for(visible, 32).float()
     runs = []
     for encode, enabled in (

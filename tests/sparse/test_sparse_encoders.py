@@ -75,6 +75,7 @@ REFUSED = {
     "inception_v3": ("Conv2d_1a_3x3.conv (Conv2d)", "does not keep the patch grid"),
     "nasnetalarge": ("body.conv0.conv (Conv2d)", "does not keep the patch grid"),
 }
+LARGE = {"nasnetalarge"}  # it takes seconds to build, and is refused for the same reason as inception_v3
 SEEN = [[[1, 0, 1], [0, 1, 1]], [[0, 1, 1], [1, 0, 1]]]
 
 
@@ -82,10 +83,23 @@ def tolerance(name: str) -> float:
     return CHAOTIC.get(name, 1e-9)
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("visible", ["random", "one patch each", "a row", "corners"])
+@pytest.mark.parametrize(("visible", "training"), [("random", True), ("one patch each", True), ("a row", False)])
 @pytest.mark.parametrize("name", TINY)
 def test_tiny_encoder_equals_masked_dense(name: str, visible: str, training: bool) -> None:
+    assert_tiny(name, visible, training)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("visible", "training"),
+    [("random", False), ("one patch each", False), ("a row", True), ("corners", True), ("corners", False)],
+)
+@pytest.mark.parametrize("name", TINY)
+def test_tiny_encoder_equals_masked_dense_on_more_grids(name: str, visible: str, training: bool) -> None:
+    assert_tiny(name, visible, training)
+
+
+def assert_tiny(name: str, visible: str, training: bool) -> None:
     seen = grid(GRIDS[visible])
     assert_parity(encoder_of(name, training), images_for(seen, 32), seen, tolerance(name))
 
@@ -120,7 +134,7 @@ def test_tensorflow_padding() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("resnet18", {"output_stride": 16}), ("resnet18", {"in_chans": 5}), ("regnety_002", {})]
+    ("name", "options"), [("test_resnet", {"output_stride": 16}), ("test_resnet", {"in_chans": 5}), ("regnety_002", {})]
 )
 def test_options_of_an_encoder(name: str, options: dict[str, Any]) -> None:
     visible = grid([[[1, 0], [1, 1]], [[0, 1], [1, 1]]])
@@ -185,7 +199,9 @@ def assert_smp(name: str) -> None:
 # Refusals name the module and the reason.
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in REFUSED]
+)
 def test_a_refusal_names_the_module(name: str) -> None:
     visible = grid(SEEN)
     encoder = timm.create_model(name, features_only=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers.transformers_vits import DECODER_DEPTH, DECODER_WIDTH, like_test_vit, official_mae
+from helpers.transformers_vits import DECODER_DEPTH, DECODER_WIDTH, State, like_test_vit, official_mae
 from maeseg.errors import UserError
 from maeseg.masking.patches import patchify, reconstruction_loss
 from maeseg.models.mae import ViTMaskedAutoencoder
@@ -131,6 +131,25 @@ def test_images_of_other_channels() -> None:
 # --- what does not fit
 
 
+@pytest.fixture(scope="module")
+def network() -> ViTMaskedAutoencoder:
+    """One that nothing is loaded into."""
+    return ours()
+
+
+@pytest.fixture(scope="module")
+def content() -> State:
+    """Weights that fit it; read only."""
+    return dict(like_test_vit().state_dict())
+
+
+def misfit(network: ViTMaskedAutoencoder, content: State) -> str:
+    """Reason for which weights do not fit, without the advice, which takes seconds to find."""
+    found = find_vit_layout(content)
+    assert found
+    return fit_vit(network.encoder, encoder_in(content, found[0], "vit.", network.encoder).tensors)[1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "change", "words"),
@@ -163,22 +182,17 @@ def test_weights_of_another_network(options: dict[str, Any], change: dict[str, A
      "decoder.decoder_layers.1.attention.v_proj.weight", "decoder.decoder_pred.bias"],
 )  # fmt: skip
 @pytest.mark.parametrize("broken", [None, torch.zeros(()), torch.zeros(3, 5), torch.zeros(0)])
-def test_every_weight_is_needed(key: str, broken: Tensor | None) -> None:
-    content = like_test_vit().state_dict()
-    del content[key]
-    content |= {} if broken is None else {key: broken}
-    network = ours()
+def test_every_weight_is_needed(key: str, broken: Tensor | None, network: ViTMaskedAutoencoder, content: State) -> None:
+    others = {name: value for name, value in content.items() if name != key}
+    changed = others if broken is None else {**others, key: broken}
     if key.startswith("decoder"):
         with pytest.raises(UserError, match="there has a decoder that does not fit"):
-            load_outside(network, content, "there", decoder=True)
-    else:  # without the advice, which takes seconds to find
-        found = find_vit_layout(content)
-        assert found
-        assert fit_vit(network.encoder, encoder_in(content, found[0], "vit.", network.encoder).tensors)[1]
+            load_outside(network, changed, "there", decoder=True)
+    else:
+        assert misfit(network, changed)
 
 
-def test_positions_without_a_grid() -> None:
-    content = like_test_vit().state_dict()
-    content["vit.embeddings.position_embeddings"] = content["vit.embeddings.position_embeddings"][:, :16]
-    with pytest.raises(UserError, match=r"pos_embed is \(1, 16, 64\) there and \(1, 17, 64\) here"):
-        load_outside(ours(), content, "there")
+def test_positions_without_a_grid(network: ViTMaskedAutoencoder, content: State) -> None:
+    key = "vit.embeddings.position_embeddings"
+    reason = misfit(network, {**content, key: content[key][:, :16]})
+    assert "pos_embed is (1, 16, 64) there and (1, 17, 64) here" in reason

@@ -170,7 +170,7 @@ def test_siglip(tmp_path: Path) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("prefix", ["", "encoder.model.", "visual.trunk."])
 def test_names_of_timm(name: str, prefix: str, tmp_path: Path) -> None:
-    options = {"global_pool": timm.create_model(name, depth=1).global_pool, "num_classes": 10}
+    options = {"global_pool": timm.create_model(name, **PLAIN).global_pool, "num_classes": 10}
     other = theirs.randomized(network(name, **options))
     vit = network(name)
     content = {f"{prefix}{key}": value for key, value in other.state_dict().items()}

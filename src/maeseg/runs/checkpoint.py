@@ -17,7 +17,7 @@ from maeseg.models.masked_network import MaskedNetwork
 from maeseg.models.network_spec import NetworkSpec, build
 from maeseg.models.parameter_bound import check_described
 from maeseg.models.unet import DEFAULT_IMAGE_SIZE, as_size
-from maeseg.runs.checkpoint_files import check_folder_name, is_intact, newest_intact
+from maeseg.runs.checkpoint_files import check_folder_name, has_right_checksums, newest_intact
 from maeseg.runs.layout import CHECKPOINTS, LAST
 from maeseg.runs.reader import read_facts
 from maeseg.runs.training_facts import Pretraining, TrainingData, TrainingFacts
@@ -105,7 +105,7 @@ def read_checkpoint(run: Path, name: str | None = None) -> Checkpoint:
                 raise ValueError("more than the file's size")
             content = torch.load(path, map_location="cpu", weights_only=True)
             check_extent(content)
-        if not is_intact(path):
+        if not has_right_checksums(path):
             raise EOFError
     except Exception as error:  # for damaged bytes PyTorch's reader raises IndexError, struct.error and more
         if isinstance(error, pickle.UnpicklingError):

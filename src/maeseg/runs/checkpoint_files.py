@@ -56,7 +56,23 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def is_intact(path: Path) -> bool:
-    """Check the content of a checkpoint against its checksums; nothing in it is executed.
+    """Check the content of a checkpoint and read its structure; nothing in it is executed.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    if not has_right_checksums(path):
+        return False
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            torch.load(path, map_location="cpu", mmap=True, weights_only=True)  # the archive's own structure
+    except Exception:  # of a dozen kinds, one for each thing that can be damaged
+        return False
+    return True
+
+
+def has_right_checksums(path: Path) -> bool:
+    """Check the content of a checkpoint against its checksums.
 
     PyTorch's files are zip archives, and carry a CRC-32 of each entry. PyTorch itself does not check it: a flipped bit
     in a weight would be read without an error.
@@ -67,12 +83,9 @@ def is_intact(path: Path) -> bool:
     with open_regular(path) as file:
         try:
             with zipfile.ZipFile(file) as archive, warnings.catch_warnings(action="ignore"):
-                if archive.testzip() is not None:
-                    return False
-                torch.load(path, map_location="cpu", mmap=True, weights_only=True)  # the archive's own structure
-        except Exception:  # of a dozen kinds, one for each thing that can be damaged, a bad sector among them
+                return archive.testzip() is None
+        except Exception:  # of a dozen kinds, a bad sector among them
             return False
-    return True
 
 
 def newest_intact(folder: Path) -> Path | None:
