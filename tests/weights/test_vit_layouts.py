@@ -14,7 +14,7 @@ from helpers.transformers_vits import DEPTH, HEADS, PATCH, SIDE, WIDTH, State
 from maeseg.weights.files import read_weights_file, state_dict_in, weights_in_folder
 from maeseg.weights.vit_matching import VitWeights, match_vit
 
-PLAIN = {"embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS, "patch_size": PATCH, "mlp_ratio": 4}
+PLAIN: dict[str, Any] = {"embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS, "patch_size": PATCH, "mlp_ratio": 4}
 
 
 def network(name: str = "vit_tiny_patch16_224", size: Any = SIDE, **options: Any) -> Any:
