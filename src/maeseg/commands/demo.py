@@ -37,7 +37,7 @@ VOLUMES = Demo(
     {"data": "synthetic-volumes:40@16", "network": "resenc", "image_size": [16, 24, 16]},
     {"epochs": 6, "batch_size": 4},
     {
-        "labels": [8], "seeds": 1, "epochs": 2, "steps_per_epoch": 50, "batch_size": 2, "lr": 3e-3,
+        "labels": [8], "seeds": 1, "epochs": 2, "steps_per_epoch": 30, "batch_size": 2, "lr": 1e-3,
         "unlabeled_ratio": 1, "confidence": 0.8,
     },
 )  # fmt: skip

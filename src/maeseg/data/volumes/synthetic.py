@@ -1,7 +1,7 @@
 """Generated volumes with exact labels: bent tubes and ellipsoids in noise, for tests and demonstrations.
 
-Tubes and blobs of a volume have the same intensities, and so have thin sheets that belong to the background: the shape
-tells them apart, not the intensity alone.
+Blobs are the brightest, tubes and the thin sheets that belong to the background are about as bright as each other, and
+noise blurs all of it: intensity helps, and the shape decides.
 
 Axes: D H W voxels.
 """
@@ -77,7 +77,7 @@ class SyntheticVolumes(VolumeSource):
 
     def check(self, index: int) -> ImageFacts:
         """Return a volume's facts without generating it."""
-        content = digest(f"synthetic-volumes {self._seed} {index} {self.shape}".encode())
+        content = digest(f"synthetic-volumes 2 {self._seed} {index} {self.shape}".encode())
         return ImageFacts(content, self.shape[1], self.shape[2], volume=VolumeFacts(self.shape, SPACING))
 
 
@@ -88,13 +88,13 @@ def _generated(seed: tuple[int, int], index: int, shape: Sides) -> tuple[Array, 
     label_DHW = np.zeros(shape, np.uint8)
     bright_DHW = np.zeros(shape, np.float32)
     for _ in range(rng.integers(1, 3)):
-        bright_DHW[_sheet(rng, grid_3DHW)] = rng.uniform(0.8, 1.2)
+        bright_DHW[_sheet(rng, grid_3DHW)] = rng.uniform(0.6, 1.0)
     for _ in range(rng.integers(1, 4)):
         inside = _tube(rng, shape)
         label_DHW[inside], bright_DHW[inside] = _TUBE, rng.uniform(0.8, 1.2)
     for _ in range(rng.integers(1, 4)):
         inside = _blob(rng, grid_3DHW)
-        label_DHW[inside], bright_DHW[inside] = _BLOB, rng.uniform(0.8, 1.2)
+        label_DHW[inside], bright_DHW[inside] = _BLOB, rng.uniform(1.2, 1.8)
     smooth = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), min(shape) / 8)
     values = ndimage.gaussian_filter(bright_DHW, 0.5) + 0.25 * smooth / smooth.std()
     values += rng.uniform(0.2, 0.35) * rng.standard_normal(shape, np.float32)
