@@ -121,8 +121,8 @@ def normalize_kernel(
     BC: tl.constexpr,
 ):  # fmt: skip
     """Normalize and activate a block of rows."""
-    c = tl.program_id(0) * BC + tl.arange(0, BC)
-    r = (tl.program_id(1) * BR + tl.arange(0, BR)).to(tl.int64)
+    r = (tl.program_id(0) * BR + tl.arange(0, BR)).to(tl.int64)  # the first axis of a grid alone has no small limit
+    c = tl.program_id(1) * BC + tl.arange(0, BC)
     place, inside = r[:, None] * C + c[None, :], (r < R)[:, None] & (c < C)[None, :]
     m, s, w, b = channel_values(mean, rstd, weight, bias, c, C, ACC)
     values = tl.load(rows + place, mask=inside, other=0.0).to(ACC)
@@ -155,8 +155,8 @@ def gradient_kernel(
     BC: tl.constexpr,
 ):  # fmt: skip
     """Gradient of a block of rows (Ioffe and Szegedy 2015, section 3), from the sums (2, C) of all."""
-    c = tl.program_id(0) * BC + tl.arange(0, BC)
-    r = (tl.program_id(1) * BR + tl.arange(0, BR)).to(tl.int64)
+    r = (tl.program_id(0) * BR + tl.arange(0, BR)).to(tl.int64)  # the first axis of a grid alone has no small limit
+    c = tl.program_id(1) * BC + tl.arange(0, BC)
     place, inside = r[:, None] * C + c[None, :], (r < R)[:, None] & (c < C)[None, :]
     m, s, w, b = channel_values(mean, rstd, weight, bias, c, C, ACC)
     total = tl.load(sums + c, mask=c < C, other=0.0)[None, :]
@@ -219,7 +219,7 @@ class NormalizeActivate(torch.autograd.Function):
         ctx.activation = activation
         (R, C), out = rows_RC.shape, torch.empty_like(rows_RC)
         width = channel_block(C)
-        normalize_kernel[triton.cdiv(C, width), triton.cdiv(R, ROWS)](
+        normalize_kernel[triton.cdiv(R, ROWS), triton.cdiv(C, width)](
             rows_RC, mean_C, rstd_C, weight_C, bias_C, out, R, C, total_type(rows_RC), activation, ROWS, width
         )
         return out
@@ -239,7 +239,7 @@ class NormalizeActivate(torch.autograd.Function):
         grad_rows = None
         if ctx.needs_input_grad[0]:
             grad_rows = torch.empty_like(rows_RC)
-            gradient_kernel[blocks, triton.cdiv(R, ROWS)](
+            gradient_kernel[triton.cdiv(R, ROWS), blocks](
                 *given, sums_2C, grad_rows, R, C, total, ctx.activation, ROWS, width
             )
         return grad_rows, weight_grad.to(weight_C.dtype), bias_grad.to(bias_C.dtype), None, None, None
