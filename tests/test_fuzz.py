@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from fuzz import harness
 from fuzz.campaign import try_kind
-from fuzz.kinds import KINDS, PICTURES, Seeds
+from fuzz.kinds import KINDS, PICTURES, Seeds, gather_seeds
 from fuzz.mutations import Damage, damages, mended
-from helpers.fake_runs import fake_compare, fake_finetune, fake_pretrain
 from maeseg.data.image_files import DataError
 from maeseg.data.image_reading import open_large, read_pixels
 from maeseg.data.pixel_facts import check_pixels
@@ -23,9 +22,7 @@ FEW = {"images": 4, "labels": 4, "run folders": 1}
 
 @pytest.fixture(scope="module")
 def seeds(pretrained: Path, finetuned: Path, tmp_path_factory: pytest.TempPathFactory) -> Seeds:
-    root = tmp_path_factory.mktemp("reports")
-    reports = fake_pretrain(root / "a"), fake_finetune(root / "b"), fake_compare(root / "c", labels=(32,), seeds=2)
-    return Seeds(pretrained, finetuned, reports)
+    return gather_seeds(pretrained, finetuned, tmp_path_factory.mktemp("seeds"))
 
 
 @pytest.mark.slow

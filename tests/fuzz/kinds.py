@@ -27,12 +27,15 @@ from fuzz.mutations import Damage, damages, mended, odd_values
 from helpers import tiny_runs
 from helpers.annotation_files import FORMATS, HEIGHT, WIDTH
 from helpers.bombs import BOMBS
+from helpers.bright_volumes import THREE, volume_spec, write_run
 from helpers.fake_runs import fake_compare, fake_finetune, fake_pretrain
 from helpers.folders import scene, write_pairs
 from helpers.label_encodings import ASKED, RIGHT
 from helpers.pictures import deep_png
 from helpers.tar_shards import write_shard
 from helpers.volume_folders import write_volumes
+from maeseg.models.volume_networks import build_volume_network
+from maeseg.runs.training_facts import TrainingData, TrainingFacts
 
 ALONE = ("--batch_size", 2, "--workers", 0, "--accelerator", "cpu", "--epochs", 1)
 _NIFTI_HEADER = 348  # bytes
@@ -47,11 +50,13 @@ class Seeds:
     Attributes:
         pretrained: A pretrain run.
         finetuned: A finetune run.
+        volumes: A finetune run of volumes with three classes.
         reports: A run folder of each verb, without weights.
     """
 
     pretrained: Path
     finetuned: Path
+    volumes: Path
     reports: tuple[Path, ...]
 
 
@@ -60,8 +65,16 @@ def make_seeds(root: Path) -> Seeds:
     pretrained, finetuned = root / "pretrained", root / "finetuned"
     assert tiny_runs.pretrain(pretrained, "--epochs", 1) == 0
     assert tiny_runs.finetune(finetuned, pretrained, "--epochs", 1) == 0
+    return gather_seeds(pretrained, finetuned, root)
+
+
+def gather_seeds(pretrained: Path, finetuned: Path, root: Path) -> Seeds:
+    """Write the runs that are not trained beside two tiny ones that are."""
+    network = build_volume_network("resenc", maps=THREE.maps)
+    facts = TrainingFacts(volume_spec((8, 16, 8), classes=THREE), TrainingData("volumes", 1))
+    volumes = write_run(root / "volumes", network, facts)
     reports = fake_pretrain(root / "a"), fake_finetune(root / "b"), fake_compare(root / "c", labels=(32,), seeds=2)
-    return Seeds(pretrained, finetuned, reports)
+    return Seeds(pretrained, finetuned, volumes, reports)
 
 
 def picture(form: str, mode: str, number: int = 0) -> bytes:
@@ -201,11 +214,10 @@ def labels(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     return ("evaluate", "--run", seeds.finetuned, "--data", root / "in", "--split", "all", "--out", out), out
 
 
-@st.composite
-def volumes(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+def write_damaged_volumes(draw: st.DrawFn, root: Path) -> None:
     """NIfTI volumes and labels, one file of them damaged in its header, its values or its compression."""
-    write_volumes(root / "in", 2, image="{}.nii", label="{}.nii")
-    file = draw(st.sampled_from(sorted((root / "in").rglob("*.nii"))))
+    write_volumes(root, 2, image="{}.nii", label="{}.nii")
+    file = draw(st.sampled_from(sorted(root.rglob("*.nii"))))
     content, damage = file.read_bytes(), draw(damages())
     if draw(st.booleans()):
         content = damage(content[:_NIFTI_HEADER]) + content[_NIFTI_HEADER:]
@@ -217,7 +229,23 @@ def volumes(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
         content = gzip.compress(content)
         content = damage(content) if draw(st.booleans()) else content
     file.write_bytes(content)
+
+
+@st.composite
+def volumes(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """Volumes and labels, one of them damaged, to be looked at."""
+    write_damaged_volumes(draw, root / "in")
     return ("check", root / "in", "--sheet", root / "sheet.png"), root / "sheet.png"
+
+
+@st.composite
+def used_volumes(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
+    """Volumes and labels, one of them damaged, to be segmented or evaluated with."""
+    write_damaged_volumes(draw, root / "in")
+    out = root / "out.json"
+    if draw(st.booleans()):
+        return ("predict", "--run", seeds.volumes, "--images", root / "in" / "images", "--out", out), out
+    return ("evaluate", "--run", seeds.volumes, "--data", root / "in", "--split", "all", "--out", out), out
 
 
 @st.composite
@@ -405,7 +433,8 @@ def run_folders(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
 def special_files(draw: st.DrawFn, seeds: Seeds, root: Path) -> Case:
     """A case of another kind, one of whose files is a pipe, a socket, an endless device or a folder."""
     makers = (
-        images, training_images, labels, descriptions, annotations, checkpoints, weights, shards, configs, recipes,
+        images, training_images, labels, used_volumes, descriptions, annotations, checkpoints, weights, shards, configs,
+        recipes,
     )  # fmt: skip
     case: Case = draw(draw(st.sampled_from((*makers, run_folders)))(seeds, root))
     file = draw(st.sampled_from(sorted(path for path in root.rglob("*") if path.is_file())))
@@ -437,6 +466,7 @@ KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] =
     "labels": (labels, 450),
     "label folders": (label_folders, 150),
     "volumes": (volumes, 200),
+    "volumes in use": (used_volumes, 200),
     "descriptions": (descriptions, 150),
     "annotations": (annotations, 100),
     "checkpoints": (checkpoints, 300),
@@ -449,4 +479,4 @@ KINDS: dict[str, tuple[Callable[[Seeds, Path], st.SearchStrategy[Case]], int]] =
     "special files": (special_files, 200),
     "bombs": (bombs, 200),
 }
-"""Every kind, with how many of it a whole campaign tries: 4,050 in all."""
+"""Every kind, with how many of it a whole campaign tries: 4,250 in all."""
