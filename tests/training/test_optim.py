@@ -14,6 +14,8 @@ from maeseg.models.dpt import build_dpt
 from maeseg.models.mae import ViTMaskedAutoencoder
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import build_unet
+from maeseg.models.vnet import HEAD_RATE
+from maeseg.models.volume_networks import build_volume_network, volume_outline
 from maeseg.training.optim import RateSchedule, adamw
 from maeseg.types import Schedule
 from maeseg.weights.stages import distances
@@ -77,6 +79,29 @@ def test_each_stage_learns_at_its_share_of_the_next_ones_rate(
     assert others == pytest.approx([0.1] * len(others))
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)  # the one that is written down
     assert set(distances(unet.encoder).values()) == set(range(1, max(first.values()) + 1))
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_the_head_of_the_v_net_learns_faster(layer_decay: float) -> None:
+    pytest.importorskip("monai")
+    with torch.device("meta"):
+        network = build_volume_network("vnet", maps=3)
+    optimizer = adamw(network, 0.1, 0.05, layer_decay)
+    groups = {id(value): group for group in optimizer.param_groups for value in group["params"]}
+    assert len(groups) == len(list(network.parameters()))
+    rate = {name: groups[id(value)]["lr"] for name, value in network.named_parameters()}
+    assert {value for name, value in rate.items() if name.startswith("decoder.")} == {0.1}
+    assert {value for name, value in rate.items() if name.startswith("segmentation_head.")} == {0.1 * HEAD_RATE}
+    assert rate["encoder.in_tr.conv_block.conv.weight"] == pytest.approx(0.1 * layer_decay**5)
+    assert optimizer.param_groups[0]["lr"] == 0.1  # the one that is written down
+    for name, value in network.named_parameters():
+        assert groups[id(value)]["weight_decay"] == (0 if value.ndim < 2 else 0.05), name
+
+
+def test_other_networks_have_one_rate() -> None:
+    pytest.importorskip("dynamic_network_architectures")
+    for network in (build_unet(ENCODER, WIDTHS), volume_outline("resenc")):
+        assert {group["lr"] for group in adamw(network, 0.1, 0.05).param_groups} == {0.1}
 
 
 def test_the_stages_of_a_transformer_are_its_blocks() -> None:

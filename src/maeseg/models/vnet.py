@@ -15,6 +15,14 @@ STRIDE = 16
 WIDTH = 16
 """Channels of the finest feature map, a multiple of those of the volumes."""
 
+HEAD_RATE = 10.0
+"""Learning rate of the head relative to the decoder's.
+
+MONAI's output block normalizes one map for each class to variance 1, and convolves these few maps: only their scalars
+can make the logits large. AdamW changes a scalar by at most about the learning rate in a step, so that some hundred
+steps would leave every class undecided.
+"""
+
 DOWN = ("in_tr", "down_tr32", "down_tr64", "down_tr128", "down_tr256")
 UP = ("up_tr256", "up_tr128", "up_tr64", "up_tr32")
 
@@ -90,7 +98,7 @@ def build_vnet(name: str, channels: int, maps: int = 1) -> VolumeNetwork:
         )
     library = library_vnet(channels, maps)
     encoder, decoder = VNetEncoder(name, channels, library), VNetDecoder(library)
-    return VolumeNetwork(library.state_dict(keep_vars=True), encoder, decoder, library.out_tr)
+    return VolumeNetwork(library.state_dict(keep_vars=True), encoder, decoder, library.out_tr, HEAD_RATE)
 
 
 def library_vnet(channels: int, maps: int = 1) -> Any:

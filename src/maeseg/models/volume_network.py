@@ -44,6 +44,7 @@ class VolumeNetwork(nn.Module):
         encoder: Volumes -> list of feature maps.
         decoder: That list -> map of the volumes' size.
         segmentation_head: That map -> logits.
+        head_rate: Learning rate of the head relative to that of the decoder.
 
     Attributes:
         library_names: Own key of each key of the library's state dict; several may share one.
@@ -55,9 +56,11 @@ class VolumeNetwork(nn.Module):
     segmentation_head: Any
 
     def __init__(
-        self, library: Mapping[str, Tensor], encoder: VolumeEncoder, decoder: nn.Module, segmentation_head: nn.Module
-    ) -> None:
+        self, library: Mapping[str, Tensor], encoder: VolumeEncoder, decoder: nn.Module, segmentation_head: nn.Module,
+        head_rate: float = 1.0,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.head_rate = head_rate
         self.encoder, self.decoder, self.segmentation_head = encoder, decoder, segmentation_head
         own = {id(value): key for key, value in self.state_dict(keep_vars=True).items()}
         self.library_names = {key: own[id(value)] for key, value in library.items() if id(value) in own}

@@ -57,6 +57,7 @@ from maeseg.training.initialization import (
     weights_input,
 )
 from maeseg.training.loop import LoopOptions, train
+from maeseg.training.optim import head_rate
 from maeseg.training.run_images import RunImages, choose_images
 from maeseg.training.segmentation import SegmentationTask
 from maeseg.training.semi_supervised import SemiSupervisedTask, Teaching
@@ -219,6 +220,8 @@ def build(config: FinetuneConfig, setup: Setup, images: Images, shared: CachedIm
     data = make_data(config, setup, images, normalization, cached)
     loaded = start_unet(network, setup.starts[0], source.classes) if setup.starts else None
     log_loaded(config.weights, loaded)
+    if (rate := head_rate(network)) != 1:
+        log.info("head: trained at %g times --lr, as %s normalizes the maps of its classes", rate, setup.encoder)
     step = data.batch_size * (1 + (config.unlabeled_ratio if images.unlabeled else 0))
     compiling = Compiling(config.compile, step)
     task = make_task(config, setup, images, network, describe(config, setup, images, normalization), compiling)

@@ -9,6 +9,7 @@ import torch
 from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from torch import nn
 
+from maeseg.models.volume_network import VolumeNetwork
 from maeseg.types import Schedule
 from maeseg.weights.stages import distances
 
@@ -54,11 +55,12 @@ def adamw(network: nn.Module, lr: float, weight_decay: float, layer_decay: float
         lr: Highest learning rate.
         weight_decay: AdamW's decoupled weight decay.
         layer_decay: Learning rate of each stage of ``network.encoder`` relative to the next, of the deepest relative to
-            the decoder (ELECTRA, Clark et al. 2020; MAE, He et al. 2022, appendix A.1).
+            the decoder (ELECTRA, Clark et al. 2020; MAE, He et al. 2022, appendix A.1). That of the head is multiplied
+            by its ``VolumeNetwork.head_rate``.
     """
     parameters: Any = network
-    if layer_decay != 1:
-        parameters = by_distance(network, lr, weight_decay, layer_decay)
+    if layer_decay != 1 or head_rate(network) != 1:
+        parameters = by_rate(network, lr, weight_decay, layer_decay)
     elif undecayed := tokens_of(network):
         parameters = param_groups_weight_decay(network, weight_decay, no_weight_decay_list=undecayed)
     optimizer = create_optimizer_v2(parameters, opt="adamw", lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95))
@@ -67,24 +69,30 @@ def adamw(network: nn.Module, lr: float, weight_decay: float, layer_decay: float
     return optimizer
 
 
-def by_distance(
+def by_rate(
     network: nn.Module, lr: float, weight_decay: float, layer_decay: float
 ) -> list[dict[str, float | list[nn.Parameter]]]:
-    """Parameter groups of equal rate and decay, the full rate first.
+    """Parameter groups of equal rate and decay, those of the rate ``lr`` first.
 
     timm's ``param_groups_layer_decay`` needs a network that names its stages; one of segmentation-models-pytorch does
     not.
     """
-    steps = distances(network.get_submodule("encoder"))
-    groups: dict[tuple[int, float], list[nn.Parameter]] = defaultdict(list)
+    steps = distances(network.get_submodule("encoder")) if layer_decay != 1 else {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     undecayed = tokens_of(network)
     for name, parameter in network.named_parameters():
-        distance = steps[name.removeprefix("encoder.")] if name.startswith("encoder.") else 0
-        groups[distance, 0.0 if parameter.ndim < 2 or name in undecayed else weight_decay].append(parameter)
+        part, _, rest = name.partition(".")
+        share = {"encoder": layer_decay ** steps.get(rest, 0), "segmentation_head": head_rate(network)}.get(part, 1.0)
+        groups[share, 0.0 if parameter.ndim < 2 or name in undecayed else weight_decay].append(parameter)
     return [
-        {"params": groups[distance, decay], "lr": lr * layer_decay**distance, "weight_decay": decay}
-        for distance, decay in sorted(groups)
+        {"params": groups[share, decay], "lr": lr * share, "weight_decay": decay}
+        for share, decay in sorted(groups, key=lambda each: (each[0] != 1, -each[0], each[1]))
     ]
+
+
+def head_rate(network: nn.Module) -> float:
+    """Learning rate of a network's segmentation head relative to that of its decoder."""
+    return network.head_rate if isinstance(network, VolumeNetwork) else 1.0
 
 
 def tokens_of(network: nn.Module) -> frozenset[str]:
