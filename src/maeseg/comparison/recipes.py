@@ -17,13 +17,12 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import torch
-
 from maeseg.comparison.plan import ENCODER_ONLY
 from maeseg.comparison.results import without_unlabeled
 from maeseg.config import CONFIGS
 from maeseg.errors import UserError, in_one_line, nearest
 from maeseg.models.architecture import Design, build_segmentation_network, default_widths
+from maeseg.models.shapes import without_values
 from maeseg.models.unet import DEFAULT_ENCODER, as_size, as_volume_size, check_image_size
 from maeseg.models.volume_networks import AXES, DEFAULT_VOLUME_NETWORK
 from maeseg.runs.working_folder import path_in
@@ -193,7 +192,7 @@ def _check_network(step: Step) -> None:
     design = Design(encoder, tuple(options.get("decoder_channels") or default_widths(encoder)))
     least = (design.stride,) * design.axes
     if options.get("encoder"):
-        with torch.device("meta"):
+        with without_values():
             build_segmentation_network(encoder, design.decoder_channels, least)
     if not options.get("decoder_channels") and (options.get("weights") or options.get("inits")):
         return  # an earlier step decides on the strides

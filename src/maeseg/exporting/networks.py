@@ -12,6 +12,7 @@ from maeseg.errors import UserError
 from maeseg.models.architecture import SegmentationNetwork, build_segmentation_network, default_widths
 from maeseg.models.channels import image_channels
 from maeseg.models.network_spec import NetworkSpec
+from maeseg.models.shapes import without_values
 from maeseg.models.vit import OPTIONS, transformer_in
 from maeseg.models.volume_network import VolumeNetwork
 from maeseg.models.volume_networks import AXES
@@ -104,7 +105,7 @@ def encoder_export(network: SegmentationNetwork) -> EncoderExport:
     name = str(network.encoder.name)
     indices, channels = tuple(features.feature_info.out_indices), image_channels(network.encoder)
     options: dict[str, Any] = {} if channels == RGB else {"in_chans": channels}
-    with torch.device("meta"):  # what timm takes by itself
+    with without_values():  # what timm takes by itself
         usual: Any = timm.create_model(name, features_only=True)
         plain = timm.create_model(name, num_classes=0, **options)
     if tuple(usual.feature_info.out_indices) != indices:

@@ -53,7 +53,7 @@ class Design:
     Attributes:
         encoder: timm's name of the encoder, or the name of a network of volumes.
         decoder_channels: Widths of the decoder: of a U-Net's blocks, coarse to fine; or of a DPT's four inputs and
-            their fusion. None with MAE's decoder, and for a network of volumes.
+            their fusion; empty with MAE's decoder, and for a network of volumes.
         mae_decoder: Width and depth of MAE's decoder in pre-training; None for another decoder.
     """
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from maeseg.errors import UserError, first_line, nearest
 from maeseg.models.architecture import architecture_of
-from maeseg.models.shapes import NO_NETWORK
+from maeseg.models.shapes import NO_NETWORK, without_values
 from maeseg.models.vit import ADVICE, encode_tokens, patch_side, transformer_outline
 from maeseg.sparse import encode_tiles, pack
 
@@ -65,7 +65,7 @@ def check_encoder(name: str, family: str) -> Support:
     stride: int | None = None
     parameters: int | None = None
     try:
-        with warnings.catch_warnings(), torch.device("meta"):
+        with warnings.catch_warnings(), without_values():
             warnings.simplefilter("ignore")  # timm's deprecated names
             encoder: Any = timm.create_model(name, features_only=True).eval()
             parameters = sum(parameter.numel() for parameter in encoder.parameters())

@@ -11,6 +11,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from maeseg.errors import UserError
 from maeseg.models.network_spec import NetworkSpec, build
+from maeseg.models.shapes import LeaveUnset
 
 _SPARE_TIMES, _SPARE = 8, 2**26  # parameters that are dropped when an encoder is complete: head, stages not used
 
@@ -43,7 +44,7 @@ def check_described(spec: NetworkSpec, tensors: Mapping[str, Tensor], origin: st
 def _count(spec: NetworkSpec, held: int) -> int:
     """Number of parameters of a network; of one far beyond the bytes held perhaps a part."""
     try:
-        with _on_registration(_to_meta):
+        with _on_registration(_to_meta), LeaveUnset():
             return sum(parameter.numel() for parameter in build(spec).parameters())
     except Exception:  # an encoder that computes with its parameters when it is built, or that does not exist
         counted = _Counted(_SPARE_TIMES * held + _SPARE)

@@ -2,15 +2,21 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-FILLS = frozenset({"normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"})
+FILLS = frozenset({
+    "normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_",
+    "zero_", "fill_", "add_", "mul_", "clamp_", "erfinv_",  # timm's own truncated normal distribution
+})  # fmt: skip
+"""Functions of weights' initialization, in place; none changes a shape."""
+
 NO_NETWORK = (RuntimeError, ValueError, AttributeError, AssertionError, NotImplementedError, TypeError)
 """Exceptions of timm for a name that it cannot build, or not on the meta device."""
 
@@ -21,8 +27,19 @@ class LeaveUnset(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        """Call every function except those that fill a tensor."""
-        return args[0] if args and getattr(func, "__name__", "") in FILLS else func(*args, **(kwargs or {}))
+        """Call every function except those that fill a tensor without values."""
+        named = kwargs or {}
+        filled = args[0] if args else named.get("tensor")  # the name that torch.nn.init gives it
+        if getattr(func, "__name__", "") in FILLS and isinstance(filled, Tensor) and filled.is_meta:
+            return filled
+        return func(*args, **named)
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Build networks on PyTorch's meta device within the context."""
+    with torch.device("meta"), LeaveUnset():
+        yield
 
 
 @functools.lru_cache(maxsize=128)  # the search for an encoder that fits a file repeats names
@@ -32,7 +49,7 @@ def outline(name: str) -> nn.Module:
     Raises:
         RuntimeError: Or another of ``NO_NETWORK``, if timm cannot build the network.
     """
-    with warnings.catch_warnings(action="ignore"), torch.device("meta"), LeaveUnset():  # timm's deprecated names
+    with warnings.catch_warnings(action="ignore"), without_values():  # timm's deprecated names
         network: nn.Module = timm.create_model(name)
     return network
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from maeseg.errors import UserError, first_line
 from maeseg.masking.patches import visible_pixels
 from maeseg.models.positions import fill_positions
-from maeseg.models.shapes import LeaveUnset
+from maeseg.models.shapes import without_values
 
 OPTIONS: Mapping[str, Any] = {"num_classes": 0, "global_pool": "", "dynamic_img_size": True}
 """Options of ``timm.create_model`` for a transformer without a classifier, for images of any size."""
@@ -111,7 +111,7 @@ def transformer_outline(name: str) -> Any:
     Raises:
         UserError: timm cannot build it, or it cannot run on visible patches alone.
     """
-    with warnings.catch_warnings(action="ignore"), torch.device("meta"), LeaveUnset(), explain_refusal(name):
+    with warnings.catch_warnings(action="ignore"), without_values(), explain_refusal(name):
         vit = timm.create_model(name, **OPTIONS)
     check_vit(vit, name)
     return vit

@@ -13,10 +13,9 @@ import functools
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
-
 from maeseg.errors import UserError
 from maeseg.models.resenc import PLAIN, SMALL, ResEncSize, build_resenc
+from maeseg.models.shapes import without_values
 from maeseg.models.vnet import STRIDE as VNET_STRIDE
 from maeseg.models.vnet import build_vnet
 from maeseg.models.volume_network import VolumeNetwork
@@ -71,5 +70,5 @@ def volume_outline(encoder: str) -> VolumeNetwork:
     Raises:
         UserError: The extra ``volumes`` is not installed.
     """
-    with torch.device("meta"):
+    with without_values():
         return build_volume_network(encoder)

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor
 
 from maeseg.errors import UserError
 from maeseg.models.architecture import TRANSFORMERS
-from maeseg.models.shapes import NO_NETWORK, LeaveUnset
+from maeseg.models.shapes import NO_NETWORK, without_values
 from maeseg.models.vit import OPTIONS, transformer_in, transformer_outline
 from maeseg.weights.published import published_counts
 from maeseg.weights.vit_fit import BESIDE, fit_vit
@@ -94,7 +93,7 @@ def distinct(names: list[str], light: Mapping[str, Tensor]) -> list[str]:
 def first_block(name: str) -> Any:
     """Transformer of timm without values and with one block, which is built at once; None for another network."""
     try:
-        with warnings.catch_warnings(action="ignore"), torch.device("meta"), LeaveUnset():
+        with warnings.catch_warnings(action="ignore"), without_values():
             return transformer_in(timm.create_model(name, depth=1, **OPTIONS))
     except NO_NETWORK:
         return None
