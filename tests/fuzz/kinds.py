@@ -10,7 +10,7 @@ import stat
 import string
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ def make_seeds(root: Path) -> Seeds:
 def gather_seeds(pretrained: Path, finetuned: Path, root: Path) -> Seeds:
     """Write the runs that are not trained beside two tiny ones that are."""
     network = build_volume_network("resenc", maps=THREE.maps)
-    facts = TrainingFacts(volume_spec((8, 16, 8), classes=THREE), TrainingData("volumes", 1))
+    classes = replace(THREE, values=(0, 1, 2))  # those of the labels
+    facts = TrainingFacts(volume_spec((8, 16, 8), classes=classes), TrainingData("volumes", 1))
     volumes = write_run(root / "volumes", network, facts)
     reports = fake_pretrain(root / "a"), fake_finetune(root / "b"), fake_compare(root / "c", labels=(32,), seeds=2)
     return Seeds(pretrained, finetuned, volumes, reports)
