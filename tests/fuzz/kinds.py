@@ -70,8 +70,8 @@ def make_seeds(root: Path) -> Seeds:
 
 def gather_seeds(pretrained: Path, finetuned: Path, root: Path) -> Seeds:
     """Write the runs that are not trained beside two tiny ones that are."""
-    network = build_volume_network("resenc", maps=THREE.maps)
     classes = replace(THREE, values=(0, 1, 2))  # those of the labels
+    network = build_volume_network("resenc", maps=classes.maps)
     facts = TrainingFacts(volume_spec((8, 16, 8), classes=classes), TrainingData("volumes", 1))
     volumes = write_run(root / "volumes", network, facts)
     reports = fake_pretrain(root / "a"), fake_finetune(root / "b"), fake_compare(root / "c", labels=(32,), seeds=2)

@@ -15,7 +15,7 @@ from maeseg.models.mae import ViTMaskedAutoencoder
 from maeseg.models.masked_autoencoder import MaskedAutoencoder
 from maeseg.models.unet import build_unet
 from maeseg.models.vnet import HEAD_RATE
-from maeseg.models.volume_networks import build_volume_network, volume_outline
+from maeseg.models.volume_networks import volume_outline
 from maeseg.training.optim import RateSchedule, adamw
 from maeseg.types import Schedule
 from maeseg.weights.stages import distances
@@ -84,8 +84,7 @@ def test_each_stage_learns_at_its_share_of_the_next_ones_rate(
 @pytest.mark.parametrize("layer_decay", [1.0, 0.5])
 def test_the_head_of_the_v_net_learns_faster(layer_decay: float) -> None:
     pytest.importorskip("monai")
-    with torch.device("meta"):
-        network = build_volume_network("vnet", maps=3)
+    network = volume_outline("vnet")
     optimizer = adamw(network, 0.1, 0.05, layer_decay)
     groups = {id(value): group for group in optimizer.param_groups for value in group["params"]}
     assert len(groups) == len(list(network.parameters()))

@@ -1,4 +1,4 @@
-"""Names and shapes of timm's networks, on PyTorch's meta device: in milliseconds and without memory."""
+"""Networks without values, on PyTorch's meta device: their names and shapes in milliseconds and without memory."""
 
 import functools
 import warnings
